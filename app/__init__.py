@@ -1,0 +1,1 @@
+"""The web page: reads runs, calls ``pipeline.predict``, computes nothing of its own."""

@@ -1,0 +1,1 @@
+"""From files to volumes: cohorts, safe reading, placement on a grid. Knows no network."""

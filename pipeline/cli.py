@@ -1,0 +1,92 @@
+"""The command line: which verbs there are, and how one is called.
+
+A verb is a frozen dataclass beside its owner with ``run() -> int`` (the exit code); tyro makes its
+options. Only the verb that is called is imported, so ``uncus --help`` answers at once.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline import shadow
+
+VERBS: dict[str, tuple[str, str]] = {
+    "info": ("pipeline.info:Info", "versions, devices and what is registered"),
+    "phantom": ("pipeline.phantom:MakePhantom", "make a synthetic cohort with known atrophy"),
+    "prepare": ("pipeline.prepare:Prepare", "scans -> a cohort on one grid, ready to train on"),
+    "train": ("pipeline.train:Train", "train networks on a prepared cohort, fold by fold"),
+    "evaluate": ("pipeline.evaluate:Evaluate", "metrics with intervals, beside baselines"),
+    "predict": ("pipeline.predict:Predict", "probabilities and a saliency map for new scans"),
+    "explain": ("pipeline.explain:Explain", "saliency maps of a scan by several methods"),
+    "app": ("app.launch:App", "the web page: upload a scan, see the answer"),
+    "demo": ("pipeline.demo:Demo", "the whole path on the phantom cohort, in minutes"),
+}
+
+
+def usage() -> str:
+    """The text of ``uncus --help``."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in VERBS.items())
+    return (
+        "usage: uncus VERB [options]\n\n"
+        "Alzheimer's disease classification from 3D T1-weighted MRI, with Group Normalization\n"
+        "at tiny batch sizes. Research use only, not a medical device.\n\n"
+        f"verbs:\n{verbs}\n\n"
+        "uncus VERB --help shows a verb's options. Exit codes: 0 done, 1 some of many failed,\n"
+        "2 refused (one line on stderr says why). UNCUS_TRACEBACK=1 shows where an error arose.\n"
+    )
+
+
+def load_verb(name: str) -> Any:
+    """The dataclass of the verb ``name``."""
+    module, _, attribute = VERBS[name][0].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; errors a user can mend become one line on stderr and exit code 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        shadow.check()
+        if not arguments or arguments[0] in {"-h", "--help", "help"}:
+            print(usage())
+            return 0
+        if arguments[0] == "--version":
+            from pipeline import __version__
+
+            print(f"uncus {__version__}")
+            return 0
+        if arguments[0] not in VERBS:
+            raise ValueError(f"unknown verb {arguments[0]!r}; {nearest(arguments[0])}")
+        return call(arguments[0], arguments[1:])
+    except (ValueError, OSError, MemoryError) as error:
+        if os.environ.get("UNCUS_TRACEBACK"):
+            raise
+        line = " ".join(str(error).split()) or type(error).__name__
+        print(f"uncus: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("uncus: interrupted", file=sys.stderr)
+        return 130
+
+
+def call(verb: str, arguments: Sequence[str]) -> int:
+    """Parse the verb's options and run it."""
+    import tyro
+
+    command = tyro.cli(load_verb(verb), prog=f"uncus {verb}", args=list(arguments))
+    return int(command.run())
+
+
+def nearest(verb: str) -> str:
+    """What to type instead of an unknown verb."""
+    import difflib
+
+    close = difflib.get_close_matches(verb, VERBS, n=1)
+    return f"did you mean {close[0]!r}?" if close else "uncus --help lists the verbs"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
