@@ -1,0 +1,85 @@
+"""Writing files so that a kill at any moment leaves the old file or the new one, never half."""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data.errors import BadInput
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write`` with a temporary path beside ``path``, flush it to disk, then rename it.
+
+    Raises BadInput where the disk is full or the folder is read-only; ``path`` is then as before.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise BadInput(
+            path, f"cannot be written ({error.strerror or error})", "free space or choose a folder"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8."""
+    write_atomically(path, lambda temporary: void(temporary.write_text(text, encoding="utf-8")))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON; non-finite numbers are refused, since JSON has none."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in ``path``; raises BadInput when absent or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput(path, "not there", "is this the right folder?") from error
+    except (OSError, ValueError) as error:
+        raise BadInput(path, f"cannot be read as JSON ({error})", "restore or make it anew") from error
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def void(_: object) -> None:
+    """Take a value, return none: lets an expression stand where a procedure is wanted."""
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold ``folder`` for this process; raises BadInput when another process holds it.
+
+    The lock goes with the process, so a kill leaves none behind.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("w")
+    except OSError as error:
+        raise BadInput(
+            folder, f"cannot be written ({error.strerror})", "choose a folder you may write to"
+        ) from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadInput(
+                folder, f"another process works on this {what}", "wait for it, or choose another"
+            ) from error
+        yield
