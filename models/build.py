@@ -1,0 +1,190 @@
+"""From a configuration to a network. A backbone is one file and one line in ``BACKBONES``."""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+
+from models import zoo
+from models.base import Classifier
+from models.norms import NORMS
+from models.resnet import ResNet
+from models.sfcn import SFCN
+from models.swap import check_norms, swap_norm
+from models.tiny import Tiny
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network; saved with each run, and enough to build the same network again."""
+
+    backbone: str = "resnet18"
+    """tiny, resnet10, resnet18, resnet34, resnet50, sfcn, densenet121, densenet169,
+    efficientnet-b0 or seresnet50."""
+    norm: str = "group"
+    """Normalization layer, everywhere in the network: group, batch, instance or layer."""
+    groups: int = 8
+    """Number of groups of group norm; must divide the channels of every layer."""
+    classes: int = 2
+    """Columns of the output: classes, or regression targets."""
+    width: int = 16
+    """Channels of the first stage; the others keep their ratio to it. 16 suits hundreds of scans;
+    the papers' networks have 64 (resnet, densenet, seresnet) or 32 (sfcn, efficientnet)."""
+    dropout: float = 0.2
+    """Probability of dropping a feature before the head, in training."""
+    stem_stride: int = 2
+    """resnet: stride of the first convolution. 1 keeps more detail at 8 times the work."""
+    stem_kernel: int = 3
+    """resnet: size of the first convolution, odd. 7 in the paper and in MedicalNet."""
+    stem_pool: bool = False
+    """resnet: max pooling after the first convolution, as in the paper and in MedicalNet."""
+    shortcut: str = "B"
+    """resnet: B, a convolution where a stage changes shape; A, zero padding (MedicalNet 18, 34)."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            right = isinstance(value, field.type) and (  # type: ignore[arg-type]
+                field.type is bool or not isinstance(value, bool)
+            )
+            if field.type is float and isinstance(value, int) and not isinstance(value, bool):
+                object.__setattr__(self, field.name, float(value))
+            elif not right:
+                kind = getattr(field.type, "__name__", field.type)
+                raise ValueError(f"{field.name}={value!r}: it must be a {kind}")
+        _known("backbone", self.backbone, BACKBONES)
+        _known("norm", self.norm, NORMS)
+        _known("shortcut", self.shortcut, ("A", "B"))
+        for name, low, high in (
+            ("groups", 1, 4096),
+            ("classes", 1, 1000),
+            ("width", 2, 512),
+            ("stem_stride", 1, 2),
+            ("stem_kernel", 1, 11),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name}={getattr(self, name)}: it must be {low} to {high}")
+        if not (math.isfinite(self.dropout) and 0 <= self.dropout < 1):
+            raise ValueError(f"dropout={self.dropout}: it must be at least 0 and less than 1")
+        if self.stem_kernel % 2 == 0:
+            raise ValueError(f"stem_kernel={self.stem_kernel}: it must be odd, to keep centres")
+        if not self.backbone.startswith("resnet"):
+            for field in fields(self):
+                if field.name in RESNET_ONLY and getattr(self, field.name) != field.default:
+                    raise ValueError(
+                        f"{field.name}={getattr(self, field.name)}: only the resnets have it, "
+                        f"{self.backbone} has not; leave it out or choose a resnet"
+                    )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
+        """The inverse of :meth:`as_dict`.
+
+        Raises
+        ------
+        ValueError: a key that is not a field (the nearest is named), or a bad value.
+        """
+        names = [field.name for field in fields(cls)]
+        for key in values:
+            _known("model option", key, names)
+        return cls(**values)
+
+
+RESNET_ONLY = frozenset({"stem_stride", "stem_kernel", "stem_pool", "shortcut"})
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """An entry of ``BACKBONES``; ``build`` may use any norm, ``build_model`` swaps it."""
+
+    build: Callable[[ModelConfig], Classifier]
+    summary: str
+
+
+def _resnet(depth: int) -> Callable[[ModelConfig], Classifier]:
+    return lambda c: ResNet(
+        depth,
+        c.classes,
+        width=c.width,
+        stem_stride=c.stem_stride,
+        stem_kernel=c.stem_kernel,
+        stem_pool=c.stem_pool,
+        shortcut=c.shortcut,
+        dropout=c.dropout,
+    )
+
+
+def _ours(network: Callable[..., Classifier]) -> Callable[[ModelConfig], Classifier]:
+    return lambda c: network(c.classes, width=c.width, dropout=c.dropout)
+
+
+def _densenet(name: str) -> Callable[[ModelConfig], Classifier]:
+    return lambda c: zoo.densenet(name, c.classes, width=c.width, dropout=c.dropout)
+
+
+BACKBONES: dict[str, Backbone] = {
+    "tiny": Backbone(_ours(Tiny), "three convolutions, for tests and the demo"),
+    "resnet10": Backbone(_resnet(10), "3D ResNet, one basic block a stage"),
+    "resnet18": Backbone(_resnet(18), "3D ResNet-18 (He 2016)"),
+    "resnet34": Backbone(_resnet(34), "3D ResNet-34 (He 2016)"),
+    "resnet50": Backbone(_resnet(50), "3D ResNet-50 with bottlenecks (He 2016)"),
+    "sfcn": Backbone(_ours(SFCN), "simple fully convolutional network (Peng 2021)"),
+    "densenet121": Backbone(_densenet("densenet121"), "MONAI's DenseNet-121 (Huang 2017)"),
+    "densenet169": Backbone(_densenet("densenet169"), "MONAI's DenseNet-169 (Huang 2017)"),
+    "efficientnet-b0": Backbone(_ours(zoo.efficientnet), "MONAI's EfficientNet-B0 (Tan & Le 2019)"),
+    "seresnet50": Backbone(_ours(zoo.seresnet50), "MONAI's SE-ResNet-50 (Hu 2018)"),
+}
+
+
+def build_model(config: ModelConfig, seed: int | None = None) -> Classifier:
+    """A fresh network on the CPU, with no norm but the one asked for.
+
+    Parameters
+    ----------
+    config: which network.
+    seed: starts the weights; the caller's random state is then neither used nor changed. The
+        weights of the convolutions do not depend on the norm.
+
+    Raises
+    ------
+    ValueError: the number of groups does not divide some layer's channels.
+    """
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+        model = BACKBONES[config.backbone].build(config)
+    try:
+        swap_norm(model, config.norm, config.groups)
+    except ValueError as error:
+        raise ValueError(f"{config.backbone} of width {config.width}: {error}") from None
+    check_norms(model, config.norm, config.groups)
+    return model
+
+
+def medicalnet(depth: int, classes: int = 2, norm: str = "group", groups: int = 8) -> ModelConfig:
+    """The configuration that MedicalNet's ResNet checkpoints fit (Chen 2019, arXiv 1904.00625)."""
+    return ModelConfig(
+        backbone=f"resnet{depth}",
+        norm=norm,
+        groups=groups,
+        classes=classes,
+        width=64,
+        stem_kernel=7,
+        stem_pool=True,
+        shortcut="A" if depth in {18, 34} else "B",
+    )
+
+
+def _known(kind: str, value: str, known: Iterable[str]) -> None:
+    names = list(known)
+    if value not in names:
+        close = difflib.get_close_matches(str(value), names, n=1)
+        mend = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
+        raise ValueError(f"unknown {kind} {value!r}; {mend}")

@@ -1,0 +1,166 @@
+"""Replace every normalization layer of any network by another, and check that it was done.
+
+MONAI's networks need this: ``resnet18(norm="group")`` silently keeps its BatchNorm layers and the
+SENet family hard-codes them (MONAI 1.6.1).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+from models.norms import NORMS, check_groups, find_norm
+
+CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm)  # torch's, which normalize the last axis
+
+
+class ChannelsLast(nn.Module):
+    """A norm for layers whose channels are the last axis, as in torch's LayerNorm.
+
+    ``[N, ..., C]`` -> the same shape.
+    """
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, input: Tensor) -> Tensor:
+        output: Tensor = self.norm(input.movedim(-1, 1)).movedim(1, -1)
+        return output
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether ``module`` normalizes activations: torch's layers, ours, or called so."""
+    known = (_NormBase, nn.GroupNorm, nn.LocalResponseNorm, *CHANNELS_LAST)
+    if isinstance(module, known) or type(module) in {norm.module for norm in NORMS.values()}:
+        return True
+    name = type(module).__name__.lower()
+    return name.endswith("norm") or "batchnorm" in name
+
+
+def find_norms(module: nn.Module) -> dict[str, nn.Module]:
+    """Dotted name -> layer, of every norm in ``module`` ("" when it is one itself)."""
+    return {
+        name: layer
+        for name, layer in module.named_modules()
+        if is_norm(layer) and not any(is_norm(child) for child in layer.children())
+    }
+
+
+def swap_norm(module: nn.Module, norm: str, groups: int = 8) -> nn.Module:
+    """Replace every normalization layer inside ``module``, in place.
+
+    gamma, beta, eps, device, dtype, training mode and ``requires_grad`` move across; running
+    statistics move from batch norm to batch norm and are dropped otherwise. Layers that are what
+    is asked for stay as they are.
+
+    Parameters
+    ----------
+    module: any network; BatchNorm, SyncBatchNorm, InstanceNorm, GroupNorm, LayerNorm, RMSNorm and
+        all of ``NORMS`` are replaced.
+    norm: a name in ``NORMS``.
+    groups: number of groups, for norms that have them.
+
+    Returns
+    -------
+    ``module``; the new layer when ``module`` is itself a norm.
+
+    Raises
+    ------
+    ValueError: unknown norm; groups that do not divide a layer's channels; a layer that cannot be
+        replaced. Nothing is replaced then.
+    """
+    entry = find_norm(norm)
+    layers = find_norms(module)
+    channels = {name or "the layer": _channels(name, layer) for name, layer in layers.items()}
+    if entry.grouped:
+        check_groups(channels, groups)
+    replaced: dict[nn.Module, nn.Module] = {}
+    for name, layer in layers.items():
+        if isinstance(layer, nn.LayerNorm) and len(layer.normalized_shape) != 1:
+            raise ValueError(
+                f"{name}: LayerNorm over {layer.normalized_shape} has a gamma for each voxel, "
+                "which no norm here has; replace it by hand"
+            )
+        if not _is_wanted(layer, norm, groups):
+            replaced[layer] = _replacement(layer, norm, _channels(name, layer), groups)
+    if module in replaced:
+        return replaced[module]
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if child in replaced:
+                setattr(parent, name, replaced[child])
+    return module
+
+
+def check_norms(module: nn.Module, norm: str, groups: int | None = None) -> None:
+    """Refuse a network in which any norm but ``norm`` is left.
+
+    Parameters
+    ----------
+    groups: when given, group norms must have this number of groups too.
+
+    Raises
+    ------
+    ValueError: names the layers that are something else.
+    """
+    wanted = find_norm(norm).module
+    left = {}
+    for name, layer in find_norms(module).items():
+        number = getattr(layer, "num_groups", groups) if find_norm(norm).grouped else groups
+        if type(layer) is not wanted:
+            left[name] = type(layer).__name__
+        elif groups is not None and number != groups:
+            left[name] = f"{type(layer).__name__} with {number} groups"
+    if left:
+        shown = ", ".join(f"{name or 'itself'} ({kind})" for name, kind in list(left.items())[:4])
+        raise ValueError(
+            f"{len(left)} layers are not {norm!r} norm: {shown}"
+            f"{', ...' if len(left) > 4 else ''}; swap_norm replaces them"
+        )
+
+
+def _is_wanted(layer: nn.Module, norm: str, groups: int) -> bool:
+    entry = NORMS[norm]
+    same_groups = not entry.grouped or getattr(layer, "num_groups", groups) == groups
+    return type(layer) is entry.module and same_groups
+
+
+def _channels(name: str, layer: nn.Module) -> int:
+    """Channels of a norm, whatever its class calls them."""
+    number: Any = None
+    if isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+        number = layer.normalized_shape[-1]
+    for attribute in ("num_channels", "num_features"):
+        number = getattr(layer, attribute, number)
+    if number is None and isinstance(getattr(layer, "weight", None), Tensor):
+        number = layer.get_parameter("weight").numel()
+    if not isinstance(number, int) or number < 1:
+        raise ValueError(
+            f"{name or 'the layer'}: {type(layer).__name__} does not say how many channels it has; "
+            "replace it by hand, or run a lazy network once first"
+        )
+    return number
+
+
+def _replacement(layer: nn.Module, norm: str, channels: int, groups: int) -> nn.Module:
+    """The new layer, with what the old one had learned."""
+    new = NORMS[norm].build(channels, groups)
+    tensors = [*layer.parameters(), *layer.buffers()]
+    if tensors:
+        floating = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+        new.to(device=tensors[0].device, dtype=floating[0] if floating else None)
+    with torch.no_grad():
+        for name in ("weight", "bias"):
+            old, fresh = getattr(layer, name, None), getattr(new, name, None)
+            if isinstance(old, Tensor) and isinstance(fresh, Tensor) and not old.is_meta:
+                fresh.copy_(old.reshape(fresh.shape)).requires_grad_(old.requires_grad)
+    if isinstance(eps := getattr(layer, "eps", None), float) and hasattr(new, "eps"):
+        setattr(new, "eps", eps)  # noqa: B010 - not every norm has it
+    if isinstance(layer, _BatchNorm) and isinstance(new, _BatchNorm):
+        new.momentum = layer.momentum
+        if layer.running_mean is not None and not layer.running_mean.is_meta:
+            new.load_state_dict(layer.state_dict(), strict=False)
+    new.train(layer.training)
+    return ChannelsLast(new) if isinstance(layer, CHANNELS_LAST) else new

@@ -1,0 +1,44 @@
+"""A network small enough for tests and for the demo on a CPU."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from models.base import Classifier, convolution, initialize
+
+
+class Tiny(Classifier):
+    """Three 3x3x3 convolutions, each with norm and ReLU; about ten thousand parameters.
+
+    The feature map has a quarter of the volume's resolution, and a feature sees 15 voxels on each
+    axis: class activation maps stay sharp enough to show a hippocampus at 3 mm.
+
+    Parameters
+    ----------
+    classes: columns of the output.
+    width: channels of the second and third stage; the first has half.
+    norm: channels -> normalization layer.
+    dropout: before the head.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        width: int = 16,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm3d,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, classes, stride=4, dropout=dropout)
+        self.stages = nn.Sequential()
+        inputs = 1
+        for outputs, stride in ((max(1, width // 2), 2), (width, 2), (width, 1)):
+            self.stages.append(
+                nn.Sequential(convolution(inputs, outputs, 3, stride), norm(outputs), nn.ReLU())
+            )
+            inputs = outputs
+        initialize(self)
+
+    def features(self, x: Tensor) -> Tensor:
+        feature_map: Tensor = self.stages(x)
+        return feature_map
