@@ -1,0 +1,309 @@
+"""What the header of an image file says, checked before anything of its size is allocated.
+
+nibabel loads many broken files without a word (NaN affines, sizes beyond the file), so the fields
+are read with nibabel's header classes and judged here.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.freesurfer.mghformat import MGHHeader
+from numpy.typing import NDArray
+
+from data.errors import BadInput
+
+HEAD_BYTES = 544  # the longest header (NIfTI-2, 540 bytes) and its extension flag
+AGAIN = "export the scan again, for example with dcm2niix"
+MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI: unknown, metre, millimetre, micron
+NUMERIC = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"} | {
+    1024: "i8",
+    1280: "u8",
+}
+REFUSED_TYPES = {
+    1: "1-bit",
+    32: "complex",
+    128: "RGB",
+    1536: "128-bit float",
+    1792: "complex",
+    2048: "complex",
+    2304: "RGBA",
+}
+# Stored numbers times a slope outside these lose all digits or overflow float32.
+SLOPE_RANGE = (1e-15, 1e15)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the voxels lie in the file and in space.
+
+    Parameters
+    ----------
+    shape: voxels per axis, as stored.
+    dtype: of the stored numbers, with its byte order.
+    offset: bytes before the first voxel.
+    slope, intercept: value = stored * slope + intercept.
+    affine: float64 [4, 4], voxel index as stored -> mm, RAS+.
+    qform, sform: the two affines (mm) with their NIfTI codes; None where the file has none.
+    warnings: one sentence each.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    offset: int
+    slope: float
+    intercept: float
+    affine: NDArray[np.float64]
+    qform: tuple[NDArray[np.float64] | None, int] = (None, 0)
+    sform: tuple[NDArray[np.float64] | None, int] = (None, 0)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all voxels (Python integers: a product of bad dims cannot wrap around)."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_layout(path: Path, head: bytes) -> Layout:
+    """Layout of a NIfTI-1/2 or Analyze image from the first bytes of its header file.
+
+    Raises BadInput where a field makes no sense.
+    """
+    if len(head) < 348:
+        raise BadInput(path, f"its header is truncated ({len(head)} of 348 bytes)", AGAIN)
+    size = {int.from_bytes(head[:4], order) for order in ("little", "big")}
+    if 540 in size:
+        if len(head) < 540:
+            raise BadInput(path, f"its header is truncated ({len(head)} of 540 bytes)", AGAIN)
+        single, pair = b"n+2\0", b"ni2\0"
+        magic: bytes = head[4:8]
+        kind: Any = nib.Nifti2Header
+    elif 348 in size:
+        single, pair = b"n+1\0", b"ni1\0"
+        magic, kind = head[344:348], nib.Nifti1Header
+    else:
+        text = "is text" if head.isascii() else "is not"
+        raise BadInput(
+            path, f"{text}{' and not' if text == 'is text' else ''} a NIfTI image", AGAIN
+        )
+    header = kind.from_fileobj(io.BytesIO(head[: kind.sizeof_hdr]), check=False)
+    is_single = not path.name.endswith(".hdr")
+    if magic not in {single, pair}:
+        if is_single:
+            raise BadInput(path, f"has no NIfTI signature (found {magic!r})", AGAIN)
+        return _analyze(path, head)
+    if (magic == single) != is_single:
+        raise BadInput(path, f"its signature {magic!r} does not fit its name", AGAIN)
+    return _nifti(path, header, is_single)
+
+
+def _nifti(path: Path, header: Any, is_single: bool) -> Layout:
+    warnings: list[str] = []
+    shape = _shape(path, header["dim"])
+    dtype = _dtype(path, header, warnings)
+    slope, intercept = _scaling(path, header, warnings)
+    offset = _offset(path, header, is_single, warnings)
+    unit = MM_PER_UNIT.get(int(header["xyzt_units"]) & 7)
+    if unit is None:
+        warnings.append("The spatial unit is unknown; millimetres are assumed.")
+        unit = 1.0
+    elif unit != 1.0:
+        warnings.append("Positions are not stored in millimetres; they were converted.")
+    zooms = np.asarray(header["pixdim"][1:4], dtype=np.float64)
+    if not np.isfinite(zooms).all() or (zooms == 0).any():
+        raise BadInput(path, f"its voxel size is {_listed(zooms)} mm (pixdim)", AGAIN)
+    if (zooms < 0).any():
+        warnings.append(f"Voxel sizes are negative ({_listed(zooms)} mm); taken as positive.")
+        header["pixdim"][1:4] = np.abs(zooms)
+    header["pixdim"][0] = -1.0 if header["pixdim"][0] < 0 else 1.0  # 0 means 1 by the standard
+    header["dim"][0] = 3
+    header["dim"][4:] = 1
+    q_code, s_code = int(header["qform_code"]), int(header["sform_code"])
+    sform = header.get_sform() if s_code > 0 else None
+    qform = None
+    if q_code > 0:
+        try:
+            qform = header.get_qform()
+        except (ValueError, nib.spatialimages.HeaderDataError):
+            if sform is None:
+                raise BadInput(path, "its qform is not a rotation", AGAIN) from None
+            warnings.append("The qform is not a rotation; the sform is used.")
+    if sform is not None:
+        affine = sform
+        check_affine(path, affine)
+        if qform is not None and _apart(qform, sform, shape) > 0.5:
+            warnings.append("The qform and the sform disagree; the sform is used.")
+        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        if not np.allclose(sizes, np.abs(zooms), rtol=0.02) and qform is None:
+            warnings.append(
+                f"Voxel sizes by pixdim ({_listed(zooms)}) and by sform ({_listed(sizes)}) "
+                "disagree; the sform is used."
+            )
+    elif qform is not None:
+        affine = qform
+    else:
+        affine = header.get_base_affine()
+        warnings.append("Both orientation codes are 0: orientation unknown, left and right unsure.")
+    check_affine(path, affine)
+    scale = np.diag([unit, unit, unit, 1.0])
+    return Layout(
+        shape=shape,
+        dtype=dtype,
+        offset=offset,
+        slope=slope,
+        intercept=intercept,
+        affine=scale @ affine,
+        qform=(None if qform is None else scale @ qform, q_code if qform is not None else 0),
+        sform=(None if sform is None else scale @ sform, s_code if sform is not None else 0),
+        warnings=tuple(warnings),
+    )
+
+
+def _analyze(path: Path, head: bytes) -> Layout:
+    """Analyze 7.5, with SPM's scale factor and origin where they are set."""
+    kind = next(
+        kind
+        for kind in (nib.Spm2AnalyzeImage.header_class, nib.Spm99AnalyzeImage.header_class)
+        if kind is not None
+    )
+    header = kind.from_fileobj(io.BytesIO(head[:348]), check=False)
+    warnings = ["Analyze images carry no orientation: orientation unknown, left and right unsure."]
+    shape = _shape(path, header["dim"])
+    dtype = _dtype(path, header, warnings)
+    slope = float(header["scl_slope"])
+    if slope == 0 or not math.isfinite(slope):
+        slope = 1.0  # a plain Analyze file has no slope at all, so this is no fault
+    zooms = np.asarray(header["pixdim"][1:4], dtype=np.float64)
+    if not np.isfinite(zooms).all() or (zooms == 0).any():
+        raise BadInput(path, f"its voxel size is {_listed(zooms)} mm (pixdim)", AGAIN)
+    header["pixdim"][1:4] = np.abs(zooms)
+    header["dim"][0] = 3
+    header["dim"][4:] = 1
+    offset = float(header["vox_offset"])
+    if not math.isfinite(offset) or offset < 0 or offset != int(offset):
+        raise BadInput(path, f"its data offset is {offset}", AGAIN)
+    affine = header.get_best_affine()
+    check_affine(path, affine)
+    return Layout(shape, dtype, int(offset), slope, 0.0, affine, warnings=tuple(warnings))
+
+
+def read_mgh_layout(path: Path, head: bytes) -> Layout:
+    """Layout of a FreeSurfer MGH/MGZ image from the first bytes of its content."""
+    if len(head) < 284:
+        raise BadInput(path, f"its header is truncated ({len(head)} of 284 bytes)", AGAIN)
+    if int.from_bytes(head[:4], "big") != 1:
+        raise BadInput(path, "is not an MGH image", "name the file by what it is")
+    header = MGHHeader(head[:284], check=False)
+    dims = [int(value) for value in header["dims"]]
+    shape = _shape(path, [4 if dims[3] > 1 else 3, *dims])
+    code = int(header["type"])
+    if code not in {0, 1, 3, 4}:  # uint8, int32, float32, int16
+        raise BadInput(path, f"its datatype {code} is unknown", AGAIN)
+    zooms = np.asarray(header["delta"], dtype=np.float64)
+    if not np.isfinite(zooms).all() or (zooms <= 0).any():
+        raise BadInput(path, f"its voxel size is {_listed(zooms)} mm", AGAIN)
+    warnings = []
+    if not int(header["goodRASFlag"]):
+        warnings.append("No orientation is stored: orientation unknown, left and right unsure.")
+    affine = header.get_affine()
+    check_affine(path, affine)
+    dtype = header.get_data_dtype().newbyteorder(">")
+    return Layout(shape, dtype, 284, 1.0, 0.0, affine, sform=(affine, 1), warnings=tuple(warnings))
+
+
+def _shape(path: Path, dim: Sequence[Any]) -> tuple[int, int, int]:
+    """The three sizes from NIfTI's ``dim`` (its first entry counts the axes)."""
+    values = [int(value) for value in dim]
+    axes, sizes = values[0], values[1:]
+    if not 1 <= axes <= 7 or any(size <= 0 for size in sizes[:axes]):
+        raise BadInput(path, f"its dimensions make no sense (dim = {_listed(values)})", AGAIN)
+    used = sizes[:axes]
+    if axes <= 3 and any(size > 1 for size in sizes[axes:]):
+        raise BadInput(
+            path, f"its dimensions contradict each other (dim = {_listed(values)})", AGAIN
+        )
+    volumes = math.prod(used[3:])
+    if volumes > 1:
+        raise BadInput(
+            path,
+            f"is 4D: {volumes} volumes of {' x '.join(map(str, used[:3]))}",
+            "save the T1-weighted volume alone",
+        )
+    if len(used) < 3 or min(used[:3]) == 1:
+        raise BadInput(
+            path,
+            f"is not a 3D image ({' x '.join(map(str, used))})",
+            "give the whole 3D scan, not a slice of it",
+        )
+    return used[0], used[1], used[2]
+
+
+def _dtype(path: Path, header: Any, warnings: list[str]) -> np.dtype[Any]:
+    code = int(header["datatype"])
+    if code not in NUMERIC:
+        name = REFUSED_TYPES.get(code, "unknown")
+        raise BadInput(
+            path,
+            f"its datatype is {name} (code {code})",
+            "give a scan of real numbers, not colours",
+        )
+    dtype = np.dtype(NUMERIC[code]).newbyteorder(header.endianness)
+    if int(header["bitpix"]) != dtype.itemsize * 8:
+        warnings.append(f"bitpix is {int(header['bitpix'])}, not {dtype.itemsize * 8}; ignored.")
+    return dtype
+
+
+def _scaling(path: Path, header: Any, warnings: list[str]) -> tuple[float, float]:
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or math.isnan(slope):
+        warnings.append(f"The intensity slope is {slope:g}; taken as 1.")
+        return 1.0, 0.0  # by the standard, a slope of 0 switches the intercept off too
+    if math.isnan(intercept):
+        warnings.append("The intensity intercept is NaN; taken as 0.")
+        intercept = 0.0
+    low, high = SLOPE_RANGE
+    if not low <= abs(slope) <= high or abs(intercept) > high:
+        raise BadInput(
+            path,
+            f"its intensity scaling is absurd (slope {slope:g}, intercept {intercept:g})",
+            AGAIN,
+        )
+    return slope, intercept
+
+
+def _offset(path: Path, header: Any, is_single: bool, warnings: list[str]) -> int:
+    offset = float(header["vox_offset"])
+    least = int(header["sizeof_hdr"]) + 4 if is_single else 0
+    if offset == 0 and is_single:
+        warnings.append(f"The data offset is 0; taken as {least}.")
+        return least
+    if not math.isfinite(offset) or offset != int(offset) or offset < least:
+        raise BadInput(
+            path, f"its data offset is {offset:g}, below {least} bytes or no number", AGAIN
+        )
+    return int(offset)
+
+
+def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
+    """Raise BadInput unless the affine [4, 4] places voxels in three independent directions."""
+    if not np.isfinite(affine).all():
+        raise BadInput(path, "its affine contains NaN or infinity", AGAIN)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if (lengths < 1e-6).any() or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-2:
+        raise BadInput(path, "its affine is singular: it squeezes the scan flat", AGAIN)
+
+
+def _apart(one: NDArray[np.float64], two: NDArray[np.float64], shape: Sequence[int]) -> float:
+    """The largest distance (mm) between the places two affines give to a corner of the image."""
+    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=float)
+    corners[:, :3] *= np.asarray(shape) - 1
+    return float(np.linalg.norm((one - two)[:3] @ corners.T, axis=0).max())
+
+
+def _listed(values: Sequence[Any] | NDArray[Any]) -> str:
+    return ", ".join(f"{value:g}" for value in np.asarray(values).tolist())
