@@ -4,9 +4,10 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import torch
+import tyro
 
 from models import zoo
 from models.base import Classifier
@@ -28,8 +29,8 @@ class ModelConfig:
     """Normalization layer, everywhere in the network: group, batch, instance or layer."""
     groups: int = 8
     """Number of groups of group norm; must divide the channels of every layer."""
-    classes: int = 2
-    """Columns of the output: classes, or regression targets."""
+    classes: Annotated[int, tyro.conf.Suppress] = 2
+    """Columns of the output: classes, or regression targets; a run takes it from its target."""
     width: int = 16
     """Channels of the first stage; the others keep their ratio to it. 16 suits hundreds of scans;
     the papers' networks have 64 (resnet, densenet, seresnet) or 32 (sfcn, efficientnet)."""
@@ -45,16 +46,12 @@ class ModelConfig:
     """resnet: B, a convolution where a stage changes shape; A, zero padding (MedicalNet 18, 34)."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            right = isinstance(value, field.type) and (  # type: ignore[arg-type]
-                field.type is bool or not isinstance(value, bool)
-            )
-            if field.type is float and isinstance(value, int) and not isinstance(value, bool):
-                object.__setattr__(self, field.name, float(value))
-            elif not right:
-                kind = getattr(field.type, "__name__", field.type)
-                raise ValueError(f"{field.name}={value!r}: it must be a {kind}")
+        for name, kind in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if kind is float and isinstance(value, int) and not isinstance(value, bool):
+                object.__setattr__(self, name, float(value))
+            elif not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+                raise ValueError(f"{name}={value!r}: it must be a {kind.__name__}")
         _known("backbone", self.backbone, BACKBONES)
         _known("norm", self.norm, NORMS)
         _known("shortcut", self.shortcut, ("A", "B"))
