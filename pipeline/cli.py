@@ -4,8 +4,11 @@ A verb is a frozen dataclass beside its owner with ``run() -> int`` (the exit co
 options. Only the verb that is called is imported, so ``uncus --help`` answers at once.
 """
 
+import contextlib
 import importlib
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -76,8 +79,24 @@ def call(verb: str, arguments: Sequence[str]) -> int:
     """Parse the verb's options and run it."""
     import tyro
 
-    command = tyro.cli(load_verb(verb), prog=f"uncus {verb}", args=list(arguments))
+    kind = load_verb(verb)
+    defaults = kind.defaults(list(arguments)) if hasattr(kind, "defaults") else None
+    options: dict[str, Any] = {} if defaults is None else {"default": defaults}
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            command = tyro.cli(kind, prog=f"uncus {verb}", args=list(arguments), **options)
+    except SystemExit as stop:
+        if not stop.code:
+            return 0
+        raise ValueError(one_line(complaint.getvalue())) from None
     return int(command.run())
+
+
+def one_line(complaint: str) -> str:
+    """What tyro draws as a box, as the one line that every refusal is."""
+    text = re.sub(r"\x1b\[[0-9;]*m|[\u2500-\u257f]", " ", complaint)
+    return " ".join(text.split())
 
 
 def nearest(verb: str) -> str:

@@ -1,0 +1,158 @@
+"""Training augmentation, applied to a whole batch on the device the batch is on.
+
+Random parameters are drawn apart from applying them, from one generator per (seed, epoch, scan), so
+that a run that was broken off goes on with the very same volumes, on any device.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from monai.networks.layers.spatial_transforms import AffineTransform
+from monai.transforms.utils import create_rotate, create_scale, create_translate
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How far training volumes are varied. Every range is symmetric and drawn uniformly."""
+
+    flip: float = 0.5
+    """Probability of mirroring left and right."""
+    rotate: float = 5.0
+    """Largest rotation about each axis, in degrees."""
+    scale: float = 0.05
+    """Largest change of size along each axis, as a share."""
+    translate: float = 3.0
+    """Largest shift along each axis, in mm."""
+    intensity: float = 0.1
+    """Largest change of contrast (a factor) and brightness (in standard deviations)."""
+    bias: float = 0.1
+    """Largest coefficient of a smooth multiplicative bias field (of second order)."""
+    noise: float = 0.05
+    """Largest standard deviation of added noise, in standard deviations of the brain."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 0 <= value < 90 or (field.name == "flip" and value > 1):
+                raise ValueError(
+                    f"augmentation {field.name}={value}: must be 0 (off) or a share/range above 0"
+                )
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The parameters of one volume's augmentation."""
+
+    flip: bool
+    angles: tuple[float, float, float]
+    """Radians about x, y, z."""
+    scales: tuple[float, float, float]
+    shift: tuple[float, float, float]
+    """mm along x, y, z."""
+    contrast: float
+    brightness: float
+    bias: tuple[float, ...]
+    """Coefficients of the nine monomials of degree 1 and 2."""
+    noise: float
+    noise_seed: int
+
+
+def draw(augment: Augment, seed: int, epoch: int, scan: int) -> Draw:
+    """The parameters for scan number ``scan`` in ``epoch`` of the run with ``seed``."""
+    rng = np.random.default_rng((seed, epoch, scan))
+
+    def three(limit: float) -> tuple[float, float, float]:
+        x, y, z = rng.uniform(-limit, limit, 3).tolist()
+        return x, y, z
+
+    return Draw(
+        flip=bool(rng.random() < augment.flip),
+        angles=three(np.deg2rad(augment.rotate)),
+        scales=three(augment.scale),
+        shift=three(augment.translate),
+        contrast=1 + float(rng.uniform(-augment.intensity, augment.intensity)),
+        brightness=float(rng.uniform(-augment.intensity, augment.intensity)),
+        bias=tuple(rng.uniform(-augment.bias, augment.bias, 9).tolist()),
+        noise=float(rng.uniform(0, augment.noise)),
+        noise_seed=int(rng.integers(2**31)),
+    )
+
+
+def voxel_affine(one: Draw, spacing: Sequence[float]) -> np.ndarray:
+    """Output voxel -> input voxel, [4, 4], about the volume's centre.
+
+    Rotation and scale act in mm, so that a slab with uneven spacing is not sheared.
+    """
+    to_mm = np.diag([*spacing, 1.0])
+    flip = create_scale(3, [-1.0 if one.flip else 1.0, 1.0, 1.0])
+    moves = (
+        create_translate(3, one.shift)
+        @ create_rotate(3, one.angles)
+        @ create_scale(3, [1 + s for s in one.scales])
+        @ flip
+    )
+    return np.linalg.inv(to_mm) @ np.asarray(moves, dtype=np.float64) @ to_mm
+
+
+def apply(volumes: torch.Tensor, draws: Sequence[Draw], spacing: Sequence[float]) -> torch.Tensor:
+    """Augment ``volumes`` [N, 1, X, Y, Z] (background 0, ``spacing`` in mm) to the same shape."""
+    moved = resample(volumes, draws, spacing)
+    brain = moved != 0
+    field = bias_fields(moved, draws)
+    contrast = column(moved, [d.contrast for d in draws])
+    brightness = column(moved, [d.brightness for d in draws])
+    changed = moved * contrast * field + brightness
+    if any(d.noise > 0 for d in draws):
+        changed = changed + noise_like(moved, draws)
+    return torch.where(brain, changed, moved)
+
+
+def resample(
+    volumes: torch.Tensor, draws: Sequence[Draw], spacing: Sequence[float]
+) -> torch.Tensor:
+    """Move each volume by its affine; what comes from outside is background 0."""
+    size = volumes.shape[2:]
+    centre = np.eye(4)
+    centre[:3, 3] = (np.asarray(size) - 1) / 2
+    about_centre = [centre @ voxel_affine(d, spacing) @ np.linalg.inv(centre) for d in draws]
+    theta = torch.as_tensor(np.stack(about_centre), dtype=volumes.dtype, device=volumes.device)
+    transform = AffineTransform(
+        spatial_size=size,
+        normalized=False,
+        mode="bilinear",
+        padding_mode="zeros",
+        align_corners=True,
+        reverse_indexing=True,
+        zero_centered=False,
+    )
+    moved: torch.Tensor = transform(volumes, theta)
+    return moved
+
+
+def bias_fields(volumes: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+    """exp of a polynomial of degree 2 in coordinates from -1 to 1, [N, 1, X, Y, Z]."""
+    axes = [
+        torch.linspace(-1, 1, n, device=volumes.device, dtype=volumes.dtype)
+        for n in volumes.shape[2:]
+    ]
+    x, y, z = torch.meshgrid(*axes, indexing="ij")
+    monomials = torch.stack([x, y, z, x * x, y * y, z * z, x * y, x * z, y * z])
+    coefficients = torch.tensor([d.bias for d in draws], device=volumes.device, dtype=volumes.dtype)
+    return torch.einsum("nk,kxyz->nxyz", coefficients, monomials).exp().unsqueeze(1)
+
+
+def noise_like(volumes: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
+    """Gaussian noise, drawn on the CPU so that every device sees the same."""
+    rows = [
+        d.noise
+        * torch.randn(volumes.shape[1:], generator=torch.Generator().manual_seed(d.noise_seed))
+        for d in draws
+    ]
+    return torch.stack(rows).to(volumes)
+
+
+def column(volumes: torch.Tensor, values: Sequence[float]) -> torch.Tensor:
+    """One value a volume, shaped to broadcast over it."""
+    return torch.tensor(values, device=volumes.device, dtype=volumes.dtype).view(-1, 1, 1, 1, 1)

@@ -1,0 +1,89 @@
+"""Batches from a prepared cohort: read from the memory map, in an order that the seed fixes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+Batch = dict[str, torch.Tensor]
+"""``volume`` [N, 1, X, Y, Z] float32, ``label`` [N] int64 or [N, K] float32, ``scan`` [N] int64."""
+
+
+class ScanDataset(Dataset[Batch]):
+    """Scans ``rows`` of the memory-mapped ``volumes`` [M, X, Y, Z], with their labels.
+
+    Parameters
+    ----------
+    rows: positions in ``volumes``, one a scan.
+    labels: class numbers [len(rows)] or standardized values [len(rows), K], NaN where missing.
+    """
+
+    def __init__(self, volumes: np.ndarray, rows: Sequence[int], labels: np.ndarray) -> None:
+        assert len(rows) == len(labels)
+        self.volumes, self.rows, self.labels = volumes, list(rows), labels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Batch:
+        volume = np.asarray(self.volumes[self.rows[index]], dtype=np.float32)
+        return {
+            "volume": torch.from_numpy(volume).unsqueeze(0),
+            "label": torch.as_tensor(self.labels[index]),
+            "scan": torch.tensor(self.rows[index]),
+        }
+
+
+class EpochSampler(Sampler[int]):
+    """An order of the scans for each epoch, fixed by (seed, epoch) alone.
+
+    With ``weights`` the scans are drawn with replacement in proportion to them; otherwise each
+    comes once. On several processes each gets its share, all of the same length.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        seed: int,
+        weights: np.ndarray | None = None,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        self.length, self.seed, self.rank, self.processes = length, seed, rank, processes
+        self.weights = None if weights is None else weights / weights.sum()
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        if self.weights is None:
+            order = rng.permutation(self.length)
+        else:
+            order = rng.choice(self.length, self.length, p=self.weights)
+        padded = np.resize(order, len(self) * self.processes)
+        return iter(padded[self.rank :: self.processes].tolist())
+
+    def __len__(self) -> int:
+        return -(-self.length // self.processes)
+
+
+def balanced(labels: np.ndarray) -> np.ndarray:
+    """A weight for each scan that gives every class the same total."""
+    counts = np.bincount(labels)
+    return np.asarray(1.0 / counts[labels])
+
+
+def loader(dataset: ScanDataset, batch_size: int, **options: Any) -> DataLoader[Batch]:
+    """A loader that pins memory where a GPU will fetch it."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=options.get("num_workers", 0) > 0,
+        **options,
+    )

@@ -1,0 +1,97 @@
+"""The model card: what the networks are, what they were made from, for whom.
+
+``model/card.json`` is all that a prediction reads besides weights and reference.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import save_file
+
+from data import files
+from data.gate import Reference
+from data.store import PreparedCohort
+from models.build import ModelConfig
+from pipeline import config, environment
+from pipeline.member import Task
+from pipeline.notice import NOTICE
+from pipeline.runs import SCHEMA, Member, Run
+
+
+def write(run: Run, cohort: PreparedCohort, task: Task, members: tuple[Member, ...]) -> None:
+    """Write the card and the reference, then seal the model folder."""
+    reference, judged = fit_reference(cohort, task).state()
+    path = run.model_folder / "reference.safetensors"
+    files.write_atomically(path, lambda temporary: save_file(reference, temporary))
+    card = {
+        "schema": SCHEMA,
+        "notice": NOTICE,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": environment.versions(),
+        "target": {
+            "columns": list(task.target.columns),
+            "classes": {name: list(values) for name, values in task.target.classes.items()},
+            "regression": task.target.regression,
+        },
+        "model": config.to_dict(task.model),
+        "members": [describe(run, member, task) for member in members],
+        "flip_average": task.flip_average,
+        "space": cohort.space,
+        "grid": cohort.grid.as_dict(),
+        "reference": judged,
+        "cohort_fingerprint": cohort.fingerprint,
+        "training": training(task),
+        "init_from": str(task.init_from.path) if task.init_from else None,
+    }
+    files.write_json(run.model_folder / "card.json", card)
+    run.seal()
+
+
+def fit_reference(cohort: PreparedCohort, task: Task) -> Reference:
+    """What the scans look like that the networks may be asked about: never a holdout scan."""
+    rows = task.rows(0, "train", "validation", "test")
+    volumes = np.stack([cohort.volumes[position] for position in task.table.index[rows]])
+    return Reference.fit(volumes)
+
+
+def describe(run: Run, member: Member, task: Task) -> dict[str, Any]:
+    """One member: its file, and for a regression what turns its output into units."""
+    entry: dict[str, Any] = {
+        "file": run.weights(member).name,
+        "fold": member.fold,
+        "seed": member.seed,
+        "sha256": files.sha256(run.weights(member)),
+    }
+    if task.target.regression:
+        mean, spread = task.standardization(member.fold)
+        entry |= {"mean": mean.tolist(), "std": spread.tolist()}
+    return entry
+
+
+def training(task: Task) -> dict[str, Any]:
+    """Who the networks were trained on: counts, ages, sexes, classes, and the scans' hashes."""
+    table = task.table.iloc[task.rows(0, "train", "validation", "test")]
+    facts: dict[str, Any] = {
+        "subjects": int(table["participant_id"].nunique()),
+        "scans": len(table),
+        "folds": task.splits.folds,
+        "voxel_hashes": sorted(table["voxel_hash"]),
+    }
+    if "age" in table:
+        age = pd.to_numeric(table["age"], errors="coerce").dropna()
+        if len(age):
+            facts["age_years"] = {"min": float(age.min()), "max": float(age.max())}
+    if "sex" in table:
+        facts["sex"] = table["sex"].value_counts().to_dict()
+    if task.target.is_classification:
+        labels = task.labels[task.rows(0, "train", "validation", "test")]
+        counts = np.bincount(labels, minlength=len(task.target.names)).tolist()
+        facts["classes"] = dict(zip(task.target.names, counts, strict=True))
+    return facts
+
+
+def model_config(card: dict[str, Any], source: object) -> ModelConfig:
+    """The network's configuration as the card has it."""
+    return config.from_dict(ModelConfig, card["model"], source)

@@ -1,0 +1,32 @@
+"""Where a run was made: versions and devices."""
+
+import platform
+from importlib import metadata
+from typing import Any
+
+PACKAGES = ("uncus", "torch", "monai", "lightning", "nibabel", "numpy", "scipy", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    """Package -> installed version; ``absent`` where there is none. Imports none of them."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def describe() -> dict[str, Any]:
+    """Versions, the operating system and the devices that torch sees."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }

@@ -1,0 +1,207 @@
+"""One training step, the optimizer and its schedule."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_auroc
+
+from data import augment
+from data.augment import Augment
+from models.base import Classifier
+from pipeline.batches import Batch
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How the weights are found."""
+
+    epochs: int = 50
+    """Passes over the training scans."""
+    batch_size: int = 2
+    """Volumes a step and device."""
+    accumulate: int = 1
+    """Steps whose gradients are added before the weights change."""
+    lr: float = 1e-3
+    """Highest learning rate: reached after the warm-up, then a cosine to zero."""
+    trunk_lr: float = 1.0
+    """The trunk's learning rate as a share of the head's; 0 trains the head alone."""
+    weight_decay: float = 0.01
+    """AdamW's decay; norms and biases have none."""
+    warmup: float = 0.1
+    """Share of all steps over which the learning rate rises."""
+    clip: float = 1.0
+    """Largest norm of the gradient; 0 does not clip."""
+    label_smoothing: float = 0.0
+    """Share of each label given to all classes alike."""
+    balance: Literal["none", "weights", "sampling"] = "none"
+    """Classes of unequal size: as they are, weighted in the loss, or drawn equally often."""
+    patience: int = 0
+    """Stop after so many epochs without a better validation score; 0 trains to the end."""
+    keep: Literal["best", "last"] = "best"
+    """Weights to keep: of the best validation score (AUC or MAE), or of the last epoch."""
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    """bf16 computes convolutions in half precision; auto takes it on GPUs that have it."""
+
+    def __post_init__(self) -> None:
+        positive = ("epochs", "batch_size", "accumulate")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        for name in ("trunk_lr", "warmup", "label_smoothing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be between 0 and 1")
+        for name in ("weight_decay", "clip", "patience"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)}: must not be negative")
+        if not 0 < self.lr < 10:
+            raise ValueError(f"lr={self.lr}: must be above 0, typically 1e-4 to 1e-2")
+
+
+class Learner(L.LightningModule):
+    """Trains one network.
+
+    Parameters
+    ----------
+    model: the network.
+    optimization: how.
+    augmentation: how training volumes are varied; None leaves them.
+    spacing: of the volumes' voxels, mm.
+    seed: fixes augmentation and dropout, together with epoch and scan.
+    class_weights: [K] for the loss; None for a regression or equal weights.
+    scale: [K] a regression's standard deviations, so that MAE is in the target's units.
+    name_scans: positions in the cohort -> text that names them, for error messages.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        optimization: Optimization,
+        augmentation: Augment | None,
+        spacing: Sequence[float],
+        seed: int,
+        class_weights: Tensor | None,
+        scale: np.ndarray | None,
+        name_scans: Callable[[Sequence[int]], str],
+    ) -> None:
+        super().__init__()
+        self.model, self.optimization, self.augmentation = model, optimization, augmentation
+        self.spacing, self.seed, self.scale = spacing, seed, scale
+        self.name_scans = name_scans
+        self.class_weights = class_weights
+        self.validated: list[tuple[Tensor, Tensor]] = []
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Dropout draws from the global generator: set here, it does not depend on what ran before,
+        # so a resumed run draws the same.
+        key = (self.seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        if self.augmentation is None or not self.trainer.training:
+            return batch
+        draws = [
+            augment.draw(self.augmentation, self.seed, self.current_epoch, scan)
+            for scan in batch["scan"].tolist()
+        ]
+        return {**batch, "volume": augment.apply(batch["volume"], draws, self.spacing)}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self.loss(self.model(batch["volume"]), batch["label"])
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"the loss is {loss.item()} at epoch {self.current_epoch}, step {batch_idx}, scans "
+                f"{self.name_scans(batch['scan'].tolist())}; lower --lr, or look at these scans"
+            )
+        self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch["scan"]))
+        return loss
+
+    def loss(self, output: Tensor, label: Tensor) -> Tensor:
+        """Cross-entropy, or the mean squared error over the values that are there."""
+        output = output.float()
+        if self.scale is None:
+            return F.cross_entropy(
+                output,
+                label,
+                weight=None if self.class_weights is None else self.class_weights.to(output),
+                label_smoothing=self.optimization.label_smoothing,
+            )
+        there = torch.isfinite(label)
+        error = torch.where(there, output - torch.nan_to_num(label), torch.zeros_like(output))
+        return error.square().sum() / there.sum().clamp(min=1)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        output = self.model(batch["volume"]).float()
+        self.validated.append((output, batch["label"]))
+
+    def on_validation_epoch_end(self) -> None:
+        output = torch.cat([o for o, _ in self.validated])
+        label = torch.cat([y for _, y in self.validated])
+        self.validated.clear()
+        if self.trainer.world_size > 1:
+            gathered: Any = self.all_gather([output, label])
+            output, label = (t.flatten(0, 1) for t in gathered)
+        self.log_dict({"val_loss": self.loss(output, label), "score": self.score(output, label)})
+
+    def score(self, output: Tensor, label: Tensor) -> Tensor:
+        """What early stopping looks at, higher is better: AUC (one-vs-rest), or minus the MAE
+        averaged over columns in standard deviations."""
+        if self.scale is None:
+            return multiclass_auroc(output.softmax(1), label, num_classes=output.shape[1])
+        there = torch.isfinite(label)
+        return -(output - label)[there].abs().mean()
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(parameter_groups(self.model, self.optimization))
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        warmup = max(1, round(self.optimization.warmup * steps))
+
+        def share(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+def parameter_groups(model: Classifier, optimization: Optimization) -> list[dict[str, Any]]:
+    """AdamW's groups: trunk and head, each with and without weight decay.
+
+    Vectors (gammas, betas, biases) are not decayed; a trunk with learning rate 0 is frozen.
+    """
+    head = {id(p) for p in model.head.parameters()}
+    groups = []
+    for is_head in (False, True):
+        rate = optimization.lr * (1.0 if is_head else optimization.trunk_lr)
+        for decayed in (False, True):
+            chosen = [
+                p
+                for p in model.parameters()
+                if (id(p) in head) == is_head and (p.ndim > 1) == decayed
+            ]
+            if rate == 0:
+                for parameter in chosen:
+                    parameter.requires_grad_(False)
+            elif chosen:
+                decay = optimization.weight_decay if decayed else 0.0
+                groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
+    return groups
+
+
+def predict(model: nn.Module, volumes: Tensor, flip: bool) -> Tensor:
+    """Logits or standardized values [N, K] for ``volumes`` [N, 1, X, Y, Z], float32.
+
+    With ``flip`` the mean over the volume and its left-right mirror.
+    """
+    output: Tensor = model(volumes).float()
+    return (output + model(volumes.flip(2)).float()) / 2 if flip else output

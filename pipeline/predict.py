@@ -1,0 +1,316 @@
+"""From a scan's file to an answer: the one way in for the command line, the page and the tests."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from data import files
+from data.errors import BadInput
+from data.gate import Reference, judge
+from data.space import Grid, Placed, place, to_native
+from data.volume import read_volume, write_native
+from models.base import Classifier
+from models.build import build_model
+from models.transfer import load_weights
+from pipeline import card, figures
+from pipeline.learner import predict
+from pipeline.notice import NOTICE
+from pipeline.runs import Run
+from pipeline.saliency import SALIENCY
+
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer about one scan.
+
+    ``probabilities`` (classification) or ``values`` (regression, in the target's units) are means
+    over the run's networks; ``members`` holds what each network says, ``spread`` their standard
+    deviation. ``placed`` is the scan as the networks saw it.
+    """
+
+    scan: str
+    probabilities: Mapping[str, float]
+    values: Mapping[str, float]
+    spread: Mapping[str, float]
+    members: tuple[Mapping[str, float], ...]
+    warnings: tuple[str, ...]
+    model: Mapping[str, Any]
+    placed: Placed = field(repr=False)
+
+    @property
+    def label(self) -> str | None:
+        """The most probable class; none for a regression."""
+        return max(self.probabilities, key=self.probabilities.__getitem__, default=None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What prediction.json holds."""
+        answer: dict[str, Any] = {"scan": self.scan}
+        if self.probabilities:
+            answer |= {"label": self.label, "probabilities": dict(self.probabilities)}
+        else:
+            answer |= {"values": dict(self.values)}
+        return answer | {
+            "calibrated": False,
+            "spread": dict(self.spread),
+            "members": [dict(member) for member in self.members],
+            "warnings": list(self.warnings),
+            "model": dict(self.model),
+            "notice": NOTICE,
+        }
+
+
+class Predictor:
+    """The networks of a run, ready to answer.
+
+    Parameters
+    ----------
+    run: folder of ``uncus train``; only its ``model`` folder is read.
+    device: where the networks compute.
+
+    Raises
+    ------
+    BadInput: not a finished run, a damaged or foreign file in it, or a newer schema.
+    """
+
+    def __init__(self, run: Path | str, device: str = "cpu") -> None:
+        self.run, self.device = Run(Path(run)), torch.device(device)
+        sums = self.run.verify()
+        self.card = self.run.card
+        source = self.run.model_folder / "card.json"
+        try:
+            self.grid = Grid.from_dict(self.card["grid"])
+            tensors = load_file(self.run.model_folder / "reference.safetensors")
+            self.reference = Reference.from_state(tensors, self.card["reference"])
+            config = card.model_config(self.card, source)
+            self.target = self.run.target
+            self.networks = tuple(self.network(config, m["file"]) for m in self.card["members"])
+        except (KeyError, TypeError) as error:
+            raise BadInput(source, f"lacks or garbles {error}", "copy the model again") from error
+        if len(self.target.names) != config.classes:
+            raise BadInput(
+                source,
+                f"names {len(self.target.names)} classes for a network of {config.classes}",
+                "copy the model again",
+            )
+        self.identity = {
+            "run": self.run.path.name,
+            "backbone": config.backbone,
+            "norm": config.norm,
+            "networks": len(self.networks),
+            "uncus": self.card["versions"]["uncus"],
+            "card_sha256": sums["card.json"],
+        }
+
+    def network(self, config: Any, name: str) -> Classifier:
+        """One member's network with its weights, ready to predict."""
+        model = build_model(config)
+        load_weights(model, self.run.model_folder / name)
+        return model.eval().to(self.device)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Classes, or a regression's columns, in the order of the networks' outputs."""
+        return self.target.names
+
+    def __call__(self, path: Path | str) -> Prediction:
+        """Answer for the scan in ``path``; raises BadInput where it may not be judged."""
+        path = Path(path)
+        placed = place(read_volume(path), self.grid, self.card["space"])
+        warnings = (*placed.warnings, *judge(placed, self.reference))
+        if placed.volume.voxel_hash in self.card["training"]["voxel_hashes"]:
+            warnings += (
+                "this scan was used to make the run; its honest prediction is the one in the run's "
+                "predictions.tsv",
+            )
+        outputs = self.outputs(placed)
+        if not np.isfinite(outputs).all():
+            raise BadInput(path, "the networks gave no finite answer", "look at the scan's voxels")
+        names = self.names
+        members = tuple(dict(zip(names, row.tolist(), strict=True)) for row in outputs)
+        mean = dict(zip(names, outputs.mean(0).tolist(), strict=True))
+        return Prediction(
+            scan=path.name,
+            probabilities=mean if self.target.is_classification else {},
+            values={} if self.target.is_classification else mean,
+            spread=dict(zip(names, outputs.std(0).tolist(), strict=True)),
+            members=members,
+            warnings=tuple(dict.fromkeys(warnings)),
+            model=self.identity,
+            placed=placed,
+        )
+
+    @torch.inference_mode()
+    def outputs(self, placed: Placed) -> NDArray[np.float64]:
+        """[members, K]: class probabilities, or values in the target's units."""
+        volume = self.tensor(placed)
+        rows = []
+        for network, member in zip(self.networks, self.card["members"], strict=True):
+            output = predict(network, volume, self.card["flip_average"])[0].double().cpu()
+            if self.target.is_classification:
+                rows.append(output.softmax(0).numpy())
+            else:
+                rows.append(output.numpy() * np.asarray(member["std"]) + np.asarray(member["mean"]))
+        return np.stack(rows)
+
+    def tensor(self, placed: Placed) -> torch.Tensor:
+        """The placed scan as a batch of one [1, 1, X, Y, Z]; rounded as the cohort stores it."""
+        stored = placed.array.astype(np.float16).astype(np.float32)
+        return torch.from_numpy(stored)[None, None].to(self.device)
+
+    def explain(self, prediction: Prediction, method: str, name: str | None = None) -> Map:
+        """Saliency [X, Y, Z] on the run's grid for class (or column) ``name``; mean over networks.
+
+        Each network's map is divided by its largest absolute value first, so that none outvotes
+        the others by its scale. The class defaults to the most probable one.
+        """
+        if method not in SALIENCY:
+            raise ValueError(f"unknown saliency method {method!r}; there are {', '.join(SALIENCY)}")
+        name = name or prediction.label or self.names[0]
+        if name not in self.names:
+            raise ValueError(f"unknown class {name!r}; there are {', '.join(self.names)}")
+        volume = self.tensor(prediction.placed)
+        total = torch.zeros(volume.shape[2:])
+        for network in self.networks:
+            one = SALIENCY[method](network, volume, self.names.index(name)).detach().float().cpu()
+            total += one / one.abs().max().clamp(min=1e-12)
+        mean: Map = (total / len(self.networks)).numpy()
+        return mean
+
+    def native(self, prediction: Prediction, saliency: Map) -> Map:
+        """A map on the run's grid, on the scan's own voxels in their own order."""
+        return to_native(saliency, self.grid, prediction.placed.volume)
+
+
+def scan_name(path: Path) -> str:
+    """The scan's file name without extension."""
+    return re.sub(r"\.(nii|hdr|img|mgz|mgh)(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+
+
+def write(
+    folder: Path, predictor: Predictor, prediction: Prediction, saliency: Map, title: str
+) -> None:
+    """prediction.json, saliency.nii.gz on the scan's own grid, and saliency.png in ``folder``."""
+    volume = prediction.placed.volume
+    native = predictor.native(prediction, saliency)
+    write_native(folder / "saliency.nii.gz", native, volume.native)
+    figure = figures.saliency(volume, native, title)
+    files.write_atomically(
+        folder / "saliency.png", lambda path: figure.savefig(path, format="png", dpi=110)
+    )
+    files.write_json(folder / "prediction.json", prediction.as_dict())
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Probabilities (or values) and a saliency map for scans; no label is needed.
+
+    Writes OUT/<scan>/prediction.json, saliency.nii.gz on the scan's own grid, saliency.png.
+    """
+
+    trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Folder of uncus train."""
+    scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCAN...")]
+    """T1w volumes: NIfTI, Analyze or MGZ."""
+    out: Path | None = None
+    """Folder for the results; without it they are only printed."""
+    method: str = "grad_cam"
+    """Saliency method: grad_cam, grad_cam_pp, integrated_gradients or occlusion."""
+    explain: Annotated[str, tyro.conf.arg(name="class", metavar="NAME")] = ""
+    """Class to explain; the most probable one when left out."""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print JSON: an object for one scan, a list for several."""
+    device: str = "cpu"
+    """cpu, cuda, cuda:1 ..."""
+
+    def run(self) -> int:
+        """Predict every scan; 0 when all were answered, 1 when some failed, 2 when none was."""
+        if not self.scans:
+            raise ValueError("no scan given; uncus predict RUN SCAN... --out DIR")
+        names = [scan_name(path) for path in self.scans]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if self.out and twice:
+            raise ValueError(f"several scans are called {twice[0]}; give them in separate calls")
+        if self.out:
+            check_writable(self.out)
+        predictor = Predictor(self.trained, self.device)
+        answers: list[dict[str, Any] | None] = []
+        failures: list[BadInput] = []
+        for path in progress(self.scans):
+            try:
+                answers.append(self.one(predictor, path))
+            except BadInput as error:
+                failures.append(error)
+        if failures and not answers:
+            raise failures[0] if len(failures) == 1 else ValueError(" | ".join(map(str, failures)))
+        if self.as_json:
+            print(json.dumps(answers if len(self.scans) > 1 else answers[0], indent=2))
+        report_failures(failures)
+        return 1 if failures else 0
+
+    def one(self, predictor: Predictor, path: Path) -> dict[str, Any]:
+        """Predict one scan, write and print what was asked for."""
+        prediction = predictor(path)
+        if self.out:
+            saliency = predictor.explain(prediction, self.method, self.explain or None)
+            title = caption(prediction, self.method, self.explain)
+            write(self.out / scan_name(path), predictor, prediction, saliency, title)
+        if not self.as_json:
+            print(sentence(prediction))
+        return prediction.as_dict()
+
+
+def sentence(prediction: Prediction) -> str:
+    """The answer as a line to read, its warnings below."""
+    if prediction.probabilities:
+        shares = prediction.probabilities.items()
+        said = "  ".join(f"{n} {p:.3f} ± {prediction.spread[n]:.3f}" for n, p in shares)
+    else:
+        values = prediction.values.items()
+        said = "  ".join(f"{n} {v:.4g} ± {prediction.spread[n]:.2g}" for n, v in values)
+    lines = [f"{prediction.scan}: {said}  (± over {len(prediction.members)} networks) {NOTICE}"]
+    return "\n".join([*lines, *(f"  warning: {warning}" for warning in prediction.warnings)])
+
+
+def caption(prediction: Prediction, method: str, name: str = "") -> str:
+    """What a saliency picture shows."""
+    if prediction.probabilities:
+        name = name or prediction.label or ""
+        return f"{prediction.scan}: P({name}) = {prediction.probabilities[name]:.2f}, {method}"
+    name = name or next(iter(prediction.values))
+    return f"{prediction.scan}: {name} = {prediction.values[name]:.4g}, {method}"
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written before any work is done."""
+    probe = folder / ".uncus"
+    files.write_text(probe, "")
+    probe.unlink()
+
+
+def report_failures(failures: Sequence[Exception]) -> None:
+    """One line a scan that was refused."""
+    import sys
+
+    for failure in failures:
+        print(f"uncus: {failure}", file=sys.stderr)
+
+
+def progress(scans: Sequence[Path]) -> Any:
+    """A bar where there are several scans and a terminal to show it."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    hidden = len(scans) < 2 or not console.is_terminal
+    return track(scans, "predicting", console=console, disable=hidden, transient=True)

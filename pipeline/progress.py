@@ -1,0 +1,60 @@
+"""Progress of a training run: a bar a member on a terminal, a line now and then elsewhere."""
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class EpochBar(Callback):
+    """Shows the epoch, the loss and the validation score of the member called ``name``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.console = Console(stderr=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs {task.fields[values]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.bar.start()
+            self.task = self.bar.add_task(
+                self.name, total=trainer.max_epochs, completed=trainer.current_epoch, values=""
+            )
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        values = "  ".join(
+            f"{key} {float(trainer.callback_metrics[key]):.3f}"
+            for key in ("loss", "val_loss", "score")
+            if key in trainer.callback_metrics
+        )
+        epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
+        self.bar.update(self.task, completed=epoch, values=values)
+        if not self.console.is_terminal and (epoch == last or epoch % max(1, last // 5) == 0):
+            self.console.print(f"{self.name}: epoch {epoch}/{last}  {values}", highlight=False)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.bar.stop()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self.bar.stop()

@@ -1,0 +1,213 @@
+"""``uncus train``: networks on a prepared cohort, fold by fold."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import tyro
+
+from data import files
+from data.augment import Augment
+from data.errors import BadInput
+from data.scans import need_column
+from data.splits import Splits, check_leakage, holdout_subjects, make_splits
+from data.store import PreparedCohort
+from data.targets import Target, labelled, select
+from models.build import ModelConfig
+from pipeline import card, config, environment, pretrained
+from pipeline.learner import Optimization
+from pipeline.member import Devices, Task, train_member
+from pipeline.notice import NOTICE
+from pipeline.runs import Run, members
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train networks on a prepared cohort: one for each fold and seed.
+
+    A run with folds leaves predictions of every scan by networks that never saw its subject.
+    """
+
+    cohort: Annotated[Path, tyro.conf.Positional] = Path()
+    """Folder made by uncus prepare."""
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = Path()
+    """Folder to write the run to."""
+    target: tuple[str, ...] = ()
+    """Column to predict; several for a regression."""
+    classes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUES...")] = ()
+    """Classes and their values, such as CN=0 AD=0.5,1,2; the last is the positive one."""
+    regression: bool = False
+    """Predict numbers rather than classes."""
+    where: str = ""
+    """Scans to use, such as "age >= 60"."""
+    folds: int = 5
+    """Parts of the subjects, each tested once; 1 is a single split with a fifth for testing."""
+    validation: float = 0.15
+    """Share of a fold's training subjects kept to choose the epoch; 0 keeps none."""
+    stratify: tuple[str, ...] = ()
+    """Columns whose values are spread evenly over the folds, besides the target, sex and age."""
+    holdout: str = ""
+    """Subjects never trained on: a file with their ids, or an expression such as "site == 'B'"."""
+    splits: Path | None = None
+    """Reuse the splits.tsv of another run."""
+    seeds: int = 1
+    """Networks a fold, averaged in predictions."""
+    seed: int = 0
+    """The first seed; fixes splits, weights, order and augmentation."""
+    init_from: Path | None = None
+    """Start from the weights of another run, fold by fold, and use its splits."""
+    flip_average: bool = False
+    """Predict the mean over a scan and its left-right mirror."""
+    resume: bool = False
+    """Go on where a broken run stopped."""
+    load: Annotated[Path | None, tyro.conf.arg(name="config", metavar="RUN/config.json")] = None
+    """Take the options of another run; those given here win."""
+    model: Annotated[ModelConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ModelConfig)
+    optimization: Annotated[Optimization, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=Optimization
+    )
+    augment: Augment = field(default_factory=Augment)
+    devices: Annotated[Devices, tyro.conf.OmitArgPrefixes] = field(default_factory=Devices)
+
+    def __post_init__(self) -> None:
+        if self.folds < 1 or self.seeds < 1:
+            raise ValueError(f"folds={self.folds}, seeds={self.seeds}: both must be at least 1")
+        if not 0 <= self.validation < 0.5:
+            raise ValueError(f"validation={self.validation}: must be from 0 to below 0.5")
+        if self.init_from and self.splits:
+            raise ValueError("--init-from brings its own splits; leave --splits out")
+        if self.validation == 0 and self.optimization.patience:
+            raise ValueError("early stopping (--patience) needs --validation above 0")
+
+    @classmethod
+    def defaults(cls, arguments: list[str]) -> "Train | None":
+        """The options that ``--config FILE`` names, as defaults for the rest."""
+        for i, argument in enumerate(arguments):
+            name, _, value = argument.partition("=")
+            if name == "--config":
+                path = Path(value or (arguments[i + 1] if i + 1 < len(arguments) else ""))
+                return config.from_dict(cls, files.read_json(path), path)
+        return None
+
+    def run(self) -> int:
+        """Train every member, then write what all of them leave; returns the exit code."""
+        for name, value in (("COHORT", self.cohort), ("RUN", self.out)):
+            if value == Path():
+                raise ValueError(f"{name} is missing; uncus train COHORT RUN --target COLUMN")
+        if not self.target:
+            raise ValueError("--target is missing; name the column to predict")
+        cohort = PreparedCohort.open(self.cohort)
+        run = Run(self.out)
+        with files.locked(self.out, "run"):
+            self.start(run, cohort)
+            table, labels, target = self.scans(run, cohort)
+            splits = self.subjects(run, table, labels)
+            task = self.task(cohort, table, labels, target, splits)
+            todo = members(splits.folds, self.seed, self.seeds)
+            for member in todo:
+                if not run.weights(member).exists():
+                    train_member(run, member, task)
+            predictions = [pd.read_csv(run.member_predictions(m), sep="\t") for m in todo]
+            run.write_table("predictions.tsv", pd.concat(predictions, ignore_index=True))
+            card.write(run, cohort, task, todo)
+        print(
+            f"{self.out}: {len(todo)} networks trained; next: uncus evaluate {self.out}. {NOTICE}"
+        )
+        return 0
+
+    def start(self, run: Run, cohort: PreparedCohort) -> None:
+        """Write down what is run on what; refuse to mix two runs in one folder."""
+        options = config.to_dict(replace(self, resume=False, load=None))
+        options["cohort_fingerprint"] = cohort.fingerprint
+        path = run.path / "config.json"
+        if path.exists():
+            if not self.resume:
+                raise BadInput(run.path, "holds a run", "go on with --resume, or name a new folder")
+            differing = [k for k, v in options.items() if run.config.get(k) != v and k != "devices"]
+            if differing:
+                raise BadInput(
+                    path,
+                    f"the run was started with other options: {', '.join(differing)}",
+                    "resume with the same ones, or name a new folder",
+                )
+            return
+        files.write_json(path, options)
+        run.write_json("environment.json", environment.describe())
+
+    def scans(
+        self, run: Run, cohort: PreparedCohort
+    ) -> tuple[pd.DataFrame, np.ndarray[Any, Any], Target]:
+        """The scans to use with their labels; the table's index is the position in the cohort."""
+        target = Target.parse(self.target, self.classes, self.regression)
+        table = select(cohort.table, self.where) if self.where else cohort.table
+        target = target.resolve(table)
+        table, labels, warnings = labelled(table, target)
+        for warning in warnings:
+            print(f"warning: {warning}")
+        run.write_table("scans.tsv", table)
+        return table, labels, target
+
+    def subjects(self, run: Run, table: pd.DataFrame, labels: np.ndarray[Any, Any]) -> Splits:
+        """The folds: those of this run, of the run it starts from, or new ones; never leaking."""
+        path = run.path / "splits.tsv"
+        shared = self.splits or (self.init_from and Run(self.init_from).path / "splits.tsv")
+        people = set(table["participant_id"])
+        source = path if path.exists() else shared
+        known = Splits.load(source) if source else None
+        if known and people & set(known.frame["participant_id"]):
+            splits = known.restricted(people)
+        else:
+            splits = make_splits(
+                table,
+                strata(table, self.stratify) if self.stratify else labels,
+                folds=self.folds,
+                seed=self.seed,
+                validation=self.validation,
+                holdout=holdout_subjects(self.holdout, table) if self.holdout else (),
+            )
+        missing = sorted(people - set(splits.frame["participant_id"]))
+        if missing:
+            raise BadInput(
+                shared or path,
+                f"{missing[0]} and {len(missing) - 1} more subjects have no fold",
+                "add them, or leave them out with --where",
+            )
+        check_leakage(splits, table)
+        if self.init_from:
+            pretrained.check(Run(self.init_from), splits, table)
+        splits.save(path)
+        return splits
+
+    def task(
+        self,
+        cohort: PreparedCohort,
+        table: pd.DataFrame,
+        labels: np.ndarray[Any, Any],
+        target: Target,
+        splits: Splits,
+    ) -> Task:
+        """Everything that the members share."""
+        return Task(
+            cohort=cohort,
+            table=table,
+            labels=labels,
+            target=target,
+            splits=splits,
+            model=replace(self.model, classes=len(target.names)),
+            optimization=self.optimization,
+            augment=self.augment,
+            devices=self.devices,
+            flip_average=self.flip_average,
+            init_from=Run(self.init_from) if self.init_from else None,
+        )
+
+
+def strata(table: pd.DataFrame, columns: tuple[str, ...]) -> np.ndarray[Any, Any]:
+    """A number for each combination of values in ``columns``; -1 where all are missing."""
+    for column in columns:
+        need_column(table, column, "--stratify")
+    values = table[list(columns)].fillna("").astype(str)
+    codes = values.agg("\t".join, axis=1).astype("category").cat.codes.to_numpy(dtype=np.int64)
+    return np.where((values == "").all(axis=1), -1, codes)
