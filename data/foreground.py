@@ -49,7 +49,8 @@ def stripped_background(array: NDArray[np.float32]) -> float | None:
 def otsu(array: NDArray[np.float32], bins: int = 256) -> float:
     """The threshold that parts the square roots of the intensities into two even classes.
 
-    Otsu's threshold: least variance within the classes. Intensities above the 99th percentile count as the 99th: bright fat must not draw it up.
+    Otsu's threshold: least variance within the classes. Intensities above the 99th percentile
+    count as the 99th, lest bright fat draw it up.
     """
     low, high = np.percentile(array[::2, ::2, ::2], (0.5, 99))
     if not high > low:

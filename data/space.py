@@ -254,7 +254,7 @@ def _sample(
 
 def _window(
     mask: NDArray[np.bool_],
-    to_index: NDArray[np.float64],
+    to_index: NDArray[Any],
     grid_shape: tuple[int, int, int],
     margin: NDArray[np.float64],
 ) -> tuple[slice, slice, slice] | None:
@@ -266,7 +266,7 @@ def _window(
 
 
 def _reach(
-    to_index: NDArray[np.float64],
+    to_index: NDArray[Any],
     shape_from: tuple[int, ...],
     shape_into: tuple[int, ...],
     margin: NDArray[Any] | float = 1.0,

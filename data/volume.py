@@ -101,10 +101,9 @@ def read_volume(path: Path, limits: Limits = Limits()) -> Volume:
         raise BadInput(
             path, "is not a kind of image that can be read", f"give one of {', '.join(SUFFIXES)}"
         )
-    header_path, data_path = path, path
-    if suffix in {".hdr", ".img"}:
-        header_path, data_path = path.with_suffix(".hdr"), path.with_suffix(".img")
-    for part in dict.fromkeys((header_path, data_path)):
+    parts = source_files(path)
+    header_path, data_path = parts[0], parts[-1]
+    for part in parts:
         _check_file(part, compressed=suffix in {".nii.gz", ".mgz"})
     head = inflate.read_head(header_path, HEAD_BYTES)
     is_mgh = suffix in {".mgz", ".mgh"}
@@ -123,6 +122,13 @@ def read_volume(path: Path, limits: Limits = Limits()) -> Volume:
         sform=layout.sform,
     )
     return Volume(np.ascontiguousarray(ras), ras_affine, native, layout.warnings + warnings)
+
+
+def source_files(path: Path) -> tuple[Path, ...]:
+    """The files that make up the image at ``path``: one, or the two of a .hdr/.img pair."""
+    if path.suffix.lower() in {".hdr", ".img"}:
+        return path.with_suffix(".hdr"), path.with_suffix(".img")
+    return (path,)
 
 
 def native_array(volume: Volume, array: NDArray[Any]) -> NDArray[Any]:

@@ -1,0 +1,374 @@
+"""``uncus prepare``: from a folder or table of scans to a cohort on one grid, ready to train on."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import tyro
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data import derivatives, store
+from data.derivatives import SCHEMA, Entry
+from data.errors import BadInput
+from data.files import locked, write_json
+from data.foreground import brain_mask
+from data.readers import read_cohort
+from data.scans import Scan, write_table
+from data.space import SPACES, Grid, place
+from data.volume import Limits, read_volume
+from data.where import select
+
+MEASURES = ".measures"
+STRAY_MM = 15.0
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Bring every scan of a cohort onto one grid: RAS+, resampled, normalized inside the brain.
+
+    Interrupt it whenever you like: started again, it goes on where it was, and makes anew exactly
+    what a changed scan or option touches.
+    """
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """Where the scans are: a BIDS or CAPS folder, a plain folder, or a .csv or .tsv with paths."""
+    cohort: Annotated[Path, tyro.conf.Positional]
+    """The folder to make or to bring up to date."""
+    reader: str = "auto"
+    """How to read the source: auto, bids, table, caps or folder."""
+    space: str = "keep"
+    """How scans are placed: keep leaves each where its affine puts it."""
+    spacing: tuple[float, ...] = (1.5,)
+    """Voxel size of the grid in mm: one number, or three for x (right), y (front), z (up)."""
+    workers: int = 0
+    """Processes to use; 0 takes one for each core."""
+    where: str = ""
+    """Take only scans for which this holds, for example "age >= 60 and sex == 'F'"."""
+
+    def __post_init__(self) -> None:
+        if self.space not in SPACES:
+            raise BadInput(
+                f"--space {self.space}", "is unknown", f"choose one of {', '.join(SPACES)}"
+            )
+        if len(self.spacing) not in {1, 3} or not all(0.1 <= step <= 20 for step in self.spacing):
+            raise BadInput(
+                f"--spacing {' '.join(map(str, self.spacing))}",
+                "is not one or three sizes of 0.1 to 20 mm",
+                "give for example --spacing 1.5",
+            )
+        if self.workers < 0:
+            raise BadInput(f"--workers {self.workers}", "is negative", "give 0 or more")
+
+    def run(self) -> int:
+        """Make the cohort; 0 when every scan is in it, 1 when some failed."""
+        cohort = read_cohort(self.source, self.reader)
+        for warning in cohort.warnings:
+            _say(f"warning: {warning}")
+        table = select(cohort.table(), self.where)
+        scans = [cohort.scans[row] for row in table.index]
+        _check_target(self.cohort, cohort.root)
+        with locked(self.cohort, "prepared cohort"):
+            return Preparation(self, cohort.root, scans, table).run()
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What the first pass learns of a scan: hashes and the brain's box (outer faces, mm)."""
+
+    source_sha256: str
+    voxel_hash: str
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a scan is not in the cohort."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """One run of the verb, while the folder is locked."""
+
+    options: Prepare
+    source: Path
+    scans: Sequence[Scan]
+    table: pd.DataFrame
+
+    def run(self) -> int:
+        """Measure, agree on a grid, place, join."""
+        root = self.options.cohort
+        measures = self._parallel("measure", _measure, [(scan.path, root) for scan in self.scans])
+        failures = {i: m for i, m in measures.items() if isinstance(m, Failure)}
+        known = {i: m for i, m in measures.items() if isinstance(m, Measure)}
+        self._refuse_if_none(known, failures)
+        grid = common_grid(list(known.values()), self._spacing())
+        finished: dict[int, Entry] = {}
+        blank: dict[int, Entry] = {}
+        for index, measure in known.items():
+            scan = self.scans[index]
+            blank[index] = self._blank(scan, measure, grid)
+            entry = derivatives.load_entry(root, scan, self.options.space, blank[index].key)
+            if entry is not None:
+                finished[index] = entry
+        todo = [index for index in known if index not in finished]
+        if not todo and self._is_current(grid, finished):
+            self._report(failures)
+            _say(f"{root} is up to date: {len(finished)} scans, nothing to do")
+            return 1 if failures else 0
+        # From here on the folder changes, and until the end it is no finished cohort.
+        (root / store.MANIFEST).unlink(missing_ok=True)
+        arguments = [(root, self.scans[i], grid, self.options.space, blank[i]) for i in todo]
+        for place_of, result in self._parallel("place", _place, arguments).items():
+            if isinstance(result, Failure):
+                failures[todo[place_of]] = result
+            else:
+                finished[todo[place_of]] = result
+        self._refuse_if_none(finished, failures)
+        self._join(grid, dict(sorted(finished.items())))
+        self._report(failures)
+        size = " x ".join(map(str, grid.shape))
+        done = f"{len(todo) - sum(i in failures for i in todo)} new, {len(finished)} in all"
+        _say(f"{root}: {done}, each {size} voxels of {_listed(grid.spacing)} mm")
+        return 1 if failures else 0
+
+    def _spacing(self) -> NDArray[np.float64]:
+        return np.broadcast_to(np.asarray(self.options.spacing, np.float64), (3,))
+
+    def _blank(self, scan: Scan, measure: Measure, grid: Grid) -> Entry:
+        """The part of a scan's entry that is known before it is placed."""
+        return Entry(
+            name=scan.name,
+            source=_relative(scan.path, self.source),
+            source_sha256=measure.source_sha256,
+            voxel_hash=measure.voxel_hash,
+            key=derivatives.result_key(measure.source_sha256, grid, self.options.space),
+            derivative="",
+            derivative_sha256="",
+            contact=(),
+            warnings=(),
+        )
+
+    def _options(self) -> dict[str, Any]:
+        """The options that the result depends on."""
+        chosen = asdict(self.options)
+        return {name: chosen[name] for name in ("reader", "space", "spacing", "where")}
+
+    def _is_current(self, grid: Grid, finished: dict[int, Entry]) -> bool:
+        """Whether the folder already holds exactly this."""
+        root = self.options.cohort
+        try:
+            cohort = store.PreparedCohort.open(root)
+        except ValueError:
+            return False
+        entries = [finished[index] for index in sorted(finished)]
+        wanted = store.scans_table(self.table.iloc[sorted(finished)], entries)
+        # Compared as it would be read back: a missing cell is n/a in the file, "" in memory.
+        same_table = list(wanted.columns) == list(cohort.table.columns) and np.array_equal(
+            wanted.to_numpy(str), cohort.table.to_numpy(str)
+        )
+        made = json.loads(json.dumps([self._options(), grid.as_dict(), list(map(asdict, entries))]))
+        kept = [cohort.manifest[name] for name in ("options", "grid", "scans")]
+        return same_table and made == kept
+
+    def _join(self, grid: Grid, finished: dict[int, Entry]) -> None:
+        """Write the array, the table and the manifest; drop what no longer belongs."""
+        root, entries = self.options.cohort, list(finished.values())
+        _drop_strangers(root, {entry.derivative for entry in entries})
+        voxels = _in_order(
+            self._jobs(len(entries)),
+            derivatives.read_voxels,
+            [(root, entry, grid) for entry in entries],
+        )
+        with _bar() as bar:
+            store.write_volumes(root, grid, bar.track(voxels, len(entries), description="join"))
+        store.finish(root, self._options(), grid, self.table.iloc[list(finished)], entries)
+        for warning in repeated_voxels(entries):
+            _say(f"warning: {warning}")
+
+    def _report(self, failures: dict[int, Failure]) -> None:
+        """List failed scans in failed.tsv and on stderr."""
+        path = self.options.cohort / "failed.tsv"
+        if not failures:
+            path.unlink(missing_ok=True)
+            return
+        rows = []
+        for index, failure in sorted(failures.items()):
+            scan = self.scans[index]
+            rows.append((scan.name, _relative(scan.path, self.source), failure.reason))
+            _say(f"failed: {failure.reason}")
+        write_table(path, pd.DataFrame(rows, columns=["scan", "source", "reason"], dtype=object))
+        _say(f"{len(failures)} of {len(self.scans)} scans failed; they are listed in {path}")
+
+    def _refuse_if_none(self, usable: dict[int, Any], failures: dict[int, Failure]) -> None:
+        if not usable:
+            self._report(failures)
+            first = failures[min(failures)].reason
+            raise BadInput(
+                self.options.source, f"none of its {len(self.scans)} scans is usable", first
+            )
+
+    def _jobs(self, tasks: int) -> int:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        return max(1, min(self.options.workers or cores or os.cpu_count() or 1, tasks // 2))
+
+    def _parallel(
+        self, name: str, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
+    ) -> dict[int, Any]:
+        """``work`` on every tuple of arguments; results (or Failure) by their number."""
+        numbered = [(work, index, values) for index, values in enumerate(arguments)]
+        results: dict[int, Any] = {}
+        with _bar() as bar:
+            task = bar.add_task(name, total=len(numbered))
+            for index, result in _in_order(self._jobs(len(numbered)), _guarded, numbered, False):
+                results[index] = result
+                bar.advance(task)
+        return dict(sorted(results.items()))
+
+
+def common_grid(measures: Sequence[Measure], spacing: NDArray[np.float64]) -> Grid:
+    """The grid over the union of the brains' boxes.
+
+    A face that lies far beyond the median one (15 mm, or 5 robust standard deviations where
+    positions vary more) does not count: one misplaced scan must not blow up the grid of all.
+    """
+    lows = np.array([measure.low for measure in measures])
+    highs = np.array([measure.high for measure in measures])
+
+    def extreme(outward: NDArray[np.float64]) -> NDArray[np.float64]:
+        middle = np.median(outward, axis=0)
+        reach = np.maximum(STRAY_MM, 5 * 1.4826 * np.median(np.abs(outward - middle), axis=0))
+        farthest: NDArray[np.float64] = np.where(outward <= middle + reach, outward, -np.inf).max(
+            axis=0
+        )
+        return farthest
+
+    grid = Grid.from_box(-extreme(-lows), extreme(highs), spacing)
+    if np.prod(grid.shape, dtype=float) > Limits().voxels:
+        raise BadInput(
+            f"--spacing {_listed(grid.spacing)}",
+            f"gives a grid of {' x '.join(map(str, grid.shape))} voxels",
+            "choose larger voxels",
+        )
+    return grid
+
+
+def repeated_voxels(entries: Iterable[Entry]) -> list[str]:
+    """A warning for each image that several subjects share."""
+    owners: dict[str, list[str]] = {}
+    for entry in entries:
+        owners.setdefault(entry.voxel_hash, []).append(entry.name)
+    return [
+        f"{' and '.join(names)} have the same voxels"
+        + ("; splits will refuse them" if len({n.split("_")[0] for n in names}) > 1 else "")
+        for names in owners.values()
+        if len(names) > 1
+    ]
+
+
+def _measure(path: Path, root: Path) -> Measure:
+    """Hashes and the brain's box of a scan, kept on disk by the source's hash."""
+    source_hash = derivatives.source_sha256(path)
+    kept = root / MEASURES / f"{source_hash}-{SCHEMA}.json"
+    try:
+        value = json.loads(kept.read_text(encoding="utf-8"))
+        return Measure(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+    except (OSError, ValueError, TypeError):
+        pass  # not measured before, or not whole
+    volume = read_volume(path)
+    box = np.argwhere(brain_mask(volume))
+    ends = np.array([box.min(axis=0) - 0.5, box.max(axis=0) + 0.5])
+    corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
+    places = corners @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    measure = Measure(
+        source_hash,
+        volume.voxel_hash,
+        tuple(places.min(axis=0).round(4).tolist()),
+        tuple(places.max(axis=0).round(4).tolist()),
+    )
+    write_json(kept, asdict(measure))
+    return measure
+
+
+def _place(root: Path, scan: Scan, grid: Grid, space: str, blank: Entry) -> Entry:
+    """Place one scan and save it."""
+    placed = place(read_volume(scan.path), grid, space)
+    if derivatives.source_sha256(scan.path) != blank.source_sha256:
+        raise BadInput(scan.path, "changed while it was being prepared", "start again")
+    return derivatives.save(root, scan, placed, grid, space, blank)
+
+
+def _guarded(work: Callable[..., Any], index: int, arguments: tuple[Any, ...]) -> tuple[int, Any]:
+    """Run in a worker: one bad scan, whatever it does, must not stop the others."""
+    try:
+        return index, work(*arguments)
+    except (ValueError, OSError, MemoryError) as error:
+        return index, Failure(" ".join(str(error).split()) or type(error).__name__)
+
+
+def _in_order(
+    jobs: int, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], ordered: bool = True
+) -> Iterator[Any]:
+    """Results of ``work`` from a pool of processes, in order or as they come."""
+    pool = joblib.Parallel(n_jobs=jobs, return_as="generator" if ordered else "generator_unordered")
+    try:
+        yield from pool(joblib.delayed(work)(*values) for values in arguments)
+    except BrokenExecutor as error:
+        raise ValueError(
+            "a worker process was killed, perhaps for want of memory; start again with fewer "
+            "--workers (what is done stays done)"
+        ) from error
+
+
+def _drop_strangers(root: Path, wanted: set[str]) -> None:
+    """Remove derivatives that are of no scan of this cohort any more."""
+    for image in root.glob("sub-*/**/*_desc-preproc_T1w.nii.gz"):
+        if image.relative_to(root).as_posix() not in wanted:
+            image.unlink()
+            derivatives.sidecar_path(image).unlink(missing_ok=True)
+
+
+def _check_target(root: Path, source: Path) -> None:
+    """Refuse to work in a folder that holds something else."""
+    if root.resolve() == source.resolve():
+        raise BadInput(root, "is where the scans are", "choose another folder for the cohort")
+    if root.exists() and not root.is_dir():
+        raise BadInput(root, "is a file", "choose a folder")
+    ours = (store.MANIFEST, MEASURES, ".lock")
+    if root.is_dir() and any(root.iterdir()) and not any((root / name).exists() for name in ours):
+        raise BadInput(root, "holds other files", "choose an empty folder or a prepared cohort")
+
+
+def _relative(path: Path, root: Path) -> str:
+    base = root if root.is_dir() else root.parent
+    return Path(os.path.relpath(path, base)).as_posix()
+
+
+def _listed(values: Iterable[float]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description:<8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def _say(line: str) -> None:
+    print(f"uncus prepare: {line}", file=sys.stderr)
