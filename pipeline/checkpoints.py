@@ -50,12 +50,12 @@ class Checkpoints(Callback):
             self.best, self.best_epoch = score, epoch
         if self.patience and "score" in values and epoch - self.best_epoch >= self.patience:
             trainer.should_stop = True
+        path = self.run.checkpoint(self.member)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if trainer.is_global_zero and improved:
             model: Any = pl_module.model
             save_weights(model, self.run.best_weights(self.member))
         # Every process takes part in saving: with sharded strategies each holds a piece.
-        path = self.run.checkpoint(self.member)
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         try:
             trainer.save_checkpoint(temporary)
