@@ -23,6 +23,7 @@ CLIP_PERCENTILES = (0.5, 99.5)
 # Share of a grid voxel that must be brain. Not a half: a flat edge midway between voxels gives
 # exactly a half, and rounding would decide.
 INSIDE = 0.45
+EDGE = 1e-3  # voxels: rounding must not decide whether a centre on the very edge is in view
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Placed:
     array: float32 [X, Y, Z], z-scores inside the brain, BACKGROUND outside.
     mask: bool [X, Y, Z], the brain (or head, where the scan shows one).
     volume: the scan itself.
+    seen: bool [X, Y, Z], grid voxels whose centre lies in the scan's field of view.
     contact: how much of the mask is cut by each face of the scan's own field of view, in the order
         left, right, back, front, bottom, top: the mask's area on the face over its largest area in
         any parallel slice, 0 to 1.
@@ -102,6 +104,7 @@ class Placed:
     array: NDArray[np.float32]
     mask: NDArray[np.bool_]
     volume: Volume
+    seen: NDArray[np.bool_]
     contact: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -133,7 +136,14 @@ def keep(volume: Volume, grid: Grid) -> Placed:
     lost = 1 - min(1.0, _millilitres(inside, grid.affine) / _millilitres(mask, volume.affine))
     if lost > 0.1:
         warnings += (f"{lost:.0%} of the brain or head lies outside the common grid.",)
-    return Placed(normalize(array, inside), inside, volume, contact(mask), warnings)
+    return Placed(
+        array=normalize(array, inside),
+        mask=inside,
+        volume=volume,
+        seen=field_of_view(volume, grid),
+        contact=contact(mask),
+        warnings=warnings,
+    )
 
 
 SPACES: dict[str, Space] = {"keep": keep}
@@ -218,6 +228,17 @@ def contact(mask: NDArray[np.bool_]) -> tuple[float, ...]:
         largest = max(int(areas.max()), 1)
         shares += [float(areas[0] / largest), float(areas[-1] / largest)]
     return tuple(shares)
+
+
+def field_of_view(volume: Volume, grid: Grid) -> NDArray[np.bool_]:
+    """Which grid voxels have their centre inside the scan's array: bool [X, Y, Z]."""
+    to_index = np.linalg.inv(volume.affine) @ grid.affine
+    x, y, z = np.ogrid[: grid.shape[0], : grid.shape[1], : grid.shape[2]]
+    seen = np.ones(grid.shape, bool)
+    for row, size in zip(to_index[:3], volume.array.shape, strict=True):
+        index = row[0] * x + row[1] * y + row[2] * z + row[3]
+        seen &= (index > -0.5 - EDGE) & (index < size - 0.5 + EDGE)
+    return seen
 
 
 def _smoothing(volume: Volume, grid: Grid) -> NDArray[Any]:

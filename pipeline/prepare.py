@@ -284,8 +284,9 @@ def _measure(path: Path, root: Path) -> Measure:
     kept = root / MEASURES / f"{source_hash}-{SCHEMA}.json"
     try:
         value = json.loads(kept.read_text(encoding="utf-8"))
-        return Measure(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
-    except (OSError, ValueError, TypeError):
+        low, high = tuple(map(float, value["low"])), tuple(map(float, value["high"]))
+        return Measure(source_hash, str(value["voxel_hash"]), low, high)
+    except (OSError, ValueError, TypeError, KeyError):
         pass  # not measured before, or not whole
     volume = read_volume(path)
     box = np.argwhere(brain_mask(volume))
