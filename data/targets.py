@@ -16,6 +16,7 @@ from data.where import same_value, select, to_number
 __all__ = ["Target", "labelled", "select"]
 
 MAX_FOUND_CLASSES = 20
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Target:
                 raise BadInput("--classes", f"{name!r}={values}", "write NAME=VALUE[,VALUE...]")
             for value in values:
                 twice = next((old for old in means if same_value(old, value)), None)
-                if twice is not None:
+                if twice is not None and means[twice] != name:
                     raise BadInput(
                         "--classes",
                         f"{value!r} means {means[twice]} and {name}",
@@ -234,7 +235,7 @@ def numbers(table: pd.DataFrame, target: Target) -> np.ndarray[Any, Any]:
     for index, column in enumerate(target.columns):
         for row, cell in enumerate(map(clean, table[column])):
             number = to_number(cell) if cell else math.nan
-            if number is None or math.isinf(number) or abs(number) > np.finfo(np.float32).max:
+            if number is None or math.isinf(number) or abs(number) > FLOAT32_MAX:
                 raise BadInput(
                     f"{column} = {cell!r} at {row_name(table, row)}",
                     "not a finite number",
