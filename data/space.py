@@ -196,7 +196,16 @@ def normalize(array: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np
 
 
 def to_native(array: NDArray[np.float32], grid: Grid, volume: Volume) -> NDArray[np.float32]:
-    """Carry a map on the grid back to the scan's own grid and voxel order.
+    """Carry a map on the grid back to the scan's own grid and voxel order, as its file has it.
+
+    Arguments as in :func:`to_scan`; returns float32 of the shape stored in the scan's file.
+    """
+    native: NDArray[np.float32] = native_array(volume, to_scan(array, grid, volume))
+    return native
+
+
+def to_scan(array: NDArray[np.float32], grid: Grid, volume: Volume) -> NDArray[np.float32]:
+    """Carry a map on the grid back to the scan's own grid, in the RAS+ order of ``volume.array``.
 
     Parameters
     ----------
@@ -204,7 +213,7 @@ def to_native(array: NDArray[np.float32], grid: Grid, volume: Volume) -> NDArray
 
     Returns
     -------
-    float32 of the shape stored in the scan's file, linearly interpolated, 0 outside the grid.
+    float32 of the shape of ``volume.array``, linearly interpolated, 0 outside the grid.
     """
     if tuple(array.shape) != grid.shape:
         raise ValueError(f"map of shape {tuple(array.shape)} on a grid of {grid.shape}")
@@ -216,8 +225,7 @@ def to_native(array: NDArray[np.float32], grid: Grid, volume: Volume) -> NDArray
         shape = tuple(part.stop - part.start for part in reached)
         matrix, offset = to_index[:3, :3], to_index[:3, :3] @ start + to_index[:3, 3]
         result[reached] = _sample(np.asarray(array, np.float32), matrix, offset, shape)
-    native: NDArray[np.float32] = native_array(volume, result)
-    return native
+    return result
 
 
 def contact(mask: NDArray[np.bool_]) -> tuple[float, ...]:

@@ -52,8 +52,8 @@ def write(run: Run, cohort: PreparedCohort, task: Task, members: tuple[Member, .
 def fit_reference(cohort: PreparedCohort, task: Task) -> Reference:
     """What the scans look like that the networks may be asked about: never a holdout scan."""
     rows = task.rows(0, "train", "validation", "test")
-    volumes = np.stack([cohort.volumes[position] for position in task.table.index[rows]])
-    return Reference.fit(volumes)
+    positions = task.table.index[rows].to_numpy()
+    return Reference.fit(cohort.volumes[positions], cohort.contacts[positions])
 
 
 def describe(run: Run, member: Member, task: Task) -> dict[str, Any]:

@@ -6,11 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from data import files
-from data.volume import write_native
-from pipeline import figures
 from pipeline.notice import NOTICE
-from pipeline.predict import Predictor, caption, check_writable, scan_name, sentence
+from pipeline.predict import Predictor, check_writable, scan_name, sentence, write_saliency
 from pipeline.saliency import SALIENCY
 
 
@@ -40,19 +37,12 @@ class Explain:
         predictor = Predictor(self.trained, self.device)
         prediction = predictor(self.scan)
         print(sentence(prediction))
-        volume = prediction.placed.volume
         folder = self.out / scan_name(self.scan)
         for method in self.methods:
             saliency = predictor.explain(prediction, method, self.explain or None)
-            native = predictor.native(prediction, saliency)
-            write_native(folder / f"saliency_{method}.nii.gz", native, volume.native)
-            figure = figures.saliency(volume, native, caption(prediction, method, self.explain))
-            picture = folder / f"saliency_{method}.png"
-
-            def save(path: Path, figure: figures.Figure = figure) -> None:
-                figure.savefig(path, format="png", dpi=110)
-
-            files.write_atomically(picture, save)
-            print(f"{method}: {picture}")
+            stem = folder / f"saliency_{method}"
+            on_scan = predictor.on_scan(prediction, saliency)
+            write_saliency(stem, prediction, on_scan, method, self.explain)
+            print(f"{method}: {stem}.nii.gz and .png")
         print(NOTICE)
         return 0

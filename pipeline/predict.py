@@ -10,18 +10,20 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from data import files
 from data.errors import BadInput
 from data.gate import Reference, judge
-from data.space import Grid, Placed, place, to_native
-from data.volume import read_volume, write_native
+from data.space import Grid, Placed, place, to_scan
+from data.volume import native_array, read_volume, write_native
 from models.base import Classifier
 from models.build import build_model
 from models.transfer import load_weights
-from pipeline import card, figures
+from pipeline import card
+from pipeline.figures import three_planes
 from pipeline.learner import predict
 from pipeline.notice import NOTICE
 from pipeline.runs import Run
@@ -179,17 +181,17 @@ class Predictor:
         name = name or prediction.label or self.names[0]
         if name not in self.names:
             raise ValueError(f"unknown class {name!r}; there are {', '.join(self.names)}")
-        volume = self.tensor(prediction.placed)
+        volume, index = self.tensor(prediction.placed), self.names.index(name)
         total = torch.zeros(volume.shape[2:])
         for network in self.networks:
-            one = SALIENCY[method](network, volume, self.names.index(name)).detach().float().cpu()
-            total += one / one.abs().max().clamp(min=1e-12)
+            one = SALIENCY[method](network, volume, index, regression=self.target.regression)
+            total += (one / one.abs().max().clamp(min=1e-12)).cpu()
         mean: Map = (total / len(self.networks)).numpy()
         return mean
 
-    def native(self, prediction: Prediction, saliency: Map) -> Map:
-        """A map on the run's grid, on the scan's own voxels in their own order."""
-        return to_native(saliency, self.grid, prediction.placed.volume)
+    def on_scan(self, prediction: Prediction, saliency: Map) -> Map:
+        """A map on the run's grid, on the scan's own voxels (RAS+ order, as ``Volume.array``)."""
+        return to_scan(saliency, self.grid, prediction.placed.volume)
 
 
 def scan_name(path: Path) -> str:
@@ -197,18 +199,39 @@ def scan_name(path: Path) -> str:
     return re.sub(r"\.(nii|hdr|img|mgz|mgh)(\.gz)?$", "", path.name, flags=re.IGNORECASE)
 
 
-def write(
-    folder: Path, predictor: Predictor, prediction: Prediction, saliency: Map, title: str
-) -> None:
+def write(folder: Path, prediction: Prediction, saliency: Map, method: str, name: str) -> None:
     """prediction.json, saliency.nii.gz on the scan's own grid, and saliency.png in ``folder``."""
-    volume = prediction.placed.volume
-    native = predictor.native(prediction, saliency)
-    write_native(folder / "saliency.nii.gz", native, volume.native)
-    figure = figures.saliency(volume, native, title)
-    files.write_atomically(
-        folder / "saliency.png", lambda path: figure.savefig(path, format="png", dpi=110)
-    )
+    write_saliency(folder / "saliency", prediction, saliency, method, name)
     files.write_json(folder / "prediction.json", prediction.as_dict())
+
+
+def write_saliency(
+    stem: Path, prediction: Prediction, saliency: Map, method: str, name: str
+) -> None:
+    """A map on the scan's voxels (RAS+) as ``stem``.nii.gz and as a three-plane ``stem``.png."""
+    volume = prediction.placed.volume
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    write_native(
+        stem.with_name(f"{stem.name}.nii.gz"), native_array(volume, saliency), volume.native
+    )
+    figure = picture(prediction, saliency, method, name)
+    files.write_atomically(
+        stem.with_name(f"{stem.name}.png"),
+        lambda path: figure.savefig(path, format="png", dpi=110, facecolor="black"),
+    )
+
+
+def picture(prediction: Prediction, saliency: Map, method: str, name: str) -> Figure:
+    """Three planes of the scan with a map on its voxels (RAS+)."""
+    volume = prediction.placed.volume
+    return three_planes(
+        volume.array,
+        volume.affine,
+        saliency,
+        title=caption(prediction, name),
+        label=method,
+        note=NOTICE,
+    )
 
 
 @dataclass(frozen=True)
@@ -263,8 +286,8 @@ class Predict:
         prediction = predictor(path)
         if self.out:
             saliency = predictor.explain(prediction, self.method, self.explain or None)
-            title = caption(prediction, self.method, self.explain)
-            write(self.out / scan_name(path), predictor, prediction, saliency, title)
+            on_scan = predictor.on_scan(prediction, saliency)
+            write(self.out / scan_name(path), prediction, on_scan, self.method, self.explain)
         if not self.as_json:
             print(sentence(prediction))
         return prediction.as_dict()
@@ -282,13 +305,15 @@ def sentence(prediction: Prediction) -> str:
     return "\n".join([*lines, *(f"  warning: {warning}" for warning in prediction.warnings)])
 
 
-def caption(prediction: Prediction, method: str, name: str = "") -> str:
-    """What a saliency picture shows."""
+def caption(prediction: Prediction, name: str = "") -> str:
+    """What a saliency picture shows: the scan and the answer that is explained."""
     if prediction.probabilities:
         name = name or prediction.label or ""
-        return f"{prediction.scan}: P({name}) = {prediction.probabilities[name]:.2f}, {method}"
+        return (
+            f"{prediction.scan}: what speaks for {name}, P = {prediction.probabilities[name]:.2f}"
+        )
     name = name or next(iter(prediction.values))
-    return f"{prediction.scan}: {name} = {prediction.values[name]:.4g}, {method}"
+    return f"{prediction.scan}: what raises {name}, estimated {prediction.values[name]:.4g}"
 
 
 def check_writable(folder: Path) -> None:
