@@ -1,0 +1,201 @@
+"""``uncus phantom``: a synthetic cohort as a raw BIDS tree, with the truth about each scan."""
+
+import gzip
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import nibabel
+import numpy as np
+import pandas as pd
+import torch
+import tyro
+from rich.console import Console
+from rich.progress import track
+
+from data import files
+from data.anatomy import load_anatomy
+from data.errors import BadInput
+from data.phantom import SEVERITY, VISIBLE, Subject, draw_person, make_subject
+from data.scans import write_table
+from pipeline import __version__
+
+COLUMNS = {
+    "age": {"Description": "age at the scan", "Units": "years"},
+    "sex": {"Description": "sex", "Levels": {"F": "female", "M": "male"}},
+    "diagnosis": {"Description": "class that the severity was drawn from"},
+    "severity": {"Description": "amount of atrophy, 0 none to 1 late disease"},
+    "site": {"Description": "scanner; differs in image only with --confounder site"},
+    "hippocampi_ml": {"Description": "true volume of both hippocampi", "Units": "ml"},
+    "ventricles_ml": {"Description": "true volume of the ventricles", "Units": "ml"},
+}
+README = """A synthetic cohort made by `uncus phantom`; no person was scanned.
+
+Every brain is the ICBM152 2009a template with a shape, a scanner and a degree of atrophy of its
+own. sub-*/anat holds the scans, without skull. derivatives/atrophy holds the truth: a mask of where
+disease moved that subject's tissue by more than {visible} mm (empty where it did so nowhere).
+"""
+
+
+@dataclass(frozen=True)
+class MakePhantom:
+    """Make a synthetic cohort with known atrophy, from the ICBM152 template; nothing is downloaded.
+
+    Subject i is the same whatever the number of subjects, so a cohort can be extended later.
+    """
+
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder to write the BIDS tree to."""
+    subjects: int = 60
+    """Number of subjects, one scan each."""
+    seed: int = 0
+    """The same seed makes the same files, byte for byte."""
+    spacing: float = 2.0
+    """Voxel edge in mm."""
+    classes: tuple[str, ...] = ("CN", "AD")
+    """Diagnoses, in equal parts: any of CN, MCI, AD."""
+    confounder: Literal["none", "site", "age"] = "none"
+    """Plant a confounder: a scanner or an age that goes with the diagnosis."""
+    strength: float = 1.0
+    """How tightly the confounder follows the diagnosis, 0 to 1."""
+    first: int = 0
+    """Number of the first subject: later ones share nothing with the cohorts before them."""
+    workers: int = 0
+    """Subjects made at once; 0 is one per core."""
+
+    def __post_init__(self) -> None:
+        if self.subjects < 1 or self.first < 0 or self.seed < 0 or self.workers < 0:
+            raise ValueError(
+                f"subjects={self.subjects}, first={self.first}, seed={self.seed}, "
+                f"workers={self.workers}: give at least one subject and nothing negative"
+            )
+        if not 0.5 <= self.spacing <= 12:
+            raise ValueError(f"spacing={self.spacing}: give 0.5 to 12 mm")
+        if not 0 <= self.strength <= 1:
+            raise ValueError(f"strength={self.strength}: give 0 to 1")
+        if unknown := sorted(set(self.classes) - set(SEVERITY)):
+            raise ValueError(f"unknown classes {', '.join(unknown)}; known: {', '.join(SEVERITY)}")
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes={self.classes}: name each class once")
+
+    def run(self) -> int:
+        """Write the cohort; returns the exit code."""
+        table = make_cohort(self)
+        counts = table["diagnosis"].value_counts()
+        print(
+            f"{self.out}: {len(table)} subjects ("
+            + ", ".join(f"{counts[name]} {name}" for name in self.classes if name in counts)
+            + f"); next: uncus prepare {self.out} COHORT --spacing {self.spacing:g}"
+        )
+        return 0
+
+
+def make_cohort(options: MakePhantom) -> pd.DataFrame:
+    """Write the BIDS tree that `options` describe; returns participants.tsv as a table.
+
+    A folder that holds a cohort of the same options, broken off or smaller, is written anew.
+
+    Raises
+    ------
+    BadInput: the folder holds something else.
+    """
+    recipe = {
+        name: getattr(options, name)
+        for name in ("seed", "spacing", "classes", "confounder", "strength", "first")
+    }
+    recipe["classes"] = list(options.classes)
+    with files.locked(options.out, "cohort"):
+        claim(options.out, recipe)
+        anatomy = load_anatomy(options.spacing)
+
+        def make(index: int) -> dict[str, Any]:
+            person = draw_person(
+                options.seed, index, options.classes, options.confounder, options.strength
+            )
+            subject = make_subject(person, anatomy, options.spacing)
+            name = f"sub-{person.name}"
+            mask = Path("derivatives/atrophy") / name / f"anat/{name}_desc-atrophy_mask.nii.gz"
+            write_scan(
+                options.out / mask, subject.atrophy.astype(np.uint8), subject, person.flipped
+            )
+            scan = options.out / name / "anat" / f"{name}_T1w.nii.gz"
+            write_scan(scan, subject.image, subject, person.flipped)
+            return {
+                "participant_id": name,
+                "age": f"{person.age:.1f}",
+                "sex": person.sex,
+                "diagnosis": person.diagnosis,
+                "severity": f"{person.severity:.4f}",
+                "site": person.site,
+                "hippocampi_ml": f"{subject.hippocampi:.3f}",
+                "ventricles_ml": f"{subject.ventricles:.3f}",
+            }
+
+        todo = range(options.first, options.first + options.subjects)
+        rows = in_parallel(make, todo, options.workers, "phantom")
+        table = pd.DataFrame(rows)
+        # Last: a tree with a participants.tsv is whole.
+        write_table(options.out / "participants.tsv", table)
+    return table
+
+
+def claim(out: Path, recipe: dict[str, Any]) -> None:
+    """Write the tree's descriptions, or check that those there are of the same recipe."""
+    description = out / "dataset_description.json"
+    if description.exists():
+        found = files.read_json(description)
+        if not isinstance(found, dict) or found.get("PhantomRecipe") != recipe:
+            raise BadInput(
+                out, "holds another cohort", "name a new folder, or use the same seed and options"
+            )
+    elif any(path.name != ".lock" for path in out.iterdir()):
+        raise BadInput(out, "is not empty", "name a new folder")
+    maker = [{"Name": "uncus phantom", "Version": __version__}]
+    common: dict[str, Any] = {"BIDSVersion": "1.9.0", "GeneratedBy": maker}
+    truth = {"Name": "Where disease moved tissue", "DatasetType": "derivative", **common}
+    files.write_json(out / "derivatives" / "atrophy" / "dataset_description.json", truth)
+    files.write_json(out / "participants.json", COLUMNS)
+    files.write_text(out / "README", README.format(visible=VISIBLE))
+    raw = {"Name": "uncus phantom", "DatasetType": "raw", **common, "PhantomRecipe": recipe}
+    files.write_json(description, raw)
+
+
+def write_scan(path: Path, array: Any, subject: Subject, flipped: bool) -> None:
+    """Write a RAS+ array [X, Y, Z] as NIfTI, stored LAS where `flipped`; always the same bytes."""
+    affine = subject.affine
+    if flipped:
+        flip = np.diag([-1.0, 1.0, 1.0, 1.0])
+        flip[0, 3] = array.shape[0] - 1
+        array, affine = array[::-1], affine @ flip
+    image = nibabel.Nifti1Image(array, affine)
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=1)
+    image.header.set_xyzt_units("mm", "sec")
+    packed = gzip.compress(image.to_bytes(), compresslevel=3, mtime=0)
+    files.write_atomically(path, lambda temporary: files.void(temporary.write_bytes(packed)))
+
+
+def in_parallel(make: Any, todo: Sequence[int], workers: int, title: str) -> list[Any]:
+    """`make` of every item, in order, with a progress bar on a terminal."""
+    console = Console(stderr=True)
+    workers = workers or len(os.sched_getaffinity(0))
+    # What takes the time (interpolation, gzip) lets other threads run; they share the anatomy.
+    with one_torch_thread(), ThreadPoolExecutor(workers) as pool:
+        made = pool.map(make, todo)
+        bar = {"console": console, "disable": not console.is_terminal}
+        return list(track(made, title, total=len(todo), **bar))  # type: ignore[arg-type]
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Each worker computes on its own core; more threads inside would only get in the way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
