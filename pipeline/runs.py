@@ -60,6 +60,11 @@ class Run:
         return dict(files.read_json(self.path / "config.json"))
 
     @property
+    def environment(self) -> dict[str, Any]:
+        """Versions and devices at the start, and the cohort's fingerprint."""
+        return dict(files.read_json(self.path / "environment.json"))
+
+    @property
     def target(self) -> Target:
         """What the run predicts."""
         target = self.card["target"]

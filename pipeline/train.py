@@ -22,6 +22,9 @@ from pipeline.member import Devices, Task, train_member
 from pipeline.notice import NOTICE
 from pipeline.runs import Run, members
 
+FREE = frozenset({"cohort", "devices"})
+"""Options that may change on the way: where the cohort lies and what computes."""
+
 
 @dataclass(frozen=True)
 class Train:
@@ -120,12 +123,14 @@ class Train:
     def start(self, run: Run, cohort: PreparedCohort) -> None:
         """Write down what is run on what; refuse to mix two runs in one folder."""
         options = config.to_dict(replace(self, resume=False, load=None))
-        options["cohort_fingerprint"] = cohort.fingerprint
+        del options["out"]
         path = run.path / "config.json"
         if path.exists():
             if not self.resume:
                 raise BadInput(run.path, "holds a run", "go on with --resume, or name a new folder")
-            differing = [k for k, v in options.items() if run.config.get(k) != v and k != "devices"]
+            differing = [k for k, v in options.items() if run.config.get(k) != v and k not in FREE]
+            if run.environment["cohort_fingerprint"] != cohort.fingerprint:
+                differing.append("cohort (its content)")
             if differing:
                 raise BadInput(
                     path,
@@ -133,8 +138,9 @@ class Train:
                     "resume with the same ones, or name a new folder",
                 )
             return
+        facts = {**environment.describe(), "cohort_fingerprint": cohort.fingerprint}
+        run.write_json("environment.json", facts)
         files.write_json(path, options)
-        run.write_json("environment.json", environment.describe())
 
     def scans(
         self, run: Run, cohort: PreparedCohort
@@ -161,7 +167,7 @@ class Train:
         else:
             splits = make_splits(
                 table,
-                strata(table, self.stratify) if self.stratify else labels,
+                strata(table, self.stratify, self.folds) if self.stratify else labels,
                 folds=self.folds,
                 seed=self.seed,
                 validation=self.validation,
@@ -204,10 +210,15 @@ class Train:
         )
 
 
-def strata(table: pd.DataFrame, columns: tuple[str, ...]) -> np.ndarray[Any, Any]:
-    """A number for each combination of values in ``columns``; -1 where all are missing."""
+def strata(table: pd.DataFrame, columns: tuple[str, ...], folds: int) -> np.ndarray[Any, Any]:
+    """A number for each combination of values in ``columns``.
+
+    -1 where all are missing, or where fewer rows than twice the folds have the combination.
+    """
     for column in columns:
         need_column(table, column, "--stratify")
     values = table[list(columns)].fillna("").astype(str)
-    codes = values.agg("\t".join, axis=1).astype("category").cat.codes.to_numpy(dtype=np.int64)
-    return np.where((values == "").all(axis=1), -1, codes)
+    combined = values.agg("\t".join, axis=1).astype("category")
+    codes = combined.cat.codes.to_numpy(dtype=np.int64)
+    rare = np.bincount(codes)[codes] < 2 * folds
+    return np.where(rare | (values == "").all(axis=1), -1, codes)
