@@ -121,11 +121,15 @@ def _twin_forward(
     activation: str,
     last: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The kernels' arithmetic in plain torch: everything in float32 up to the last rounding."""
+    """The kernels' arithmetic in plain torch: everything in float32 up to the last rounding.
+
+    Always in the contiguous layout: torch 2.13's channels-last path on CPUs subtracts sums of
+    squares, which loses the variance of values far from zero.
+    """
     n, c = x.shape[:2]
     wide = _wide(x)
     y, mean, rstd = torch.native_group_norm(
-        x.to(wide), weight.to(wide), bias.to(wide), n, c, x[0, 0].numel(), groups, eps
+        x.to(wide).contiguous(), weight.to(wide), bias.to(wide), n, c, x[0, 0].numel(), groups, eps
     )
     if residual is not None:
         y += residual
@@ -165,8 +169,8 @@ def _twin_backward(
         z = z if other is None else z + other
         dz = torch.ops.aten.silu_backward(dz, z)
     dx, dgamma, dbeta = torch.ops.aten.native_group_norm_backward(
-        dz.contiguous() if not last else dz,
-        x.to(wide),
+        dz.contiguous(),
+        x.to(wide).contiguous(),
         mean,
         rstd,
         gamma,

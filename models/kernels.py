@@ -12,7 +12,7 @@ multiprocessors busy. Here every (sample, channel) is cut into ``splits`` chunks
 
 with z = gamma * xhat + beta (+ residual), y = activation(z). Partial results are written out and
 merged in a fixed order: no atomics, so the same input gives the same bits on the same kind of
-device. The second pass walks backwards, since what the first pass read last is still in the cache.
+device. The second pass walks each chunk from its end: what the first read last is in the cache.
 
 A tensor is read as [N, C, S] (``LAST`` false) or [N, S, C] (channels last) where it lies. In the
 first layout a program sees one channel and merges its group's few chunks by itself; in the second
@@ -33,10 +33,9 @@ ACTIVATIONS = {"none": 0, "relu": 1, "silu": 2}
 AFFINE, RESIDUAL, OUTPUT = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 GATES = {"affine": 0, "residual": 1, "output": 2}
 
-TILE = 4096  # elements a program holds at once
-TILE_BACKWARD = 2048  # it holds two tensors and two sums
+TILE = 2048  # elements a program holds at once
 WARP_ELEMENTS = 512  # elements a warp takes of a tile: 16 a thread, two 16-byte loads in bf16
-PROGRAMS = 8  # programs for each multiprocessor
+PROGRAMS = 8  # for each multiprocessor: all run at once, with at most 64 registers a thread
 CHANNELS = 64  # channels of a channels-last tile: 128 bytes of bf16 in one row
 
 
@@ -67,9 +66,9 @@ def plan(n: int, c: int, s: int, last: bool, tile: int, processors: int) -> Plan
 
 @functools.cache
 def processors(device: torch.device) -> int:
-    """Multiprocessors of a device (4 for Triton's interpreter on a CPU)."""
+    """Multiprocessors of a device (1 for Triton's interpreter on a CPU)."""
     if device.type != "cuda":
-        return 4
+        return 1
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
@@ -164,21 +163,22 @@ def _moments(
     c = c0 + tl.arange(0, BLOCK_C)
     mean = tl.zeros([BLOCK_C, BLOCK_S], tl.float32)
     squares = tl.zeros([BLOCK_C, BLOCK_S], tl.float32)
-    count = tl.zeros([1, BLOCK_S], tl.float32)
+    lane = tl.arange(0, BLOCK_S)
+    length = tl.minimum(chunk, S - s0)
     seen = 0.0
-    for i in range(0, tl.minimum(chunk, S - s0), BLOCK_S):
-        inside = (s0 + i + tl.arange(0, BLOCK_S) < S)[None, :]
+    for i in range(0, length, BLOCK_S):
+        inside = (s0 + i + lane < S)[None, :]
         mask = (c < C)[:, None] & inside
-        value = tl.load(x + start + offsets, mask=mask, other=0, eviction_policy="evict_last")
+        value = tl.load(x + start + offsets, mask=mask, other=0)
         value = value.to(tl.float32)
         seen += 1.0
         delta = value - mean
         mean += tl.where(inside, delta * (1.0 / seen), 0.0)
         squares += tl.where(inside, delta * (value - mean), 0.0)
-        count += tl.where(inside, 1.0, 0.0)
         start += step
-    total = tl.minimum(chunk, S - s0).to(tl.float32)
-    chunk_mean = tl.sum(mean * count, 1) / total
+    # how many values each lane saw
+    count = ((length - lane + BLOCK_S - 1) // BLOCK_S).to(tl.float32)[None, :]
+    chunk_mean = tl.sum(mean * count, 1) / length
     deviation = mean - chunk_mean[:, None]
     chunk_squares = tl.sum(squares + count * deviation * deviation, 1)
     at = (n * C + c) * splits + split
@@ -207,8 +207,7 @@ def _apply(
     BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, MEMBERS: tl.constexpr, SPLITS: tl.constexpr,
 ):  # fmt: skip
     """y = activation(gamma * (x - mean) * rstd + beta + residual)."""
-    program = tl.num_programs(0) - 1 - tl.program_id(0)
-    n, c0, split, s0, start = _place(program, C, S, splits, chunk, LAST, BLOCK_C)
+    n, c0, split, s0, start = _place(tl.program_id(0), C, S, splits, chunk, LAST, BLOCK_C)
     offsets, step = _lanes(C, S, LAST, BLOCK_C, BLOCK_S)
     c = c0 + tl.arange(0, BLOCK_C)
     if LAST:
@@ -226,15 +225,17 @@ def _apply(
     weight = tl.load(gamma + c, mask=c < C, other=0).to(tl.float32)[:, None]
     shift = tl.load(beta + c, mask=c < C, other=0).to(tl.float32)[:, None]
     scale = rstd * weight
-    for i in range(0, tl.minimum(chunk, S - s0), BLOCK_S):
-        mask = (c < C)[:, None] & (s0 + i + tl.arange(0, BLOCK_S) < S)[None, :]
-        value = tl.load(x + start + offsets, mask=mask, other=0).to(tl.float32)
+    tiles = tl.cdiv(tl.minimum(chunk, S - s0), BLOCK_S)
+    for back in range(tiles):
+        i = tiles - 1 - back
+        mask = (c < C)[:, None] & (s0 + i * BLOCK_S + tl.arange(0, BLOCK_S) < S)[None, :]
+        at = start + i.to(tl.int64) * step + offsets
+        value = tl.load(x + at, mask=mask, other=0).to(tl.float32)
         z = (value - mean) * scale + shift
         if ADD:
-            z += tl.load(residual + start + offsets, mask=mask, other=0).to(tl.float32)
+            z += tl.load(residual + at, mask=mask, other=0).to(tl.float32)
         z = _activate(z, ACTIVATION)
-        tl.store(y + start + offsets, z.to(y.dtype.element_ty), mask=mask)
-        start += step
+        tl.store(y + at, z.to(y.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -258,8 +259,8 @@ def _backward_reduce(
     for i in range(0, tl.minimum(chunk, S - s0), BLOCK_S):
         mask = (c < C)[:, None] & (s0 + i + tl.arange(0, BLOCK_S) < S)[None, :]
         at = start + offsets
-        value = tl.load(x + at, mask=mask, other=0, eviction_policy="evict_last").to(tl.float32)
-        dz = tl.load(dy + at, mask=mask, other=0, eviction_policy="evict_last").to(tl.float32)
+        value = tl.load(x + at, mask=mask, other=0).to(tl.float32)
+        dz = tl.load(dy + at, mask=mask, other=0).to(tl.float32)
         xhat = (value - mean) * rstd
         dz = _gradient(dz, xhat, weight, shift, other + at, mask, ACTIVATION, GATE)
         if WRITE:
@@ -312,8 +313,7 @@ def _backward_apply(
     BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, MEMBERS: tl.constexpr, SPLITS: tl.constexpr,
 ):  # fmt: skip
     """dx = rstd * (gamma * dz - mean(gamma * dz) - xhat * mean(gamma * dz * xhat))."""
-    program = tl.num_programs(0) - 1 - tl.program_id(0)
-    n, c0, split, s0, start = _place(program, C, S, splits, chunk, LAST, BLOCK_C)
+    n, c0, split, s0, start = _place(tl.program_id(0), C, S, splits, chunk, LAST, BLOCK_C)
     offsets, step = _lanes(C, S, LAST, BLOCK_C, BLOCK_S)
     c = c0 + tl.arange(0, BLOCK_C)
     g = n * groups + c // members
@@ -325,13 +325,13 @@ def _backward_apply(
         mean_dz = tl.load(group_sums + g, mask=c < C, other=0)[:, None]
         mean_dz_xhat = tl.load(group_sums + n_groups + g, mask=c < C, other=0)[:, None]
     else:
-        i = tl.arange(0, MEMBERS)
-        member = (c0 // members) * members + i
-        weights = tl.load(gamma + member, mask=i < members, other=0).to(tl.float32)
-        dz = _channel_sums(sums, n, member, C, splits, i < members, SPLITS)
-        dz_xhat = _channel_sums(sums + size, n, member, C, splits, i < members, SPLITS)
-        mean_dz = tl.sum(weights * dz, 0)
-        mean_dz_xhat = tl.sum(weights * dz_xhat, 0)
+        j = tl.arange(0, MEMBERS)
+        member = (c0 // members) * members + j
+        weights = tl.load(gamma + member, mask=j < members, other=0).to(tl.float32)
+        sum_dz = _channel_sums(sums, n, member, C, splits, j < members, SPLITS)
+        sum_dz_xhat = _channel_sums(sums + size, n, member, C, splits, j < members, SPLITS)
+        mean_dz = tl.sum(weights * sum_dz, 0)
+        mean_dz_xhat = tl.sum(weights * sum_dz_xhat, 0)
         if (n == 0) & (split == 0):
             total_dz = tl.zeros([BLOCK_C], tl.float32)
             total_dz_xhat = tl.zeros([BLOCK_C], tl.float32)
@@ -343,16 +343,17 @@ def _backward_apply(
     count = S * 1.0 * members
     mean_dz = mean_dz / count
     mean_dz_xhat = mean_dz_xhat / count
-    for i in range(0, tl.minimum(chunk, S - s0), BLOCK_S):
-        mask = (c < C)[:, None] & (s0 + i + tl.arange(0, BLOCK_S) < S)[None, :]
-        at = start + offsets
+    tiles = tl.cdiv(tl.minimum(chunk, S - s0), BLOCK_S)
+    for back in range(tiles):
+        i = tiles - 1 - back
+        mask = (c < C)[:, None] & (s0 + i * BLOCK_S + tl.arange(0, BLOCK_S) < S)[None, :]
+        at = start + i.to(tl.int64) * step + offsets
         value = tl.load(x + at, mask=mask, other=0, eviction_policy="evict_first").to(tl.float32)
         dz = tl.load(dy + at, mask=mask, other=0, eviction_policy="evict_first").to(tl.float32)
         xhat = (value - mean) * rstd
         dz = _gradient(dz, xhat, weight, shift, other + at, mask, ACTIVATION, GATE)
         gradient = rstd * (weight * dz - mean_dz - xhat * mean_dz_xhat)
         tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=mask)
-        start += step
 
 
 def forward(
@@ -407,7 +408,7 @@ def backward(
     n, c = x.shape[:2]
     s = x[0, 0].numel()
     groups = statistics.shape[2]
-    cut = plan(n, c, s, last, TILE_BACKWARD, processors(x.device))
+    cut = plan(n, c, s, last, TILE, processors(x.device))
     size = n * c * cut.splits
     sums = torch.empty(2 * size, dtype=torch.float32, device=x.device)
     group_sums = torch.empty_like(statistics)
