@@ -21,9 +21,9 @@ def brain_mask(volume: Volume) -> NDArray[np.bool_]:
     array = volume.array
     background = stripped_background(array)
     found = array != background if background is not None else array > otsu(array)
-    found = largest_part(found)
     if not found.any():
         raise BadInput(volume.native.path, "shows no brain", "give a T1-weighted scan of a head")
+    found = largest_part(found)
     return fill_holes(found, volume.spacing)
 
 
@@ -69,13 +69,14 @@ def otsu(array: NDArray[np.float32], bins: int = 256) -> float:
 
 
 def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest 6-connected part of ``mask``."""
-    labels, count = ndimage.label(mask)
-    if count <= 1:
+    """The largest 6-connected part of ``mask``, which is not empty."""
+    box = ndimage.find_objects(mask.view(np.uint8))[0]
+    labels, count = ndimage.label(mask[box])
+    if count == 1:
         return mask
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    largest: NDArray[np.bool_] = labels == sizes.argmax()
+    sizes = np.bincount(labels[mask[box]], minlength=2)
+    largest = np.zeros_like(mask)
+    largest[box] = labels == sizes.argmax()
     return largest
 
 
@@ -84,15 +85,21 @@ def fill_holes(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> 
 
     Faces across a slab's thin axis do not count, since a ventricle reaches them.
     """
-    labels, _ = ndimage.label(~mask)
-    outside: set[int] = {0}
+    # Only the mask's box, and one voxel around it that joins all background outside.
+    box = tuple(
+        slice(max(part.start - 1, 0), part.stop + 1)
+        for part in ndimage.find_objects(mask.view(np.uint8))[0]
+    )
+    part = mask[box]
+    labels, count = ndimage.label(~part)
     extents = [size * step for size, step in zip(mask.shape, spacing, strict=True)]
+    hole = np.ones(count + 1, bool)
+    hole[0] = False
     for axis, extent in enumerate(extents):
         if extent < SLAB_MM and extent < max(extents) / 2:
             continue
         for index in (0, -1):
-            outside |= set(np.unique(np.take(labels, index, axis)).tolist())
-    keep = np.ones(int(labels.max()) + 1, bool)
-    keep[list(outside)] = False
-    filled: NDArray[np.bool_] = mask | keep[labels]
+            hole[np.unique(np.take(labels, index, axis))] = False
+    filled = mask.copy()
+    filled[box] |= hole[labels]
     return filled

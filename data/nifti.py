@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from data.errors import BadInput
 
+TEXT_BYTES = bytes([9, 10, 13, *range(32, 127), *range(128, 256)])  # UTF-8: no control characters
 HEAD_BYTES = 544  # the longest header (NIfTI-2, 540 bytes) and its extension flag
 AGAIN = "export the scan again, for example with dcm2niix"
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI: unknown, metre, millimetre, micron
@@ -34,6 +35,8 @@ REFUSED_TYPES = {
     2048: "complex",
     2304: "RGBA",
 }
+VOXEL_MM = (0.01, 100.0)
+FARTHEST_MM = 1e5
 # Stored numbers times a slope outside these lose all digits or overflow float32.
 SLOPE_RANGE = (1e-15, 1e15)
 
@@ -74,23 +77,21 @@ def read_layout(path: Path, head: bytes) -> Layout:
 
     Raises BadInput where a field makes no sense.
     """
+    if not head.translate(None, TEXT_BYTES):
+        raise BadInput(path, "is text, not an image", AGAIN)
     if len(head) < 348:
         raise BadInput(path, f"its header is truncated ({len(head)} of 348 bytes)", AGAIN)
-    size = {int.from_bytes(head[:4], order) for order in ("little", "big")}
-    if 540 in size:
+    sizes = {int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big")}
+    if 540 in sizes:
         if len(head) < 540:
             raise BadInput(path, f"its header is truncated ({len(head)} of 540 bytes)", AGAIN)
-        single, pair = b"n+2\0", b"ni2\0"
-        magic: bytes = head[4:8]
         kind: Any = nib.Nifti2Header
-    elif 348 in size:
-        single, pair = b"n+1\0", b"ni1\0"
-        magic, kind = head[344:348], nib.Nifti1Header
+        single, pair, magic = b"n+2\0", b"ni2\0", head[4:8]
+    elif 348 in sizes:
+        kind = nib.Nifti1Header
+        single, pair, magic = b"n+1\0", b"ni1\0", head[344:348]
     else:
-        text = "is text" if head.isascii() else "is not"
-        raise BadInput(
-            path, f"{text}{' and not' if text == 'is text' else ''} a NIfTI image", AGAIN
-        )
+        raise BadInput(path, "is not a NIfTI image", AGAIN)
     header = kind.from_fileobj(io.BytesIO(head[: kind.sizeof_hdr]), check=False)
     is_single = not path.name.endswith(".hdr")
     if magic not in {single, pair}:
@@ -114,6 +115,7 @@ def _nifti(path: Path, header: Any, is_single: bool) -> Layout:
         unit = 1.0
     elif unit != 1.0:
         warnings.append("Positions are not stored in millimetres; they were converted.")
+    scale = np.diag([unit, unit, unit, 1.0])
     zooms = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     if not np.isfinite(zooms).all() or (zooms == 0).any():
         raise BadInput(path, f"its voxel size is {_listed(zooms)} mm (pixdim)", AGAIN)
@@ -135,7 +137,7 @@ def _nifti(path: Path, header: Any, is_single: bool) -> Layout:
             warnings.append("The qform is not a rotation; the sform is used.")
     if sform is not None:
         affine = sform
-        check_affine(path, affine)
+        check_affine(path, scale @ affine)
         if qform is not None and _apart(qform, sform, shape) > 0.5:
             warnings.append("The qform and the sform disagree; the sform is used.")
         sizes = np.linalg.norm(affine[:3, :3], axis=0)
@@ -149,8 +151,7 @@ def _nifti(path: Path, header: Any, is_single: bool) -> Layout:
     else:
         affine = header.get_base_affine()
         warnings.append("Both orientation codes are 0: orientation unknown, left and right unsure.")
-    check_affine(path, affine)
-    scale = np.diag([unit, unit, unit, 1.0])
+    check_affine(path, scale @ affine)
     return Layout(
         shape=shape,
         dtype=dtype,
@@ -166,12 +167,7 @@ def _nifti(path: Path, header: Any, is_single: bool) -> Layout:
 
 def _analyze(path: Path, head: bytes) -> Layout:
     """Analyze 7.5, with SPM's scale factor and origin where they are set."""
-    kind = next(
-        kind
-        for kind in (nib.Spm2AnalyzeImage.header_class, nib.Spm99AnalyzeImage.header_class)
-        if kind is not None
-    )
-    header = kind.from_fileobj(io.BytesIO(head[:348]), check=False)
+    header = nib.Spm2AnalyzeImage.header_class.from_fileobj(io.BytesIO(head[:348]), check=False)
     warnings = ["Analyze images carry no orientation: orientation unknown, left and right unsure."]
     shape = _shape(path, header["dim"])
     dtype = _dtype(path, header, warnings)
@@ -210,7 +206,8 @@ def read_mgh_layout(path: Path, head: bytes) -> Layout:
     warnings = []
     if not int(header["goodRASFlag"]):
         warnings.append("No orientation is stored: orientation unknown, left and right unsure.")
-    affine = header.get_affine()
+    with np.errstate(over="ignore", invalid="ignore"):
+        affine = header.get_affine()
     check_affine(path, affine)
     dtype = header.get_data_dtype().newbyteorder(">")
     return Layout(shape, dtype, 284, 1.0, 0.0, affine, sform=(affine, 1), warnings=tuple(warnings))
@@ -290,12 +287,16 @@ def _offset(path: Path, header: Any, is_single: bool, warnings: list[str]) -> in
 
 
 def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
-    """Raise BadInput unless the affine [4, 4] places voxels in three independent directions."""
+    """Raise BadInput unless the affine [4, 4] (mm) puts voxels of a likely size into space."""
     if not np.isfinite(affine).all():
         raise BadInput(path, "its affine contains NaN or infinity", AGAIN)
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if (lengths < 1e-6).any() or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-2:
+    if np.abs(affine).max() > FARTHEST_MM:
+        raise BadInput(path, f"its affine is absurd (up to {np.abs(affine).max():g} mm)", AGAIN)
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    if (sizes == 0).any() or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-2:
         raise BadInput(path, "its affine is singular: it squeezes the scan flat", AGAIN)
+    if not all(VOXEL_MM[0] <= size <= VOXEL_MM[1] for size in sizes):
+        raise BadInput(path, f"has voxel sizes of {_listed(sizes)} mm, not a scan of a head", AGAIN)
 
 
 def _apart(one: NDArray[np.float64], two: NDArray[np.float64], shape: Sequence[int]) -> float:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import asdict, dataclass
@@ -197,6 +198,9 @@ class Preparation:
         store.finish(root, self._options(), grid, self.table.iloc[list(finished)], entries)
         for warning in repeated_voxels(entries):
             _say(f"warning: {warning}")
+        told = Counter(warning for entry in entries for warning in entry.warnings)
+        for warning, count in told.most_common(10):
+            _say(f"warning: {count} of {len(entries)} scans: {warning}")
 
     def _report(self, failures: dict[int, Failure]) -> None:
         """List failed scans in failed.tsv and on stderr."""
@@ -334,7 +338,9 @@ def _in_order(
 
 
 def _drop_strangers(root: Path, wanted: set[str]) -> None:
-    """Remove derivatives that are of no scan of this cohort any more."""
+    """Remove derivatives of scans that are no longer in the cohort, and what a kill left."""
+    for leftover in root.rglob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
     for image in root.glob("sub-*/**/*_desc-preproc_T1w.nii.gz"):
         if image.relative_to(root).as_posix() not in wanted:
             image.unlink()
