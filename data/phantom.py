@@ -254,6 +254,13 @@ def backward(person: Person) -> NDArray[np.float64]:
     return np.diag(1 / person.scale) @ matrix
 
 
+def forward(person: Person, point: Sequence[float]) -> tuple[float, float, float]:
+    """Where a template point (mm) lies in the person's scan, but for their own shape (mm)."""
+    away = np.asarray(point, dtype=np.float64) - CENTRE
+    x, y, z = CENTRE + person.shift + np.linalg.solve(backward(person), away)
+    return float(x), float(y), float(z)
+
+
 def carry(points: Floats, anatomy: Anatomy, amounts: Mapping[str, float]) -> Floats:
     """Carry `points` [3, N] (mm) along the anatomy's motions, backwards in time.
 

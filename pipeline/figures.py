@@ -6,12 +6,17 @@ right of the picture, as if seen from the feet) and carry the letters L and R.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
+
+from data import files
 
 Array = NDArray[Any]
 PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
@@ -128,6 +133,16 @@ def montage(views: Sequence[View], columns: int = 2, note: str = "") -> Figure:
     if note:
         figure.supxlabel(note, color="0.75", fontsize=8)
     return figure
+
+
+def save_png(figure: Figure, path: Path, dpi: float = 100) -> None:
+    """Write a picture as PNG in 200 colours: a third of the size, the same to the eye."""
+    canvas: Any = FigureCanvasAgg(figure)
+    figure.set_dpi(dpi)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    small = picture.quantize(200, dither=Image.Dither.NONE)
+    files.write_atomically(path, lambda place: small.save(place, format="png", optimize=True))
 
 
 def spacings(affine: Array) -> Array:

@@ -14,16 +14,19 @@ import numpy as np
 import pandas as pd
 import torch
 import tyro
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 
 from data import files
 from data.anatomy import load_anatomy
 from data.errors import BadInput
-from data.phantom import SEVERITY, VISIBLE, Subject, draw_person, make_subject
+from data.phantom import SEVERITY, VISIBLE, Subject, draw_person, forward, make_subject
 from data.scans import write_table
 from pipeline import __version__
+from pipeline.figures import View, montage, save_png
 
+HIPPOCAMPUS = (26.0, -20.0, -14.0)  # MNI152, mm; the planes of pictures pass through it
 COLUMNS = {
     "age": {"Description": "age at the scan", "Units": "years"},
     "sex": {"Description": "sex", "Levels": {"F": "female", "M": "male"}},
@@ -66,6 +69,8 @@ class MakePhantom:
     """Number of the first subject: later ones share nothing with the cohorts before them."""
     workers: int = 0
     """Subjects made at once; 0 is one per core."""
+    montage: Path | None = None
+    """Draw some of the brains, disease outlined, to this PNG file."""
 
     def __post_init__(self) -> None:
         if self.subjects < 1 or self.first < 0 or self.seed < 0 or self.workers < 0:
@@ -85,6 +90,8 @@ class MakePhantom:
     def run(self) -> int:
         """Write the cohort; returns the exit code."""
         table = make_cohort(self)
+        if self.montage:
+            save_png(draw_cohort(self, table), self.montage)
         counts = table["diagnosis"].value_counts()
         print(
             f"{self.out}: {len(table)} subjects ("
@@ -141,6 +148,51 @@ def make_cohort(options: MakePhantom) -> pd.DataFrame:
         # Last: a tree with a participants.tsv is whole.
         write_table(options.out / "participants.tsv", table)
     return table
+
+
+def draw_cohort(options: MakePhantom, table: pd.DataFrame, rows: int = 4) -> Figure:
+    """`rows` subjects of each class by severity, a column a class, planes through a hippocampus."""
+    views: dict[str, list[View]] = {}
+    for name in options.classes:
+        of_class = table[table["diagnosis"] == name]
+        of_class = of_class.iloc[of_class["severity"].astype(float).argsort()]
+        chosen = np.unique(np.linspace(0, len(of_class) - 1, rows).round().astype(int))
+        views[name] = [view_subject(options, row) for _, row in of_class.iloc[chosen].iterrows()]
+    rows = min(map(len, views.values()))
+    note = f"blue: where disease moved tissue by more than {VISIBLE} mm. Synthetic brains."
+    return montage([v[i] for i in range(rows) for v in views.values()], len(views), note)
+
+
+def view_subject(options: MakePhantom, row: pd.Series) -> View:
+    """A subject as its files hold it."""
+    name = row["participant_id"]
+    person = draw_person(
+        options.seed,
+        int(name.removeprefix("sub-P")) - 1,
+        options.classes,
+        options.confounder,
+        options.strength,
+    )
+    scan, truth = (
+        nibabel.as_closest_canonical(nibabel.load(path)) for path in scan_paths(options.out, name)
+    )
+    return View(
+        np.asanyarray(scan.dataobj),
+        scan.affine,
+        outline=np.asanyarray(truth.dataobj),
+        at=forward(person, HIPPOCAMPUS),
+        title=f"{row['diagnosis']}   severity {float(row['severity']):.2f}   "
+        f"age {float(row['age']):.0f}   hippocampi {float(row['hippocampi_ml']):.1f} ml   "
+        f"ventricles {float(row['ventricles_ml']):.0f} ml",
+    )
+
+
+def scan_paths(out: Path, name: str) -> tuple[Path, Path]:
+    """Files of the scan of `name` (with sub-) and of its true atrophy."""
+    return (
+        out / name / "anat" / f"{name}_T1w.nii.gz",
+        out / "derivatives" / "atrophy" / name / "anat" / f"{name}_desc-atrophy_mask.nii.gz",
+    )
 
 
 def claim(out: Path, recipe: dict[str, Any]) -> None:
