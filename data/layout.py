@@ -83,7 +83,12 @@ def labelled_folders(root: Path, prefix: str) -> Iterator[Path]:
 
 def natural(path: Path) -> list[tuple[int, int | str]]:
     """A sorting key by which run-2 comes before run-10."""
-    parts = re.findall(r"\d+|\D+", path.as_posix())
+    return natural_text(path.as_posix())
+
+
+def natural_text(text: str) -> list[tuple[int, int | str]]:
+    """``natural`` of a text."""
+    parts = re.findall(r"\d+|\D+", text)
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 
 
