@@ -12,6 +12,9 @@ given), ``torch.compile``, export and DDP know. Elsewhere `plain` gives the same
 own layers; the operation itself has a twin in torch there, so what was exported on a GPU runs.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -26,8 +29,23 @@ from models.fused_operation import (
     uses_kernels,
     wide_type,
 )
+from models.norms import GroupNorm, LayerNorm
 
 ACTIVATIONS = ("none", "relu", "silu")
+# Layers that are nothing but GroupNorm; a subclass of theirs may be something else.
+GROUP_NORMS = (nn.GroupNorm, GroupNorm, LayerNorm)
+
+_switch = {"on": os.environ.get("UNCUS_FUSED", "1") != "0"}
+
+
+@contextmanager
+def switched(on: bool) -> Iterator[None]:
+    """Turn the operation on or off for a while; ``UNCUS_FUSED=0`` turns it off from the start."""
+    before, _switch["on"] = _switch["on"], on
+    try:
+        yield
+    finally:
+        _switch["on"] = before
 
 
 def is_fused(x: Tensor) -> bool:
@@ -35,7 +53,7 @@ def is_fused(x: Tensor) -> bool:
 
     They can also be exported to any runtime.
     """
-    return uses_kernels(x) and not torch.onnx.is_in_onnx_export()
+    return _switch["on"] and uses_kernels(x) and not torch.onnx.is_in_onnx_export()
 
 
 def plain(
@@ -54,10 +72,7 @@ def plain(
     """
     wide = wide_type(x)
     y = F.group_norm(x.to(wide).contiguous(), groups, weight.to(wide), bias.to(wide), eps)
-    y = y if residual is None else y + residual
-    if activation != "none":
-        y = F.relu(y) if activation == "relu" else F.silu(y)
-    y = y.to(x.dtype)
+    y = _activate(y if residual is None else y + residual, activation).to(x.dtype)
     return dense(y, True) if channels_last(x) else y
 
 
@@ -90,6 +105,29 @@ def fused_group_norm(
         return cast(Tensor, group_norm_act(*inputs)[0])
     y: Tensor = Direct.apply(*inputs)[0]  # type: ignore[no-untyped-call]
     return y
+
+
+def norm_act(
+    norm: nn.Module, x: Tensor, activation: str = "relu", residual: Tensor | None = None
+) -> Tensor:
+    """``activation(norm(x) + residual)`` for any norm, in one operation where that can be.
+
+    A norm that is hooked is called as the module that it is.
+    """
+    if isinstance(norm, GROUP_NORMS) and type(norm) in GROUP_NORMS and is_fused(x):
+        hooked = norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks
+        if norm.weight is not None and norm.bias is not None and not hooked:
+            return fused_group_norm(
+                x, norm.weight, norm.bias, norm.num_groups, norm.eps, activation, residual
+            )
+    y: Tensor = norm(x)
+    return _activate(y if residual is None else y + residual, activation)
+
+
+def _activate(y: Tensor, activation: str) -> Tensor:
+    if activation == "none":
+        return y
+    return F.relu(y) if activation == "relu" else F.silu(y)
 
 
 def _check(

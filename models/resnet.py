@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.base import Classifier, convolution, initialize
+from models.fused import norm_act
 
 Layer = Callable[[int], nn.Module]
 """channels -> a norm."""
@@ -34,6 +35,14 @@ class ZeroPadShortcut(nn.Module):
         return F.pad(kept, (0, 0, 0, 0, 0, 0, 0, self.new_channels))
 
 
+class ConvolutionShortcut(nn.Sequential):
+    """Shortcut B: a 1x1x1 convolution and a norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolution, norm = self
+        return norm_act(norm, convolution(x), "none")
+
+
 class BasicBlock(nn.Module):
     """``relu(shortcut(x) + norm2(conv2(relu(norm1(conv1(x))))))``, two 3x3x3 convolutions."""
 
@@ -50,9 +59,8 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))
-        y = self.norm2(self.conv2(y))
-        return F.relu(y + self.downsample(x))
+        y = norm_act(self.norm1, self.conv1(x))
+        return norm_act(self.norm2, self.conv2(y), residual=self.downsample(x))
 
 
 class Bottleneck(nn.Module):
@@ -73,10 +81,9 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))
-        y = F.relu(self.norm2(self.conv2(y)))
-        y = self.norm3(self.conv3(y))
-        return F.relu(y + self.downsample(x))
+        y = norm_act(self.norm1, self.conv1(x))
+        y = norm_act(self.norm2, self.conv2(y))
+        return norm_act(self.norm3, self.conv3(y), residual=self.downsample(x))
 
 
 class ResNet(Classifier):
@@ -150,7 +157,7 @@ class ResNet(Classifier):
                     last.get_parameter("weight").zero_()
 
     def features(self, x: Tensor) -> Tensor:
-        y = self.pool(F.relu(self.norm1(self.conv1(x))))
+        y = self.pool(norm_act(self.norm1, self.conv1(x)))
         y = self.layer2(self.layer1(y))
         feature_map: Tensor = self.layer4(self.layer3(y))
         return feature_map
@@ -161,4 +168,4 @@ def _shortcut(kind: str, inputs: int, outputs: int, stride: int, norm: Layer) ->
         return nn.Identity()
     if kind == "A":
         return ZeroPadShortcut(inputs, outputs, stride)
-    return nn.Sequential(convolution(inputs, outputs, 1, stride), norm(outputs))
+    return ConvolutionShortcut(convolution(inputs, outputs, 1, stride), norm(outputs))

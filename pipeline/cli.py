@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("pipeline.evaluate:Evaluate", "metrics with intervals, beside baselines"),
     "predict": ("pipeline.predict:Predict", "probabilities and a saliency map for new scans"),
     "explain": ("pipeline.explain:Explain", "saliency maps of a scan by several methods"),
+    "bench": ("pipeline.bench:Bench", "how fast the pieces are, beside what else one would use"),
     "app": ("app.launch:App", "the web page: upload a scan, see the answer"),
     "demo": ("pipeline.demo:Demo", "the whole path on the phantom cohort, in minutes"),
 }

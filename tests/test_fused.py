@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models import fused
+from models.build import ModelConfig, build_model
 from models.fused import ACTIVATIONS, FusedGroupNorm, fused_group_norm
 from models.fused_operation import HAS_TRITON, INTERPRETED, group_norm_act
 
@@ -337,6 +338,44 @@ def test_other_strides_and_empty_batches(way: str) -> None:
 def test_refuses(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(torch.ones(1, 4, 2, 2, 2))
+
+
+@pytest.mark.parametrize("depth", [10, 50])
+def test_a_resnet_is_the_same_with_and_without_it(depth: int, operation: None, monkeypatch) -> None:
+    model = build_model(ModelConfig(f"resnet{depth}", width=8, dropout=0.0), seed=0)
+    for norm in model.modules():
+        if isinstance(norm, nn.GroupNorm):
+            nn.init.normal_(norm.weight)  # some start at 0, which would hide what is behind them
+    x = torch.randn(1, 1, 17, 20, 18, generator=torch.Generator().manual_seed(0))
+    calls: list[str] = []
+    taken = fused.fused_group_norm
+    monkeypatch.setattr(
+        fused, "fused_group_norm", lambda *all_of: calls.append(all_of[5]) or taken(*all_of)
+    )
+    ours = gradients(model, x)
+    # every norm of the network, the shortcuts' among them
+    assert len(calls) == {10: 12, 50: 53}[depth]
+    monkeypatch.undo()
+    assert not fused.is_fused(x)
+    torch.testing.assert_close(ours, gradients(model, x), rtol=1e-3, atol=1e-5)
+
+
+def test_a_hooked_norm_is_called_as_a_module(operation: None) -> None:
+    norm, seen = nn.GroupNorm(2, 4), []
+    x = torch.randn(1, 4, 2, 3, 2)
+    wanted = fused.norm_act(norm, x)
+    norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    torch.testing.assert_close(fused.norm_act(norm, x), wanted)
+    assert len(seen) == 1
+
+
+def test_can_be_turned_off(monkeypatch) -> None:
+    monkeypatch.setattr(fused, "uses_kernels", lambda x: True)
+    x = torch.zeros(1)
+    assert fused.is_fused(x)
+    with fused.switched(on=False):
+        assert not fused.is_fused(x)
+    assert fused.is_fused(x)
 
 
 def test_works_without_triton() -> None:

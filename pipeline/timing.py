@@ -1,0 +1,104 @@
+"""How the benchmarks measure: interleaved rounds, medians with quartiles, events on a GPU."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+Work = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds: the median of all rounds and its quartiles."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+    @classmethod
+    def of(cls, milliseconds: Sequence[float]) -> "Timing":
+        """From one measured time a round, at least two."""
+        low, _, high = statistics.quantiles(milliseconds, n=4, method="inclusive")
+        return cls(statistics.median(milliseconds), low, high, len(milliseconds))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def measure(
+    works: Mapping[str, Work], device: torch.device, rounds: int, repeats: int = 1
+) -> dict[str, Timing]:
+    """Time every work once a round, so that a slow minute strikes all of them.
+
+    Parameters
+    ----------
+    works: name -> what to run; each does ``repeats`` repetitions of the thing that is timed.
+    device: where they run; on a CUDA device the times are those between two events.
+    rounds: at least 2, after two rounds that are not counted.
+    """
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(rounds + 2):
+        for name, work in works.items():
+            milliseconds = _once(work, device) / repeats
+            if number >= 2:
+                times[name].append(milliseconds)
+    return {name: Timing.of(values) for name, values in times.items()}
+
+
+def _once(work: Work, device: torch.device) -> float:
+    if device.type != "cuda":
+        start = time.perf_counter()
+        work()
+        return (time.perf_counter() - start) * 1e3
+    event: Any = torch.cuda.Event
+    before, after = event(enable_timing=True), event(enable_timing=True)
+    torch.cuda.synchronize(device)
+    before.record()
+    work()
+    after.record()
+    torch.cuda.synchronize(device)
+    return float(before.elapsed_time(after))
+
+
+def graphed(work: Work) -> Work:
+    """``work`` as one CUDA graph: the device's own time, without Python between the kernels.
+
+    ``work`` must not synchronize, and must read and write the same memory each time.
+    """
+    stream: Any = torch.cuda.Stream
+    side = stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(2):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
+def copy_bandwidth(device: torch.device, gigabytes: float = 2.0, rounds: int = 20) -> float:
+    """Bytes a second, read plus written, of copying a large tensor on ``device``."""
+    size = int(gigabytes * 2**30) // 4
+    source = torch.randn(size, device=device)
+    target = torch.empty_like(source)
+
+    def copy() -> None:
+        target.copy_(source)
+
+    timing = measure({"copy": copy}, device, rounds)["copy"]
+    return 2 * source.nbytes / (timing.median * 1e-3)
+
+
+def clear(device: torch.device) -> None:
+    """Free what torch's allocator keeps, and start the peak anew."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
