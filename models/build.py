@@ -23,8 +23,8 @@ class ModelConfig:
     """Which network; saved with each run, and enough to build the same network again."""
 
     backbone: str = "resnet18"
-    """tiny, resnet10, resnet18, resnet34, resnet50, sfcn, densenet121, densenet169,
-    efficientnet-b0 or seresnet50."""
+    """tiny, resnet10, resnet18, resnet34, resnet50, sfcn, densenet121, efficientnet-b0 or
+    seresnet50."""
     norm: str = "group"
     """Normalization layer, everywhere in the network: group, batch, instance or layer."""
     groups: int = 8
@@ -122,10 +122,6 @@ def _ours(network: Callable[..., Classifier]) -> Callable[[ModelConfig], Classif
     return lambda c: network(c.classes, width=c.width, dropout=c.dropout)
 
 
-def _densenet(name: str) -> Callable[[ModelConfig], Classifier]:
-    return lambda c: zoo.densenet(name, c.classes, width=c.width, dropout=c.dropout)
-
-
 BACKBONES: dict[str, Backbone] = {
     "tiny": Backbone(_ours(Tiny), "three convolutions, for tests and the demo"),
     "resnet10": Backbone(_resnet(10), "3D ResNet, one basic block a stage"),
@@ -133,8 +129,7 @@ BACKBONES: dict[str, Backbone] = {
     "resnet34": Backbone(_resnet(34), "3D ResNet-34 (He 2016)"),
     "resnet50": Backbone(_resnet(50), "3D ResNet-50 with bottlenecks (He 2016)"),
     "sfcn": Backbone(_ours(SFCN), "simple fully convolutional network (Peng 2021)"),
-    "densenet121": Backbone(_densenet("densenet121"), "MONAI's DenseNet-121 (Huang 2017)"),
-    "densenet169": Backbone(_densenet("densenet169"), "MONAI's DenseNet-169 (Huang 2017)"),
+    "densenet121": Backbone(_ours(zoo.densenet121), "MONAI's DenseNet-121 (Huang 2017)"),
     "efficientnet-b0": Backbone(_ours(zoo.efficientnet), "MONAI's EfficientNet-B0 (Tan & Le 2019)"),
     "seresnet50": Backbone(_ours(zoo.seresnet50), "MONAI's SE-ResNet-50 (Hu 2018)"),
 }

@@ -11,11 +11,6 @@ from torch.nn import functional as F
 
 from models.base import Classifier
 
-DENSENETS: dict[str, tuple[int, ...]] = {
-    "densenet121": (6, 12, 24, 16),
-    "densenet169": (6, 12, 32, 32),
-}
-
 
 class HalvingPool(nn.Module):
     """Average pooling by 2 that rounds up, down to axes of one voxel (torch's refuses those)."""
@@ -52,8 +47,8 @@ class Zoo(Classifier):
         return feature_map
 
 
-def densenet(name: str, classes: int, *, width: int, dropout: float) -> Zoo:
-    """DenseNet (Huang 2017): ``width`` first channels (the paper's 64), growth ``width / 2``."""
+def densenet121(classes: int, *, width: int, dropout: float) -> Zoo:
+    """DenseNet-121 (Huang 2017): ``width`` first channels (64 in the paper), half that growth."""
     from monai.networks.nets.densenet import DenseNet
 
     net: Any = DenseNet(
@@ -62,7 +57,6 @@ def densenet(name: str, classes: int, *, width: int, dropout: float) -> Zoo:
         out_channels=classes,
         init_features=width,
         growth_rate=max(1, width // 2),
-        block_config=DENSENETS[name],
     )
     channels = net.class_layers.out.in_features
     body = nn.Sequential(net.features, nn.ReLU())

@@ -137,7 +137,7 @@ def integrated_gradients(
     score: Score,
     *,
     baseline: Tensor | None = None,
-    steps: int = 64,
+    steps: int = 96,
 ) -> Tensor:
     """Integrated gradients (Sundararajan 2017, arXiv 1703.01365).
 
@@ -172,7 +172,7 @@ def occlusion(model: Classifier, volume: Tensor, score: Score) -> Tensor:
     half, and are the smallest for which at most ``OCCLUSIONS`` hold any brain.
     """
     shape = tuple(volume.shape[2:])
-    blocks = choose_blocks(volume[0, 0] != BACKGROUND)
+    blocks = choose_blocks(volume[0, 0] != BACKGROUND, OCCLUSIONS)
     masks = (block_mask(block, shape, volume.device) for block in blocks)
     total, times = torch.zeros(shape).to(volume), torch.zeros(shape).to(volume)
     for block, drop in zip(blocks, score_drops(model, volume, score, masks), strict=True):
@@ -322,7 +322,7 @@ def path_rule(steps: int, smallest: float = 1e-4) -> tuple[list[float], list[flo
 Block = tuple[slice, slice, slice]
 
 
-def choose_blocks(brain: Tensor, most: int = OCCLUSIONS) -> list[Block]:
+def choose_blocks(brain: Tensor, most: int) -> list[Block]:
     """The smallest cubes, overlapping by half, of which at most ``most`` hold brain.
 
     Parameters

@@ -1,0 +1,345 @@
+"""What every registered thing must do: one table of properties for each registry.
+
+`tests/test_contracts.py` runs them over all entries; a new norm, backbone or saliency method is
+picked up by itself. To promise something new, add a function to a table.
+"""
+
+import copy
+import io
+import json
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.base import Classifier
+from models.build import ModelConfig, build_model
+from models.norms import NORMS, Norm, make_norm
+from models.swap import check_norms, find_norms
+from pipeline.saliency import Saliency
+
+SLAB = (40, 10, 36)
+"""Voxels; the short axis is 1 after four halvings."""
+
+
+def volumes(batch: int, shape: tuple[int, int, int] = SLAB, seed: int = 0) -> Tensor:
+    """Random volumes [batch, 1, *shape] with background 0 at one side."""
+    x = torch.randn(batch, 1, *shape, generator=torch.Generator().manual_seed(seed))
+    x[:, :, :3] = 0
+    return x
+
+
+def awake(model: Classifier, seed: int = 0) -> Classifier:
+    """The network as if trained: no gamma is 0, no beta or head trivial, running statistics."""
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                scale = 0.3 * torch.randn(parameter.shape, generator=random)
+                parameter.copy_(1 + scale if name.endswith("weight") else scale)
+        for layer in model.modules():
+            if isinstance(layer, _BatchNorm):
+                layer.running_mean.normal_(0, 0.1, generator=random)
+                layer.running_var.uniform_(0.5, 1.5, generator=random)
+    return model
+
+
+# Networks: property(model awake and in evaluation mode, its configuration)
+
+
+def answers_any_batch(model: Classifier, config: ModelConfig) -> None:
+    for batch in (1, 2):
+        output = model(volumes(batch))
+        assert output.shape == (batch, config.classes)
+        assert output.isfinite().all()
+        assert output.std() > 0
+
+
+def has_no_other_norm(model: Classifier, config: ModelConfig) -> None:
+    check_norms(model, config.norm, config.groups)
+    named = [m for m in model.modules() if "norm" in type(m).__name__.lower()]
+    assert named
+    assert {type(m) for m in named} == {NORMS[config.norm].module}
+    if config.norm != "batch":
+        assert not any("running" in name for name in model.state_dict())
+
+
+def ignores_batch_mates(model: Classifier, config: ModelConfig) -> None:
+    batch = torch.cat([volumes(2), 5 + 3 * volumes(1, seed=1)])
+    together = model(batch)
+    alone = torch.cat([model(one[None]) for one in batch])
+    swapped = model(batch.flip(0)).flip(0)
+    # Running statistics that were never trained let logits grow into the thousands.
+    scale = max(1.0, float(together.detach().abs().max()))
+    for other in (alone, swapped):
+        difference = (together / scale).softmax(1) - (other / scale).softmax(1)
+        assert difference.abs().max() <= 1e-5
+
+
+def classifies_its_features(model: Classifier, config: ModelConfig) -> None:
+    x = volumes(2)
+    feature_map = model.features(x)
+    assert feature_map.ndim == 5
+    assert feature_map.shape[:2] == (2, model.head.in_features)
+    assert torch.equal(model.classify(feature_map), model(x))
+    for size, small in zip(SLAB, feature_map.shape[2:], strict=True):
+        assert small in (size // model.stride, math.ceil(size / model.stride))
+
+
+def learns_everywhere(model: Classifier, config: ModelConfig) -> None:
+    # A narrow bottleneck may sleep behind its ReLU once, not under every start.
+    asleep = {name for name, _ in model.named_parameters()}
+    for seed in range(5):
+        awake(model, seed).zero_grad()
+        nn.functional.cross_entropy(model(volumes(2)), torch.tensor([0, 1])).backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, f"no gradient reaches {name}"
+            assert parameter.grad.isfinite().all(), name
+            if parameter.grad.any():
+                asleep.discard(name)
+        if not asleep:
+            return
+    raise AssertionError(f"the gradient is always 0 at {sorted(asleep)}")
+
+
+def trains_at_batch_one(model: Classifier, config: ModelConfig) -> None:
+    model.train()
+    output = model(volumes(1, (48, 40, 48)))
+    output.sum().backward()
+    assert output.isfinite().all()
+
+
+def survives_bfloat16(model: Classifier, config: ModelConfig) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(volumes(2))
+    assert output.isfinite().all()
+    exact = model(volumes(2))
+    # bf16 has 8 bits; a network of dozens of layers adds up their errors
+    assert (output.float() - exact).abs().max() < 0.25 * max(1, exact.abs().max())
+
+
+def returns_from_its_state(model: Classifier, config: ModelConfig) -> None:
+    stream = io.BytesIO()
+    torch.save(model.state_dict(), stream)
+    stream.seek(0)
+    other = build_model(ModelConfig.from_dict(json.loads(json.dumps(config.as_dict()))), seed=7)
+    other.eval()
+    assert not torch.allclose(other(volumes(1)), model(volumes(1)))
+    other.load_state_dict(torch.load(stream, weights_only=True))
+    assert torch.equal(other(volumes(1)), model(volumes(1)))
+
+
+def starts_by_its_seed(model: Classifier, config: ModelConfig) -> None:
+    before = torch.get_rng_state()
+    states = [build_model(config, seed=seed).state_dict() for seed in (1, 1, 2)]
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+def starts_alike_under_any_norm(model: Classifier, config: ModelConfig) -> None:
+    other = "batch" if config.norm == "group" else "group"
+    names = {**config.as_dict(), "norm": other}
+    mine, theirs = (
+        dict(build_model(c, seed=1).named_parameters())
+        for c in (config, ModelConfig.from_dict(names))
+    )
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def traces(model: Classifier, config: ModelConfig) -> None:
+    """`torch.export` takes the network with a free batch size."""
+    free = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(model, (volumes(2),), dynamic_shapes=({0: free},))
+    exported = program.module()
+    for batch in (1, 3):
+        assert torch.allclose(exported(volumes(batch)), model(volumes(batch)), atol=1e-5)
+
+
+NORM_IN_MODEL_PROPERTIES: dict[str, Callable[[Classifier, ModelConfig], None]] = {
+    "answers any batch": answers_any_batch,
+    "has no other norm": has_no_other_norm,
+    "ignores batch-mates": ignores_batch_mates,
+    "learns everywhere": learns_everywhere,
+}
+"""For every backbone with every norm."""
+
+MODEL_PROPERTIES: dict[str, Callable[[Classifier, ModelConfig], None]] = {
+    "classifies its features": classifies_its_features,
+    "trains at batch one": trains_at_batch_one,
+    "survives bfloat16": survives_bfloat16,
+    "returns from its state": returns_from_its_state,
+    "starts by its seed": starts_by_its_seed,
+    "starts alike under any norm": starts_alike_under_any_norm,
+}
+"""For every backbone with group norm, and a small one with every norm."""
+
+
+def places_its_features(model: Classifier, config: ModelConfig) -> None:
+    """`offset` and `stride` say where a feature looks: mirrored volumes give mirrored features.
+
+    With kernels that are their own mirror image this holds exactly where the features lie
+    symmetrically in the volume, which a volume of 2 * offset + stride * n + 1 voxels makes true.
+    """
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv3d):
+                layer.weight.copy_((layer.weight + layer.weight.flip(2, 3, 4)) / 2)
+    size = int(2 * model.offset) + model.stride + 1
+    assert size == 2 * model.offset + model.stride + 1
+    x = volumes(1, (size, size, size))
+    feature_map = model.features(x)
+    assert feature_map.shape[2:] == (2, 2, 2)
+    mirrored = model.features(x.flip(2, 3, 4)).flip(2, 3, 4)
+    scale = feature_map.abs().max()
+    assert (feature_map - mirrored).abs().max() < 1e-4 * scale
+    assert (feature_map - feature_map.flip(2, 3, 4)).abs().max() > 1e-2 * scale
+
+
+def starts_blocks_as_shortcuts(model: Classifier, config: ModelConfig) -> None:
+    fresh = build_model(config, seed=0)
+    zero = [
+        name for name, layer in find_norms(fresh).items() if not layer.get_parameter("weight").any()
+    ]
+    blocks = [name for name, m in fresh.named_modules() if type(m).__name__ in BLOCKS]
+    assert len(zero) == len(blocks)
+    assert {name.rpartition(".")[0] for name in zero} == set(blocks)
+
+
+BLOCKS = {"BasicBlock", "Bottleneck"}
+
+
+# Norms: property(name, entry)
+
+
+def normalizes(name: str, norm: Norm) -> None:
+    layer = norm.build(8, 2).train()
+    y = layer(5 + 3 * torch.randn(4, 8, 6, 5, 4))
+    assert y.shape == (4, 8, 6, 5, 4)
+    assert abs(float(y.mean())) < 0.05
+    assert abs(float(y.std()) - 1) < 0.05
+
+
+def is_what_it_says(name: str, norm: Norm) -> None:
+    layer = make_norm(name, 8, 2)
+    assert type(layer) is norm.module
+    assert norm.summary
+    assert layer.get_parameter("weight").shape == layer.get_parameter("bias").shape == (8,)
+    assert any("running" in key for key in layer.state_dict()) == norm.running_statistics
+    assert norm.module.__doc__
+    assert "arXiv" in norm.module.__doc__, "the docstring names the source"
+
+
+def keeps_its_promise_on_batch_mates(name: str, norm: Norm) -> None:
+    layer = norm.build(8, 2).train()
+    x = torch.randn(3, 8, 4, 4, 4)
+    other = torch.cat([x[:1], 10 + 5 * x[1:]])
+    same = torch.allclose(layer(x)[0], layer(other)[0], atol=1e-5)
+    assert same == norm.batch_independent
+    layer.eval()
+    assert torch.allclose(layer(x)[0], layer(other)[0], atol=1e-6)
+    assert torch.allclose(layer(x)[:1], layer(x[:1]), atol=1e-6)
+
+
+def has_right_gradients(name: str, norm: Norm) -> None:
+    layer = norm.build(4, 2).double().train()
+    x = torch.randn(2, 4, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    parameters = {key: torch.randn_like(p) for key, p in layer.named_parameters()}
+
+    def forward(x: Tensor, *values: Tensor) -> Tensor:
+        # batch norm counts batches in place
+        buffers = {key: b.clone() for key, b in layer.named_buffers()}
+        state = {**buffers, **dict(zip(parameters, values, strict=True))}
+        return torch.func.functional_call(layer, state, (x,))
+
+    values = tuple(p.requires_grad_() for p in parameters.values())
+    assert torch.autograd.gradcheck(forward, (x, *values))
+
+
+def keeps_precision(name: str, norm: Norm) -> None:
+    layer = norm.build(8, 2).eval()
+    x = torch.randn(2, 8, 4, 4, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(x.bfloat16())
+    assert (y.float() - layer(x)).abs().max() < 0.05
+
+
+NORM_PROPERTIES: dict[str, Callable[[str, Norm], None]] = {
+    "normalizes": normalizes,
+    "is what it says": is_what_it_says,
+    "keeps its promise on batch-mates": keeps_its_promise_on_batch_mates,
+    "has right gradients": has_right_gradients,
+    "keeps precision": keeps_precision,
+}
+
+
+# Saliency: property(entry, model)
+
+
+def lies_on_the_volume(method: Saliency, model: Classifier) -> None:
+    x = volumes(1)
+    saliency = method(model, x, 1)
+    assert saliency.shape == SLAB
+    assert saliency.isfinite().all()
+    assert not saliency.requires_grad
+    assert saliency.abs().max() > 0
+    assert method.summary
+    if not method.signed:
+        assert saliency.min() >= 0
+
+
+def repeats(method: Saliency, model: Classifier) -> None:
+    x = volumes(1)
+    assert torch.equal(method(model, x, 0), method(model, x, 0))
+    with torch.inference_mode():
+        assert torch.equal(method(model, x.clone(), 0), method(model, x, 0))
+
+
+def leaves_the_model(method: Saliency, model: Classifier) -> None:
+    model.train()
+    next(model.parameters()).requires_grad_(False)
+    modes = [m.training for m in model.modules()]
+    needs = [p.requires_grad for p in model.parameters()]
+    state = copy.deepcopy(model.state_dict())
+    x = volumes(1)
+    kept = x.clone()
+    training = method(model, x, 1)
+    assert torch.equal(x, kept)
+    assert x.grad is None
+    assert [m.training for m in model.modules()] == modes
+    assert [p.requires_grad for p in model.parameters()] == needs
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
+    assert torch.equal(training, method(model.eval(), x, 1)), "dropout was on"
+    model.requires_grad_(True)
+
+
+def tells_classes_apart(method: Saliency, model: Classifier) -> None:
+    one, other = (method(model, volumes(1), k) for k in (0, 1))
+    if method.signed:  # two classes: the score of one is minus that of the other
+        assert torch.allclose(one, -other, atol=1e-4 * float(one.abs().max()))
+    elif not method.gradient:
+        assert not torch.allclose(one, other)
+
+
+def refuses_nonsense(method: Saliency, model: Classifier) -> None:
+    for volume, index in ((volumes(1), 2), (volumes(1), -1), (volumes(2), 0), (volumes(1)[0], 0)):
+        try:
+            method(model, volume, index)
+        except ValueError as error:
+            assert str(index) in str(error) or "shape" in str(error)
+        else:
+            raise AssertionError("not refused")
+
+
+SALIENCY_PROPERTIES: dict[str, Callable[[Saliency, Classifier], None]] = {
+    "lies on the volume": lies_on_the_volume,
+    "repeats": repeats,
+    "leaves the model": leaves_the_model,
+    "tells classes apart": tells_classes_apart,
+    "refuses nonsense": refuses_nonsense,
+}

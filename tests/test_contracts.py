@@ -1,0 +1,98 @@
+"""Runs the tables of `contracts.py` over everything that is registered."""
+
+from copy import deepcopy
+from functools import cache
+
+import contracts
+import pytest
+import torch
+
+from data.readers import READERS
+from models.base import Classifier
+from models.build import BACKBONES, ModelConfig, build_model
+from models.norms import NORMS
+from pipeline import saliency
+from pipeline.saliency import SALIENCY
+
+# Seconds each; the others are built of the same layers.
+EXPORTED = ("resnet18", "sfcn", "efficientnet-b0")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def narrow(backbone: str, norm: str = "group", classes: int = 2) -> ModelConfig:
+    return ModelConfig(backbone, norm, groups=4, classes=classes, width=8, dropout=0.0)
+
+
+@cache
+def _awake(config: ModelConfig) -> Classifier:
+    return contracts.awake(build_model(config, seed=0)).eval()
+
+
+def awake(config: ModelConfig) -> Classifier:
+    return deepcopy(_awake(config))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_model(backbone: str, norm: str) -> None:
+    config = narrow(backbone, norm, classes=3)
+    properties = dict(contracts.NORM_IN_MODEL_PROPERTIES)
+    if norm == "group" or backbone == "tiny":
+        properties |= contracts.MODEL_PROPERTIES
+    for name, holds in properties.items():
+        try:
+            holds(awake(config), config)
+        except Exception as error:
+            error.add_note(f"{backbone} with {norm} norm: {name}")
+            raise
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_model_places_its_features(backbone: str) -> None:
+    contracts.places_its_features(awake(narrow(backbone)), narrow(backbone))
+
+
+@pytest.mark.parametrize("backbone", [b for b in BACKBONES if b.startswith("resnet")])
+def test_resnet_starts_blocks_as_shortcuts(backbone: str) -> None:
+    contracts.starts_blocks_as_shortcuts(awake(narrow(backbone)), narrow(backbone))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "norm"),
+    [(b, "group") for b in EXPORTED] + [("tiny", norm) for norm in NORMS],
+)
+def test_model_exports(backbone: str, norm: str) -> None:
+    contracts.traces(awake(narrow(backbone, norm)), narrow(backbone, norm))
+
+
+@pytest.mark.parametrize("prop", contracts.NORM_PROPERTIES)
+@pytest.mark.parametrize("norm", NORMS)
+def test_norm(norm: str, prop: str) -> None:
+    contracts.NORM_PROPERTIES[prop](norm, NORMS[norm])
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "resnet10"])
+@pytest.mark.parametrize("method", SALIENCY)
+def test_saliency(method: str, backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saliency, "OCCLUSIONS", 40)
+    for name, holds in contracts.SALIENCY_PROPERTIES.items():
+        try:
+            holds(SALIENCY[method], awake(narrow(backbone)))
+        except Exception as error:
+            error.add_note(f"{method} of {backbone}: {name}")
+            raise
+
+
+def test_registries_hold_the_names_that_scripts_rely_on() -> None:
+    assert {"bids", "table", "caps", "folder"} <= set(READERS)
+    assert all(callable(reader) for reader in READERS.values())
+    assert {"group", "batch", "instance", "layer"} <= set(NORMS)
+    ours = {"tiny", "resnet10", "resnet18", "resnet34", "resnet50", "sfcn"}
+    assert ours | {"densenet121"} <= set(BACKBONES)
+    methods = {"grad_cam", "grad_cam_pp", "integrated_gradients", "occlusion"}
+    assert methods <= set(SALIENCY)
+    assert all(entry.summary for r in (NORMS, BACKBONES, SALIENCY) for entry in r.values())
