@@ -1,7 +1,10 @@
 """Plots of an evaluation, each an SVG element for a page: no window, no global state."""
 
 import functools
+import hashlib
+import html
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec
 
@@ -38,6 +41,7 @@ STYLE: Any = {
     "legend.fontsize": LEGEND,
     "figure.constrained_layout.use": True,
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a class may be called $x$
 }
 
 
@@ -65,15 +69,17 @@ def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tupl
 def svg(drawn: Figure, name: str) -> str:
     """The figure as an ``<svg>`` element; the same figure gives the same text.
 
-    ``name`` keeps the ids of several figures on one page apart.
+    ``name`` is read to those who cannot see it, and keeps the ids of a page's figures apart.
     """
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
+    mark = "f" + hashlib.sha256(name.encode()).hexdigest()[:8]
+    with matplotlib.rc_context({"svg.hashsalt": mark}):
         drawn.savefig(
             text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True
         )
-    whole = text.getvalue()
-    return whole[whole.index("<svg") :].strip()  # a page wants no XML declaration
+    whole = re.sub(r"<!--.*?-->\s*|<metadata>.*?</metadata>\s*", "", text.getvalue(), flags=re.S)
+    whole = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{mark}-", whole[whole.index("<svg") :])
+    return whole.strip().replace("<svg", f'<svg role="img" aria-label="{html.escape(name)}"', 1)
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
@@ -105,7 +111,7 @@ def forest(
     axes.set_ylim(len(rows) - 0.5, -0.7)
     axes.set_xlabel(label)
     axes.grid(axis="y", visible=False)
-    return svg(drawn, "forest")
+    return svg(drawn, f"{label} of the model and the baselines")
 
 
 def curve(positive: Array, scores: Array) -> tuple[Array, Array]:
@@ -143,7 +149,7 @@ def roc(labels: Array, said: Mapping[str, Array], names: Sequence[str]) -> str:
     axes.set_xlabel("1 − specificity")
     axes.set_ylabel("sensitivity")
     axes.legend(loc="lower right", title="AUC", title_fontsize=LEGEND)
-    return svg(drawn, "roc")
+    return svg(drawn, "ROC curves")
 
 
 @styled
@@ -194,26 +200,27 @@ def confusion(table: Sequence[Sequence[int]], names: Sequence[str]) -> str:
     side = max(SIDE, 1.6 + 0.7 * len(names))
     drawn, axes = figure(side, side)
     tint = matplotlib.colors.LinearSegmentedColormap.from_list("tint", ["#f4f7f8", MODEL])
-    axes.imshow(share, cmap=tint, vmin=0, vmax=1)
+    axes.pcolormesh(share, cmap=tint, vmin=0, vmax=1, edgecolor="white", linewidth=2)
+    axes.set(xlim=(0, len(names)), ylim=(len(names), 0), aspect="equal")
     for row in range(len(names)):
         for column in range(len(names)):
             dark = share[row, column] > 0.55
             axes.text(
-                column,
-                row,
+                column + 0.5,
+                row + 0.5,
                 f"{counts[row, column]}\n{share[row, column]:.0%}",
                 ha="center",
                 va="center",
                 color="white" if dark else INK,
             )
-    axes.set_xticks(range(len(names)), list(names))
-    axes.set_yticks(range(len(names)), list(names))
+    axes.set_xticks(np.arange(len(names)) + 0.5, list(names))
+    axes.set_yticks(np.arange(len(names)) + 0.5, list(names))
     axes.set_xlabel("called")
     axes.set_ylabel("is")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    return svg(drawn, "confusion")
+    return svg(drawn, "confusion matrix")
 
 
 @styled
@@ -227,7 +234,7 @@ def scores(labels: Array, probabilities: Array, names: Sequence[str]) -> str:
     axes.set_xlabel(f"probability of {names[1]}")
     axes.set_ylabel("scans")
     axes.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.14))
-    return svg(drawn, "scores")
+    return svg(drawn, f"probabilities of {names[1]}, by class")
 
 
 @styled
@@ -243,7 +250,7 @@ def scatter(true: Array, predicted: Array, name: str) -> str:
     axes.set(xlim=ends, ylim=ends, aspect="equal")
     axes.set_xlabel(f"{name}, true")
     axes.set_ylabel(f"{name}, predicted")
-    return svg(drawn, f"scatter {name}")
+    return svg(drawn, f"{name}, predicted against true")
 
 
 @styled
@@ -271,7 +278,7 @@ def bland_altman(pairs: Array, found: Mapping[str, Any], label: str) -> str:
     axes.plot(mean, difference, "o", color=MODEL, ms=5, alpha=0.7, mew=0)
     axes.set_xlabel(f"{label}, mean of the two sessions")
     axes.set_ylabel("second − first")
-    return svg(drawn, f"bland-altman {label}")
+    return svg(drawn, f"Bland-Altman plot of {label}")
 
 
 @styled
@@ -298,4 +305,4 @@ def training(curves: Mapping[str, pd.DataFrame]) -> str:
         ax.set_xlabel("epoch")
     if 1 < len(curves) <= 10:
         np.ravel(axes)[-1].legend(fontsize=7)
-    return svg(drawn, "training")
+    return svg(drawn, "loss and validation score by epoch")
