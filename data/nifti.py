@@ -7,20 +7,18 @@ are read with nibabel's header classes and judged here.
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.freesurfer.mghformat import MGHHeader
 from numpy.typing import NDArray
 
 from data.errors import BadInput
+from data.header import AGAIN, Layout, check_affine, listed, voxel_shape
 
 TEXT_BYTES = bytes([9, 10, 13, *range(32, 127), *range(128, 256)])  # UTF-8: no control characters
 HEAD_BYTES = 544  # the longest header (NIfTI-2, 540 bytes) and its extension flag
-AGAIN = "export the scan again, for example with dcm2niix"
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI: unknown, metre, millimetre, micron
 NUMERIC = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"} | {
     1024: "i8",
@@ -35,41 +33,8 @@ REFUSED_TYPES = {
     2048: "complex",
     2304: "RGBA",
 }
-VOXEL_MM = (0.01, 100.0)
-FARTHEST_MM = 1e5
 # Stored numbers times a slope outside these lose all digits or overflow float32.
 SLOPE_RANGE = (1e-15, 1e15)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the voxels lie in the file and in space.
-
-    Parameters
-    ----------
-    shape: voxels per axis, as stored.
-    dtype: of the stored numbers, with its byte order.
-    offset: bytes before the first voxel.
-    slope, intercept: value = stored * slope + intercept.
-    affine: float64 [4, 4], voxel index as stored -> mm, RAS+.
-    qform, sform: the two affines (mm) with their NIfTI codes; None where the file has none.
-    warnings: one sentence each.
-    """
-
-    shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
-    offset: int
-    slope: float
-    intercept: float
-    affine: NDArray[np.float64]
-    qform: tuple[NDArray[np.float64] | None, int] = (None, 0)
-    sform: tuple[NDArray[np.float64] | None, int] = (None, 0)
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def data_bytes(self) -> int:
-        """Bytes of all voxels (Python integers: a product of bad dims cannot wrap around)."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_layout(path: Path, head: bytes) -> Layout:
@@ -105,7 +70,7 @@ def read_layout(path: Path, head: bytes) -> Layout:
 
 def _nifti(path: Path, header: Any, is_single: bool) -> Layout:
     warnings: list[str] = []
-    shape = _shape(path, header["dim"])
+    shape = voxel_shape(path, header["dim"])
     dtype = _dtype(path, header, warnings)
     slope, intercept = _scaling(path, header, warnings)
     offset = _offset(path, header, is_single, warnings)
@@ -118,9 +83,9 @@ def _nifti(path: Path, header: Any, is_single: bool) -> Layout:
     scale = np.diag([unit, unit, unit, 1.0])
     zooms = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     if not np.isfinite(zooms).all() or (zooms == 0).any():
-        raise BadInput(path, f"its voxel size is {_listed(zooms)} mm (pixdim)", AGAIN)
+        raise BadInput(path, f"its voxel size is {listed(zooms)} mm (pixdim)", AGAIN)
     if (zooms < 0).any():
-        warnings.append(f"Voxel sizes are negative ({_listed(zooms)} mm); taken as positive.")
+        warnings.append(f"Voxel sizes are negative ({listed(zooms)} mm); taken as positive.")
         header["pixdim"][1:4] = np.abs(zooms)
     header["pixdim"][0] = -1.0 if header["pixdim"][0] < 0 else 1.0  # 0 means 1 by the standard
     header["dim"][0] = 3
@@ -143,7 +108,7 @@ def _nifti(path: Path, header: Any, is_single: bool) -> Layout:
         sizes = np.linalg.norm(affine[:3, :3], axis=0)
         if not np.allclose(sizes, np.abs(zooms), rtol=0.02) and qform is None:
             warnings.append(
-                f"Voxel sizes by pixdim ({_listed(zooms)}) and by sform ({_listed(sizes)}) "
+                f"Voxel sizes by pixdim ({listed(zooms)}) and by sform ({listed(sizes)}) "
                 "disagree; the sform is used."
             )
     elif qform is not None:
@@ -169,14 +134,14 @@ def _analyze(path: Path, head: bytes) -> Layout:
     """Analyze 7.5, with SPM's scale factor and origin where they are set."""
     header = nib.Spm2AnalyzeImage.header_class.from_fileobj(io.BytesIO(head[:348]), check=False)
     warnings = ["Analyze images carry no orientation: orientation unknown, left and right unsure."]
-    shape = _shape(path, header["dim"])
+    shape = voxel_shape(path, header["dim"])
     dtype = _dtype(path, header, warnings)
     slope = float(header["scl_slope"])
     if slope == 0 or not math.isfinite(slope):
         slope = 1.0  # a plain Analyze file has no slope at all, so this is no fault
     zooms = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     if not np.isfinite(zooms).all() or (zooms == 0).any():
-        raise BadInput(path, f"its voxel size is {_listed(zooms)} mm (pixdim)", AGAIN)
+        raise BadInput(path, f"its voxel size is {listed(zooms)} mm (pixdim)", AGAIN)
     header["pixdim"][1:4] = np.abs(zooms)
     header["dim"][0] = 3
     header["dim"][4:] = 1
@@ -186,58 +151,6 @@ def _analyze(path: Path, head: bytes) -> Layout:
     affine = header.get_best_affine()
     check_affine(path, affine)
     return Layout(shape, dtype, int(offset), slope, 0.0, affine, warnings=tuple(warnings))
-
-
-def read_mgh_layout(path: Path, head: bytes) -> Layout:
-    """Layout of a FreeSurfer MGH/MGZ image from the first bytes of its content."""
-    if len(head) < 284:
-        raise BadInput(path, f"its header is truncated ({len(head)} of 284 bytes)", AGAIN)
-    if int.from_bytes(head[:4], "big") != 1:
-        raise BadInput(path, "is not an MGH image", "name the file by what it is")
-    header = MGHHeader(head[:284], check=False)
-    dims = [int(value) for value in header["dims"]]
-    shape = _shape(path, [4 if dims[3] > 1 else 3, *dims])
-    code = int(header["type"])
-    if code not in {0, 1, 3, 4}:  # uint8, int32, float32, int16
-        raise BadInput(path, f"its datatype {code} is unknown", AGAIN)
-    zooms = np.asarray(header["delta"], dtype=np.float64)
-    if not np.isfinite(zooms).all() or (zooms <= 0).any():
-        raise BadInput(path, f"its voxel size is {_listed(zooms)} mm", AGAIN)
-    warnings = []
-    if not int(header["goodRASFlag"]):
-        warnings.append("No orientation is stored: orientation unknown, left and right unsure.")
-    with np.errstate(over="ignore", invalid="ignore"):
-        affine = header.get_affine()
-    check_affine(path, affine)
-    dtype = header.get_data_dtype().newbyteorder(">")
-    return Layout(shape, dtype, 284, 1.0, 0.0, affine, sform=(affine, 1), warnings=tuple(warnings))
-
-
-def _shape(path: Path, dim: Sequence[Any]) -> tuple[int, int, int]:
-    """The three sizes from NIfTI's ``dim`` (its first entry counts the axes)."""
-    values = [int(value) for value in dim]
-    axes, sizes = values[0], values[1:]
-    if not 1 <= axes <= 7 or any(size <= 0 for size in sizes[:axes]):
-        raise BadInput(path, f"its dimensions make no sense (dim = {_listed(values)})", AGAIN)
-    used = sizes[:axes]
-    if axes <= 3 and any(size > 1 for size in sizes[axes:]):
-        raise BadInput(
-            path, f"its dimensions contradict each other (dim = {_listed(values)})", AGAIN
-        )
-    volumes = math.prod(used[3:])
-    if volumes > 1:
-        raise BadInput(
-            path,
-            f"is 4D: {volumes} volumes of {' x '.join(map(str, used[:3]))}",
-            "save the T1-weighted volume alone",
-        )
-    if len(used) < 3 or min(used[:3]) == 1:
-        raise BadInput(
-            path,
-            f"is not a 3D image ({' x '.join(map(str, used))})",
-            "give the whole 3D scan, not a slice of it",
-        )
-    return used[0], used[1], used[2]
 
 
 def _dtype(path: Path, header: Any, warnings: list[str]) -> np.dtype[Any]:
@@ -286,25 +199,8 @@ def _offset(path: Path, header: Any, is_single: bool, warnings: list[str]) -> in
     return int(offset)
 
 
-def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
-    """Raise BadInput unless the affine [4, 4] (mm) puts voxels of a likely size into space."""
-    if not np.isfinite(affine).all():
-        raise BadInput(path, "its affine contains NaN or infinity", AGAIN)
-    if np.abs(affine).max() > FARTHEST_MM:
-        raise BadInput(path, f"its affine is absurd (up to {np.abs(affine).max():g} mm)", AGAIN)
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    if (sizes == 0).any() or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-2:
-        raise BadInput(path, "its affine is singular: it squeezes the scan flat", AGAIN)
-    if not all(VOXEL_MM[0] <= size <= VOXEL_MM[1] for size in sizes):
-        raise BadInput(path, f"has voxel sizes of {_listed(sizes)} mm, not a scan of a head", AGAIN)
-
-
 def _apart(one: NDArray[np.float64], two: NDArray[np.float64], shape: Sequence[int]) -> float:
     """The largest distance (mm) between the places two affines give to a corner of the image."""
     corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=float)
     corners[:, :3] *= np.asarray(shape) - 1
     return float(np.linalg.norm((one - two)[:3] @ corners.T, axis=0).max())
-
-
-def _listed(values: Sequence[Any] | NDArray[Any]) -> str:
-    return ", ".join(f"{value:g}" for value in np.asarray(values).tolist())

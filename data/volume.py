@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from data import inflate
 from data.errors import BadInput
 from data.files import write_atomically
-from data.nifti import HEAD_BYTES, Layout, read_layout, read_mgh_layout
+from data.header import Layout
+from data.mgh import read_mgh_layout
+from data.nifti import HEAD_BYTES, read_layout
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh")
 

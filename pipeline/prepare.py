@@ -4,33 +4,27 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import joblib
 import numpy as np
 import pandas as pd
 import tyro
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data import derivatives, store
-from data.derivatives import SCHEMA, Entry
+from data.derivatives import Entry
 from data.errors import BadInput
-from data.files import locked, write_json
-from data.foreground import brain_mask
+from data.files import locked
 from data.readers import read_cohort
 from data.scans import Scan, write_table
 from data.space import SPACES, Grid, place
-from data.volume import Limits, read_volume
+from data.volume import read_volume
 from data.where import select
-
-MEASURES = ".measures"
-STRAY_MM = 15.0
+from pipeline.measure import MEASURES, Measure, common_grid, measure
+from pipeline.workers import Failure, for_each, in_processes, process_count, progress
 
 
 @dataclass(frozen=True)
@@ -83,23 +77,6 @@ class Prepare:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """What the first pass learns of a scan: hashes and the brain's box (outer faces, mm)."""
-
-    source_sha256: str
-    voxel_hash: str
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a scan is not in the cohort."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
 class Preparation:
     """One run of the verb, while the folder is locked."""
 
@@ -110,17 +87,17 @@ class Preparation:
 
     def run(self) -> int:
         """Measure, agree on a grid, place, join."""
-        root = self.options.cohort
-        measures = self._parallel("measure", _measure, [(scan.path, root) for scan in self.scans])
+        root, workers = self.options.cohort, self.options.workers
+        measures = for_each("measure", measure, [(s.path, root) for s in self.scans], workers)
         failures = {i: m for i, m in measures.items() if isinstance(m, Failure)}
         known = {i: m for i, m in measures.items() if isinstance(m, Measure)}
         self._refuse_if_none(known, failures)
         grid = common_grid(list(known.values()), self._spacing())
         finished: dict[int, Entry] = {}
         blank: dict[int, Entry] = {}
-        for index, measure in known.items():
+        for index, found in known.items():
             scan = self.scans[index]
-            blank[index] = self._blank(scan, measure, grid)
+            blank[index] = self._blank(scan, found, grid)
             entry = derivatives.load_entry(root, scan, self.options.space, blank[index].key)
             if entry is not None:
                 finished[index] = entry
@@ -132,7 +109,7 @@ class Preparation:
         # From here on the folder changes, and until the end it is no finished cohort.
         (root / store.MANIFEST).unlink(missing_ok=True)
         arguments = [(root, self.scans[i], grid, self.options.space, blank[i]) for i in todo]
-        for place_of, result in self._parallel("place", _place, arguments).items():
+        for place_of, result in for_each("place", _place, arguments, workers).items():
             if isinstance(result, Failure):
                 failures[todo[place_of]] = result
             else:
@@ -188,12 +165,12 @@ class Preparation:
         """Write the array, the table and the manifest; drop what no longer belongs."""
         root, entries = self.options.cohort, list(finished.values())
         _drop_strangers(root, {entry.derivative for entry in entries})
-        voxels = _in_order(
-            self._jobs(len(entries)),
+        voxels = in_processes(
+            process_count(self.options.workers, len(entries)),
             derivatives.read_voxels,
             [(root, entry, grid) for entry in entries],
         )
-        with _bar() as bar:
+        with progress() as bar:
             store.write_volumes(root, grid, bar.track(voxels, len(entries), description="join"))
         store.finish(root, self._options(), grid, self.table.iloc[list(finished)], entries)
         for warning in repeated_voxels(entries):
@@ -224,50 +201,6 @@ class Preparation:
                 self.options.source, f"none of its {len(self.scans)} scans is usable", first
             )
 
-    def _jobs(self, tasks: int) -> int:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        return max(1, min(self.options.workers or cores or os.cpu_count() or 1, tasks // 2))
-
-    def _parallel(
-        self, name: str, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
-    ) -> dict[int, Any]:
-        """``work`` on every tuple of arguments; results (or Failure) by their number."""
-        numbered = [(work, index, values) for index, values in enumerate(arguments)]
-        results: dict[int, Any] = {}
-        with _bar() as bar:
-            task = bar.add_task(name, total=len(numbered))
-            for index, result in _in_order(self._jobs(len(numbered)), _guarded, numbered, False):
-                results[index] = result
-                bar.advance(task)
-        return dict(sorted(results.items()))
-
-
-def common_grid(measures: Sequence[Measure], spacing: NDArray[np.float64]) -> Grid:
-    """The grid over the union of the brains' boxes.
-
-    A face that lies far beyond the median one (15 mm, or 5 robust standard deviations where
-    positions vary more) does not count: one misplaced scan must not blow up the grid of all.
-    """
-    lows = np.array([measure.low for measure in measures])
-    highs = np.array([measure.high for measure in measures])
-
-    def extreme(outward: NDArray[np.float64]) -> NDArray[np.float64]:
-        middle = np.median(outward, axis=0)
-        reach = np.maximum(STRAY_MM, 5 * 1.4826 * np.median(np.abs(outward - middle), axis=0))
-        farthest: NDArray[np.float64] = np.where(outward <= middle + reach, outward, -np.inf).max(
-            axis=0
-        )
-        return farthest
-
-    grid = Grid.from_box(-extreme(-lows), extreme(highs), spacing)
-    if np.prod(grid.shape, dtype=float) > Limits().voxels:
-        raise BadInput(
-            f"--spacing {_listed(grid.spacing)}",
-            f"gives a grid of {' x '.join(map(str, grid.shape))} voxels",
-            "choose larger voxels",
-        )
-    return grid
-
 
 def repeated_voxels(entries: Iterable[Entry]) -> list[str]:
     """A warning for each image that several subjects share."""
@@ -282,59 +215,12 @@ def repeated_voxels(entries: Iterable[Entry]) -> list[str]:
     ]
 
 
-def _measure(path: Path, root: Path) -> Measure:
-    """Hashes and the brain's box of a scan, kept on disk by the source's hash."""
-    source_hash = derivatives.source_sha256(path)
-    kept = root / MEASURES / f"{source_hash}-{SCHEMA}.json"
-    try:
-        value = json.loads(kept.read_text(encoding="utf-8"))
-        low, high = tuple(map(float, value["low"])), tuple(map(float, value["high"]))
-        return Measure(source_hash, str(value["voxel_hash"]), low, high)
-    except (OSError, ValueError, TypeError, KeyError):
-        pass  # not measured before, or not whole
-    volume = read_volume(path)
-    box = np.argwhere(brain_mask(volume))
-    ends = np.array([box.min(axis=0) - 0.5, box.max(axis=0) + 0.5])
-    corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
-    places = corners @ volume.affine[:3, :3].T + volume.affine[:3, 3]
-    measure = Measure(
-        source_hash,
-        volume.voxel_hash,
-        tuple(places.min(axis=0).round(4).tolist()),
-        tuple(places.max(axis=0).round(4).tolist()),
-    )
-    write_json(kept, asdict(measure))
-    return measure
-
-
 def _place(root: Path, scan: Scan, grid: Grid, space: str, blank: Entry) -> Entry:
     """Place one scan and save it."""
     placed = place(read_volume(scan.path), grid, space)
     if derivatives.source_sha256(scan.path) != blank.source_sha256:
         raise BadInput(scan.path, "changed while it was being prepared", "start again")
     return derivatives.save(root, scan, placed, grid, space, blank)
-
-
-def _guarded(work: Callable[..., Any], index: int, arguments: tuple[Any, ...]) -> tuple[int, Any]:
-    """Run in a worker: one bad scan, whatever it does, must not stop the others."""
-    try:
-        return index, work(*arguments)
-    except (ValueError, OSError, MemoryError) as error:
-        return index, Failure(" ".join(str(error).split()) or type(error).__name__)
-
-
-def _in_order(
-    jobs: int, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], ordered: bool = True
-) -> Iterator[Any]:
-    """Results of ``work`` from a pool of processes, in order or as they come."""
-    pool = joblib.Parallel(n_jobs=jobs, return_as="generator" if ordered else "generator_unordered")
-    try:
-        yield from pool(joblib.delayed(work)(*values) for values in arguments)
-    except BrokenExecutor as error:
-        raise ValueError(
-            "a worker process was killed, perhaps for want of memory; start again with fewer "
-            "--workers (what is done stays done)"
-        ) from error
 
 
 def _drop_strangers(root: Path, wanted: set[str]) -> None:
@@ -365,16 +251,6 @@ def _relative(path: Path, root: Path) -> str:
 
 def _listed(values: Iterable[float]) -> str:
     return " x ".join(f"{value:g}" for value in values)
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description:<8}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
 
 
 def _say(line: str) -> None:

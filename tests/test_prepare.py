@@ -20,7 +20,8 @@ from data.space import place
 from data.store import MANIFEST, PreparedCohort
 from data.volume import Volume, read_volume
 from pipeline.cli import main
-from pipeline.prepare import Measure, common_grid
+from pipeline.measure import Measure, common_grid
+from pipeline.workers import in_processes
 from tests.conftest import AFFINE, small_brain, write_source
 
 MRI = Path(__file__).parents[2] / "shared" / "mri"
@@ -311,6 +312,11 @@ def test_killed_midway_and_started_again_gives_the_same(tmp_path: Path) -> None:
     kept = [name for name, when in times(broken).items() if done.get(name) == when]
     assert len(kept) >= len(done) - 1
     assert not list(broken.rglob(".*.tmp"))
+
+
+def test_a_killed_worker_is_an_error_and_no_hang() -> None:
+    with pytest.raises(ValueError, match=r"a worker process was killed.*fewer --workers"):
+        list(in_processes(2, os._exit, [(1,)] * 4))
 
 
 @pytest.mark.skipif(not MRI.is_dir(), reason="../shared/mri is absent")

@@ -1,0 +1,81 @@
+"""The first pass over a cohort: what its scans are, and the grid that holds them all."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data import derivatives
+from data.errors import BadInput
+from data.files import write_json
+from data.foreground import brain_mask
+from data.space import Grid
+from data.volume import Limits, read_volume
+
+MEASURES = ".measures"
+STRAY_MM = 15.0
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is learnt of a scan: hashes and the brain's box (outer faces, mm)."""
+
+    source_sha256: str
+    voxel_hash: str
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+def measure(path: Path, root: Path) -> Measure:
+    """Hashes and the brain's box of a scan, kept on disk by the source's hash."""
+    source_hash = derivatives.source_sha256(path)
+    kept = root / MEASURES / f"{source_hash}-{derivatives.SCHEMA}.json"
+    try:
+        value = json.loads(kept.read_text(encoding="utf-8"))
+        low, high = tuple(map(float, value["low"])), tuple(map(float, value["high"]))
+        return Measure(source_hash, str(value["voxel_hash"]), low, high)
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # not measured before, or not whole
+    volume = read_volume(path)
+    box = np.argwhere(brain_mask(volume))
+    ends = np.array([box.min(axis=0) - 0.5, box.max(axis=0) + 0.5])
+    corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
+    places = corners @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    found = Measure(
+        source_hash,
+        volume.voxel_hash,
+        tuple(places.min(axis=0).round(4).tolist()),
+        tuple(places.max(axis=0).round(4).tolist()),
+    )
+    write_json(kept, asdict(found))
+    return found
+
+
+def common_grid(measures: Sequence[Measure], spacing: NDArray[np.float64]) -> Grid:
+    """The grid over the union of the brains' boxes.
+
+    A face that lies far beyond the median one (15 mm, or 5 robust standard deviations where
+    positions vary more) does not count: one misplaced scan must not blow up the grid of all.
+    """
+    lows = np.array([measure.low for measure in measures])
+    highs = np.array([measure.high for measure in measures])
+
+    def extreme(outward: NDArray[np.float64]) -> NDArray[np.float64]:
+        middle = np.median(outward, axis=0)
+        reach = np.maximum(STRAY_MM, 5 * 1.4826 * np.median(np.abs(outward - middle), axis=0))
+        farthest: NDArray[np.float64] = np.where(outward <= middle + reach, outward, -np.inf).max(
+            axis=0
+        )
+        return farthest
+
+    grid = Grid.from_box(-extreme(-lows), extreme(highs), spacing)
+    if np.prod(grid.shape, dtype=float) > Limits().voxels:
+        raise BadInput(
+            f"--spacing {' x '.join(f'{step:g}' for step in grid.spacing)}",
+            f"gives a grid of {' x '.join(map(str, grid.shape))} voxels",
+            "choose larger voxels",
+        )
+    return grid
