@@ -161,7 +161,7 @@ def _remarks(name: str, part: dict[str, Any]) -> list[str]:
     kernels = part["implementation"] == "kernels"
     return [
         ("Times are those of a CUDA graph, the device alone." if kernels else
-         "**These are not the kernels**: without a GPU the layer is torch's own, in float32, and"
+         "**These are not the kernels**: without a GPU the layer is torch's own, and"
          " these times say nothing about the kernels."),
         "",
         f"Copying moves {part['copy_bandwidth_gb_s']:.1f} GB/s (read plus written). The floor is",

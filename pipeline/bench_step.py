@@ -68,9 +68,7 @@ def _contestants(
     yield "monai", lambda: monai(depth, width), dense, False
     if gpu:
         yield "uncus compiled", lambda: ours(depth, width), dense, True
-        yield "uncus compiled channels_last", lambda: ours(depth, width), last, True
         yield "monai compiled", lambda: monai(depth, width), dense, True
-        yield "monai compiled channels_last", lambda: monai(depth, width), last, True
     yield "uncus again", lambda: ours(depth, width), dense, False
 
 
