@@ -8,8 +8,8 @@ import numpy as np
 from pipeline.metrics import Array, Values, base
 
 LEVEL = 0.95
-CHUNK = 4_000_000  # weights held at a time
-SLOW = 200_000_000  # weights in all above which a progress bar is shown
+CHUNK = 1_000_000  # weights held at a time
+SLOW = 8_000_000  # weights in all (some seconds) above which a progress bar is shown
 
 
 def bootstrap(
