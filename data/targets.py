@@ -35,6 +35,10 @@ class Target:
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     regression: bool = False
 
+    def __reduce__(self) -> tuple[type["Target"], tuple[tuple[str, ...], dict[str, Any], bool]]:
+        # A read-only view of the classes cannot be sent to another process as it is.
+        return Target, (self.columns, dict(self.classes), self.regression)
+
     def __post_init__(self) -> None:
         given = ", ".join(self.columns)
         if not self.columns or "" in self.columns or len(set(self.columns)) < len(self.columns):

@@ -153,7 +153,7 @@ class Learner(L.LightningModule):
         """What early stopping looks at, higher is better: AUC (one-vs-rest), or minus the MAE
         averaged over columns in standard deviations. Minus the loss where a class is absent."""
         if self.scale is None:
-            if len(label.unique()) < output.shape[1]:
+            if int(label.bincount().count_nonzero()) < output.shape[1]:
                 return -self.loss(output, label)
             return multiclass_auroc(output.softmax(1), label, num_classes=output.shape[1])
         there = torch.isfinite(label)

@@ -65,6 +65,13 @@ class Task:
     flip_average: bool
     init_from: Run | None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process maps the cohort's file itself rather than being sent its content.
+        return {**self.__dict__, "cohort": self.cohort.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, cohort=PreparedCohort.open(state["cohort"]))
+
     def rows(self, fold: int, *parts: str) -> np.ndarray[Any, Any]:
         """Positions in ``table`` of the scans whose subject is in one of ``parts``."""
         subjects = set[str]().union(*(self.splits.subjects(fold, part) for part in parts))

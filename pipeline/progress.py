@@ -1,5 +1,7 @@
 """Progress of a training run: a bar a member on a terminal, a line now and then elsewhere."""
 
+import os
+
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
@@ -19,6 +21,7 @@ class EpochBar(Callback):
     def __init__(self, name: str) -> None:
         self.name = name
         self.console = Console(stderr=True)
+        self.live = self.console.is_terminal and not os.environ.get("UNCUS_PLAIN_PROGRESS")
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -27,7 +30,7 @@ class EpochBar(Callback):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not self.live,
         )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -47,7 +50,7 @@ class EpochBar(Callback):
         )
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
         self.bar.update(self.task, completed=epoch, values=values)
-        if not self.console.is_terminal and (epoch == last or epoch % max(1, last // 5) == 0):
+        if not self.live and (epoch == last or epoch % max(1, last // 5) == 0):
             self.console.print(f"{self.name}: epoch {epoch}/{last}  {values}", highlight=False)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

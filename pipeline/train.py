@@ -11,18 +11,19 @@ import tyro
 from data import files
 from data.augment import Augment
 from data.errors import BadInput
-from data.scans import need_column
+from data.scans import read_table
 from data.splits import Splits, check_leakage, holdout_subjects, make_splits
 from data.store import PreparedCohort
 from data.targets import Target, labelled, select
 from models.build import ModelConfig
 from pipeline import card, config, environment, pretrained
 from pipeline.learner import Optimization
-from pipeline.member import Devices, Task, train_member
+from pipeline.member import Devices, Task
 from pipeline.notice import NOTICE
+from pipeline.parallel import train_members
 from pipeline.runs import Run, members
 
-FREE = frozenset({"cohort", "devices"})
+FREE = frozenset({"cohort", "devices", "jobs"})
 """Options that may change on the way: where the cohort lies and what computes."""
 
 
@@ -63,6 +64,9 @@ class Train:
     """Start from the weights of another run, fold by fold, and use its splits."""
     flip_average: bool = False
     """Predict the mean over a scan and its left-right mirror."""
+    jobs: int = 1
+    """Networks to train at once on this machine, each in its own process with its share of the
+    CPU's threads; pays for small networks on a CPU."""
     resume: bool = False
     """Go on where a broken run stopped."""
     load: Annotated[Path | None, tyro.conf.arg(name="config", metavar="RUN/config.json")] = None
@@ -75,8 +79,9 @@ class Train:
     devices: Annotated[Devices, tyro.conf.OmitArgPrefixes] = field(default_factory=Devices)
 
     def __post_init__(self) -> None:
-        if self.folds < 1 or self.seeds < 1:
-            raise ValueError(f"folds={self.folds}, seeds={self.seeds}: both must be at least 1")
+        for name in ("folds", "seeds", "jobs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
         if not 0 <= self.validation < 0.5:
             raise ValueError(f"validation={self.validation}: must be from 0 to below 0.5")
         if self.init_from and self.splits:
@@ -106,13 +111,12 @@ class Train:
         with files.locked(self.out, "run"):
             self.start(run, cohort)
             table, labels, target = self.scans(run, cohort)
-            splits = self.subjects(run, table, labels)
+            splits = self.subjects(run, cohort.table, table, labels)
             task = self.task(cohort, table, labels, target, splits)
             todo = members(splits.folds, self.seed, self.seeds)
-            for member in todo:
-                if not run.weights(member).exists():
-                    train_member(run, member, task)
-            predictions = [pd.read_csv(run.member_predictions(m), sep="\t") for m in todo]
+            left = tuple(member for member in todo if not run.weights(member).exists())
+            train_members(run, left, task, self.jobs)
+            predictions = [read_table(run.member_predictions(member)) for member in todo]
             run.write_table("predictions.tsv", pd.concat(predictions, ignore_index=True))
             card.write(run, cohort, task, todo)
         print(
@@ -155,7 +159,13 @@ class Train:
         run.write_table("scans.tsv", table)
         return table, labels, target
 
-    def subjects(self, run: Run, table: pd.DataFrame, labels: np.ndarray[Any, Any]) -> Splits:
+    def subjects(
+        self,
+        run: Run,
+        everybody: pd.DataFrame,
+        table: pd.DataFrame,
+        labels: np.ndarray[Any, Any],
+    ) -> Splits:
         """The folds: those of this run, of the run it starts from, or new ones; never leaking."""
         path = run.path / "splits.tsv"
         shared = self.splits or (self.init_from and Run(self.init_from).path / "splits.tsv")
@@ -167,11 +177,12 @@ class Train:
         else:
             splits = make_splits(
                 table,
-                strata(table, self.stratify, self.folds) if self.stratify else labels,
+                labels,
                 folds=self.folds,
                 seed=self.seed,
                 validation=self.validation,
-                holdout=holdout_subjects(self.holdout, table) if self.holdout else (),
+                holdout=holdout_subjects(self.holdout, everybody) if self.holdout else (),
+                stratify=self.stratify,
             )
         missing = sorted(people - set(splits.frame["participant_id"]))
         if missing:
@@ -208,17 +219,3 @@ class Train:
             flip_average=self.flip_average,
             init_from=Run(self.init_from) if self.init_from else None,
         )
-
-
-def strata(table: pd.DataFrame, columns: tuple[str, ...], folds: int) -> np.ndarray[Any, Any]:
-    """A number for each combination of values in ``columns``.
-
-    -1 where all are missing, or where fewer rows than twice the folds have the combination.
-    """
-    for column in columns:
-        need_column(table, column, "--stratify")
-    values = table[list(columns)].fillna("").astype(str)
-    combined = values.agg("\t".join, axis=1).astype("category")
-    codes = combined.cat.codes.to_numpy(dtype=np.int64)
-    rare = np.bincount(codes)[codes] < 2 * folds
-    return np.where(rare | (values == "").all(axis=1), -1, codes)
