@@ -97,7 +97,10 @@ def call(verb: str, arguments: Sequence[str]) -> int:
 def one_line(complaint: str) -> str:
     """What tyro draws as a box, as the one line that every refusal is."""
     text = re.sub(r"\x1b\[[0-9;]*m|[\u2500-\u257f]", " ", complaint)
-    return " ".join(text.split())
+    line = " ".join(text.split())
+    # An option's own complaint says all there is to say; tyro wraps it in a title and a hint.
+    own = re.search(r"^Value error Error parsing [\w.]+: (.*?)(?: For full helptext, see .*)?$", line)
+    return own.group(1) if own else line
 
 
 def nearest(verb: str) -> str:
