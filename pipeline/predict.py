@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -125,9 +125,13 @@ class Predictor:
         """Classes, or a regression's columns, in the order of the networks' outputs."""
         return self.target.names
 
-    def __call__(self, path: Path | str) -> Prediction:
-        """Answer for the scan in ``path``; raises BadInput where it may not be judged."""
+    def __call__(self, path: Path | str, step: Callable[[str], object] = str) -> Prediction:
+        """Answer for the scan in ``path``; raises BadInput where it may not be judged.
+
+        ``step`` is told what is done next.
+        """
         path = Path(path)
+        step("Reading and placing")
         placed = place(read_volume(path), self.grid, self.card["space"])
         warnings = (*placed.warnings, *judge(placed, self.reference))
         if placed.volume.voxel_hash in self.card["training"]["voxel_hashes"]:
@@ -135,6 +139,7 @@ class Predictor:
                 "this scan was used to make the run; its honest prediction is the one in the run's "
                 "predictions.tsv",
             )
+        step("Predicting")
         outputs = self.outputs(placed)
         if not np.isfinite(outputs).all():
             raise BadInput(path, "the networks gave no finite answer", "look at the scan's voxels")
