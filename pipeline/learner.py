@@ -58,7 +58,7 @@ class Optimization:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be between 0 and 1")
         for name in ("weight_decay", "clip", "patience"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}={getattr(self, name)}: must not be negative")
         if not 0 < self.lr < 10:
             raise ValueError(f"lr={self.lr}: must be above 0, typically 1e-4 to 1e-2")
@@ -160,7 +160,7 @@ class Learner(L.LightningModule):
         return -(output - label)[there].abs().mean()
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(parameter_groups(self.model, self.optimization))
+        optimizer = torch.optim.AdamW(parameter_groups(self.model, self.optimization), fused=True)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = max(1, round(self.optimization.warmup * steps))
 

@@ -76,4 +76,4 @@ def start(model: Classifier, run: Run, member: Member, target: Target) -> None:
     source = candidates[member.seed % len(candidates)]
     path = run.weights(source)
     report = transfer(model, read_weights(path), head=same_task, source=str(path))
-    print(f"{member.name} starts from {path}: {report}")
+    print(f"{member.name} starts from {report}")
