@@ -88,7 +88,7 @@ def swap_norm(module: nn.Module, norm: str, groups: int = 8) -> nn.Module:
     if module in replaced:
         return replaced[module]
     for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):  # named_children skips repetitions
             if child in replaced:
                 setattr(parent, name, replaced[child])
     return module

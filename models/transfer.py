@@ -133,7 +133,7 @@ def transfer(
     state: Mapping[str, Tensor],
     *,
     head: bool = True,
-    least: float = 0.5,
+    least: float = 0.9,
     source: str = "the given weights",
 ) -> TransferReport:
     """Start ``model`` from the weights of another network of (nearly) the same shape, in place.

@@ -37,7 +37,7 @@ class Zoo(Classifier):
         # Poolings that round down leave nothing of a slab's short axis.
         for parent in list(self.body.modules()):
             for name, layer in list(parent.named_children()):
-                if isinstance(layer, nn.MaxPool3d):
+                if isinstance(layer, nn.MaxPool3d) and not layer.padding:
                     layer.ceil_mode = True
                 elif isinstance(layer, nn.AvgPool3d):
                     setattr(parent, name, HalvingPool())
