@@ -1,0 +1,136 @@
+"""Runs the commands behind oasis1.md and writes it from the reports that they leave.
+
+    python docs/results/oasis1.py SOURCE WORK
+
+SOURCE is the BIDS-like tree of OASIS-1 slabs, WORK a folder for the cohort and the runs. A broken
+run goes on where it stopped; ``--write`` only writes the page anew from finished runs.
+"""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.cli import main
+
+HERE = Path(__file__).parent
+JOBS = 2
+NETWORK = "--backbone resnet10 --width 16 --stem-kernel 5 --stem-pool --norm group --groups 8"
+COMMON = f"{NETWORK} --batch-size 2 --dropout 0 --keep last --flip-average --jobs {JOBS} --resume"
+DEMENTIA = '--target cdr --classes CN=0 AD=0.5,1,2 --where "age >= 60"'
+HEAD = "--trunk-lr 0 --lr 0.01 --epochs 25"
+COMMANDS = {
+    "prepare": "uncus prepare SOURCE WORK/cohort --spacing 1.5 2 1.5",
+    "pretrain": (
+        "uncus train WORK/cohort WORK/age --target age nwbv etiv --regression --stratify cdr "
+        "--folds 5 --validation 0 --seeds 2 --epochs 30 --lr 0.002 --weight-decay 0.05 "
+        f"{COMMON}"
+    ),
+    "pretrained": "uncus evaluate WORK/age",
+    "dementia": (
+        f"uncus train WORK/cohort WORK/dementia {DEMENTIA} --init-from WORK/age "
+        f"--validation 0 --seeds 2 {HEAD} {COMMON}"
+    ),
+    "evaluate": "uncus evaluate WORK/dementia --baseline nwbv age",
+    "scratch": (
+        f"uncus train WORK/cohort WORK/scratch {DEMENTIA} --splits WORK/age/splits.tsv "
+        f"--validation 0 --seeds 2 --lr 0.002 --epochs 25 {COMMON}"
+    ),
+    "from nothing": "uncus evaluate WORK/scratch",
+}
+METRICS = (
+    ("auc", "AUC"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("sensitivity", "sensitivity"),
+    ("specificity", "specificity"),
+    ("average_precision", "average precision"),
+    ("brier", "Brier score"),
+    ("ece", "ECE"),
+)
+
+
+def run(source: str, work: str) -> None:
+    """Run every command."""
+    for name, command in COMMANDS.items():
+        words = [w.replace("SOURCE", source).replace("WORK", work) for w in shlex.split(command)]
+        print("$", shlex.join(words), flush=True)
+        if main(words[1:]) != 0:
+            sys.exit(f"{name} failed")
+
+
+def minutes(run: Path) -> float:
+    """Minutes that the epochs of a run took, its networks trained two at a time."""
+    tables = run.glob("fold-*/metrics.csv")
+    return sum(float(pd.read_csv(path)["seconds"].sum()) for path in tables) / JOBS / 60
+
+
+def span(score: dict[str, float]) -> str:
+    """A value with its interval."""
+    return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
+
+
+def page(work: Path) -> tuple[str, dict[str, Any]]:
+    """The page, and the figures in it."""
+    age, dementia, scratch = (
+        json.loads((work / name / "report.json").read_text())
+        for name in ("age", "dementia", "scratch")
+    )
+    took = {name: minutes(work / name) for name in ("age", "dementia", "scratch")}
+    environment = json.loads((work / "dementia" / "environment.json").read_text())
+    columns = {"network": dementia["metrics"], "without pre-training": scratch["metrics"]}
+    columns |= dementia["baselines"]
+    rows = [
+        f"| {title} | " + " | ".join(span(c[key]) if key in c else "" for c in columns.values())
+        for key, title in METRICS
+    ]
+    retest = [
+        f"| {what} | {found['n']} | {span(found['icc'])} | {span(found['mean_absolute_difference'])} |"
+        for what, found in age["test_retest"]["of"].items()
+    ]
+    regression = [
+        f"| {name} | {span(age['metrics'][f'mae_{name}'])} | {span(age['metrics'][f'r2_{name}'])} |"
+        for name in ("age", "nwbv", "etiv")
+    ]
+    folds = ", ".join(f"{row['score']:.3f}" for row in dementia["folds"])
+    template = (HERE / "oasis1.template.md").read_text()
+    text = template.format(
+        people=dementia["counts"]["subjects"],
+        everybody=age["counts"]["subjects"],
+        scans=age["counts"]["scans"],
+        auc=span(dementia["metrics"]["auc"]),
+        mae=span(age["metrics"]["mae_age"]),
+        commands="\n".join(COMMANDS.values()),
+        columns=" | ".join(columns),
+        rules=" | ".join("---" for _ in columns),
+        rows=" |\n".join(rows) + " |",
+        folds=folds,
+        regression="\n".join(regression),
+        retest="\n".join(retest),
+        pretraining=f"{took['age']:.0f}",
+        training=f"{took['dementia']:.0f}",
+        torch=environment["versions"]["torch"],
+        uncus=environment["versions"]["uncus"],
+    )
+    figures = {
+        "dementia": {k: dementia[k] for k in ("metrics", "baselines", "folds")},
+        "without_pretraining": scratch["metrics"],
+        "age": {k: age[k] for k in ("metrics", "test_retest")},
+        "minutes": took,
+        "versions": environment["versions"],
+    }
+    return text, figures
+
+
+if __name__ == "__main__":
+    arguments = [a for a in sys.argv[1:] if a != "--write"]
+    if len(arguments) != 2:
+        sys.exit(__doc__)
+    if "--write" not in sys.argv:
+        run(*arguments)
+    text, figures = page(Path(arguments[1]))
+    (HERE / "oasis1.md").write_text(text)
+    (HERE / "oasis1.json").write_text(json.dumps(figures, indent=1) + "\n")
+    print(HERE / "oasis1.md")
