@@ -12,6 +12,9 @@ import torch
 from monai.networks.layers.spatial_transforms import AffineTransform
 from monai.transforms.utils import create_rotate, create_scale, create_translate
 
+ROUNDING = 1e-3
+"""What resampling in float32 may make of the background 0, in standard deviations of the brain."""
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -35,10 +38,14 @@ class Augment:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not 0 <= value < 90 or (field.name == "flip" and value > 1):
+            if not 0 <= value < 90 or (field.name in SHARES and value > 1):
                 raise ValueError(
                     f"augmentation {field.name}={value}: must be 0 (off) or a share/range above 0"
                 )
+
+
+SHARES = frozenset({"flip", "scale", "intensity"})
+"""Above 1, a size or a contrast could turn negative."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +106,15 @@ def voxel_affine(one: Draw, spacing: Sequence[float]) -> np.ndarray:
 def apply(volumes: torch.Tensor, draws: Sequence[Draw], spacing: Sequence[float]) -> torch.Tensor:
     """Augment ``volumes`` [N, 1, X, Y, Z] (background 0, ``spacing`` in mm) to the same shape."""
     moved = resample(volumes, draws, spacing)
-    brain = moved != 0
+    # Rounding in the resampling leaves next to the brain what is almost, but not quite, background.
+    brain = moved.abs() > ROUNDING
     field = bias_fields(moved, draws)
     contrast = column(moved, [d.contrast for d in draws])
     brightness = column(moved, [d.brightness for d in draws])
     changed = moved * contrast * field + brightness
     if any(d.noise > 0 for d in draws):
         changed = changed + noise_like(moved, draws)
-    return torch.where(brain, changed, moved)
+    return torch.where(brain, changed, torch.zeros_like(moved))
 
 
 def resample(
