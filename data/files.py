@@ -46,11 +46,18 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The JSON value in ``path``; raises BadInput when absent or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
     except FileNotFoundError as error:
         raise BadInput(path, "not there", "is this the right folder?") from error
-    except (OSError, ValueError) as error:
-        raise BadInput(path, f"cannot be read as JSON ({error})", "restore or make it anew") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(
+            path, f"cannot be read as JSON ({error})", "restore or make it anew"
+        ) from error
+
+
+def refuse_constant(name: str) -> None:
+    """Called by the parser at NaN and Infinity, which Python takes for JSON."""
+    raise ValueError(f"{name} is not JSON")
 
 
 def sha256(path: Path) -> str:
