@@ -57,12 +57,12 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The training verb's options, as saved."""
-        return dict(files.read_json(self.path / "config.json"))
+        return self.read_object("config.json")
 
     @property
     def environment(self) -> dict[str, Any]:
         """Versions and devices at the start, and the cohort's fingerprint."""
-        return dict(files.read_json(self.path / "environment.json"))
+        return self.read_object("environment.json")
 
     @property
     def target(self) -> Target:
@@ -175,12 +175,21 @@ class Run:
                 raise BadInput(
                     path, "its SHA-256 is not the one written when it was made", "copy it again"
                 )
-        for member in self.card["members"]:
-            if member["file"] not in sums:
-                raise BadInput(seal, f"does not list {member['file']}", "copy the model again")
+        weights = [member["file"] for member in self.card["members"]]
+        for name in ("card.json", "reference.safetensors", *weights):
+            if name not in sums:
+                raise BadInput(seal, f"does not list {name}", "copy the model again")
         return sums
 
     # Reading and writing
+
+    def read_object(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run that holds names and values."""
+        value = files.read_json(self.path / name)
+        if not isinstance(value, dict):
+            kind = type(value).__name__
+            raise BadInput(self.path / name, f"holds {kind}, not options", "restore the run")
+        return value
 
     def read_table(self, name: str) -> pd.DataFrame:
         """A TSV of the run, every cell a string."""
