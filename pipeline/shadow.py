@@ -18,7 +18,7 @@ def check() -> None:
         origin = Path(spec.origin).resolve() if spec and spec.origin else None
         if origin is None and spec and spec.submodule_search_locations:
             origin = Path(next(iter(spec.submodule_search_locations))).resolve()
-        if origin is None or ours not in origin.parents:
+        if origin not in (ours / name, ours / name / "__init__.py"):
             raise ValueError(
                 f"package {name!r} is taken from {origin} instead of {ours / name}: "
                 "remove that folder from PYTHONPATH, or rename it"
