@@ -99,7 +99,8 @@ def one_line(complaint: str) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m|[\u2500-\u257f]", " ", complaint)
     line = " ".join(text.split())
     # An option's own complaint says all there is to say; tyro wraps it in a title and a hint.
-    own = re.search(r"^Value error Error parsing [\w.]+: (.*?)(?: For full helptext, see .*)?$", line)
+    title, hint = r"^Value error Error parsing [\w.]+: ", r"(?: For full helptext, see .*)?$"
+    own = re.search(f"{title}(.*?){hint}", line)
     return own.group(1) if own else line
 
 
