@@ -19,7 +19,7 @@ from pipeline.runs import Member, Run
 
 
 def train_members(run: Run, members: tuple[Member, ...], task: Task, jobs: int) -> None:
-    """Train ``members``, ``jobs`` at a time; the first that fails stops the rest.
+    """Train ``members``, ``jobs`` at a time; after one fails no more are started.
 
     Raises
     ------
