@@ -3,25 +3,26 @@
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.base import Classifier, convolution, initialize
 
+GAIN = 10.0
+
 
 class Tiny(Classifier):
-    """Three 3x3x3 convolutions with ReLU; about ten thousand parameters.
+    """Four 3x3x3 convolutions, each with norm and ReLU; about 18 thousand parameters.
 
-    The feature map has a quarter of the volume's resolution, and a feature sees 15 voxels on each
-    axis: class activation maps stay sharp enough to show a hippocampus at 3 mm.
+    The feature map has a quarter of the volume's resolution, and a feature sees 23 voxels on each
+    axis: class activation maps stay fine enough to show a hippocampus.
 
-    The last convolution has no norm. Where a group holds only a few channels, a norm right before
-    the average pooling would set what the pooling measures, how much of a pattern there is in the
-    volume, to the same number for everybody.
+    The pooled features are multiplied by ``GAIN``: the mean over a whole volume of what a small
+    patch shows differs by a percent or so between people, and a head at the usual learning rate
+    takes long to grow weights for that.
 
     Parameters
     ----------
     classes: columns of the output.
-    width: channels of the second and third stage; the first has half.
+    width: channels of all stages but the first, which has half.
     norm: channels -> normalization layer.
     dropout: before the head.
     """
@@ -35,15 +36,18 @@ class Tiny(Classifier):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(width, classes, stride=4, dropout=dropout)
-        half = max(1, width // 2)
-        self.conv1 = convolution(1, half, 3, stride=2)
-        self.norm1 = norm(half)
-        self.conv2 = convolution(half, width, 3, stride=2)
-        self.norm2 = norm(width)
-        self.conv3 = convolution(width, width, 3, bias=True)
+        self.stages = nn.Sequential()
+        inputs = 1
+        for outputs, stride in ((max(1, width // 2), 2), (width, 2), (width, 1), (width, 1)):
+            self.stages.append(
+                nn.Sequential(convolution(inputs, outputs, 3, stride), norm(outputs), nn.ReLU())
+            )
+            inputs = outputs
         initialize(self)
 
     def features(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))
-        y = F.relu(self.norm2(self.conv2(y)))
-        return F.relu(self.conv3(y))
+        feature_map: Tensor = self.stages(x)
+        return feature_map
+
+    def classify(self, feature_map: Tensor) -> Tensor:
+        return super().classify(GAIN * feature_map)
