@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from data import files
 from data.gate import Reference
@@ -23,8 +23,9 @@ from pipeline.runs import SCHEMA, Member, Run
 def write(run: Run, cohort: PreparedCohort, task: Task, members: tuple[Member, ...]) -> None:
     """Write the card and the reference, then seal the model folder."""
     reference, judged = fit_reference(cohort, task).state()
+    whole = save(reference)  # save_file's own error on a full disk is not an OSError
     path = run.model_folder / "reference.safetensors"
-    files.write_atomically(path, lambda temporary: save_file(reference, temporary))
+    files.write_atomically(path, lambda temporary: files.void(temporary.write_bytes(whole)))
     card = {
         "schema": SCHEMA,
         "notice": NOTICE,
