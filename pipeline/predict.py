@@ -253,7 +253,7 @@ class Predict:
     out: Path | None = None
     """Folder for the results; without it they are only printed."""
     method: str = "grad_cam"
-    """Saliency method: grad_cam, grad_cam_pp, integrated_gradients or occlusion."""
+    """Saliency: grad_cam, grad_cam_pp, integrated_gradients, occlusion or gradient."""
     explain: Annotated[str, tyro.conf.arg(name="class", metavar="NAME")] = ""
     """Class to explain; the most probable one when left out."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
