@@ -18,7 +18,7 @@ STYLE = """<style>
   .uncus-notice {position: fixed; inset: auto 0 0 0; z-index: 1000; padding: .45rem 1rem;
                  background: #31333f; color: #fff; text-align: center; font-size: .875rem}
 </style>"""
-BAR = "#4c78a8"
+BAR, LINE = "#7f9fc4", "#d9772b"  # seen on white and on black
 
 
 def main() -> None:
@@ -139,23 +139,28 @@ def answer(name: str, prediction: Prediction) -> None:
 
 def bars(prediction: Prediction) -> alt.LayerChart | alt.FacetChart:
     """Probabilities as bars, the spread over networks as error bars."""
+    several = len(prediction.members) > 1
     rows = pd.DataFrame(
         {
-            "class": name,
+            "class": f"{name}  {share:.2f}"
+            + (f" ± {prediction.spread[name]:.2f}" if several else ""),
             "share": share,
             "low": max(0.0, share - prediction.spread[name]),
             "high": min(1.0, share + prediction.spread[name]),
-            "said": f"{share:.2f} ± {prediction.spread[name]:.2f}",
         }
         for name, share in prediction.probabilities.items()
     )
     axis = alt.Axis(title=None, labelFontSize=14, labelLimit=200)
     base = alt.Chart(rows).encode(y=alt.Y("class:N", sort=None, axis=axis))
-    scale = alt.Scale(domain=[0, 1])
-    shares = alt.X("share:Q", scale=scale, title="share of the networks' vote, not calibrated")
-    layers = [base.mark_bar(size=22, color=BAR, opacity=0.75).encode(x=shares, tooltip=["said"])]
-    if len(prediction.members) > 1:
-        whole = base.mark_errorbar(ticks=True, thickness=2, color="#d62728")
+    shares = alt.X(
+        "share:Q",
+        scale=alt.Scale(domain=[0, 1]),
+        axis=alt.Axis(values=[0, 0.25, 0.5, 0.75, 1], format=".2f"),
+        title="share of the networks' vote, not calibrated",
+    )
+    layers = [base.mark_bar(size=22, color=BAR, tooltip=False).encode(x=shares)]
+    if several:
+        whole = base.mark_errorbar(ticks=True, thickness=2, color=LINE)
         layers.append(whole.encode(x=alt.X("low:Q", title=""), x2="high:Q"))
     return alt.layer(*layers).properties(height=48 * len(rows) + 50)
 
