@@ -19,27 +19,30 @@ from pipeline.cli import main
 HERE = Path(__file__).parent
 JOBS = 2
 NETWORK = "--backbone resnet10 --width 16 --stem-kernel 5 --stem-pool --norm group --groups 8"
-COMMON = f"{NETWORK} --batch-size 2 --dropout 0 --keep last --flip-average --jobs {JOBS} --resume"
+COMMON = f"{NETWORK} --batch-size 2 --keep last --flip-average --jobs {JOBS}"
 DEMENTIA = '--target cdr --classes CN=0 AD=0.5,1,2 --where "age >= 60"'
-HEAD = "--trunk-lr 0 --lr 0.01 --epochs 25"
-COMMANDS = {
-    "prepare": "uncus prepare SOURCE WORK/cohort --spacing 1.5 2 1.5",
-    "pretrain": (
-        "uncus train WORK/cohort WORK/age --target age nwbv etiv --regression --stratify cdr "
-        "--folds 5 --validation 0 --seeds 2 --epochs 30 --lr 0.002 --weight-decay 0.05 "
-        f"{COMMON}"
-    ),
-    "pretrained": "uncus evaluate WORK/age",
-    "dementia": (
-        f"uncus train WORK/cohort WORK/dementia {DEMENTIA} --init-from WORK/age "
-        f"--validation 0 --seeds 2 {HEAD} {COMMON}"
-    ),
-    "evaluate": "uncus evaluate WORK/dementia --baseline nwbv age",
-    "scratch": (
-        f"uncus train WORK/cohort WORK/scratch {DEMENTIA} --splits WORK/age/splits.tsv "
-        f"--validation 0 --seeds 2 --lr 0.002 --epochs 25 {COMMON}"
-    ),
-    "from nothing": "uncus evaluate WORK/scratch",
+COMMANDS = (
+    "uncus prepare SOURCE WORK/cohort --spacing 2 1 2",
+    "uncus train WORK/cohort WORK/age --target age nwbv etiv --regression --stratify cdr "
+    "--folds 5 --validation 0.1 --epochs 30 --lr 0.002 --weight-decay 0.05 --dropout 0 " + COMMON,
+    "uncus evaluate WORK/age",
+    "uncus train WORK/cohort WORK/severity --target cdr mmse age nwbv etiv --regression "
+    "--init-from WORK/age --epochs 10 --lr 0.001 --weight-decay 0.05 --dropout 0.2 " + COMMON,
+    "uncus evaluate WORK/severity",
+    f"uncus train WORK/cohort WORK/dementia {DEMENTIA} --init-from WORK/severity --trunk-lr 0 "
+    f"--lr 0.01 --epochs 15 --seeds 2 --dropout 0.2 {COMMON}",
+    "uncus evaluate WORK/dementia --baseline nwbv age",
+    f"uncus train WORK/cohort WORK/direct {DEMENTIA} --init-from WORK/age --trunk-lr 0 --lr 0.01 "
+    f"--epochs 25 --dropout 0 {COMMON}",
+    "uncus evaluate WORK/direct --baseline nwbv age",
+    f"uncus train WORK/cohort WORK/scratch {DEMENTIA} --splits WORK/age/splits.tsv --lr 0.002 "
+    f"--epochs 25 --dropout 0 {COMMON}",
+    "uncus evaluate WORK/scratch --baseline nwbv age",
+)
+STEPS = {
+    "scratch": "dementia alone, no pre-training",
+    "direct": "pre-trained on age, nwbv, etiv; then the head on dementia",
+    "dementia": "the same, with CDR and MMSE as numbers in between",
 }
 METRICS = (
     ("auc", "AUC"),
@@ -54,11 +57,13 @@ METRICS = (
 
 def run(source: str, work: str) -> None:
     """Run every command."""
-    for name, command in COMMANDS.items():
+    for command in COMMANDS:
         words = [w.replace("SOURCE", source).replace("WORK", work) for w in shlex.split(command)]
         print("$", shlex.join(words), flush=True)
-        if main(words[1:]) != 0:
-            sys.exit(f"{name} failed")
+        done = (Path(words[3]) / "model" / "SHA256SUMS").exists() if words[1] == "train" else False
+        begun = words[1] == "train" and Path(words[3]).exists()
+        if not done and main([*words[1:], *["--resume"] * begun]) != 0:
+            sys.exit("it failed")
 
 
 def minutes(run: Path) -> float:
@@ -74,20 +79,25 @@ def span(score: dict[str, float]) -> str:
 
 def page(work: Path) -> tuple[str, dict[str, Any]]:
     """The page, and the figures in it."""
-    age, dementia, scratch = (
-        json.loads((work / name / "report.json").read_text())
-        for name in ("age", "dementia", "scratch")
-    )
-    took = {name: minutes(work / name) for name in ("age", "dementia", "scratch")}
+    reports = {
+        name: json.loads((work / name / "report.json").read_text())
+        for name in ("age", "severity", *STEPS)
+    }
+    age, dementia = reports["age"], reports["dementia"]
+    took = {name: minutes(work / name) for name in reports}
     environment = json.loads((work / "dementia" / "environment.json").read_text())
-    columns = {"network": dementia["metrics"], "without pre-training": scratch["metrics"]}
-    columns |= dementia["baselines"]
+    columns = {"network": dementia["metrics"]} | dementia["baselines"]
+    steps = [
+        f"| {what} | {span(reports[name]['metrics']['auc'])} | {took[name]:.0f} |"
+        for name, what in STEPS.items()
+    ]
     rows = [
         f"| {title} | " + " | ".join(span(c[key]) if key in c else "" for c in columns.values())
         for key, title in METRICS
     ]
     retest = [
-        f"| {what} | {found['n']} | {span(found['icc'])} | {span(found['mean_absolute_difference'])} |"
+        f"| {what} | {found['n']} | {span(found['icc'])} | "
+        f"{span(found['mean_absolute_difference'])} |"
         for what, found in age["test_retest"]["of"].items()
     ]
     regression = [
@@ -102,7 +112,8 @@ def page(work: Path) -> tuple[str, dict[str, Any]]:
         scans=age["counts"]["scans"],
         auc=span(dementia["metrics"]["auc"]),
         mae=span(age["metrics"]["mae_age"]),
-        commands="\n".join(COMMANDS.values()),
+        commands="\n".join(COMMANDS),
+        steps="\n".join(steps),
         columns=" | ".join(columns),
         rules=" | ".join("---" for _ in columns),
         rows=" |\n".join(rows) + " |",
@@ -110,13 +121,14 @@ def page(work: Path) -> tuple[str, dict[str, Any]]:
         regression="\n".join(regression),
         retest="\n".join(retest),
         pretraining=f"{took['age']:.0f}",
-        training=f"{took['dementia']:.0f}",
+        severity=f"{took['severity']:.0f}",
+        mean=f"{dementia['within_folds']['mean']:.3f}",
         torch=environment["versions"]["torch"],
         uncus=environment["versions"]["uncus"],
     )
     figures = {
         "dementia": {k: dementia[k] for k in ("metrics", "baselines", "folds")},
-        "without_pretraining": scratch["metrics"],
+        "steps": {name: reports[name]["metrics"]["auc"] for name in STEPS},
         "age": {k: age[k] for k in ("metrics", "test_retest")},
         "minutes": took,
         "versions": environment["versions"],
