@@ -170,9 +170,9 @@ class Demo:
         for diagnosis, shares in found["new"].items():
             print(f"new scan, {diagnosis}: P({POSITIVE}) = {shares[POSITIVE]:.3f}")
         print(
-            f"{where['share']:.0%} of the saliency lies in the true atrophy: {where['times_brain']:.1f} "
-            f"times a map even over the brain, {where['times_volume']:.1f} times one even over "
-            "the volume"
+            f"{where['share']:.0%} of the saliency lies in the true atrophy: "
+            f"{where['times_brain']:.1f} times a map even over the brain, "
+            f"{where['times_volume']:.1f} times one even over the volume"
         )
         print(f"\n{self.out / 'index.html'}. {NOTICE}")
 
