@@ -267,7 +267,7 @@ def test_in_a_browser(run: Path, scan: Path, tmp_path: Path) -> None:
         )
         assert page.get_by_text(NOTICE).is_visible()
         assert page.get_by_text("share of the networks' vote").first.is_visible()
-        assert page.locator("[data-testid=stVegaLiteChart] canvas").count()
+        page.locator("[data-testid=stVegaLiteChart]").locator("canvas, svg").first.wait_for()
         with page.expect_download() as download:
             page.get_by_role("button", name="prediction.json").click()
         assert '"probabilities"' in Path(download.value.path()).read_text()
