@@ -29,7 +29,7 @@ from pipeline.train import Train
 
 POSITIVE = "AD"
 METHOD = "integrated_gradients"
-NEW_SPACING = 2.0  # mm; a new scan need not have the voxels of the cohort
+NEW_SPACING = 1.5  # mm; a new scan need not have the voxels of the cohort
 
 
 @dataclass(frozen=True)

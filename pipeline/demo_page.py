@@ -29,7 +29,7 @@ img { display:block; width:100%; height:auto; border-radius:4px }
 
 def write(demo: "Demo", found: dict[str, Any]) -> None:
     """index.html, which needs no other file, and demo.png in the demo's folder."""
-    save_png(picture(demo, found), demo.out / "demo.png", dpi=120)
+    save_png(picture(demo, found), demo.out / "demo.png", dpi=110, colours=0)
     files.write_text(demo.out / "index.html", page(demo, found))
 
 

@@ -135,13 +135,16 @@ def montage(views: Sequence[View], columns: int = 2, note: str = "") -> Figure:
     return figure
 
 
-def save_png(figure: Figure, path: Path, dpi: float = 100) -> None:
-    """Write a picture as PNG in 200 colours: a third of the size, the same to the eye."""
+def save_png(figure: Figure, path: Path, dpi: float = 100, colours: int = 200) -> None:
+    """Write a picture as PNG of few colours: a third of the size, the same to the eye.
+
+    A heat map needs them all: `colours=0`.
+    """
     canvas: Any = FigureCanvasAgg(figure)
     figure.set_dpi(dpi)
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    small = picture.quantize(200, dither=Image.Dither.NONE)
+    small = picture.quantize(colours, dither=Image.Dither.NONE) if colours else picture
     files.write_atomically(path, lambda place: small.save(place, format="png", optimize=True))
 
 
@@ -176,7 +179,9 @@ def draw_plane(place: Any, view: View, axis: int) -> Any:
     low, high = np.percentile(brain, (0.5, 99.5)) if brain.size else (0.0, 1.0)
     shown: dict[str, Any] = {"origin": "lower", "aspect": up / across}
     darkest = min(low, float(view.volume.flat[0]))
-    place.imshow(cut(view.volume), cmap="gray", vmin=darkest, vmax=high, **shown)
+    place.imshow(
+        cut(view.volume), cmap="gray", vmin=darkest, vmax=high, interpolation="bilinear", **shown
+    )
     heat = None
     if view.overlay is not None:
         heat = draw_heat(place, view.overlay, cut(view.overlay), shown)
@@ -200,7 +205,7 @@ def draw_plane(place: Any, view: View, axis: int) -> Any:
 def draw_heat(place: Any, overlay: Array, plane: Array, shown: dict[str, Any]) -> Any:
     """A heat map whose weak parts are clear, on one scale for the whole volume."""
     strength = np.abs(overlay[np.isfinite(overlay)])
-    top = float(np.percentile(strength[strength > 0], 99.5)) if strength.any() else 1.0
+    top = float(np.percentile(strength[strength > 0], 99.9)) if strength.any() else 1.0
     signed = bool((overlay < 0).any())
     weight = np.clip(np.abs(plane) / top, 0, 1)
     alpha = np.clip((weight - FAINT) / (0.6 - FAINT), 0, 1) * 0.75
