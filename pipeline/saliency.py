@@ -19,8 +19,8 @@ from models.base import Classifier
 
 BACKGROUND = 0.0
 """Value of a placed volume outside the brain, and its mean inside."""
-BATCH = 8
-"""Volumes that go through the network at once."""
+VOXELS_AT_ONCE = 2**21
+"""Voxels of all volumes that go through the network at once: some gigabytes of a ResNet's maps."""
 OCCLUSIONS = 400
 """Most forward passes of one occlusion map."""
 SMALLEST_BLOCK = 4
@@ -157,9 +157,10 @@ def integrated_gradients(
     start = torch.zeros_like(volume) if baseline is None else baseline.to(volume)
     positions, weights = path_rule(steps, 1e-6 if baseline is None else 1.0)
     total = torch.zeros_like(volume)
-    for first in range(0, steps, BATCH):
-        a = volume.new_tensor(positions[first : first + BATCH]).view(-1, 1, 1, 1, 1)
-        w = volume.new_tensor(weights[first : first + BATCH]).view(-1, 1, 1, 1, 1)
+    size = batch_size(volume)
+    for first in range(0, steps, size):
+        a = volume.new_tensor(positions[first : first + size]).view(-1, 1, 1, 1, 1)
+        w = volume.new_tensor(weights[first : first + size]).view(-1, 1, 1, 1, 1)
         along = start + a * (volume - start)
         total += (w * score_gradient(model, along, score)).sum(dim=0, keepdim=True)
     return ((volume - start) * total)[0, 0]
@@ -270,6 +271,11 @@ def frozen(model: Classifier) -> Iterator[None]:
             parameter.requires_grad_(need)
 
 
+def batch_size(volume: Tensor) -> int:
+    """Copies of the volume that fit at once; their number does not change a map."""
+    return max(1, min(16, VOXELS_AT_ONCE // volume.numel()))
+
+
 def score_gradient(model: Classifier, volumes: Tensor, score: Score) -> Tensor:
     """``dS / dx`` of each of ``volumes [N, 1, D, H, W]``, same shape."""
     volumes = volumes.detach().requires_grad_()
@@ -373,7 +379,7 @@ def score_drops(
     """``S(x) - S(x with the mask set to background)`` for each mask ``[D, H, W]``, in batches."""
     whole = float(score(model(volume))[0])
     drops: list[float] = []
-    while batch := list(itertools.islice(masks, BATCH)):
+    while batch := list(itertools.islice(masks, batch_size(volume))):
         hidden = torch.stack(batch)[:, None]
         left = score(model(volume.masked_fill(hidden, BACKGROUND)))
         drops.extend((whole - left).tolist())

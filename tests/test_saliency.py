@@ -347,7 +347,7 @@ def test_occlusion_asks_no_more_than_it_says(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(model, "forward", counting)
     SALIENCY["occlusion"](model, planted((12, 8, 16))[0], 1)
     assert 100 < sum(asked) <= saliency.OCCLUSIONS + 1
-    assert max(asked) <= saliency.BATCH
+    assert max(asked) == 16
 
 
 def test_empty_volume_is_refused() -> None:
@@ -369,6 +369,17 @@ def test_regions() -> None:
     assert not found[labels == 0].any()
     with pytest.raises(ValueError, match="resample them"):
         occlude_regions(Linear(weights), x, 1, labels[:4])
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "occlusion"])
+def test_large_volumes_go_one_by_one_to_the_same_map(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = trained(), volume()
+    together = SALIENCY[method](model, x, 1)
+    monkeypatch.setattr(saliency, "VOXELS_AT_ONCE", x.numel() + 1)
+    assert saliency.batch_size(x) == 1
+    torch.testing.assert_close(SALIENCY[method](model, x, 1), together)
 
 
 # Refusals
