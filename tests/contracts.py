@@ -106,7 +106,7 @@ def learns_everywhere(model: Classifier, config: ModelConfig) -> None:
 
 def trains_at_batch_one(model: Classifier, config: ModelConfig) -> None:
     model.train()
-    output = model(volumes(1, (48, 40, 48)))
+    output = model(volumes(1))
     output.sum().backward()
     assert output.isfinite().all()
 

@@ -15,7 +15,7 @@ from pipeline import saliency
 from pipeline.saliency import SALIENCY
 
 # Seconds each; the others are built of the same layers.
-EXPORTED = ("resnet18", "sfcn")
+EXPORTED = ("resnet10", "sfcn")
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,8 @@
 """One norm for another, in any network, with what it had learned."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from monai.networks import nets
@@ -11,27 +14,26 @@ from models.swap import ChannelsLast, check_norms, find_norms, is_norm, swap_nor
 VOLUME = torch.randn(1, 1, 64, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def monai_networks() -> dict[str, nn.Module]:
-    options = {"spatial_dims": 3, "in_channels": 1}
-    return {
-        "resnet18": nets.resnet18(
-            spatial_dims=3, n_input_channels=1, num_classes=2, norm=("group", {"num_groups": 4})
-        ),
-        "senet": nets.SENet(
-            **options, block="se_resnet_bottleneck", layers=(1, 1, 1, 1), groups=1, reduction=16
-        ),
-        "efficientnet-b0": nets.EfficientNetBN("efficientnet-b0", pretrained=False, **options),
-        "densenet": nets.DenseNet(**options, out_channels=2, block_config=(2, 2)),
-        "unet": nets.UNet(
-            **options, out_channels=2, channels=(8, 16), strides=(2,), norm="instance"
-        ),
-    }
+OPTIONS: dict[str, Any] = {"spatial_dims": 3, "in_channels": 1}
+MONAI: dict[str, Callable[[], nn.Module]] = {
+    "resnet18": lambda: nets.resnet18(
+        spatial_dims=3, n_input_channels=1, num_classes=2, norm=("group", {"num_groups": 4})
+    ),
+    "senet": lambda: nets.SENet(
+        **OPTIONS, block="se_resnet_bottleneck", layers=(1, 1, 1, 1), groups=1, reduction=16
+    ),
+    "efficientnet-b0": lambda: nets.EfficientNetBN("efficientnet-b0", pretrained=False, **OPTIONS),
+    "densenet": lambda: nets.DenseNet(**OPTIONS, out_channels=2, block_config=(2, 2)),
+    "unet": lambda: nets.UNet(
+        **OPTIONS, out_channels=2, channels=(8, 16), strides=(2,), norm="instance"
+    ),
+}
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", list(monai_networks()))
+@pytest.mark.parametrize("name", MONAI)
 def test_every_norm_of_monai_s_networks(name: str, norm: str) -> None:
-    network = monai_networks()[name]
+    network = MONAI[name]()
     before = find_norms(network)
     if name == "resnet18":  # the trap: asked for group norm, kept 19 batch norms
         assert sum(isinstance(layer, nn.BatchNorm3d) for layer in before.values()) == 19
@@ -162,6 +164,6 @@ def test_check_norms_counts_groups_and_unknown_norms() -> None:
 
 def test_groups_of_efficientnet() -> None:
     """EfficientNet-b0 takes 8 groups, not 16; the message says which fit."""
-    network = monai_networks()["efficientnet-b0"]
+    network = MONAI["efficientnet-b0"]()
     with pytest.raises(ValueError, match=r"numbers that fit the whole network: 1, 2, 4, 8$"):
         swap_norm(network, "group", 16)
