@@ -196,4 +196,5 @@ def explanation(visit: Visit, prediction: Prediction, desk: Desk) -> None:
         column.download_button(file, content, file, kind, on_click="ignore", width="stretch")
 
 
-main()
+if __name__ == "__main__":  # streamlit's name for it; a child process that starts anew has another
+    main()

@@ -18,16 +18,20 @@ ROUNDING = 1e-3
 
 @dataclass(frozen=True)
 class Augment:
-    """How far training volumes are varied. Every range is symmetric and drawn uniformly."""
+    """How far training volumes are varied. Every range is symmetric and drawn uniformly.
+
+    Ranges along or about the axes are one number for all of them or three for x, y and z; a thin
+    slab is better not turned out of its plane.
+    """
 
     flip: float = 0.5
     """Probability of mirroring left and right."""
-    rotate: float = 5.0
-    """Largest rotation about each axis, in degrees."""
-    scale: float = 0.05
-    """Largest change of size along each axis, as a share."""
-    translate: float = 3.0
-    """Largest shift along each axis, in mm."""
+    rotate: tuple[float, ...] = (5.0,)
+    """Largest rotation about each axis, in degrees; one number, or three for x, y and z."""
+    scale: tuple[float, ...] = (0.05,)
+    """Largest change of size along each axis, as a share; one number or three."""
+    translate: tuple[float, ...] = (3.0,)
+    """Largest shift along each axis, in mm; one number or three."""
     intensity: float = 0.1
     """Largest change of contrast (a factor) and brightness (in standard deviations)."""
     bias: float = 0.1
@@ -38,7 +42,13 @@ class Augment:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not 0 <= value < 90 or (field.name in SHARES and value > 1):
+            values = value if isinstance(value, tuple) else (value,)
+            if isinstance(value, tuple) and len(value) not in (1, 3):
+                raise ValueError(
+                    f"augmentation {field.name}: {len(value)} numbers; "
+                    "give one for all axes, or three for x, y and z"
+                )
+            if not all(0 <= v < 90 and (v <= 1 or field.name not in SHARES) for v in values):
                 raise ValueError(
                     f"augmentation {field.name}={value}: must be 0 (off) or a share/range above 0"
                 )
@@ -70,13 +80,13 @@ def draw(augment: Augment, seed: int, epoch: int, scan: int) -> Draw:
     """The parameters for scan number ``scan`` in ``epoch`` of the run with ``seed``."""
     rng = np.random.default_rng((seed, epoch, scan))
 
-    def three(limit: float) -> tuple[float, float, float]:
-        x, y, z = rng.uniform(-limit, limit, 3).tolist()
+    def three(limits: Sequence[float]) -> tuple[float, float, float]:
+        x, y, z = (rng.uniform(-1, 1, 3) * np.asarray(limits)).tolist()
         return x, y, z
 
     return Draw(
         flip=bool(rng.random() < augment.flip),
-        angles=three(np.deg2rad(augment.rotate)),
+        angles=three(np.deg2rad(augment.rotate).tolist()),
         scales=three(augment.scale),
         shift=three(augment.translate),
         contrast=1 + float(rng.uniform(-augment.intensity, augment.intensity)),

@@ -120,7 +120,12 @@ class Demo:
             optimization=Optimization(epochs=self.epochs, batch_size=2, lr=3e-3, keep="last"),
             # Gentle, since the phantom's own variety is small and the time short.
             augment=Augment(
-                rotate=3.0, scale=0.03, translate=2.0, intensity=0.05, bias=0.03, noise=0.02
+                rotate=(3.0,),
+                scale=(0.03,),
+                translate=(2.0,),
+                intensity=0.05,
+                bias=0.03,
+                noise=0.02,
             ),
         )
 

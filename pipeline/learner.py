@@ -23,7 +23,7 @@ class Optimization:
     """How the weights are found."""
 
     epochs: int = 50
-    """Passes over the training scans."""
+    """Passes over the training scans; 0, with --refit-head, fits a head to the first trunk."""
     batch_size: int = 2
     """Volumes a step and device."""
     accumulate: int = 1
@@ -46,18 +46,21 @@ class Optimization:
     """Stop after so many epochs without a better validation score; 0 trains to the end."""
     keep: Literal["best", "last"] = "best"
     """Weights to keep: of the best validation score (AUC or MAE), or of the last epoch."""
+    refit_head: float = 0.0
+    """After the epochs, fit the head anew to the frozen trunk, exactly and in one go: logistic (or
+    ridge) regression whose L2 penalty is one over this number, 0.1 for few scans; 0 does not."""
     precision: Literal["auto", "32", "bf16"] = "auto"
     """bf16 computes convolutions in half precision; auto takes it on GPUs that have it."""
 
     def __post_init__(self) -> None:
-        positive = ("epochs", "batch_size", "accumulate")
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        least = {"epochs": 0 if self.refit_head else 1, "batch_size": 1, "accumulate": 1}
+        for name, limit in least.items():
+            if getattr(self, name) < limit:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least {limit}")
         for name in ("trunk_lr", "warmup", "label_smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be between 0 and 1")
-        for name in ("weight_decay", "clip", "patience"):
+        for name in ("weight_decay", "clip", "patience", "refit_head"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}={getattr(self, name)}: must not be negative")
         if not 0 < self.lr < 10:

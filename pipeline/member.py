@@ -24,6 +24,7 @@ from models.transfer import load_weights, save_weights
 from pipeline import pretrained
 from pipeline.batches import EpochSampler, ScanDataset, balanced, loader
 from pipeline.checkpoints import Checkpoints, check_checkpoint
+from pipeline.head import refit
 from pipeline.learner import Learner, Optimization, predict
 from pipeline.progress import EpochBar
 from pipeline.runs import Member, Run
@@ -117,18 +118,32 @@ def train_member(run: Run, member: Member, task: Task) -> None:
     if last.exists():
         check_checkpoint(last)
     workers = {"num_workers": task.devices.workers}
-    with quiet_lightning():
-        fit(
-            trainer,
-            learner,
-            loader(train, optimization.batch_size, sampler=sampler, **workers),
-            loader(validation, optimization.batch_size, **workers) if len(validation) else None,
-            str(last) if last.exists() else None,
-        )
+    if optimization.epochs:
+        with quiet_lightning():
+            fit(
+                trainer,
+                learner,
+                loader(train, optimization.batch_size, sampler=sampler, **workers),
+                loader(validation, optimization.batch_size, **workers) if len(validation) else None,
+                str(last) if last.exists() else None,
+            )
     if trainer.is_global_zero:
         model = learner.model.cpu()
-        if optimization.keep == "best" and len(validation):
+        best = optimization.keep == "best" and len(validation) and optimization.epochs
+        if best:
             load_weights(model, run.best_weights(member))
+        if optimization.refit_head:
+            # Validation scans that have chosen nothing are training scans like the others.
+            parts = ("train",) if best else ("train", "validation")
+            scans = task.dataset(member.fold, *parts)
+            refit(
+                model,
+                scans,
+                task.target,
+                optimization.refit_head,
+                flip=task.flip_average,
+                balance=optimization.balance != "none",
+            )
         write_table(run.member_predictions(member), test_predictions(model, member, task))
         run.model_folder.mkdir(exist_ok=True)
         save_weights(model, run.weights(member))

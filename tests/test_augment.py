@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def centre(volume: torch.Tensor) -> list[float]:
 
 def test_nothing_drawn_changes_nothing() -> None:
     x = volumes()
-    assert draw(Augment(0, 0, 0, 0, 0, 0, 0), seed=3, epoch=1, scan=2) == replace(
+    assert draw(Augment(0, (0,), (0,), (0,), 0, 0, 0), seed=3, epoch=1, scan=2) == replace(
         STILL, noise_seed=draw(Augment(), 3, 1, 2).noise_seed
     )
     assert torch.allclose(apply(x, [STILL], SPACING), x, atol=2e-3)
@@ -137,9 +138,9 @@ def test_draws_fill_their_ranges() -> None:
     draws = [draw(augment, 0, 0, scan) for scan in range(400)]
     assert 150 < sum(d.flip for d in draws) < 250
     for values, limit in (
-        ([math.degrees(a) for d in draws for a in d.angles], augment.rotate),
-        ([s for d in draws for s in d.scales], augment.scale),
-        ([s for d in draws for s in d.shift], augment.translate),
+        ([math.degrees(a) for d in draws for a in d.angles], augment.rotate[0]),
+        ([s for d in draws for s in d.scales], augment.scale[0]),
+        ([s for d in draws for s in d.shift], augment.translate[0]),
         ([d.contrast - 1 for d in draws], augment.intensity),
         ([b for d in draws for b in d.bias], augment.bias),
     ):
@@ -151,13 +152,23 @@ def test_draws_fill_their_ranges() -> None:
     ("name", "value"),
     [
         ("flip", 1.1),
-        ("scale", 5),
+        ("scale", (5.0,)),
+        ("translate", (1.0, -1.0, 1.0)),
         ("intensity", 2),
         ("noise", -0.1),
-        ("rotate", 180),
+        ("rotate", (180.0,)),
         ("bias", math.nan),
     ],
 )
-def test_ranges_that_make_no_sense_are_refused(name: str, value: float) -> None:
+def test_ranges_that_make_no_sense_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"augmentation {name}="):
         Augment(**{name: value})
+
+
+def test_each_axis_has_its_own_range() -> None:
+    slab = Augment(rotate=(0.0, 5.0, 0.0), scale=(0.1, 0.0, 0.1), translate=(3.0, 0.0, 3.0))
+    draws = [draw(slab, 0, 0, scan) for scan in range(50)]
+    assert {(d.angles[0], d.angles[2], d.scales[1], d.shift[1]) for d in draws} == {(0, 0, 0, 0)}
+    assert len({d.angles[1] for d in draws}) == len({d.shift[2] for d in draws}) == 50
+    with pytest.raises(ValueError, match="one for all axes, or three"):
+        Augment(rotate=(1.0, 2.0))
