@@ -15,6 +15,7 @@ from torchmetrics.functional.classification import multiclass_auroc
 from data import augment
 from data.augment import Augment
 from models.base import Classifier
+from models.swap import find_norms
 from pipeline.batches import Batch
 
 
@@ -34,6 +35,9 @@ class Optimization:
     """The trunk's learning rate as a share of the head's; 0 trains the head alone."""
     weight_decay: float = 0.01
     """AdamW's decay; norms and biases have none."""
+    freeze_norms: bool = False
+    """Leave the norms as they start: gammas, betas and running statistics, as one does with batch
+    norm when fine-tuning at a tiny batch; for --init-from."""
     warmup: float = 0.1
     """Share of all steps over which the learning rate rises."""
     clip: float = 1.0
@@ -99,6 +103,11 @@ class Learner(L.LightningModule):
         self.name_scans = name_scans
         self.class_weights = class_weights
         self.validated: list[tuple[Tensor, Tensor]] = []
+
+    def on_train_epoch_start(self) -> None:
+        if self.optimization.freeze_norms:
+            for layer in find_norms(self.model).values():
+                layer.eval()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Dropout draws from the global generator: set here, it does not depend on what ran before,
@@ -186,8 +195,12 @@ class Learner(L.LightningModule):
 def parameter_groups(model: Classifier, optimization: Optimization) -> list[dict[str, Any]]:
     """AdamW's groups: trunk and head, each with and without weight decay.
 
-    Vectors (gammas, betas, biases) are not decayed; a trunk with learning rate 0 is frozen.
+    Vectors (gammas, betas, biases) are not decayed; a trunk with learning rate 0 is frozen, and so
+    are norms that are asked to be.
     """
+    if optimization.freeze_norms:
+        for layer in find_norms(model).values():
+            layer.requires_grad_(False)
     head = {id(p) for p in model.head.parameters()}
     groups = []
     for is_head in (False, True):
@@ -196,7 +209,7 @@ def parameter_groups(model: Classifier, optimization: Optimization) -> list[dict
             chosen = [
                 p
                 for p in model.parameters()
-                if (id(p) in head) == is_head and (p.ndim > 1) == decayed
+                if (id(p) in head) == is_head and (p.ndim > 1) == decayed and p.requires_grad
             ]
             if rate == 0:
                 for parameter in chosen:

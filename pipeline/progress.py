@@ -16,7 +16,11 @@ from rich.progress import (
 
 
 class EpochBar(Callback):
-    """Shows the epoch, the loss and the validation score of the member called ``name``."""
+    """Shows the epoch, the loss and the validation score of the member called ``name``.
+
+    ``UNCUS_PLAIN_PROGRESS``: ``1`` for lines where several bars would overwrite each other,
+    ``none`` where another process shows how far this one is.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -50,7 +54,8 @@ class EpochBar(Callback):
         )
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
         self.bar.update(self.task, completed=epoch, values=values)
-        if not self.live and (epoch == last or epoch % max(1, last // 5) == 0):
+        told = not self.live and os.environ.get("UNCUS_PLAIN_PROGRESS") != "none"
+        if told and (epoch == last or epoch % max(1, last // 5) == 0):
             self.console.print(f"{self.name}: epoch {epoch}/{last}  {values}", highlight=False)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

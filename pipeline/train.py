@@ -21,7 +21,7 @@ from pipeline.learner import Optimization
 from pipeline.member import Devices, Task
 from pipeline.notice import NOTICE
 from pipeline.parallel import train_members
-from pipeline.runs import Run, members
+from pipeline.runs import Member, Run, members
 
 FREE = frozenset({"cohort", "devices", "jobs"})
 """Options that may change on the way: where the cohort lies and what computes."""
@@ -116,9 +116,7 @@ class Train:
             todo = members(splits.folds, self.seed, self.seeds)
             left = tuple(member for member in todo if not run.weights(member).exists())
             train_members(run, left, task, self.jobs)
-            predictions = [read_table(run.member_predictions(member)) for member in todo]
-            run.write_table("predictions.tsv", pd.concat(predictions, ignore_index=True))
-            card.write(run, cohort, task, todo)
+            finish(run, task, todo)
         print(
             f"{self.out}: {len(todo)} networks trained; next: uncus evaluate {self.out}. {NOTICE}"
         )
@@ -132,7 +130,9 @@ class Train:
         if path.exists():
             if not self.resume:
                 raise BadInput(run.path, "holds a run", "go on with --resume, or name a new folder")
-            differing = [k for k, v in options.items() if run.config.get(k) != v and k not in FREE]
+            # Read as options, so that one that is newer than the run has its default.
+            before = config.to_dict(config.from_dict(Train, run.config, path))
+            differing = [k for k, v in options.items() if before[k] != v and k not in FREE]
             if run.environment["cohort_fingerprint"] != cohort.fingerprint:
                 differing.append("cohort (its content)")
             if differing:
@@ -219,3 +219,10 @@ class Train:
             flip_average=self.flip_average,
             init_from=Run(self.init_from) if self.init_from else None,
         )
+
+
+def finish(run: Run, task: Task, todo: tuple[Member, ...]) -> None:
+    """What a run holds when all of its members are trained: predictions, and the sealed model."""
+    predictions = [read_table(run.member_predictions(member)) for member in todo]
+    run.write_table("predictions.tsv", pd.concat(predictions, ignore_index=True))
+    card.write(run, task.cohort, task, todo)

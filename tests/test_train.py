@@ -1,6 +1,7 @@
 """Training: what a run leaves, that it repeats itself, survives a kill, and never leaks."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from torch import nn
 from data.files import sha256
 from data.splits import Splits
 from data.store import PreparedCohort
+from models.build import ModelConfig, build_model
+from models.swap import find_norms
 from models.transfer import read_weights
 from pipeline.cli import main
 from pipeline.learner import Optimization, parameter_groups
@@ -180,6 +183,30 @@ def test_no_decay_on_vectors_and_a_frozen_trunk() -> None:
     frozen = parameter_groups(model, Optimization(trunk_lr=0))
     assert sum(len(g["params"]) for g in frozen) == len(list(model.head.parameters()))
     assert not any(p.requires_grad for p in model.parameters() if p.ndim == 5)
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_frozen_norms_stay_as_they_start(cohort: Path, tmp_path: Path, norm: str) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = [*TRAIN, "--epochs", "2", "--folds", "1", "--norm", norm]
+    assert main(["train", str(cohort), str(first), *options]) == 0
+    tuning = ["--init-from", str(first), "--freeze-norms"]
+    assert main(["train", str(cohort), str(second), *options, *tuning]) == 0
+    before, after = (read_weights(p / "model" / "fold-0.safetensors") for p in (first, second))
+    model = build_model(ModelConfig(backbone="tiny", norm=norm))
+    norms = [f"{name}." for name in find_norms(model)]
+    for name in before:
+        same = bool((before[name] == after[name]).all())
+        assert same == any(name.startswith(norm) for norm in norms), name
+
+
+def test_a_run_without_a_newer_option_resumes(cohort: Path, run: Path, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(run, older)
+    options = json.loads((older / "config.json").read_text())
+    del options["optimization"]["freeze_norms"]
+    (older / "config.json").write_text(json.dumps(options))
+    assert main(["train", str(cohort), str(older), *TRAIN, "--resume"]) == 0
 
 
 def test_checkpoints_that_are_not_whole_are_refused(
