@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("pipeline.train:Train", "train networks on a prepared cohort, fold by fold"),
     "evaluate": ("pipeline.evaluate:Evaluate", "metrics with intervals, beside baselines"),
     "predict": ("pipeline.predict:Predict", "probabilities and a saliency map for new scans"),
+    "compare": ("pipeline.compare:Compare", "norms against each other at several batch sizes"),
     "explain": ("pipeline.explain:Explain", "saliency maps of a scan by several methods"),
     "bench": ("pipeline.bench:Bench", "how fast the pieces are, beside what else one would use"),
     "app": ("app.launch:App", "the web page: upload a scan, see the answer"),

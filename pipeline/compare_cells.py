@@ -118,8 +118,8 @@ def rule_text(rule: Rule, base_batch: int, lr: float) -> str:
         "none": f"lr = {lr:g} at every batch size",
     }[rule]
     return (
-        f"the same number of epochs, hence of volumes seen, for every cell; {formula}; weight decay "
-        "scaled so that weights shrink by the same share an epoch; the same folds, and for each "
+        f"the same number of epochs, hence of volumes seen, for every cell; {formula}; weight "
+        "decay scaled so that weights shrink by the same share an epoch; the same folds, and for each "
         "seed the same first convolution weights, order of scans and augmentation"
     )
 
