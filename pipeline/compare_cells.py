@@ -76,7 +76,9 @@ def grid(
 def model_of(cell: Cell, base: ModelConfig, groups: int) -> ModelConfig:
     """The network of a cell: ``base`` with its norm."""
     shared = {f.name: getattr(base, f.name) for f in fields(ModelConfig)}
-    shared |= {"norm": cell.norm.removesuffix(WS), "groups": cell.groups or groups}
+    norm = cell.norm.removesuffix(WS)
+    by_batch = NORMS[norm].groups_from_batch
+    shared |= {"norm": norm, "groups": cell.groups or (None if by_batch else groups)}
     if cell.norm.endswith(WS):
         shared["weight_standardization"] = True
     return ModelConfig(**shared)
@@ -119,8 +121,8 @@ def rule_text(rule: Rule, base_batch: int, lr: float) -> str:
     }[rule]
     return (
         f"the same number of epochs, hence of volumes seen, for every cell; {formula}; weight "
-        "decay scaled so that weights shrink by the same share an epoch; the same folds, and for each "
-        "seed the same first convolution weights, order of scans and augmentation"
+        "decay scaled so that weights shrink by the same share an epoch; the same folds, and for "
+        "each seed the same first convolution weights, order of scans and augmentation"
     )
 
 

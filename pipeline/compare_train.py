@@ -66,7 +66,7 @@ def why_not(task: Task) -> str:
         for number in sorted(sizes):
             rows = task.table.index[task.rows(0, "train")].tolist()[:number]
             volumes = torch.from_numpy(task.cohort.volumes[rows].astype("float32")).unsqueeze(1)
-            model(volumes).sum().backward()
+            torch.autograd.backward(model(volumes).sum())
     except ValueError as error:
         return " ".join(str(error).split())
     return ""
