@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +13,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from data import inflate
+from data import dicom, inflate
 from data.errors import BadInput
 from data.files import write_atomically
-from data.header import Layout
+from data.header import Layout, check_affine
 from data.mgh import read_mgh_layout
 from data.nifti import HEAD_BYTES, read_layout
 
@@ -91,17 +92,22 @@ class Volume:
         return digest.hexdigest()
 
 
-def read_volume(path: Path, limits: Limits = Limits()) -> Volume:
-    """Read a NIfTI-1/2, Analyze or MGZ file into RAS+.
+def read_volume(path: Path, limits: Limits = Limits(), series: str = "") -> Volume:
+    """Read a NIfTI-1/2, Analyze or MGZ file, or a DICOM folder, zip or file, into RAS+.
 
     Nothing is allocated or inflated before the header is checked against the file's size and
-    ``limits``; every fault of a file raises BadInput naming file, cause and mend.
+    ``limits``; every fault of a file raises BadInput naming file, cause and mend. ``series``
+    chooses among several DICOM series, see :func:`data.dicom.read_series`.
     """
     path = Path(path)
+    if not path.name.lower().endswith(SUFFIXES) and dicom.is_dicom(path):
+        return read_dicom((path,), limits, series)
     suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
     if suffix is None:
         raise BadInput(
-            path, "is not a kind of image that can be read", f"give one of {', '.join(SUFFIXES)}"
+            path,
+            "is not a kind of image that can be read",
+            f"give one of {', '.join(SUFFIXES)}, or a DICOM folder, zip or file",
         )
     parts = source_files(path)
     header_path, data_path = parts[0], parts[-1]
@@ -111,6 +117,27 @@ def read_volume(path: Path, limits: Limits = Limits()) -> Volume:
     is_mgh = suffix in {".mgz", ".mgh"}
     layout = read_mgh_layout(path, head) if is_mgh else read_layout(header_path, head)
     array, warnings = _read_voxels(data_path, layout, limits, footer=is_mgh)
+    return _turned(path, array, layout, layout.warnings + warnings)
+
+
+def read_dicom(paths: Sequence[Path], limits: Limits = Limits(), series: str = "") -> Volume:
+    """Read DICOM folders, zips and files, together one scan, into RAS+."""
+    decoded = dicom.read_series(paths, series, limits.voxels)
+    path, array, affine = dicom.subject(paths), decoded.array, decoded.affine
+    check_affine(path, affine)
+    x, y, z = array.shape
+    layout = Layout(
+        (x, y, z), array.dtype, 0, 1.0, 0.0, affine, qform=(affine, 1), sform=(affine, 1)
+    )
+    warnings = list(decoded.warnings)
+    array = _scaled(path, array, layout, limits, warnings)
+    return _turned(path, array, layout, tuple(warnings))
+
+
+def _turned(
+    path: Path, array: NDArray[np.float32], layout: Layout, warnings: tuple[str, ...]
+) -> Volume:
+    """The volume of voxels as stored: its axes in the order and direction of RAS+."""
     affine = layout.affine
     orientation = nib.io_orientation(affine)
     ras = nib.apply_orientation(array, orientation)
@@ -123,11 +150,13 @@ def read_volume(path: Path, limits: Limits = Limits()) -> Volume:
         qform=layout.qform,
         sform=layout.sform,
     )
-    return Volume(np.ascontiguousarray(ras), ras_affine, native, layout.warnings + warnings)
+    return Volume(np.ascontiguousarray(ras), ras_affine, native, warnings)
 
 
 def source_files(path: Path) -> tuple[Path, ...]:
-    """The files that make up the image at ``path``: one, or the two of a .hdr/.img pair."""
+    """The files of the image at ``path``: one, the two of a .hdr/.img pair, all in a folder."""
+    if path.is_dir():
+        return tuple(sorted(part for part in path.rglob("*") if part.is_file()))
     if path.suffix.lower() in {".hdr", ".img"}:
         return path.with_suffix(".hdr"), path.with_suffix(".img")
     return (path,)

@@ -1,0 +1,99 @@
+"""A DICOM series from a folder, a zip or single files, decoded where it can do no harm.
+
+pydicom reads every kind of damaged file without a crash, but a file may still ask for more memory
+or time than there is, and codecs are C code. So all of it happens in a child process.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data import archive, sandbox
+from data.errors import BadInput
+from data.sandbox import Bounds
+
+MAGIC_AT, MAGIC = 128, b"DICM"
+BOUNDS = Bounds()
+NAMED = (".dcm", ".ima", ".dicom", ".zip")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A series as one volume.
+
+    Parameters
+    ----------
+    array: float32 [columns, rows from the bottom, slices], scaled.
+    affine: float64 [4, 4], index -> mm, RAS+.
+    series: what the series says of itself, see data.dicom_series.Series.
+    warnings: one sentence each.
+    """
+
+    array: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    series: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether ``path`` is to be read as DICOM: a folder, a zip, a file that is or is named so."""
+    if path.is_dir() or path.name.lower().endswith(NAMED):
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        stream.seek(MAGIC_AT)
+        return stream.read(4) == MAGIC or archive.is_zip(path)
+
+
+def list_series(paths: Sequence[Path], bounds: Bounds = BOUNDS) -> list[dict[str, Any]]:
+    """Every series in folders, zips and files, in the order in which they are numbered from 1.
+
+    Each is a dict of data.dicom_series.Series' fields.
+    """
+    name = subject(paths)
+    arguments = {"paths": [str(path.resolve()) for path in paths], "name": str(name)}
+    with sandbox.run("data.dicom_series:listing", arguments, name, bounds) as (_, answer):
+        found: list[dict[str, Any]] = answer
+        return found
+
+
+def read_series(
+    paths: Sequence[Path], series: str = "", voxels: int = 512**3, bounds: Bounds = BOUNDS
+) -> Decoded:
+    """Decode one series.
+
+    Parameters
+    ----------
+    paths: folders, zips and files; together they are one scan.
+    series: its number in ``list_series``, or its UID; may be left out where there is only one.
+    voxels: the most voxels that are decoded.
+
+    Raises
+    ------
+    BadInput: damaged, malicious or unsuitable files; several series and none named.
+    """
+    name = subject(paths)
+    arguments = {
+        "paths": [str(path.resolve()) for path in paths],
+        "name": str(name),
+        "series": series,
+        "voxels": voxels,
+    }
+    with sandbox.run("data.dicom_series:load", arguments, name, bounds) as (folder, answer):
+        array = np.load(folder / "voxels.npy", allow_pickle=False)
+    return Decoded(array, np.asarray(answer["affine"]), answer["series"], tuple(answer["warnings"]))
+
+
+def subject(paths: Sequence[Path]) -> Path:
+    """What messages call the files: the one that there is, else their folder."""
+    for path in paths:
+        if not path.exists():
+            raise BadInput(path, "is not there", "check the path")
+        if path.is_file() and path.stat().st_size == 0:
+            raise BadInput(path, "is empty", "copy or download it again")
+    return paths[0] if len(paths) == 1 else paths[0].parent
