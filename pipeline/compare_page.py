@@ -116,7 +116,7 @@ def best(found: Found) -> Any:
 def plain_summary(found: Found) -> str:
     """The reading, for the terminal."""
     if best(found) is None:
-        return "no cell could be trained: " + found["cells"][0].get("reason", "")
+        return f"no cell could be trained: {found['cells'][0].get('reason', '')}"
     return "\n".join([at_batch(found, b) for b in found["batch_sizes"]])
 
 

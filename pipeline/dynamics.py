@@ -98,7 +98,7 @@ def mean(values: list[float | None]) -> float | None:
 
 
 def train(task: Task, one: Member, steps: int, kind: str, level: float) -> dict[str, Any]:
-    """One training of ``steps`` steps at a constant learning rate, measured where ``level`` is 0."""
+    """One training of ``steps`` steps at a constant learning rate; measured if ``level`` is 0."""
     torch.manual_seed(member.member_seed(one))
     learner = member.make_learner(one, task)
     model = learner.model.train()
