@@ -53,8 +53,8 @@ class Job:
 def why_not(task: Task) -> str:
     """Why the network of ``task`` cannot be trained at its batch size; "" where it can.
 
-    Makes it and takes one training step's forward and backward pass for each size that a batch
-    will have, the last and smaller one of an epoch included.
+    Makes it and takes a training step's forward pass for each size that a batch will have, the
+    last and smaller one of an epoch included.
     """
     size = task.optimization.batch_size
     sizes = set()
@@ -66,7 +66,8 @@ def why_not(task: Task) -> str:
         for number in sorted(sizes):
             rows = task.table.index[task.rows(0, "train")].tolist()[:number]
             volumes = torch.from_numpy(task.cohort.volumes[rows].astype("float32")).unsqueeze(1)
-            torch.autograd.backward(model(volumes).sum())
+            with torch.no_grad():
+                model(volumes)
     except ValueError as error:
         return " ".join(str(error).split())
     return ""
