@@ -1,13 +1,13 @@
 """Files out of a zip that a stranger made, and nothing but files, and not too many of them."""
 
 import stat
-import unicodedata
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from data.errors import BadInput
+from data.text import printable
 
 ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 END = b"PK\x05\x06"
@@ -78,12 +78,6 @@ def extract(archive: Path, folder: Path, caps: Caps = Caps()) -> tuple[Member, .
         if isinstance(error, BadInput):
             raise
         raise BadInput(archive, f"is a damaged zip ({printable(str(error))})", MEND) from None
-
-
-def printable(name: str, longest: int = 80) -> str:
-    """A stranger's text for a message: no control or direction characters, not too long."""
-    kept = "".join(c for c in name if unicodedata.category(c)[0] not in "CZ" or c == " ")
-    return kept if len(kept) <= longest else f"{kept[: longest - 15]}…{kept[-14:]}"
 
 
 def _check_directory(archive: Path, caps: Caps) -> None:

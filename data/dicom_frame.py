@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from data.archive import Member, printable
+from data.archive import Member
 from data.errors import BadInput
+from data.text import printable
 
 AGAIN = "export the series again"
 MAGIC_AT, MAGIC = 128, b"DICM"
@@ -153,7 +154,7 @@ def read(member: Member, tags: list[str], pixels: bool = False) -> Any:
     with damage(member.name):
         meta = read_file_meta_info(member.path)
         if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            _measure(member, MAGIC_AT + 4 + 12 + int(meta.FileMetaInformationGroupLength))
+            _measure(member)
         return pydicom.dcmread(
             member.path,
             stop_before_pixels=not pixels,
@@ -161,11 +162,11 @@ def read(member: Member, tags: list[str], pixels: bool = False) -> Any:
         )
 
 
-def _measure(member: Member, start: int) -> None:
+def _measure(member: Member) -> None:
     """Inflate piece by piece, keeping nothing; raises BadInput for a bomb."""
     inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
     with member.path.open("rb") as stream:
-        stream.seek(start)
+        _skip_meta(stream)
         while (piece := stream.read(1 << 16)) and not inflater.eof:
             while piece:
                 total += len(inflater.decompress(piece, 1 << 20))
@@ -176,6 +177,17 @@ def _measure(member: Member, start: int) -> None:
                         f"inflates to more than {MAX_INFLATED >> 20} MB: a decompression bomb",
                         AGAIN,
                     )
+
+
+def _skip_meta(stream: BinaryIO) -> None:
+    """Go to the first byte after the elements of group 2, which are never deflated."""
+    stream.seek(MAGIC_AT + len(MAGIC))
+    while (head := stream.read(8)).startswith(b"\2\0"):
+        length = int.from_bytes(head[6:8], "little")
+        if head[4:6] in {b"OB", b"OW", b"SQ", b"UN", b"UT"}:
+            length = int.from_bytes(stream.read(4), "little")
+        stream.seek(length, 1)
+    stream.seek(-len(head), 1)
 
 
 def read_header(member: Member) -> Header | None:
@@ -221,7 +233,8 @@ def _frame(header: Header, index: int, groups: list[Any]) -> Frame:
     def numbers(macro: str, tag: str, count: int) -> tuple[float, ...]:
         value = find(groups, macro, tag)
         values = () if value is None else tuple(float(v) for v in value)
-        if len(values) != count or not all(map(math.isfinite, values)):
+        sound = len(values) == count and all(map(math.isfinite, values))
+        if not sound or (tag == "PixelSpacing" and min(values) <= 0):
             cause = f"has no {tag}" if value is None else f"has a {tag} that makes no sense"
             raise BadInput(name, cause, AGAIN)
         return values

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from data import archive, dicom_frame
-from data.archive import Member, printable
+from data.archive import Member
 from data.dicom_frame import Frame, Header, damage
 from data.dicom_geometry import stack
 from data.dicom_pixels import read_voxels
 from data.dicom_tags import refuse_other_scans, warnings_of
 from data.errors import BadInput
-from data.layout import natural_text, shorten
+from data.text import natural_text, printable, shorten
 
 NAMED = (".dcm", ".ima", ".dicom")
 MOST_FILES = 20_000

@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from data.errors import BadInput
+from data.text import natural_text as natural_text
+from data.text import shorten as shorten
 
 IMAGES = (".nii", ".nii.gz", ".img", ".mgz", ".mgh")
 
@@ -68,13 +70,6 @@ def refuse_list(
         raise BadInput(subject, f"{len(names)} {cause} {shorten(names, limit)}", mend)
 
 
-def shorten(names: list[str], limit: int | None = 8) -> str:
-    """``a, b, c and 5 more``."""
-    if limit is None or len(names) <= limit:
-        return ", ".join(names)
-    return f"{', '.join(names[:limit])} and {len(names) - limit} more"
-
-
 def labelled_folders(root: Path, prefix: str) -> Iterator[Path]:
     """The folders ``prefix*`` in ``root`` in natural order."""
     folders = (p for p in root.glob(f"{prefix}*") if p.is_dir())
@@ -84,12 +79,6 @@ def labelled_folders(root: Path, prefix: str) -> Iterator[Path]:
 def natural(path: Path) -> list[tuple[int, int | str]]:
     """A sorting key by which run-2 comes before run-10."""
     return natural_text(path.as_posix())
-
-
-def natural_text(text: str) -> list[tuple[int, int | str]]:
-    """``natural`` of a text."""
-    parts = re.findall(r"\d+|\D+", text)
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 
 
 def entity(key: str, path: str) -> str | None:
