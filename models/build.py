@@ -4,18 +4,21 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, get_args, get_type_hints
 
 import torch
 import tyro
 
 from models import zoo
 from models.base import Classifier
+from models.norm_group_plus import GroupPlusNorm
 from models.norms import NORMS
 from models.resnet import ResNet
 from models.sfcn import SFCN
 from models.swap import check_norms, swap_norm
 from models.tiny import Tiny
+from models.weight_standardization import standardize_convolutions
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,11 @@ class ModelConfig:
     """tiny, resnet10, resnet18, resnet34, resnet50, sfcn, densenet121, efficientnet-b0 or
     seresnet50."""
     norm: str = "group"
-    """Normalization layer, everywhere in the network: group, batch, instance or layer."""
-    groups: int = 8
-    """Number of groups of group norm; must divide the channels of every layer."""
+    """Normalization layer, everywhere in the network: group, batch, instance, layer, positional,
+    batch_group, group_plus, frn or batch_channel."""
+    groups: int | None = None
+    """Number of groups of group, batch_group, group_plus and batch_channel norm; must divide the
+    channels of every layer. Left out: 8, and for batch_group by the size of the batch."""
     classes: Annotated[int, tyro.conf.Suppress] = 2
     """Columns of the output: classes, or regression targets; a run takes it from its target."""
     width: int = 16
@@ -44,10 +49,27 @@ class ModelConfig:
     """resnet: max pooling after the first convolution, as in the paper and in MedicalNet."""
     shortcut: str = "B"
     """resnet: B, a convolution where a stage changes shape; A, zero padding (MedicalNet 18, 34)."""
+    channels_per_group: int | None = None
+    """Size of the groups instead of their number, the same in every layer; the GN paper tried 2
+    to 64."""
+    weight_standardization: bool = False
+    """Standardize the filters of every convolution that a norm follows (Qiao 2019); made for group
+    norm at one or two volumes a step."""
+    moment_shortcut: bool = False
+    """resnet with positional norm: a block gives back the means and deviations that its first norm
+    took away (Li 2019)."""
+    group_plus_literal: bool = False
+    """group_plus as its authors' code has it, without running statistics. It breaks: a prediction
+    depends on the other scans of its batch and one scan alone has none, so uncus train refuses it;
+    for studies of the layer."""
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
             value = getattr(self, name)
+            if isinstance(kind, UnionType):
+                if value is None:
+                    continue
+                kind = get_args(kind)[0]
             if kind is float and isinstance(value, int) and not isinstance(value, bool):
                 object.__setattr__(self, name, float(value))
             elif not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
@@ -57,17 +79,27 @@ class ModelConfig:
         _known("shortcut", self.shortcut, ("A", "B"))
         for name, low, high in (
             ("groups", 1, 4096),
+            ("channels_per_group", 1, 4096),
             ("classes", 1, 1000),
             ("width", 2, 512),
             ("stem_stride", 1, 2),
             ("stem_kernel", 1, 11),
         ):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name}={getattr(self, name)}: it must be {low} to {high}")
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{name}={value}: it must be {low} to {high}")
         if not (math.isfinite(self.dropout) and 0 <= self.dropout < 1):
             raise ValueError(f"dropout={self.dropout}: it must be at least 0 and less than 1")
         if self.stem_kernel % 2 == 0:
             raise ValueError(f"stem_kernel={self.stem_kernel}: it must be odd, to keep centres")
+        if self.groups is not None and self.channels_per_group is not None:
+            raise ValueError(
+                f"groups={self.groups} and channels_per_group={self.channels_per_group}: "
+                "give one of the two"
+            )
+        for name, norm in (("moment_shortcut", "positional"), ("group_plus_literal", "group_plus")):
+            if getattr(self, name) and self.norm != norm:
+                raise ValueError(f"{name} is for --norm {norm}, not for {self.norm}; leave it out")
         if not self.backbone.startswith("resnet"):
             for field in fields(self):
                 if field.name in RESNET_ONLY and getattr(self, field.name) != field.default:
@@ -94,7 +126,7 @@ class ModelConfig:
         return cls(**values)
 
 
-RESNET_ONLY = frozenset({"stem_stride", "stem_kernel", "stem_pool", "shortcut"})
+RESNET_ONLY = frozenset({"stem_stride", "stem_kernel", "stem_pool", "shortcut", "moment_shortcut"})
 
 
 @dataclass(frozen=True)
@@ -115,6 +147,7 @@ def _resnet(depth: int) -> Callable[[ModelConfig], Classifier]:
         stem_pool=c.stem_pool,
         shortcut=c.shortcut,
         dropout=c.dropout,
+        moment_shortcut=c.moment_shortcut,
     )
 
 
@@ -146,21 +179,30 @@ def build_model(config: ModelConfig, seed: int | None = None) -> Classifier:
 
     Raises
     ------
-    ValueError: the number of groups does not divide some layer's channels.
+    ValueError: the groups do not fit some layer's channels; a norm or weight standardization that
+        has nothing to work on (one channel, filters of one weight).
     """
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
         model = BACKBONES[config.backbone].build(config)
     try:
-        swap_norm(model, config.norm, config.groups)
+        swap_norm(model, config.norm, config.groups, config.channels_per_group)
+        if config.weight_standardization:
+            standardize_convolutions(model)
     except ValueError as error:
         raise ValueError(f"{config.backbone} of width {config.width}: {error}") from None
     check_norms(model, config.norm, config.groups)
+    if config.group_plus_literal:
+        for layer in model.modules():
+            if isinstance(layer, GroupPlusNorm):
+                layer.become_literal()
     return model
 
 
-def medicalnet(depth: int, classes: int = 2, norm: str = "group", groups: int = 8) -> ModelConfig:
+def medicalnet(
+    depth: int, classes: int = 2, norm: str = "group", groups: int | None = None
+) -> ModelConfig:
     """The configuration that MedicalNet's ResNet checkpoints fit (Chen 2019, arXiv 1904.00625)."""
     return ModelConfig(
         backbone=f"resnet{depth}",

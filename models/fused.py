@@ -29,7 +29,8 @@ from models.fused_operation import (
     uses_kernels,
     wide_type,
 )
-from models.norms import GroupNorm, LayerNorm
+from models.norm_classic import GroupNorm, LayerNorm
+from models.norm_frn import FilterResponseNorm
 
 ACTIVATIONS = ("none", "relu", "silu")
 # Layers that are nothing but GroupNorm; a subclass of theirs may be something else.
@@ -115,7 +116,8 @@ def norm_act(
 ) -> Tensor:
     """``activation(norm(x) + residual)`` for any norm, in one operation where that can be.
 
-    A norm that is hooked is called as the module that it is.
+    A norm that is hooked is called as the module that it is. A filter response norm's threshold is
+    the activation where it has one.
     """
     if isinstance(norm, GROUP_NORMS) and type(norm) in GROUP_NORMS and is_fused(x):
         hooked = norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks
@@ -124,6 +126,8 @@ def norm_act(
                 x, norm.weight, norm.bias, norm.num_groups, norm.eps, activation, residual
             )
     y: Tensor = norm(x)
+    if isinstance(norm, FilterResponseNorm) and norm.threshold is not None and residual is None:
+        return y
     return _activate(y if residual is None else y + residual, activation)
 
 

@@ -1,10 +1,11 @@
-"""Normalization layers, and the registry that every network takes them from.
+"""The registry of normalization layers that every network takes its norms from.
 
 All layers compute ``y = gamma_c * (x - mean_S) / sqrt(var_S + eps) + beta_c`` on
-``x [N, C, ...]``; they differ in the set S of values that share a mean and a variance. ``gamma``
-is ``weight`` and ``beta`` is ``bias``, both ``[C]``, started at 1 and 0.
+``x [N, C, ...]``, or something close to it; they differ in the set S of values that share a mean
+and a variance. ``gamma`` is ``weight`` and ``beta`` is ``bias``, both ``[C]``, started at 1 and 0.
 
-To add a norm: write its module here (any number of spatial axes), and one entry in ``NORMS``.
+To add a norm: write its module (any number of spatial axes) in a file of its own, and one entry in
+``NORMS``.
 """
 
 import difflib
@@ -12,105 +13,39 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
+from models.norm_batch_channel import BatchChannelNorm
+from models.norm_batch_group import BatchGroupNorm
+from models.norm_classic import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
+from models.norm_frn import FilterResponseNorm
+from models.norm_group_plus import GroupPlusNorm
+from models.norm_positional import PositionalNorm
 
-class GroupNorm(nn.GroupNorm):
-    """Group normalization (Wu & He 2018, arXiv 1803.08494).
+__all__ = [
+    "DEFAULT_GROUPS",
+    "NORMS",
+    "BatchNorm",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
+    "Norm",
+    "check_groups",
+    "divisors",
+    "find_norm",
+    "make_norm",
+    "number_of_groups",
+]
 
-    S = the C/G channels of one group and all voxels, of one sample:
-    ``y = gamma_c * (x - mean_ng) / sqrt(var_ng + eps) + beta_c``. The same in training and
-    inference; independent of the batch. G = 1 is layer norm, G = C instance norm.
-
-    Raises
-    ------
-    ValueError: a group holds one value (C/G = 1 on a 1x1x1 map), where the result would be beta
-        whatever the input.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        values = math.prod(input.shape[1:]) // self.num_groups
-        if values < 2:
-            raise ValueError(
-                f"group norm over {self.num_groups} groups of {input.shape[1]} channels at "
-                f"{_size(input)} voxels has one value a group and would erase it; "
-                "use fewer groups, larger volumes or a smaller stem stride"
-            )
-        return super().forward(input)
-
-
-class LayerNorm(GroupNorm):
-    """Layer normalization (Ba 2016, arXiv 1607.06450), as convolutional networks use it.
-
-    S = all channels and voxels of one sample; gamma and beta per channel. Group norm with G = 1.
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__(1, channels, eps=eps)
-
-
-class BatchNorm(_BatchNorm):
-    """Batch normalization (Ioffe & Szegedy 2015, arXiv 1502.03167), any number of axes.
-
-    S = one channel over the whole batch and all voxels; running means and (unbiased) variances,
-    ``r <- 0.9 r + 0.1 batch``, take their place at inference.
-
-    Raises
-    ------
-    ValueError: in training, one value a channel (batch 1 on a 1x1x1 map).
-    """
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.ndim < 2:
-            raise ValueError(f"batch norm of shape {list(input.shape)}: it takes [N, C, ...]")
-
-    def forward(self, input: Tensor) -> Tensor:
-        if self.training and input.shape[0] * math.prod(input.shape[2:]) < 2:
-            raise ValueError(
-                f"batch norm in training at batch {input.shape[0]} and {_size(input)} voxels has "
-                "one value a channel, hence no variance; use --norm group, a larger batch or "
-                "larger volumes"
-            )
-        return super().forward(input)
-
-
-class InstanceNorm(nn.Module):
-    """Instance normalization (Ulyanov 2016, arXiv 1607.08022) with gamma and beta.
-
-    S = the voxels of one channel of one sample. The same in training and inference.
-
-    Raises
-    ------
-    ValueError: the map has one voxel, hence no variance.
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.num_features = channels
-        self.eps = eps
-        self.weight = nn.Parameter(_filled(channels, 1.0))
-        self.bias = nn.Parameter(_filled(channels, 0.0))
-
-    def forward(self, input: Tensor) -> Tensor:
-        if math.prod(input.shape[2:]) < 2:
-            raise ValueError(
-                f"instance norm of {list(input.shape)} has one voxel a channel, hence no variance; "
-                "use --norm group, larger volumes or a smaller stem stride"
-            )
-        return F.instance_norm(input, weight=self.weight, bias=self.bias, eps=self.eps)
-
-    def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}"
+DEFAULT_GROUPS = 8
 
 
 @dataclass(frozen=True)
 class Norm:
     """An entry of ``NORMS``: how to make the layer, and what it promises."""
 
-    build: Callable[[int, int], nn.Module]
-    """(channels, groups) -> layer."""
+    build: Callable[[int, int | None], nn.Module]
+    """(channels, groups) -> layer; groups as `number_of_groups` gives them."""
     module: type[nn.Module]
     """Exact type of the layer."""
     summary: str
@@ -121,11 +56,13 @@ class Norm:
     """Keeps statistics of the training data that inference uses."""
     grouped: bool = False
     """The number of groups matters and must divide the channels."""
+    groups_from_batch: bool = False
+    """Chooses its groups by the batch where none are given; a multiple of the channels fits too."""
 
 
 NORMS: dict[str, Norm] = {
     "group": Norm(
-        build=lambda channels, groups: GroupNorm(groups, channels),
+        build=lambda channels, groups: GroupNorm(groups or DEFAULT_GROUPS, channels),
         module=GroupNorm,
         summary="group norm: C/G channels and space, per sample (Wu & He 2018)",
         batch_independent=True,
@@ -153,20 +90,63 @@ NORMS: dict[str, Norm] = {
         batch_independent=True,
         running_statistics=False,
     ),
+    "positional": Norm(
+        build=lambda channels, groups: PositionalNorm(channels),
+        module=PositionalNorm,
+        summary="positional norm, PONO: channels, per sample and voxel (Li 2019)",
+        batch_independent=True,
+        running_statistics=False,
+    ),
+    "batch_group": Norm(
+        build=lambda channels, groups: BatchGroupNorm(channels, groups),
+        module=BatchGroupNorm,
+        summary="batch group norm, BGN: batch and space and groups of channels (Zhou 2020)",
+        batch_independent=False,
+        running_statistics=True,
+        grouped=True,
+        groups_from_batch=True,
+    ),
+    "group_plus": Norm(
+        build=lambda channels, groups: GroupPlusNorm(channels, groups or DEFAULT_GROUPS),
+        module=GroupPlusNorm,
+        summary="GN+: group norm mixed with a batch norm of it (Gunawan 2022)",
+        batch_independent=False,
+        running_statistics=True,
+        grouped=True,
+    ),
+    "frn": Norm(
+        build=lambda channels, groups: FilterResponseNorm(channels),
+        module=FilterResponseNorm,
+        summary="filter response norm, FRN: mean square over space, and a threshold (Singh 2020)",
+        batch_independent=True,
+        running_statistics=False,
+    ),
+    "batch_channel": Norm(
+        build=lambda channels, groups: BatchChannelNorm(channels, groups or DEFAULT_GROUPS),
+        module=BatchChannelNorm,
+        summary="batch-channel norm, BCN: estimated batch statistics, then groups (Qiao 2019)",
+        batch_independent=False,
+        running_statistics=True,
+        grouped=True,
+    ),
 }
 
 
-def make_norm(name: str, channels: int, groups: int = 8) -> nn.Module:
+def make_norm(
+    name: str,
+    channels: int,
+    groups: int | None = None,
+    channels_per_group: int | None = None,
+) -> nn.Module:
     """The norm called ``name`` for ``channels`` channels.
 
     Raises
     ------
-    ValueError: no such norm, or ``groups`` does not divide ``channels`` where it must.
+    ValueError: no such norm, or groups that do not fit ``channels`` where they must.
     """
     norm = find_norm(name)
-    if norm.grouped:
-        check_groups({"this layer": channels}, groups)
-    return norm.build(channels, groups)
+    check_groups({"this layer": channels}, norm, groups, channels_per_group)
+    return norm.build(channels, number_of_groups(channels, norm, groups, channels_per_group))
 
 
 def find_norm(name: str) -> Norm:
@@ -178,24 +158,58 @@ def find_norm(name: str) -> Norm:
     return NORMS[name]
 
 
-def check_groups(channels: dict[str, int], groups: int) -> None:
-    """Refuse a number of groups that does not divide the channels of every layer.
+def number_of_groups(
+    channels: int, norm: Norm, groups: int | None, channels_per_group: int | None
+) -> int | None:
+    """G of a layer with ``channels``, by number or by channels per group.
+
+    ``DEFAULT_GROUPS`` where neither is given; None where the norm has no groups, or chooses them
+    by the batch.
+    """
+    if not norm.grouped:
+        return None
+    if channels_per_group is not None:
+        return channels // channels_per_group
+    return groups if groups is not None or norm.groups_from_batch else DEFAULT_GROUPS
+
+
+def check_groups(
+    channels: dict[str, int],
+    norm: Norm,
+    groups: int | None = None,
+    channels_per_group: int | None = None,
+) -> None:
+    """Refuse groups that do not divide the channels of every layer, where the norm has groups.
 
     Parameters
     ----------
     channels: layer name -> its channels, for all layers of one network.
-    groups: G.
+    norm: which one they are for.
+    groups: G; ``DEFAULT_GROUPS`` when nothing is given.
+    channels_per_group: C/G, instead of G.
 
     Raises
     ------
     ValueError: names the first layer that does not fit and the numbers that fit all.
     """
-    if groups < 1:
-        raise ValueError(f"groups={groups}: the number of groups must be 1 or more")
-    for layer, number in channels.items():
-        if number % groups:
+    if groups is not None and channels_per_group is not None:
+        raise ValueError(
+            f"groups={groups} and channels_per_group={channels_per_group}: give one of the two"
+        )
+    by_size = channels_per_group is not None
+    name = "channels_per_group" if by_size else "groups"
+    number = channels_per_group if by_size else groups
+    if number is None and norm.grouped and not norm.groups_from_batch:
+        number = DEFAULT_GROUPS
+    if number is None or not norm.grouped:
+        return
+    if number < 1:
+        raise ValueError(f"{name}={number}: it must be 1 or more")
+    for layer, size in channels.items():
+        parts = norm.groups_from_batch and not by_size and number % size == 0
+        if size % number and not parts:
             raise ValueError(
-                f"groups={groups} does not divide the {number} channels of {layer}; "
+                f"{name}={number} does not divide the {size} channels of {layer}; "
                 f"numbers that fit the whole network: {_join(divisors(channels.values()))}"
             )
 
@@ -208,11 +222,3 @@ def divisors(channels: Iterable[int]) -> list[int]:
 
 def _join(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
-
-
-def _size(input: Tensor) -> str:
-    return "x".join(map(str, input.shape[2:])) or "no"
-
-
-def _filled(channels: int, value: float) -> Tensor:
-    return nn.init.constant_(Tensor(channels), value)

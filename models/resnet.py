@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from models.base import Classifier, convolution, initialize
 from models.fused import norm_act
+from models.norm_positional import position_moments
 
 Layer = Callable[[int], nn.Module]
 """channels -> a norm."""
@@ -47,6 +48,8 @@ class BasicBlock(nn.Module):
     """``relu(shortcut(x) + norm2(conv2(relu(norm1(conv1(x))))))``, two 3x3x3 convolutions."""
 
     expansion = 1
+    activated_norms = ("norm1",)
+    moment_shortcut = False
 
     def __init__(
         self, inputs: int, width: int, stride: int, shortcut: nn.Module, norm: Layer
@@ -59,14 +62,20 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        y = norm_act(self.norm1, self.conv1(x))
-        return norm_act(self.norm2, self.conv2(y), residual=self.downsample(x))
+        y = self.conv1(x)
+        moments = position_moments(y) if self.moment_shortcut else None
+        y = self.conv2(norm_act(self.norm1, y))
+        if moments is not None:
+            return F.relu(self.norm2(y, moments) + self.downsample(x))
+        return norm_act(self.norm2, y, residual=self.downsample(x))
 
 
 class Bottleneck(nn.Module):
     """1x1x1 down to ``width``, 3x3x3 with the stride, 1x1x1 up to ``4 * width``."""
 
     expansion = 4
+    activated_norms = ("norm1", "norm2")
+    moment_shortcut = False
 
     def __init__(
         self, inputs: int, width: int, stride: int, shortcut: nn.Module, norm: Layer
@@ -81,9 +90,12 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        y = norm_act(self.norm1, self.conv1(x))
-        y = norm_act(self.norm2, self.conv2(y))
-        return norm_act(self.norm3, self.conv3(y), residual=self.downsample(x))
+        y = self.conv2(norm_act(self.norm1, self.conv1(x)))
+        moments = position_moments(y) if self.moment_shortcut else None
+        y = self.conv3(norm_act(self.norm2, y))
+        if moments is not None:
+            return F.relu(self.norm3(y, moments) + self.downsample(x))
+        return norm_act(self.norm3, y, residual=self.downsample(x))
 
 
 class ResNet(Classifier):
@@ -105,7 +117,11 @@ class ResNet(Classifier):
     stem_pool: max pooling (3, stride 2) after the stem, as in the paper.
     shortcut: where a stage changes shape: "B" 1x1x1 convolution and norm; "A" zero padding.
     dropout: before the head.
+    moment_shortcut: blocks give back at their end the moments that positional norm took away
+        before their first norm of the output's size (`PositionalNorm`); needs that norm.
     """
+
+    activated_norms = ("norm1",)
 
     def __init__(
         self,
@@ -119,6 +135,7 @@ class ResNet(Classifier):
         stem_pool: bool = False,
         shortcut: str = "B",
         dropout: float = 0.0,
+        moment_shortcut: bool = False,
     ) -> None:
         if depth not in DEPTHS:
             raise ValueError(
@@ -152,6 +169,7 @@ class ResNet(Classifier):
         initialize(self)
         for module in self.modules():
             if isinstance(module, BasicBlock | Bottleneck):
+                module.moment_shortcut = moment_shortcut
                 last = module.norm3 if isinstance(module, Bottleneck) else module.norm2
                 with torch.no_grad():
                     last.get_parameter("weight").zero_()

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from models.norms import NORMS, check_groups, find_norm
+from models.norm_frn import place_thresholds
+from models.norms import NORMS, check_groups, find_norm, number_of_groups
 
 CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm)  # torch's, which normalize the last axis
 
@@ -48,19 +49,28 @@ def find_norms(module: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def swap_norm(module: nn.Module, norm: str, groups: int = 8) -> nn.Module:
+def swap_norm(
+    module: nn.Module,
+    norm: str,
+    groups: int | None = None,
+    channels_per_group: int | None = None,
+) -> nn.Module:
     """Replace every normalization layer inside ``module``, in place.
 
-    gamma, beta, eps, device, dtype, training mode and ``requires_grad`` move across; running
-    statistics move from batch norm to batch norm and are dropped otherwise. Layers that are what
-    is asked for stay as they are.
+    gamma, beta, eps, device, dtype, training mode and ``requires_grad`` move across; what else a
+    layer had learned, and running statistics, move to a layer of the same kind, and batch norm's
+    also to batch-channel norm, whose mean the same; otherwise they are dropped. Layers that are
+    what is asked for stay as they are. With ``frn`` the ReLUs that its threshold stands for go,
+    and come back when it goes (`place_thresholds`).
 
     Parameters
     ----------
     module: any network; BatchNorm, SyncBatchNorm, InstanceNorm, GroupNorm, LayerNorm, RMSNorm and
         all of ``NORMS`` are replaced.
     norm: a name in ``NORMS``.
-    groups: number of groups, for norms that have them.
+    groups: number of groups, for norms that have them; 8 (for batch group norm by the batch) when
+        nothing is given.
+    channels_per_group: their size instead; the number then differs from layer to layer.
 
     Returns
     -------
@@ -74,8 +84,7 @@ def swap_norm(module: nn.Module, norm: str, groups: int = 8) -> nn.Module:
     entry = find_norm(norm)
     layers = find_norms(module)
     channels = {name or "the layer": _channels(name, layer) for name, layer in layers.items()}
-    if entry.grouped:
-        check_groups(channels, groups)
+    check_groups(channels, entry, groups, channels_per_group)
     replaced: dict[nn.Module, nn.Module] = {}
     for name, layer in layers.items():
         if isinstance(layer, nn.LayerNorm) and len(layer.normalized_shape) != 1:
@@ -83,14 +92,18 @@ def swap_norm(module: nn.Module, norm: str, groups: int = 8) -> nn.Module:
                 f"{name}: LayerNorm over {layer.normalized_shape} has a gamma for each voxel, "
                 "which no norm here has; replace it by hand"
             )
-        if not _is_wanted(layer, norm, groups):
-            replaced[layer] = _replacement(layer, norm, _channels(name, layer), groups)
+        size = _channels(name, layer)
+        number = number_of_groups(size, entry, groups, channels_per_group)
+        if not _is_wanted(layer, norm, number):
+            replaced[layer] = _replacement(layer, norm, size, number)
     if module in replaced:
         return replaced[module]
     for parent in list(module.modules()):
         for name, child in list(parent._modules.items()):  # named_children skips repetitions
             if child in replaced:
                 setattr(parent, name, replaced[child])
+    if module not in layers.values():
+        place_thresholds(module)
     return module
 
 
@@ -121,7 +134,7 @@ def check_norms(module: nn.Module, norm: str, groups: int | None = None) -> None
         )
 
 
-def _is_wanted(layer: nn.Module, norm: str, groups: int) -> bool:
+def _is_wanted(layer: nn.Module, norm: str, groups: int | None) -> bool:
     entry = NORMS[norm]
     same_groups = not entry.grouped or getattr(layer, "num_groups", groups) == groups
     return type(layer) is entry.module and same_groups
@@ -144,7 +157,7 @@ def _channels(name: str, layer: nn.Module) -> int:
     return number
 
 
-def _replacement(layer: nn.Module, norm: str, channels: int, groups: int) -> nn.Module:
+def _replacement(layer: nn.Module, norm: str, channels: int, groups: int | None) -> nn.Module:
     """The new layer, with what the old one had learned."""
     new = NORMS[norm].build(channels, groups)
     tensors = [*layer.parameters(), *layer.buffers()]
@@ -160,7 +173,19 @@ def _replacement(layer: nn.Module, norm: str, channels: int, groups: int) -> nn.
         setattr(new, "eps", eps)  # noqa: B010 - not every norm has it
     if isinstance(layer, _BatchNorm) and isinstance(new, _BatchNorm):
         new.momentum = layer.momentum
-        if layer.running_mean is not None and not layer.running_mean.is_meta:
-            new.load_state_dict(layer.state_dict(), strict=False)
+    if type(layer) is type(new) or isinstance(layer, _BatchNorm):
+        _move_the_rest(layer, new)
     new.train(layer.training)
     return ChannelsLast(new) if isinstance(layer, CHANNELS_LAST) else new
+
+
+@torch.no_grad()
+def _move_the_rest(layer: nn.Module, new: nn.Module) -> None:
+    """Running statistics, and what a norm learns beside gamma and beta, where names and shapes fit.
+
+    Only statistics that mean the same have the same name.
+    """
+    old = layer.state_dict()
+    for name, value in new.state_dict().items():
+        if name in old and old[name].shape == value.shape and not old[name].is_meta:
+            value.copy_(old[name])

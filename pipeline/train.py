@@ -86,6 +86,12 @@ class Train:
             raise ValueError(f"validation={self.validation}: must be from 0 to below 0.5")
         if self.init_from and self.splits:
             raise ValueError("--init-from brings its own splits; leave --splits out")
+        if self.model.group_plus_literal:
+            raise ValueError(
+                "--group-plus-literal: such a network has no answer for one scan alone (its norm "
+                "is over the batch and keeps no statistics), so no run can be made of it; leave it "
+                "out for GN+ with running statistics"
+            )
         if self.validation == 0 and self.optimization.patience:
             raise ValueError("early stopping (--patience) needs --validation above 0")
 

@@ -90,7 +90,8 @@ def test_saliency(method: str, backbone: str, monkeypatch: pytest.MonkeyPatch) -
 def test_registries_hold_the_names_that_scripts_rely_on() -> None:
     assert {"bids", "table", "caps", "folder"} <= set(READERS)
     assert all(callable(reader) for reader in READERS.values())
-    assert {"group", "batch", "instance", "layer"} <= set(NORMS)
+    papers = {"positional", "batch_group", "group_plus", "frn", "batch_channel"}
+    assert papers | {"group", "batch", "instance", "layer"} <= set(NORMS)
     ours = {"tiny", "resnet10", "resnet18", "resnet34", "resnet50", "sfcn"}
     assert ours | {"densenet121"} <= set(BACKBONES)
     methods = {"grad_cam", "grad_cam_pp", "integrated_gradients", "occlusion"}
