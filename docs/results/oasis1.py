@@ -19,30 +19,29 @@ from pipeline.cli import main
 HERE = Path(__file__).parent
 JOBS = 2
 NETWORK = "--backbone resnet10 --width 16 --stem-kernel 5 --stem-pool --norm group --groups 8"
-COMMON = f"{NETWORK} --batch-size 2 --keep last --flip-average --jobs {JOBS}"
+COMMON = f"{NETWORK} --batch-size 2 --seeds 2 --seed 10 --keep last --flip-average --jobs {JOBS}"
+# Turned or shifted out of its plane, a slab of ten slices would be mostly cut off.
+IN_PLANE = "--augment.rotate 0 5 0 --augment.translate 3 0 3 --augment.scale 0.05 0 0.05"
 DEMENTIA = '--target cdr --classes CN=0 AD=0.5,1,2 --where "age >= 60"'
+FINE_TUNING = f"--epochs 25 --lr 0.0007 --weight-decay 0.05 --dropout 0.2 {IN_PLANE} {COMMON}"
 COMMANDS = (
     "uncus prepare SOURCE WORK/cohort --spacing 2 1 2",
     "uncus train WORK/cohort WORK/age --target age nwbv etiv --regression --stratify cdr "
-    "--folds 5 --validation 0.1 --epochs 30 --lr 0.002 --weight-decay 0.05 --dropout 0 " + COMMON,
+    "--folds 5 --validation 0 --epochs 25 --lr 0.002 --weight-decay 0.05 --dropout 0 "
+    f"{IN_PLANE} {COMMON}",
     "uncus evaluate WORK/age",
-    "uncus train WORK/cohort WORK/severity --target cdr mmse age nwbv etiv --regression "
-    "--init-from WORK/age --epochs 10 --lr 0.001 --weight-decay 0.05 --dropout 0.2 " + COMMON,
-    "uncus evaluate WORK/severity",
-    f"uncus train WORK/cohort WORK/dementia {DEMENTIA} --init-from WORK/severity --trunk-lr 0 "
-    f"--lr 0.01 --epochs 15 --seeds 2 --dropout 0.2 {COMMON}",
+    f"uncus train WORK/cohort WORK/dementia {DEMENTIA} --init-from WORK/age {FINE_TUNING}",
     "uncus evaluate WORK/dementia --baseline nwbv age",
-    f"uncus train WORK/cohort WORK/direct {DEMENTIA} --init-from WORK/age --trunk-lr 0 --lr 0.01 "
-    f"--epochs 25 --dropout 0 {COMMON}",
-    "uncus evaluate WORK/direct --baseline nwbv age",
-    f"uncus train WORK/cohort WORK/scratch {DEMENTIA} --splits WORK/age/splits.tsv --lr 0.002 "
-    f"--epochs 25 --dropout 0 {COMMON}",
+    f"uncus train WORK/cohort WORK/head {DEMENTIA} --init-from WORK/age --epochs 0 "
+    f"--refit-head 0.1 {COMMON}",
+    "uncus evaluate WORK/head --baseline nwbv age",
+    f"uncus train WORK/cohort WORK/scratch {DEMENTIA} --splits WORK/age/splits.tsv {FINE_TUNING}",
     "uncus evaluate WORK/scratch --baseline nwbv age",
 )
 STEPS = {
     "scratch": "dementia alone, no pre-training",
-    "direct": "pre-trained on age, nwbv, etiv; then the head on dementia",
-    "dementia": "the same, with CDR and MMSE as numbers in between",
+    "head": "pre-trained on age, nwbv, etiv; then the head alone on dementia",
+    "dementia": "pre-trained on age, nwbv, etiv; then the whole network on dementia",
 }
 METRICS = (
     ("auc", "AUC"),
@@ -80,8 +79,7 @@ def span(score: dict[str, float]) -> str:
 def page(work: Path) -> tuple[str, dict[str, Any]]:
     """The page, and the figures in it."""
     reports = {
-        name: json.loads((work / name / "report.json").read_text())
-        for name in ("age", "severity", *STEPS)
+        name: json.loads((work / name / "report.json").read_text()) for name in ("age", *STEPS)
     }
     age, dementia = reports["age"], reports["dementia"]
     took = {name: minutes(work / name) for name in reports}
@@ -121,7 +119,6 @@ def page(work: Path) -> tuple[str, dict[str, Any]]:
         regression="\n".join(regression),
         retest="\n".join(retest),
         pretraining=f"{took['age']:.0f}",
-        severity=f"{took['severity']:.0f}",
         mean=f"{dementia['within_folds']['mean']:.3f}",
         torch=environment["versions"]["torch"],
         uncus=environment["versions"]["uncus"],
