@@ -4,12 +4,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import tyro
 
 from data import files
+from data.splits import Splits, holdout_subjects
 from data.store import PreparedCohort
 from models.build import ModelConfig
-from pipeline import compare_page, compare_table, config
+from pipeline import compare_page, compare_table, config, dynamics
 from pipeline.compare_cells import (
     Cell,
     Rule,
@@ -130,12 +132,12 @@ class Compare(Train):
             cannot: dict[str, str] = {}
             verbs = {cell: self.training(cell) for cell in cells}
             if self.transfer:
+                self.common_folds(cohort, cells[0])
                 first = {cell: self.pretraining(cell) for cell in cells}
                 stopped = self.train(cohort, {f"pre-{c.name}": v for c, v in first.items()})[0]
                 verbs = {}
                 for cell, before in first.items():
-                    splits = replace(self.training(cell), splits=before.out / "splits.tsv")
-                    verbs[cell] = splits
+                    verbs[cell] = self.training(cell)
                     for start in ("tuned", "frozen"):
                         other = at_start(cell, start)
                         if reason := stopped.get(f"pre-{cell.name}"):
@@ -152,8 +154,6 @@ class Compare(Train):
                     entry["steps"] = steps(task, 0)
             found["rule"] = rule_text(self.lr_rule, self.base_batch, self.optimization.lr)
             if self.dynamics:
-                from pipeline import dynamics
-
                 found["dynamics"] = dynamics.measure(self, cohort, tasks)
             compare_table.write(self.out, found)
             compare_page.write(self.out, found)
@@ -188,6 +188,22 @@ class Compare(Train):
             where="",
         )
 
+    def common_folds(self, cohort: PreparedCohort, cell: Cell) -> None:
+        """The folds of pre-training and training: those of the task, and all others train only."""
+        run, verb = Run(self.out / "folds"), self.training(cell)
+        table, labels, _ = verb.scans(run, cohort)
+        frame = verb.subjects(run, cohort.table, table, labels).frame
+        known = {*frame["participant_id"]}
+        others = [p for p in dict.fromkeys(cohort.table["participant_id"]) if p not in known]
+        kept = holdout_subjects(self.holdout, cohort.table) if self.holdout else ()
+        columns = [name for name in frame.columns if name != "participant_id"]
+        rows = [
+            {"participant_id": p, **dict.fromkeys(columns, "holdout" if p in kept else "train")}
+            for p in others
+        ]
+        everybody = pd.concat([frame, pd.DataFrame(rows, columns=frame.columns)])
+        Splits(everybody.reset_index(drop=True)).save(run.path / "everybody.tsv")
+
     def train(
         self, cohort: PreparedCohort, verbs: dict[str, Train]
     ) -> tuple[dict[str, str], dict[str, Task]]:
@@ -204,6 +220,9 @@ class Compare(Train):
                 scans = verb.scans(run, cohort)
             table, labels, target = scans
             run.write_table("scans.tsv", table)
+            path = run.path / "splits.tsv"
+            if self.transfer and not path.exists():
+                Splits.load(self.out / "folds" / "everybody.tsv").save(path)
             splits = verb.subjects(run, cohort.table, table, labels)
             task = verb.task(cohort, table, labels, target, splits)
             todo = members(splits.folds, self.seed, self.seeds)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data import files
-from pipeline import compare_plots
+from pipeline import compare_plots, dynamics
 from pipeline.notice import NOTICE
 from pipeline.report import CSS, card, table
 from pipeline.wording import number, span, spoken, text
@@ -199,8 +199,6 @@ def page(found: Found) -> str:
         body += [f"<li><b>{text(name)}</b>: {text(why)}</li>" for name, why in reasons.items()]
         body.append("</ul>")
     if found.get("dynamics"):
-        from pipeline import dynamics
-
         body.append(dynamics.section(found["dynamics"]))
     body += [
         "<h2>How it was made</h2>",
