@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data.errors import BadInput
 from data.files import sha256, write_json
 from data.scans import Scan
-from data.space import Grid, Placed
+from data.space import LABELS, Grid, Placed
 from data.volume import source_files, write_nifti
 
 # Raise it when the same source and options would give other voxels: all results are made anew.
@@ -68,7 +68,7 @@ def result_key(source_hash: str, grid: Grid, space: str) -> str:
 def derivative_path(scan: Scan, space: str) -> Path:
     """Where the scan's image lies, relative to the prepared cohort (BIDS derivative names)."""
     session = f"ses-{scan.session}" if scan.session else ""
-    name = f"{scan.name}_space-{space}_desc-preproc_T1w.nii.gz"
+    name = f"{scan.name}_space-{LABELS[space]}_desc-preproc_T1w.nii.gz"
     return Path(f"sub-{scan.subject}", session, "anat", name)
 
 
@@ -97,7 +97,13 @@ def save(root: Path, scan: Scan, placed: Placed, grid: Grid, space: str, source:
             "warnings": placed.warnings,
         }
     )
-    bids = {"Sources": [f"bids:raw:{source.source}"], "SpatialReference": {"grid": grid.as_dict()}}
+    bids = {
+        "Sources": [f"bids:raw:{source.source}"],
+        "SpatialReference": {"grid": grid.as_dict()},
+        # Scan mm -> grid mm (RAS+), and how well it holds.
+        "Transform": placed.to_grid.tolist(),
+        "Registration": dict(placed.quality),
+    }
     write_json(sidecar_path(image), {**bids, "Intensity": "z-score", "Uncus": asdict(entry)})
     return entry
 

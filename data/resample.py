@@ -104,15 +104,15 @@ def _along_axes(
     sigma: NDArray[Any],
 ) -> NDArray[np.float32]:
     """The same for upright grids, as a product with one matrix along each axis: much faster."""
-    weights = [
-        _weights(size, float(first) + float(by) * np.arange(count), float(width))
+    shares = [
+        weights(size, float(first) + float(by) * np.arange(count), float(width))
         for size, first, by, count, width in zip(
             array.shape, offset, step, shape, sigma, strict=True
         )
     ]
     # The axis that shrinks most goes first.
-    for axis in sorted(range(3), key=lambda axis: weights[axis].shape[0] / weights[axis].shape[1]):
-        weight = weights[axis]
+    for axis in sorted(range(3), key=lambda axis: shares[axis].shape[0] / shares[axis].shape[1]):
+        weight = shares[axis]
         if axis == 0:
             array = (weight @ array.reshape(array.shape[0], -1)).reshape(-1, *array.shape[1:])
         else:
@@ -120,7 +120,7 @@ def _along_axes(
     return np.ascontiguousarray(array)
 
 
-def _weights(size: int, places: NDArray[Any], sigma: float) -> NDArray[np.float32]:
+def weights(size: int, places: NDArray[Any], sigma: float) -> NDArray[np.float32]:
     """float32 [places, size]: what each voxel of a row gives to the value at each place."""
     distance = places[:, None] - np.arange(-1, size + 1)[None]  # a voxel more at each end, of 0
     weights = np.maximum(1 - np.abs(distance), 0)[:, 1:-1]

@@ -1,19 +1,21 @@
 """From a scan to the one grid that networks see, and back from that grid to the scan's own.
 
 A space is a callable ``(Volume, Grid) -> Placed``, listed in SPACES. The space "keep" keeps the
-scan where its affine puts it: nothing is moved, only resampled and normalized.
+scan where its affine puts it: nothing is moved, only resampled and normalized. The space "mni"
+brings a whole head or a stripped brain to the ICBM152 template.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data import resample
+from data import mni, resample
 from data.errors import BadInput
 from data.foreground import brain_mask
 from data.grid import Grid as Grid
+from data.template import NAME, mni_grid
 from data.volume import Volume, native_array
 
 BACKGROUND = 0.0
@@ -34,6 +36,8 @@ class Placed:
         left, right, back, front, bottom, top: the mask's area on the face over its largest area in
         any parallel slice, 0 to 1.
     warnings: what was odd, one sentence each.
+    to_grid: float64 [4, 4], scan mm -> the grid's mm (RAS+); the identity where nothing is moved.
+    quality: numbers that tell how well the scan was registered; empty where it was not.
     """
 
     array: NDArray[np.float32]
@@ -42,6 +46,13 @@ class Placed:
     seen: NDArray[np.bool_]
     contact: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
+    to_grid: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
+    quality: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def moved(self) -> Volume:
+        """The scan with an affine that leads to the grid's mm; no voxel is touched."""
+        return replace(self.volume, affine=self.to_grid @ self.volume.affine)
 
 
 Space = Callable[[Volume, Grid], Placed]
@@ -81,7 +92,37 @@ def keep(volume: Volume, grid: Grid) -> Placed:
     )
 
 
-SPACES: dict[str, Space] = {"keep": keep}
+def to_mni(volume: Volume, grid: Grid) -> Placed:
+    """Register a scan to the ICBM152 template and normalize its brain; see data.mni.
+
+    Raises BadInput where the registration fails or the brain is cut off.
+    """
+    registration = mni.register(volume)
+    array, inside = resample.masked(mni.corrected(volume, registration), registration.mask, grid)
+    if np.count_nonzero(inside) < 2:
+        raise BadInput(volume.native.path, "none of its brain lies on the grid", "choose space mni")
+    placed = Placed(
+        array=normalize(array, inside),
+        mask=inside,
+        volume=volume,
+        seen=np.ones(grid.shape, bool),
+        contact=contact(registration.mask),
+        warnings=volume.warnings + registration.warnings,
+        to_grid=registration.to_mni,
+        quality={
+            "overlap": round(registration.overlap, 4),
+            "similarity": round(registration.similarity, 4),
+            "seen": round(registration.seen, 4),
+        },
+    )
+    return replace(placed, seen=resample.field_of_view(placed.moved, grid))
+
+
+SPACES: dict[str, Space] = {"keep": keep, "mni": to_mni}
+# Spaces that bring their own grid: spacing in mm [3] -> grid.
+GRIDS: dict[str, Callable[[NDArray[np.float64]], Grid]] = {"mni": mni_grid}
+# What a space is called in file names (BIDS).
+LABELS = {"keep": "keep", "mni": NAME}
 
 
 def normalize(array: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -99,17 +140,19 @@ def normalize(array: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np
     return result
 
 
-def to_native(array: NDArray[np.float32], grid: Grid, volume: Volume) -> NDArray[np.float32]:
+def to_native(array: NDArray[np.float32], grid: Grid, placed: Placed) -> NDArray[np.float32]:
     """Carry a map on the grid back to the scan's own grid and voxel order, as its file has it.
 
     Arguments as in :func:`to_scan`; returns float32 of the shape stored in the scan's file.
     """
-    native: NDArray[np.float32] = native_array(volume, to_scan(array, grid, volume))
+    native: NDArray[np.float32] = native_array(placed.volume, to_scan(array, grid, placed))
     return native
 
 
-def to_scan(array: NDArray[np.float32], grid: Grid, volume: Volume) -> NDArray[np.float32]:
-    """Carry a map on the grid back to the scan's own grid, in the RAS+ order of ``volume.array``.
+def to_scan(array: NDArray[np.float32], grid: Grid, placed: Placed) -> NDArray[np.float32]:
+    """Carry a map on the grid back to the scan's own grid, in the RAS+ order of its array.
+
+    One interpolation, through the inverse of the transform that placed the scan.
 
     Parameters
     ----------
@@ -117,11 +160,11 @@ def to_scan(array: NDArray[np.float32], grid: Grid, volume: Volume) -> NDArray[n
 
     Returns
     -------
-    float32 of the shape of ``volume.array``, linearly interpolated, 0 outside the grid.
+    float32 of the shape of ``placed.volume.array``, linearly interpolated, 0 outside the grid.
     """
     if tuple(array.shape) != grid.shape:
         raise ValueError(f"map of shape {tuple(array.shape)} on a grid of {grid.shape}")
-    return resample.onto_volume(array, grid, volume)
+    return resample.onto_volume(array, grid, placed.moved)
 
 
 def contact(mask: NDArray[np.bool_]) -> tuple[float, ...]:

@@ -12,7 +12,7 @@ from data import derivatives
 from data.errors import BadInput
 from data.files import write_json
 from data.foreground import brain_mask
-from data.space import Grid
+from data.space import GRIDS, Grid
 from data.volume import Limits, read_volume
 
 MEASURES = ".measures"
@@ -29,10 +29,14 @@ class Measure:
     high: tuple[float, ...]
 
 
-def measure(path: Path, root: Path) -> Measure:
-    """Hashes and the brain's box of a scan, kept on disk by the source's hash."""
+def measure(path: Path, root: Path, space: str = "keep") -> Measure:
+    """Hashes and the brain's box of a scan, kept on disk by the source's hash.
+
+    Where the space brings its own grid, no brain is looked for and the box is empty.
+    """
     source_hash = derivatives.source_sha256(path)
-    kept = root / MEASURES / f"{source_hash}-{derivatives.SCHEMA}.json"
+    boxed = space not in GRIDS
+    kept = root / MEASURES / f"{source_hash}-{derivatives.SCHEMA}{'' if boxed else '-hash'}.json"
     try:
         value = json.loads(kept.read_text(encoding="utf-8"))
         low, high = tuple(map(float, value["low"])), tuple(map(float, value["high"]))
@@ -40,6 +44,10 @@ def measure(path: Path, root: Path) -> Measure:
     except (OSError, ValueError, TypeError, KeyError):
         pass  # not measured before, or not whole
     volume = read_volume(path)
+    if not boxed:
+        found = Measure(source_hash, volume.voxel_hash, (), ())
+        write_json(kept, asdict(found))
+        return found
     box = np.argwhere(brain_mask(volume))
     ends = np.array([box.min(axis=0) - 0.5, box.max(axis=0) + 0.5])
     corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)

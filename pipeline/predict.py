@@ -125,14 +125,16 @@ class Predictor:
         """Classes, or a regression's columns, in the order of the networks' outputs."""
         return self.target.names
 
-    def __call__(self, path: Path | str, step: Callable[[str], object] = str) -> Prediction:
+    def __call__(
+        self, path: Path | str, step: Callable[[str], object] = str, series: str = ""
+    ) -> Prediction:
         """Answer for the scan in ``path``; raises BadInput where it may not be judged.
 
-        ``step`` is told what is done next.
+        ``step`` is told what is done next; ``series`` chooses among several DICOM series.
         """
         path = Path(path)
         step("Reading and placing")
-        placed = place(read_volume(path), self.grid, self.card["space"])
+        placed = place(read_volume(path, series=series), self.grid, self.card["space"])
         warnings = (*placed.warnings, *judge(placed, self.reference))
         if placed.volume.voxel_hash in self.card["training"]["voxel_hashes"]:
             warnings += (
@@ -196,12 +198,13 @@ class Predictor:
 
     def on_scan(self, prediction: Prediction, saliency: Map) -> Map:
         """A map on the run's grid, on the scan's own voxels (RAS+ order, as ``Volume.array``)."""
-        return to_scan(saliency, self.grid, prediction.placed.volume)
+        return to_scan(saliency, self.grid, prediction.placed)
 
 
 def scan_name(path: Path) -> str:
-    """The scan's file name without extension."""
-    return re.sub(r"\.(nii|hdr|img|mgz|mgh)(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    """The name of the scan's file or folder without extension."""
+    name = path.name or path.resolve().name
+    return re.sub(r"\.(nii|hdr|img|mgz|mgh|zip|dcm)(\.gz)?$", "", name, flags=re.IGNORECASE)
 
 
 def write(folder: Path, prediction: Prediction, saliency: Map, method: str, name: str) -> None:
@@ -249,7 +252,7 @@ class Predict:
     trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of uncus train."""
     scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCAN...")]
-    """T1w volumes: NIfTI, Analyze or MGZ."""
+    """T1w volumes: NIfTI, Analyze, MGZ, or a DICOM series as a folder, a zip or one file."""
     out: Path | None = None
     """Folder for the results; without it they are only printed."""
     method: str = "grad_cam"
@@ -258,6 +261,8 @@ class Predict:
     """Class to explain; the most probable one when left out."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON: an object for one scan, a list for several."""
+    series: str = ""
+    """Which DICOM series, where there are several: its number in the list, or its UID."""
     device: str = "cpu"
     """cpu, cuda, cuda:1 ..."""
 
@@ -288,7 +293,7 @@ class Predict:
 
     def one(self, predictor: Predictor, path: Path) -> dict[str, Any]:
         """Predict one scan, write and print what was asked for."""
-        prediction = predictor(path)
+        prediction = predictor(path, series=self.series)
         if self.out:
             saliency = predictor.explain(prediction, self.method, self.explain or None)
             on_scan = predictor.on_scan(prediction, saliency)

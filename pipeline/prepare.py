@@ -20,9 +20,10 @@ from data.errors import BadInput
 from data.files import locked
 from data.readers import read_cohort
 from data.scans import Scan, write_table
-from data.space import SPACES, Grid, place
+from data.space import GRIDS, SPACES, Grid, place
 from data.volume import read_volume
 from data.where import select
+from pipeline import quality
 from pipeline.measure import MEASURES, Measure, common_grid, measure
 from pipeline.workers import Failure, for_each, in_processes, process_count, progress
 
@@ -42,7 +43,8 @@ class Prepare:
     reader: str = "auto"
     """How to read the source: auto, bids, table, caps or folder."""
     space: str = "keep"
-    """How scans are placed: keep leaves each where its affine puts it."""
+    """How scans are placed: keep leaves each where its affine puts it, mni registers whole heads
+    and stripped brains to the ICBM152 template."""
     spacing: tuple[float, ...] = (1.5,)
     """Voxel size of the grid in mm: one number, or three for x (right), y (front), z (up)."""
     workers: int = 0
@@ -88,11 +90,14 @@ class Preparation:
     def run(self) -> int:
         """Measure, agree on a grid, place, join."""
         root, workers = self.options.cohort, self.options.workers
-        measures = for_each("measure", measure, [(s.path, root) for s in self.scans], workers)
+        jobs = [(scan.path, root, self.options.space) for scan in self.scans]
+        measures = for_each("measure", measure, jobs, workers)
         failures = {i: m for i, m in measures.items() if isinstance(m, Failure)}
         known = {i: m for i, m in measures.items() if isinstance(m, Measure)}
         self._refuse_if_none(known, failures)
-        grid = common_grid(list(known.values()), self._spacing())
+        own_grid = GRIDS.get(self.options.space)
+        spacing = self._spacing()
+        grid = own_grid(spacing) if own_grid else common_grid(list(known.values()), spacing)
         finished: dict[int, Entry] = {}
         blank: dict[int, Entry] = {}
         for index, found in known.items():
@@ -117,6 +122,10 @@ class Preparation:
         self._refuse_if_none(finished, failures)
         self._join(grid, dict(sorted(finished.items())))
         self._report(failures)
+        if own_grid:
+            told = [(self.scans[i].name, f.reason) for i, f in sorted(failures.items())]
+            quality.write_page(root, grid, list(dict(sorted(finished.items())).values()), told)
+            _say(f"look at {root / quality.PAGE}")
         size = " x ".join(map(str, grid.shape))
         done = f"{len(todo) - sum(i in failures for i in todo)} new, {len(finished)} in all"
         _say(f"{root}: {done}, each {size} voxels of {_listed(grid.spacing)} mm")

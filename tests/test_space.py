@@ -73,8 +73,8 @@ def test_every_orientation_is_placed_alike_and_maps_come_back_alike(
     assert turned.contact == plain.contact
     # The same map in world coordinates: read at the same positions through each file's affine.
     saliency = np.random.default_rng(0).random(GRID.shape, np.float32)
-    there = nib.Nifti1Image(to_native(saliency, GRID, turned.volume), turned.volume.native.affine)
-    here = nib.Nifti1Image(to_native(saliency, GRID, plain.volume), plain.volume.native.affine)
+    there = nib.Nifti1Image(to_native(saliency, GRID, turned), turned.volume.native.affine)
+    here = nib.Nifti1Image(to_native(saliency, GRID, plain), plain.volume.native.affine)
     assert there.shape == turned.volume.native.shape
     canonical = nib.as_closest_canonical(there)
     np.testing.assert_allclose(canonical.affine, here.affine, atol=1e-4)
@@ -111,7 +111,8 @@ def test_positions_are_right_for_upright_and_oblique_scans(
 def test_a_map_lands_where_it_was(kind: Any, tmp_path: Path) -> None:
     affine, shape = kind()
     volume = scan(tmp_path / "scan.nii.gz", affine, shape, "LIA")
-    carried = to_native(pattern(mm(GRID.affine, GRID.shape)).astype(np.float32), GRID, volume)
+    placed = place(volume, GRID)
+    carried = to_native(pattern(mm(GRID.affine, GRID.shape)).astype(np.float32), GRID, placed)
     places = mm(volume.native.affine, volume.native.shape)
     low = GRID.affine[:3, 3]
     high = low + (np.array(GRID.shape) - 1) * 3
@@ -122,7 +123,7 @@ def test_a_map_lands_where_it_was(kind: Any, tmp_path: Path) -> None:
     assert beyond.any() and not carried[beyond].any()
     ras = nib.as_closest_canonical(nib.Nifti1Image(carried, volume.native.affine)).get_fdata()
     saliency = pattern(mm(GRID.affine, GRID.shape)).astype(np.float32)
-    np.testing.assert_array_equal(ras, to_scan(saliency, GRID, volume))
+    np.testing.assert_array_equal(ras, to_scan(saliency, GRID, placed))
 
 
 def test_both_ways_of_resampling_agree() -> None:
