@@ -50,15 +50,15 @@ class BatchGroupNorm(Affine):
 
     def forward(self, input: Tensor) -> Tensor:
         x = wide(input)
-        groups = self.num_groups or groups_for_batch(x.shape[0], self.num_features)
         slots = len(self.group_running_mean)
         if (voxels(x) * self.num_features) % slots:
             raise ValueError(
-                f"batch group norm: {groups} groups do not divide {self.num_features} channels of "
+                f"batch group norm: {slots} groups do not divide {self.num_features} channels of "
                 f"{size(x)} voxels; use fewer groups, or leave --groups out"
             )
         # What is normalized lies as [N, statistics, values of each].
         if self.training:
+            groups = self.num_groups or groups_for_batch(x.shape[0], self.num_features)
             if x.numel() < 2 * groups:
                 raise ValueError(
                     f"batch group norm in training at batch {x.shape[0]}, {size(x)} voxels and "

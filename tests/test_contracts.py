@@ -1,6 +1,7 @@
 """Runs the tables of `contracts.py` over everything that is registered."""
 
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 
 import contracts
@@ -67,6 +68,20 @@ def test_resnet_starts_blocks_as_shortcuts(backbone: str) -> None:
 )
 def test_model_exports(backbone: str, norm: str) -> None:
     contracts.traces(awake(narrow(backbone, norm)), narrow(backbone, norm))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_model_with_weight_standardization(backbone: str) -> None:
+    config = replace(narrow(backbone), weight_standardization=True)
+    contracts.runs_at_batch_one_and_two_in_both_precisions(awake(config), config)
+
+
+def test_what_chooses_by_the_batch_and_gives_moments_back_exports() -> None:
+    for config in (
+        replace(narrow("tiny", "batch_group"), groups=None, weight_standardization=True),
+        replace(narrow("resnet10", "positional"), moment_shortcut=True),
+    ):
+        contracts.traces(awake(config), config)
 
 
 @pytest.mark.parametrize("prop", contracts.NORM_PROPERTIES)
