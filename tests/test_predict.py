@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_brain
+from dicom_files import save, series
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from data.files import write_json
@@ -251,3 +252,22 @@ def test_explain_by_every_method(run: Path, scan: Path, tmp_path: Path) -> None:
 )
 def test_scan_names(name: str, plain: str) -> None:
     assert scan_name(Path("/somewhere") / name) == plain
+
+
+def test_the_same_scan_as_a_dicom_folder_and_zip(run: Path, scan: Path, tmp_path: Path) -> None:
+    image = nib.load(scan)
+    stored = np.rint(image.get_fdata()).astype(np.int16)
+    whole = tmp_path / "whole_T1w.nii.gz"
+    nib.save(nib.Nifti1Image(stored, image.affine), whole)
+    folder = save(tmp_path / "series", series(stored, image.affine))
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", folder)
+    scans = [str(whole), str(folder), packed]
+    assert main(["predict", str(run), *scans, "--out", str(tmp_path / "out")]) == 0
+    first, *others = (tmp_path / "out" / name for name in ("whole_T1w", "series", "packed"))
+    expected = json.loads((first / "prediction.json").read_text())["probabilities"]
+    for folder in others:
+        found = json.loads((folder / "prediction.json").read_text())["probabilities"]
+        assert found == pytest.approx(expected, abs=1e-6)
+        one, two = in_world(first / "saliency.nii.gz"), in_world(folder / "saliency.nii.gz")
+        assert one.keys() == two.keys()
+        assert max(abs(value - two[place]) for place, value in one.items()) < 1e-4
