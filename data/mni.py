@@ -21,6 +21,8 @@ from data.template import load_template
 from data.volume import Volume
 
 WORK_MM = 2.0
+LEAST_EXTENT_MM = 80.0  # of a field of view along any axis; a brain is 120 mm or more
+HEAD_SHARE = 1.5  # a head fills more than this many times its brain
 FINAL_MM = 3.0
 MARGIN_MM = 4.0  # around the template's brain, where the registration looks as well
 # Limits of a registration that holds. Right ones of whole heads (AOMIC, IXI, a Philips MPRAGE)
@@ -74,6 +76,9 @@ class Registration:
 def register(volume: Volume) -> Registration:
     """Register a scan to the template; raises BadInput where that fails."""
     path = volume.native.path
+    extent = min(size * step for size, step in zip(volume.array.shape, volume.spacing, strict=True))
+    if extent < LEAST_EXTENT_MM:
+        raise BadInput(path, f"is a slab of {extent:.0f} mm: the brain is cut off", MEND)
     work = coarser(Image(volume.array, volume.affine), WORK_MM)
     background = stripped_background(volume.array)
     if background is not None:
@@ -102,15 +107,19 @@ def register(volume: Volume) -> Registration:
     overlap, seen = _overlap(image, inside, match.transform)
     _check(path, match, overlap, seen)
     brain_field = bias_field(image, inside)
-    both = divided(Image(1 / field.array, field.affine), brain_field)
+    # Dividing by both is dividing by their product; reciprocals keep `divided` the one way.
+    first = Image((1 / field.array).astype(np.float32), field.affine)
+    both = divided(first, brain_field)
     return Registration(
-        to_mni=np.linalg.inv(match.transform),
+        to_mni=np.linalg.inv(match.transform).astype(np.float64),
         mask=_onto(Image(inside.astype(np.float32), image.affine), volume) > 0.5,
-        field=Image(1 / both.array, both.affine),
+        field=Image((1 / both.array).astype(np.float32), both.affine),
         overlap=overlap,
         similarity=match.similarity,
         seen=seen,
-        stripped=background is not None,
+        # Air that was set to one value does not make a head a brain.
+        stripped=background is not None
+        and np.count_nonzero(head) < HEAD_SHARE * np.count_nonzero(inside),
     )
 
 

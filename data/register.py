@@ -7,7 +7,7 @@ template.
 
 import itertools
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,7 +160,7 @@ def _half() -> int:
 
 
 @lru_cache(maxsize=2)
-def _kernels(half: int) -> list[tuple[NDArray[np.float32], ...]]:
+def _kernels(half: int) -> list[tuple[Any, ...]]:
     """Weights, weights * values, weights * values^2, total, turn for each turn and size."""
     values, weights = pattern(SEARCH_MM)
     size = 2 * half + 1

@@ -65,8 +65,12 @@ class Levels:
 
     @property
     def edge(self) -> float:
-        """Between fluid and grey matter."""
-        return self.fluid + 0.5 * (self.grey - self.fluid)
+        """Between fluid and grey matter, near the fluid.
+
+        Cortex at the brain's edge is darker than the grey matter inside, since its voxels hold
+        fluid too. On the AOMIC head, shares of 0.5, 0.35, 0.2 give masks of Dice 0.90, 0.94, 0.955.
+        """
+        return self.fluid + 0.2 * (self.grey - self.fluid)
 
 
 def levels(image: Image, transform: Affine) -> Levels:

@@ -72,3 +72,8 @@ def test_noise_is_refused() -> None:
     noise = np.random.default_rng(0).normal(100, 30, (60, 60, 60)).astype(np.float32)
     with pytest.raises(BadInput):
         mni.register(volume(noise, np.diag([3.0, 3, 3, 1])))
+
+
+def test_a_slab_is_refused(scan: Volume) -> None:
+    with pytest.raises(BadInput, match="slab of 10 mm: the brain is cut off"):
+        mni.register(volume(np.ascontiguousarray(scan.array[:, 60:65]), scan.affine))
