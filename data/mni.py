@@ -119,7 +119,7 @@ def register(volume: Volume) -> Registration:
         seen=seen,
         # Air that was set to one value does not make a head a brain.
         stripped=background is not None
-        and np.count_nonzero(head) < HEAD_SHARE * np.count_nonzero(inside),
+        and bool(np.count_nonzero(head) < HEAD_SHARE * np.count_nonzero(inside)),
     )
 
 

@@ -68,7 +68,7 @@ def search(image: Image) -> list[Match]:
         found.append((float(score[best]), tuple(int(i) for i in best), number))
     found.sort(reverse=True)
     matches = []
-    for score, corner, number in found[:KEPT]:
+    for best_score, corner, number in found[:KEPT]:
         turn = kernels[number][4]
         # The kernel's first voxel lies at the corner, half a side before its middle; the padding
         # in front of the image is as long.
@@ -76,7 +76,7 @@ def search(image: Image) -> list[Match]:
         transform = np.eye(4)
         transform[:3, :3] = turn
         transform[:3, 3] = place - turn @ load_template().centre
-        matches.append(Match(transform, score))
+        matches.append(Match(transform, best_score))
     return matches
 
 

@@ -142,7 +142,9 @@ def _displacement(image: Image, transform: Affine, level: Levels) -> NDArray[np.
 def _inside(image: Image, transform: Affine, moved: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Voxels within the moved surface."""
     shape = surface()
-    places = _moved(np.linalg.inv(transform), points(image.array.shape, image.affine))
+    places = _moved(
+        np.linalg.inv(transform).astype(np.float64), points(image.array.shape, image.affine)
+    )
     distance = shape.distance.at(places, outside=99.0)
     inside = distance < DEPTHS[0]
     band = np.flatnonzero(np.abs(distance) <= REACH_MM)
@@ -150,7 +152,8 @@ def _inside(image: Image, transform: Affine, moved: NDArray[np.float64]) -> NDAr
     weight = 1 / (gaps + 0.5)
     reach = (moved[nearest] * weight).sum(axis=1) / weight.sum(axis=1)
     inside[band] = distance[band] < reach + 0.5
-    return inside.reshape(image.array.shape)
+    found: NDArray[np.bool_] = inside.reshape(image.array.shape)
+    return found
 
 
 def _moved(transform: Affine, places: NDArray[np.float64]) -> NDArray[np.float64]:
