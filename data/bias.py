@@ -1,5 +1,7 @@
 """The bias field: how unevenly the coils light the head."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -19,6 +21,8 @@ def bias_field(image: Image, mask: NDArray[np.bool_]) -> Image:
     """
     import SimpleITK
 
+    itk: Any = SimpleITK  # it carries no types
+
     small = coarser(image, BIAS_MM)
     inside = coarser(Image(mask.astype(np.float32), image.affine), BIAS_MM).array > 0.5
     # N4 takes logarithms.
@@ -33,11 +37,11 @@ def bias_field(image: Image, mask: NDArray[np.bool_]) -> Image:
         )
     )
     scale = float(positive[inside].mean())
-    picture = SimpleITK.GetImageFromArray((positive[box] / scale).transpose(2, 1, 0).copy())
-    shown = SimpleITK.GetImageFromArray(inside[box].astype(np.uint8).transpose(2, 1, 0).copy())
+    picture = itk.GetImageFromArray((positive[box] / scale).transpose(2, 1, 0).copy())
+    shown = itk.GetImageFromArray(inside[box].astype(np.uint8).transpose(2, 1, 0).copy())
     for each in (picture, shown):
         each.SetSpacing(small.spacing.tolist())
-    n4 = SimpleITK.N4BiasFieldCorrectionImageFilter()
+    n4 = itk.N4BiasFieldCorrectionImageFilter()
     n4.SetNumberOfWorkUnits(2)  # fixed, so that the answer does not hang on the machine
     n4.SetMaximumNumberOfIterations(list(ITERATIONS))
     extent = small.spacing * [part.stop - part.start for part in box]
@@ -45,7 +49,7 @@ def bias_field(image: Image, mask: NDArray[np.bool_]) -> Image:
     meshes = np.maximum(np.round(extent / CONTROL_MM / finest), 1).astype(int)
     n4.SetNumberOfControlPoints([int(mesh) + 3 for mesh in meshes])
     n4.Execute(picture, shown)
-    field = SimpleITK.GetArrayFromImage(n4.GetLogBiasFieldAsImage(picture)).transpose(2, 1, 0)
+    field = itk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(picture)).transpose(2, 1, 0)
     # Beyond the mask's box the field goes on as it ends there.
     around = [
         (part.start, size - part.stop) for part, size in zip(box, small.array.shape, strict=True)

@@ -30,7 +30,7 @@ class Image(NamedTuple):
         sizes: NDArray[np.float64] = np.linalg.norm(self.affine[:3, :3], axis=0)
         return sizes
 
-    def index(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    def voxels(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Voxel indices [3, N] of points [3, N] (mm)."""
         back = np.linalg.inv(self.affine)
         found: NDArray[np.float64] = back[:3, :3] @ points + back[:3, 3:]
@@ -39,7 +39,7 @@ class Image(NamedTuple):
     def at(self, points: NDArray[np.float64], outside: float = 0.0) -> Floats:
         """Values at points [3, N] (mm), linearly; ``outside`` beyond the array. float32 [N]."""
         values: Floats = ndimage.map_coordinates(
-            self.array, self.index(points), np.float32, order=1, mode="constant", cval=outside
+            self.array, self.voxels(points), np.float32, order=1, mode="constant", cval=outside
         )
         return values
 

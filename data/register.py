@@ -113,7 +113,7 @@ def refine(
     def cost(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         matrix = parameters.reshape(3, 4)
         at = matrix @ lever * UNIT
-        index = level.index(at)
+        index = level.voxels(at)
         inside = ((index > -0.5) & (index < limits)).all(axis=0)
         w = weight * inside
         total = w.sum()

@@ -105,7 +105,7 @@ def brain(image: Image, transform: Affine) -> NDArray[np.bool_]:
     if not tissue.any():
         return tissue
     cross = ndimage.generate_binary_structure(3, 1)
-    opened = ndimage.binary_opening(tissue, cross)
+    opened: NDArray[np.bool_] = ndimage.binary_opening(tissue, cross)
     if not opened.any():
         return opened
     core = ndimage.binary_dilation(largest_part(opened), cross) & tissue
@@ -115,7 +115,8 @@ def brain(image: Image, transform: Affine) -> NDArray[np.bool_]:
     grown = ndimage.distance_transform_edt(~wide, sampling=image.spacing) <= CLOSING_MM
     closed = ndimage.distance_transform_edt(grown, sampling=image.spacing) > CLOSING_MM
     closed = closed[(slice(pad, -pad),) * 3] | core
-    return fill_holes(closed, (step, step, step))
+    whole: NDArray[np.bool_] = closed.astype(bool)
+    return fill_holes(whole, (step, step, step))
 
 
 def _displacement(image: Image, transform: Affine, level: Levels) -> NDArray[np.float64]:

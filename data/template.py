@@ -95,7 +95,7 @@ def pattern(spacing: float) -> tuple[Image, Image]:
     weight = template.brain + np.float32(SHELL_WEIGHT) * shell
     mean = coarser(Image(values * weight, template.affine), spacing)
     share = coarser(Image(weight.astype(np.float32), template.affine), spacing)
-    array = mean.array / np.maximum(share.array, 1e-3)
+    array = (mean.array / np.maximum(share.array, 1e-3)).astype(np.float32)
     return Image(array, share.affine), share
 
 

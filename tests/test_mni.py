@@ -75,5 +75,5 @@ def test_noise_is_refused() -> None:
 
 
 def test_a_slab_is_refused(scan: Volume) -> None:
-    with pytest.raises(BadInput, match="slab of 10 mm: the brain is cut off"):
+    with pytest.raises(BadInput, match=r"slab of \d+ mm: the brain is cut off"):
         mni.register(volume(np.ascontiguousarray(scan.array[:, 60:65]), scan.affine))
