@@ -155,7 +155,7 @@ def _turned(
 
 def source_files(path: Path) -> tuple[Path, ...]:
     """The files of the image at ``path``: one, the two of a .hdr/.img pair, all in a folder."""
-    if path.is_dir():
+    if path.is_dir() and not path.name.lower().endswith(SUFFIXES):
         return tuple(sorted(part for part in path.rglob("*") if part.is_file()))
     if path.suffix.lower() in {".hdr", ".img"}:
         return path.with_suffix(".hdr"), path.with_suffix(".img")
