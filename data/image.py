@@ -85,7 +85,6 @@ def upright(image: Image, spacing: float) -> Image:
     counts = np.maximum(np.ceil((high - low) / spacing - 1e-3), 1).astype(int)
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = (low + high) / 2 - (counts - 1) / 2 * spacing
-    to_index = np.linalg.inv(image.affine) @ affine
     x, y, z = counts.tolist()
     blurred = coarser(image, spacing)
     to_index = np.linalg.inv(blurred.affine) @ affine

@@ -100,7 +100,11 @@ def to_mni(volume: Volume, grid: Grid) -> Placed:
     registration = mni.register(volume)
     array, inside = resample.masked(mni.corrected(volume, registration), registration.mask, grid)
     if np.count_nonzero(inside) < 2:
-        raise BadInput(volume.native.path, "none of its brain lies on the grid", "choose space mni")
+        raise BadInput(
+            volume.native.path,
+            "none of its brain lies on the grid after registration",
+            "does the grid hold the ICBM152 template? prepare the cohort again with --space mni",
+        )
     placed = Placed(
         array=normalize(array, inside),
         mask=inside,

@@ -52,7 +52,7 @@ class Template:
 
 @lru_cache(maxsize=1)
 def load_template() -> Template:
-    """The template at 1 mm with 20 mm of air around the brain (made once, a second)."""
+    """The template at 1 mm with 20 mm of air around the brain (made once, in about 5 s)."""
     from nilearn import datasets
 
     loaders = (
