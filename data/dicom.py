@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import archive, sandbox
+from data.dicom_file import has_signature, is_named
 from data.errors import BadInput
 from data.sandbox import Bounds
 
-MAGIC_AT, MAGIC = 128, b"DICM"
 BOUNDS = Bounds()
-NAMED = (".dcm", ".ima", ".dicom", ".zip")
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,9 @@ class Decoded:
 
 def is_dicom(path: Path) -> bool:
     """Whether ``path`` is to be read as DICOM: a folder, a zip, a file that is or is named so."""
-    if path.is_dir() or path.name.lower().endswith(NAMED):
+    if path.is_dir() or is_named(path) or path.name.lower().endswith(".zip"):
         return True
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        stream.seek(MAGIC_AT)
-        return stream.read(4) == MAGIC or archive.is_zip(path)
+    return path.is_file() and (has_signature(path) or archive.is_zip(path))
 
 
 def list_series(paths: Sequence[Path], bounds: Bounds = BOUNDS) -> list[dict[str, Any]]:

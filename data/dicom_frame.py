@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import pydicom
@@ -17,11 +16,11 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from data.archive import Member
+from data.dicom_file import MAGIC, MAGIC_AT
 from data.errors import BadInput
 from data.text import printable
 
 AGAIN = "export the series again"
-MAGIC_AT, MAGIC = 128, b"DICM"
 MAX_INFLATED = 1 << 30  # bytes of a deflated file
 MOST_FRAMES = 1 << 16
 SLOPE_RANGE = (1e-15, 1e15)
@@ -135,13 +134,6 @@ def damage(name: str) -> Iterator[None]:
         raise BadInput(name, "nests its sequences too deeply", AGAIN) from None
     except Exception as error:  # pydicom raises many kinds; see its tests of damaged files
         raise BadInput(name, f"is damaged DICOM ({type(error).__name__})", AGAIN) from None
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether the file has DICOM's preamble and signature."""
-    with path.open("rb") as stream:
-        stream.seek(MAGIC_AT)
-        return stream.read(4) == MAGIC
 
 
 def read(member: Member, tags: list[str], pixels: bool = False) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 
 from data import archive, dicom_frame
 from data.archive import Member
+from data.dicom_file import has_signature, is_named
 from data.dicom_frame import Frame, Header, damage
 from data.dicom_geometry import stack
 from data.dicom_pixels import read_voxels
@@ -20,7 +21,6 @@ from data.dicom_tags import refuse_other_scans, warnings_of
 from data.errors import BadInput
 from data.text import natural_text, printable, shorten
 
-NAMED = (".dcm", ".ima", ".dicom")
 MOST_FILES = 20_000
 
 
@@ -158,9 +158,9 @@ def part(members: Sequence[Member]) -> tuple[list[Member], list[Member]]:
     for member in members:
         if member.path.name.upper() == "DICOMDIR" or parts(member)[-1].upper() == "DICOMDIR":
             check_dicomdir(member)
-        elif dicom_frame.is_dicom(member.path):
+        elif has_signature(member.path):
             found.append(member)
-        elif member.name.lower().endswith(NAMED):
+        elif is_named(member.name):
             raise no_preamble(member)
         else:
             other.append(member)

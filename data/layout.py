@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from data.errors import BadInput
-from data.text import natural_text as natural_text
-from data.text import shorten as shorten
+from data.text import natural_text, shorten
 
 IMAGES = (".nii", ".nii.gz", ".img", ".mgz", ".mgh")
 

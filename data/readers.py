@@ -14,12 +14,12 @@ from data.layout import (
     natural,
     refuse_duplicate,
     refuse_list,
-    shorten,
     stem,
     strip,
     subject_of,
 )
 from data.scans import Cohort, Scan, need_column, read_table
+from data.text import shorten
 from data.trees import read_bids, read_caps
 
 SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "participant", "sub")

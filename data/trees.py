@@ -13,10 +13,10 @@ from data.layout import (
     natural,
     refuse_duplicate,
     refuse_list,
-    shorten,
     strip,
 )
 from data.scans import Cohort, Scan, need_column, read_table
+from data.text import shorten
 from data.where import same_value
 
 T1W = re.compile(r".+_T1w\.nii(\.gz)?")

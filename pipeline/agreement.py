@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.layout import natural_text
+from data.text import natural_text
 from pipeline.bootstrap import interval, plain
 from pipeline.metrics import Array, ratio
 
