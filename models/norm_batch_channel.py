@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.norm_classic import refuse_single_values
-from models.norm_parts import Affine, per_channel, wide
+from models.norm_parts import Affine, per_channel, refuse_uneven_groups, wide
 
 
 class BatchChannelNorm(Affine):
@@ -32,8 +32,7 @@ class BatchChannelNorm(Affine):
         self, channels: int, groups: int, eps: float = 1e-5, momentum: float = 0.1
     ) -> None:
         super().__init__(channels, eps)
-        if channels % groups:
-            raise ValueError(f"groups={groups} does not divide {channels} channels")
+        refuse_uneven_groups(channels, groups)
         self.num_groups = groups
         self.momentum = momentum
         self.batch_weight = nn.Parameter(torch.ones(channels))

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.norm_classic import refuse_single_channels, refuse_single_values
-from models.norm_parts import Affine, wide
+from models.norm_parts import Affine, refuse_uneven_groups, wide
 
 
 class GroupPlusNorm(Affine):
@@ -43,8 +43,7 @@ class GroupPlusNorm(Affine):
         literal: bool = False,
     ) -> None:
         super().__init__(channels, eps)
-        if channels % groups:
-            raise ValueError(f"groups={groups} does not divide {channels} channels")
+        refuse_uneven_groups(channels, groups)
         self.num_groups = groups
         self.momentum = momentum
         self.literal = False

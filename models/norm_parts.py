@@ -30,6 +30,12 @@ class Affine(nn.Module):
         return f"{self.num_features}, eps={self.eps}"
 
 
+def refuse_uneven_groups(channels: int, groups: int) -> None:
+    """Raise ValueError where ``groups`` does not divide ``channels``."""
+    if channels % groups:
+        raise ValueError(f"groups={groups} does not divide {channels} channels")
+
+
 def wide(x: Tensor) -> Tensor:
     """``x`` in float32, where statistics of half-precision values are right; float64 stays."""
     return x if x.dtype is torch.float64 else x.float()

@@ -196,7 +196,7 @@ def _notes(
     notes = []
     if "head.weight" in fresh:
         notes.append("the head starts fresh")
-    if any(name.endswith(STATISTICS) for name in unused):
+    if any(name.endswith(("running_mean", "running_var")) for name in unused):
         notes.append("running statistics dropped, gamma and beta kept")
     if any(name.endswith(STATISTICS) for name in fresh):
         notes.append("running statistics start fresh: train before predicting")

@@ -35,7 +35,7 @@ class ComparedModel(ModelConfig):
     """The network, but for what is compared."""
 
     norm: Annotated[str, tyro.conf.Suppress] = "group"
-    groups: Annotated[int, tyro.conf.Suppress] = 8
+    groups: Annotated[int | None, tyro.conf.Suppress] = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,11 @@ class Compare(Train):
                 raise ValueError(f"{name}={values}: give at least one, each once")
         if min(*self.batch_sizes, *self.groups, self.base_batch, self.dynamics_steps) < 1:
             raise ValueError("batch sizes, groups and steps must be at least 1")
+        if self.model.channels_per_group is not None and len(self.groups) > 1:
+            raise ValueError(
+                f"--groups {' '.join(map(str, self.groups))} and --channels-per-group "
+                f"{self.model.channels_per_group}: give one of the two"
+            )
         if self.draws < 100:
             raise ValueError(f"draws={self.draws}: must be at least 100")
         if self.transfer and self.init_from:

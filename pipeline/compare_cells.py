@@ -1,6 +1,6 @@
 """The cells of a comparison: a norm at a batch size, and the rule that makes the cells fair."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from models.build import ModelConfig
@@ -50,15 +50,8 @@ class Cell:
 
 
 def check_norm(name: str) -> None:
-    """Refuse a name that is no norm.
-
-    Raises
-    ------
-    ValueError: naming the nearest norm, or what cannot be asked for.
-    """
+    """Raise ValueError, naming the nearest norm, for a name that is none."""
     find_norm(name.removesuffix(WS))
-    if name.endswith(WS) and "weight_standardization" not in {f.name for f in fields(ModelConfig)}:
-        raise ValueError(f"--norms {name}: the networks have no weight standardization; leave {WS}")
 
 
 def grid(
@@ -74,14 +67,14 @@ def grid(
 
 
 def model_of(cell: Cell, base: ModelConfig, groups: int) -> ModelConfig:
-    """The network of a cell: ``base`` with its norm."""
-    shared = {f.name: getattr(base, f.name) for f in fields(ModelConfig)}
+    """The network of a cell: ``base`` with its norm, and ``groups`` where nothing else tells."""
     norm = cell.norm.removesuffix(WS)
-    by_batch = NORMS[norm].groups_from_batch
-    shared |= {"norm": norm, "groups": cell.groups or (None if by_batch else groups)}
-    if cell.norm.endswith(WS):
-        shared["weight_standardization"] = True
-    return ModelConfig(**shared)
+    number = cell.groups
+    if number is None and base.channels_per_group is None and not NORMS[norm].groups_from_batch:
+        number = groups
+    standardized = base.weight_standardization or cell.norm.endswith(WS)
+    own = {"norm": norm, "groups": number, "weight_standardization": standardized}
+    return ModelConfig(**(asdict(base) | own))
 
 
 def optimization_of(
@@ -102,8 +95,7 @@ def optimization_of(
     """
     ratio = batch / base_batch
     factor = {"sqrt": ratio**0.5, "linear": ratio, "none": 1.0}[rule]
-    shared = {f.name: getattr(base, f.name) for f in fields(Optimization)}
-    shared |= {
+    shared = asdict(base) | {
         "batch_size": batch,
         "lr": base.lr * factor,
         "weight_decay": base.weight_decay * ratio / factor,

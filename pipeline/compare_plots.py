@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import metrics
 from pipeline.plots import FAINT, MODEL, OTHERS, figure, styled, svg
 
 MARKS = "osD^vPX*<>"
@@ -17,8 +18,6 @@ def shades(lines: Sequence[str]) -> dict[str, str]:
 
 def title(metric: str) -> str:
     """The name of a metric for an axis."""
-    from pipeline import metrics
-
     return "error (share called wrongly)" if metric == "error" else metrics.title(metric)
 
 

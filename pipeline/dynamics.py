@@ -13,6 +13,7 @@ norm, during training, do to the answers for unseen people.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -207,10 +208,12 @@ def disturbed(
     def after(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
         if kind == "dropout":
             return F.dropout(output, level)
-        groups = getattr(layer, "num_groups", output.shape[1])
+        channels = output.shape[1]
+        # batch_group counts groups over the whole batch, perhaps more than there are channels
+        groups = math.gcd(getattr(layer, "num_groups", None) or channels, channels)
         shape = (output.shape[0], groups, 1)
         noise = NOISE_MEAN + level * torch.randn(shape, generator=generator)
-        spread = noise.to(output).expand(-1, -1, output.shape[1] // groups)
+        spread = noise.to(output).expand(-1, -1, channels // groups)
         return output + spread.reshape(*output.shape[:2], *[1] * (output.ndim - 2))
 
     hooks = [n.register_forward_hook(after) for n in find_norms(model).values()] if level else []

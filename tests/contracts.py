@@ -185,14 +185,14 @@ def traces(model: Classifier, config: ModelConfig) -> None:
 
 NORM_IN_MODEL_PROPERTIES: dict[str, Callable[[Classifier, ModelConfig], None]] = {
     "has no other norm": has_no_other_norm,
+    "answers any batch": answers_any_batch,
+    "ignores batch-mates": ignores_batch_mates,
+    "learns everywhere": learns_everywhere,
     "runs at batch 1 and 2 in float32 and bf16": runs_at_batch_one_and_two_in_both_precisions,
 }
 """For every backbone with every norm."""
 
 MODEL_PROPERTIES: dict[str, Callable[[Classifier, ModelConfig], None]] = {
-    "answers any batch": answers_any_batch,
-    "ignores batch-mates": ignores_batch_mates,
-    "learns everywhere": learns_everywhere,
     "classifies its features": classifies_its_features,
     "trains at batch one": trains_at_batch_one,
     "survives bfloat16": survives_bfloat16,

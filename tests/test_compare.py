@@ -12,9 +12,10 @@ import pytest
 from conftest import TRAIN
 
 from data.files import sha256
+from models.build import ModelConfig
 from pipeline import compare_page
 from pipeline.cli import main
-from pipeline.compare_cells import Cell, check_norm, grid, optimization_of
+from pipeline.compare_cells import Cell, check_norm, grid, model_of, optimization_of
 from pipeline.compare_table import crossed
 from pipeline.learner import Optimization
 from pipeline.runs import Run
@@ -55,6 +56,17 @@ def test_groups_are_compared_where_there_are_groups() -> None:
     assert Cell("group", 1, 2, "frozen").line == "group, 1 group, pre-trained, frozen"
     with pytest.raises(ValueError, match="did you mean 'group'"):
         check_norm("grup")
+
+
+def test_a_cell_is_its_norm_in_the_network_of_all() -> None:
+    base = ModelConfig(width=32)
+    assert model_of(Cell("group", None, 2), base, 8) == replace(base, groups=8)
+    assert model_of(Cell("group", 4, 2), base, 8) == replace(base, groups=4)
+    assert model_of(Cell("batch_group", None, 2), base, 8) == replace(base, norm="batch_group")
+    standardized = replace(base, groups=8, weight_standardization=True)
+    assert model_of(Cell("group+ws", None, 2), base, 8) == standardized
+    sized = replace(base, channels_per_group=4)
+    assert model_of(Cell("group", None, 2), sized, 8) == sized
 
 
 def test_a_comparison_leaves_runs_a_table_and_a_page(compared: Path) -> None:

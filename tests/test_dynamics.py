@@ -54,6 +54,16 @@ def test_noise_is_one_draw_a_sample_and_group_and_goes_again() -> None:
     assert torch.equal(layer(x), plain)
 
 
+@pytest.mark.parametrize(("norm", "groups"), [("batch_group", None), ("batch_group", 64)])
+def test_noise_follows_norms_whose_groups_span_the_batch(norm: str, groups: int | None) -> None:
+    model = build_model(ModelConfig(backbone="tiny", norm=norm, groups=groups), seed=0).train()
+    x = torch.randn(2, 1, 16, 16, 16)
+    with disturbed(model, "noise", 1.0, torch.Generator().manual_seed(0)):
+        added = model(x)
+    assert added.isfinite().all()
+    assert not torch.allclose(added, model(x), atol=1e-2)
+
+
 def test_probing_leaves_running_statistics() -> None:
     class One:
         model = build_model(ModelConfig(backbone="tiny", norm="batch"), seed=0).train()

@@ -17,12 +17,11 @@ from typing import Any
 
 from pipeline import compare_page
 from pipeline.cli import main
-from pipeline.compare_cells import check_norm
 
 HERE = Path(__file__).parent
 JOBS = 2
 EPOCHS = os.environ.get("UNCUS_EPOCHS", "2,4,3").split(",")
-WANTED = ("group", "batch", "instance", "layer", "batch_group", "group_plus", "group+ws")
+NORMS = ("group", "batch", "instance", "layer", "batch_group", "group_plus", "group+ws")
 NETWORK = "--backbone resnet10 --width 16 --stem-pool --groups 8 --dropout 0"
 TRAINING = "--folds 1 --validation 0 --keep last --lr 0.002 --weight-decay 0.05 --base-batch 2"
 SLAB = "--augment.rotate 0 5 0 --augment.translate 3 0 3 --augment.scale 0.05 0 0.05"
@@ -38,22 +37,9 @@ TITLES = {
 }
 
 
-def norms() -> list[str]:
-    """The norms of the papers that the networks have."""
-    there = []
-    for name in WANTED:
-        try:
-            check_norm(name)
-        except ValueError as error:
-            print(f"left out: {error}")
-        else:
-            there.append(name)
-    return there
-
-
 def commands() -> tuple[str, ...]:
     """Every command, in order."""
-    grid = f"--norms {' '.join(norms())} --batch-sizes 1 2 4 8 16 --seeds 3 --jobs {JOBS}"
+    grid = f"--norms {' '.join(NORMS)} --batch-sizes 1 2 4 8 16 --seeds 3 --jobs {JOBS}"
     shared = f"{grid} {NETWORK} {TRAINING}"
     compared = [
         f"uncus compare WORK/{'phantom-' * (task == 'phantom')}cohort WORK/{task} {options} "
