@@ -2,12 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
+from data import covariates
 from pipeline.notice import NOTICE
-from pipeline.predict import Predictor, check_writable, scan_name, sentence, write_saliency
+from pipeline.predict import (
+    Predictor,
+    check_writable,
+    scan_name,
+    sentence,
+    write_regions,
+    write_saliency,
+)
 from pipeline.saliency import SALIENCY
 
 
@@ -15,19 +23,24 @@ from pipeline.saliency import SALIENCY
 class Explain:
     """Saliency maps of a scan by several methods, on the scan's own grid, with one picture each.
 
-    Writes OUT/<scan>/saliency_<method>.nii.gz and .png.
+    Writes OUT/<scan>/saliency_<method>.nii.gz and .png and, where the run's space is mni,
+    atlas_<method>.tsv.
     """
 
     trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of uncus train."""
     scan: Annotated[Path, tyro.conf.Positional]
-    """A T1w volume."""
+    """A T1w volume: NIfTI, Analyze, MGZ, or a DICOM series as a folder, a zip or one file."""
     out: Path
     """Folder for the maps."""
     methods: tuple[str, ...] = tuple(SALIENCY)
     """Methods to use."""
     explain: Annotated[str, tyro.conf.arg(name="class", metavar="NAME")] = ""
     """Class to explain; the most probable one when left out."""
+    series: str = ""
+    """Which DICOM series, where there are several: its number in the list, or its UID."""
+    covariates: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
+    """What a run that was trained with --covariates takes besides the scan: age=72 sex=F."""
     device: str = "cpu"
     """cpu, cuda, cuda:1 ..."""
 
@@ -35,7 +48,9 @@ class Explain:
         """Make the maps; returns 0."""
         check_writable(self.out)
         predictor = Predictor(self.trained, self.device)
-        prediction = predictor(self.scan)
+        prediction = predictor(
+            self.scan, series=self.series, known=covariates.parse(self.covariates)
+        )
         print(sentence(prediction))
         folder = self.out / scan_name(self.scan)
         for method in self.methods:
@@ -44,5 +59,13 @@ class Explain:
             on_scan = predictor.on_scan(prediction, saliency)
             write_saliency(stem, prediction, on_scan, method, self.explain)
             print(f"{method}: {stem}.nii.gz and .png")
+            found = write_regions(folder / f"atlas_{method}.tsv", prediction, on_scan)
+            if "regions" in found:
+                print(f"  {leading(found['regions'])}")
         print(NOTICE)
         return 0
+
+
+def leading(rows: list[dict[str, Any]], count: int = 3) -> str:
+    """The regions with the largest shares of a map, as a line to read."""
+    return ", ".join(f"{row['region']} {row['saliency_share']:.0%}" for row in rows[:count])

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from data import atlas, files
+from data import atlas, covariates, files
 from data.errors import BadInput
 from data.gate import Reference, judge
 from data.scans import write_table
@@ -40,7 +41,8 @@ class Prediction:
 
     ``probabilities`` (classification) or ``values`` (regression, in the target's units) are means
     over the run's networks; ``members`` holds what each network says, ``spread`` their standard
-    deviation. ``placed`` is the scan as the networks saw it.
+    deviation. ``covariates`` is what was known of the person besides the scan, None where it was
+    not and the training people's mean was taken. ``placed`` is the scan as the networks saw it.
     """
 
     scan: str
@@ -48,6 +50,7 @@ class Prediction:
     values: Mapping[str, float]
     spread: Mapping[str, float]
     members: tuple[Mapping[str, float], ...]
+    covariates: Mapping[str, float | None]
     warnings: tuple[str, ...]
     model: Mapping[str, Any]
     placed: Placed = field(repr=False)
@@ -68,6 +71,7 @@ class Prediction:
             "calibrated": False,
             "spread": dict(self.spread),
             "members": [dict(member) for member in self.members],
+            **({"covariates": dict(self.covariates)} if self.covariates else {}),
             "warnings": list(self.warnings),
             "model": dict(self.model),
             "notice": NOTICE,
@@ -98,6 +102,7 @@ class Predictor:
             self.reference = Reference.from_state(tensors, self.card["reference"])
             config = card.model_config(self.card, source)
             self.target = self.run.target
+            self.covariates = self.card.get("covariates", {})
             self.networks = tuple(self.network(config, m["file"]) for m in self.card["members"])
         except (KeyError, TypeError) as error:
             raise BadInput(source, f"lacks or garbles {error}", "copy the model again") from error
@@ -105,6 +110,12 @@ class Predictor:
             raise BadInput(
                 source,
                 f"names {len(self.target.names)} classes for a network of {config.classes}",
+                "copy the model again",
+            )
+        if len(self.covariates) != config.covariates:
+            raise BadInput(
+                source,
+                f"names {len(self.covariates)} covariates for a network of {config.covariates}",
                 "copy the model again",
             )
         self.identity = {
@@ -128,23 +139,32 @@ class Predictor:
         return self.target.names
 
     def __call__(
-        self, path: Path | str, step: Callable[[str], object] = str, series: str = ""
+        self,
+        path: Path | str,
+        step: Callable[[str], object] = str,
+        series: str = "",
+        known: Mapping[str, str | float | None] = MappingProxyType({}),
     ) -> Prediction:
         """Answer for the scan in ``path``; raises BadInput where it may not be judged.
 
-        ``step`` is told what is done next; ``series`` chooses among several DICOM series.
+        ``step`` is told what is done next; ``series`` chooses among several DICOM series;
+        ``known`` is what the run takes besides the scan: ``{"age": 72}``.
         """
         path = Path(path)
-        step("Reading and placing")
-        placed = place(read_volume(path, series=series), self.grid, self.card["space"])
-        warnings = (*placed.warnings, *judge(placed, self.reference))
+        person = covariates.given(known, tuple(self.covariates))
+        step("Reading")
+        volume = read_volume(path, series=series)
+        step("Placing")
+        placed = place(volume, self.grid, self.card["space"])
+        doubts = covariates.doubts(person, self.covariates)
+        warnings = (*placed.warnings, *judge(placed, self.reference), *doubts)
         if placed.volume.voxel_hash in self.card["training"]["voxel_hashes"]:
             warnings += (
                 "this scan was used to make the run; its honest prediction is the one in the run's "
                 "predictions.tsv",
             )
         step("Predicting")
-        outputs = self.outputs(placed)
+        outputs = self.outputs(placed, person)
         if not np.isfinite(outputs).all():
             raise BadInput(path, "the networks gave no finite answer", "look at the scan's voxels")
         names = self.names
@@ -156,18 +176,27 @@ class Predictor:
             values={} if self.target.is_classification else mean,
             spread=dict(zip(names, outputs.std(0).tolist(), strict=True)),
             members=members,
+            covariates={
+                name: float(value) if np.isfinite(value) else None
+                for name, value in zip(self.covariates, person, strict=True)
+            },
             warnings=tuple(dict.fromkeys(warnings)),
             model=self.identity,
             placed=placed,
         )
 
     @torch.inference_mode()
-    def outputs(self, placed: Placed) -> NDArray[np.float64]:
-        """[members, K]: class probabilities, or values in the target's units."""
+    def outputs(self, placed: Placed, person: NDArray[np.float32]) -> NDArray[np.float64]:
+        """[members, K]: class probabilities, or values in the target's units.
+
+        ``person``: covariates [P], NaN where not known.
+        """
         volume = self.tensor(placed)
+        besides = torch.from_numpy(person)[None].to(self.device)
         rows = []
         for network, member in zip(self.networks, self.card["members"], strict=True):
-            output = predict(network, volume, self.card["flip_average"])[0].double().cpu()
+            output = predict(network, volume, self.card["flip_average"], besides)
+            output = output[0].double().cpu()
             if self.target.is_classification:
                 rows.append(output.softmax(0).numpy())
             else:
@@ -218,16 +247,21 @@ def write(
     the answer, and "regions", or "no_regions" with the reason.
     """
     write_saliency(folder / "saliency", prediction, saliency, method, name)
-    answer = prediction.as_dict()
-    reason = atlas.why_none(prediction.placed)
-    if reason:
-        answer |= {"no_regions": reason}
-    else:
-        rows = atlas.regions(prediction.placed, saliency)
-        write_table(folder / "atlas.tsv", pd.DataFrame(rows))
-        answer |= {"regions": rows, "atlas": atlas.CREDIT}
+    answer = prediction.as_dict() | write_regions(folder / "atlas.tsv", prediction, saliency)
     files.write_json(folder / "prediction.json", answer)
     return answer
+
+
+def write_regions(path: Path, prediction: Prediction, saliency: Map) -> dict[str, Any]:
+    """The table of regions of a map on the scan's voxels (RAS+), where the scan was registered.
+
+    Returns "regions" (the rows) and "atlas" (its credit), or "no_regions" with the reason.
+    """
+    if reason := atlas.why_none(prediction.placed):
+        return {"no_regions": reason}
+    rows = atlas.regions(prediction.placed, saliency)
+    write_table(path, pd.DataFrame(rows))
+    return {"regions": rows, "atlas": atlas.CREDIT}
 
 
 def write_saliency(
@@ -281,6 +315,8 @@ class Predict:
     """Print JSON: an object for one scan, a list for several."""
     series: str = ""
     """Which DICOM series, where there are several: its number in the list, or its UID."""
+    covariates: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
+    """What a run that was trained with --covariates takes besides the scan: age=72 sex=F."""
     device: str = "cpu"
     """cpu, cuda, cuda:1 ..."""
 
@@ -290,6 +326,8 @@ class Predict:
             raise ValueError("no scan given; uncus predict RUN SCAN... --out DIR")
         names = [scan_name(path) for path in self.scans]
         twice = sorted({name for name in names if names.count(name) > 1})
+        if self.covariates and len(self.scans) > 1:
+            raise ValueError("--covariates is about one person; give the scans in separate calls")
         if self.out and twice:
             raise ValueError(f"several scans are called {twice[0]}; give them in separate calls")
         if self.out:
@@ -311,7 +349,8 @@ class Predict:
 
     def one(self, predictor: Predictor, path: Path) -> dict[str, Any]:
         """Predict one scan, write and print what was asked for."""
-        prediction = predictor(path, series=self.series)
+        known = covariates.parse(self.covariates)
+        prediction = predictor(path, series=self.series, known=known)
         answer = prediction.as_dict()
         if self.out:
             saliency = predictor.explain(prediction, self.method, self.explain or None)
