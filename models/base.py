@@ -4,11 +4,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from models.covariates import Covariates
+
 
 class Classifier(nn.Module):
     """A network over 3D volumes whose last feature map is in the open.
 
-    ``forward(x) == classify(features(x))`` always, so that methods that explain a prediction
+    ``forward(x) == classify(features(x))`` always, with the term of what else is known of the
+    person added where it is given, so that methods that explain a prediction
     (class activation maps) need no hooks. A subclass implements :meth:`features`; the rest is
     global average pooling, dropout and one linear layer (Lin 2014, "Network in network").
 
@@ -24,6 +27,7 @@ class Classifier(nn.Module):
     """
 
     head: nn.Linear
+    covariates: Covariates | None
 
     def __init__(
         self, channels: int, classes: int, *, stride: int, offset: float = 0.0, dropout: float = 0.0
@@ -33,6 +37,7 @@ class Classifier(nn.Module):
         self.offset = offset
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(channels, classes)
+        self.covariates = None
 
     def features(self, x: Tensor) -> Tensor:
         """``[N, 1, D, H, W]`` -> last feature map ``[N, C, d, h, w]``, differentiable in x."""
@@ -43,8 +48,10 @@ class Classifier(nn.Module):
         output: Tensor = self.head(self.dropout(feature_map.mean(dim=(2, 3, 4))))
         return output
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[N, 1, D, H, W]`` -> output ``[N, K]``.
+    def forward(self, x: Tensor, covariates: Tensor | None = None) -> Tensor:
+        """``[N, 1, D, H, W]``, perhaps with covariates ``[N, P]`` -> output ``[N, K]``.
+
+        Without covariates the output is that for a person of mean covariates.
 
         Raises
         ------
@@ -55,7 +62,14 @@ class Classifier(nn.Module):
                 f"input of shape {list(x.shape)}: a network takes volumes as [batch, 1, D, H, W]; "
                 "add the batch and channel axes"
             )
-        return self.classify(self.features(x))
+        return self.adjust(self.classify(self.features(x)), covariates)
+
+    def adjust(self, output: Tensor, covariates: Tensor | None) -> Tensor:
+        """``output`` [N, K] with the term of ``covariates`` [N, P], where there are any."""
+        if self.covariates is None or covariates is None:
+            return output
+        term: Tensor = self.covariates(covariates)
+        return output + term
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         output: Tensor = super().__call__(*args, **kwargs)

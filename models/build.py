@@ -12,6 +12,7 @@ import tyro
 
 from models import zoo
 from models.base import Classifier
+from models.covariates import Covariates
 from models.norm_group_plus import GroupPlusNorm
 from models.norms import NORMS
 from models.resnet import ResNet
@@ -36,6 +37,8 @@ class ModelConfig:
     channels of every layer. Left out: 8, and for batch_group by the size of the batch."""
     classes: Annotated[int, tyro.conf.Suppress] = 2
     """Columns of the output: classes, or regression targets; a run takes it from its target."""
+    covariates: Annotated[int, tyro.conf.Suppress] = 0
+    """Values known of a person besides the scan; a run takes it from --covariates."""
     width: int = 16
     """Channels of the first stage; the others keep their ratio to it. 16 suits hundreds of scans;
     the papers' networks have 64 (resnet, densenet, seresnet) or 32 (sfcn, efficientnet)."""
@@ -81,6 +84,7 @@ class ModelConfig:
             ("groups", 1, 4096),
             ("channels_per_group", 1, 4096),
             ("classes", 1, 1000),
+            ("covariates", 0, 100),
             ("width", 2, 512),
             ("stem_stride", 1, 2),
             ("stem_kernel", 1, 11),
@@ -193,6 +197,8 @@ def build_model(config: ModelConfig, seed: int | None = None) -> Classifier:
     except ValueError as error:
         raise ValueError(f"{config.backbone} of width {config.width}: {error}") from None
     check_norms(model, config.norm, config.groups)
+    if config.covariates:
+        model.covariates = Covariates(config.covariates, config.classes)
     if config.group_plus_literal:
         for layer in model.modules():
             if isinstance(layer, GroupPlusNorm):

@@ -157,7 +157,7 @@ def transfer(
     """
     own = model.state_dict()
     given = {_own_name(name): (name, value) for name, value in _unwrap(dict(state)).items()}
-    heads = {name for name in own if name.startswith("head.")}
+    heads = {name for name in own if name.startswith(("head.", "covariates."))}
     take: dict[str, Tensor] = {}
     misfits: list[str] = []
     for name, mine in own.items():
@@ -200,7 +200,8 @@ def _notes(
         notes.append("running statistics dropped, gamma and beta kept")
     if any(name.endswith(STATISTICS) for name in fresh):
         notes.append("running statistics start fresh: train before predicting")
-    others = [n for n in fresh if not n.startswith("head.") and not n.endswith(STATISTICS)]
+    trunk = [name for name in fresh if not name.startswith(("head.", "covariates."))]
+    others = [name for name in trunk if not name.endswith(STATISTICS)]
     if others:
         notes.append(f"{len(others)} other tensors start fresh, among them {others[0]}")
     return tuple(notes)

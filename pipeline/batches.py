@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 Batch = dict[str, torch.Tensor]
-"""``volume`` [N, 1, X, Y, Z] float32, ``label`` [N] int64 or [N, K] float32, ``scan`` [N] int64."""
+"""``volume`` [N, 1, X, Y, Z] float32, ``label`` [N] int64 or [N, K] float32, ``covariates`` [N, P]
+float32 with NaN where missing (P may be 0), ``scan`` [N] int64."""
 
 
 class ScanDataset(Dataset[Batch]):
@@ -18,10 +19,21 @@ class ScanDataset(Dataset[Batch]):
     ----------
     rows: positions in ``volumes``, one a scan.
     labels: class numbers [len(rows)] or standardized values [len(rows), K], NaN where missing.
+    covariates: [len(rows), P] in their own units, NaN where missing; none when left out.
     """
 
-    def __init__(self, volumes: np.ndarray, rows: Sequence[int], labels: np.ndarray) -> None:
+    def __init__(
+        self,
+        volumes: np.ndarray,
+        rows: Sequence[int],
+        labels: np.ndarray,
+        covariates: np.ndarray | None = None,
+    ) -> None:
         assert len(rows) == len(labels)
+        if covariates is None:
+            covariates = np.zeros((len(rows), 0), np.float32)
+        assert len(rows) == len(covariates)
+        self.covariates = covariates
         self.volumes, self.rows, self.labels = volumes, list(rows), labels
 
     def __len__(self) -> int:
@@ -32,6 +44,7 @@ class ScanDataset(Dataset[Batch]):
         return {
             "volume": torch.from_numpy(volume).unsqueeze(0),
             "label": torch.as_tensor(self.labels[index]),
+            "covariates": torch.from_numpy(self.covariates[index]),
             "scan": torch.tensor(self.rows[index]),
         }
 

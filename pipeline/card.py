@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save
 
-from data import files
+from data import covariates, files
 from data.gate import Reference
 from data.store import PreparedCohort
 from models.build import ModelConfig
@@ -38,6 +38,7 @@ def write(run: Run, cohort: PreparedCohort, task: Task, members: tuple[Member, .
         },
         "model": config.to_dict(task.model),
         "members": [describe(run, member, task) for member in members],
+        "covariates": known(run, task),
         "flip_average": task.flip_average,
         "space": cohort.space,
         "grid": cohort.grid.as_dict(),
@@ -55,6 +56,12 @@ def fit_reference(cohort: PreparedCohort, task: Task) -> Reference:
     rows = task.rows(0, "train", "validation", "test")
     positions = task.table.index[rows].to_numpy()
     return Reference.fit(cohort.volumes[positions], cohort.contacts[positions])
+
+
+def known(run: Run, task: Task) -> dict[str, dict[str, float]]:
+    """What a prediction takes besides the scan, with the training people's values of it."""
+    rows = task.rows(0, "train", "validation", "test")
+    return covariates.ranges(task.covariates[rows], run.config.get("covariates", ()))
 
 
 def describe(run: Run, member: Member, task: Task) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def batches(task: Task, one: Member, learner: Learner, steps: int) -> Iterator[B
 def look(learner: Learner, batch: Batch) -> tuple[float, Tensor]:
     """Loss and gradient (one long vector) of a batch where the weights are."""
     learner.model.zero_grad()
-    loss = learner.loss(learner.model(batch["volume"]), batch["label"])
+    loss = learner.loss(learner.answer(batch), batch["label"])
     torch.autograd.backward(loss)
     parts = [
         torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten().clone()
@@ -231,7 +231,7 @@ def test_loss(learner: Learner, task: Task, one: Member) -> float | None:
     scans = task.dataset(one.fold, "test")
     outputs, labels = [], []
     for batch in loader(scans, 1):
-        outputs.append(learner.model(batch["volume"]))
+        outputs.append(learner.answer(batch))
         labels.append(batch["label"])
     loss = float(learner.loss(torch.cat(outputs), torch.cat(labels)))
     return loss if np.isfinite(loss) else None

@@ -10,6 +10,9 @@ from data.targets import Target
 from models.base import Classifier
 from pipeline.batches import ScanDataset
 
+UNPENALIZED = 30.0
+"""Factor on covariates in the fit, which leaves a 900th of the penalty on their weights."""
+
 
 def refit(
     model: Classifier,
@@ -25,6 +28,9 @@ def refit(
     Multinomial logistic regression, or ridge regression, on the pooled features with each channel
     standardized over ``scans``; the standardization is folded into the weights, so that the head
     stays the linear layer that class activation maps read.
+
+    Covariates take part without a penalty, as what is to be adjusted for does by convention; their
+    term's weights are replaced too.
 
     Stochastic steps on a frozen trunk stop short of this minimum: pooled features vary little
     beside their mean, and few scans mean few steps (Kumar 2022, "Fine-tuning can distort pretrained
@@ -44,12 +50,18 @@ def refit(
     mean, spread = features.mean(0), features.std(0)
     spread[spread < 1e-6 * np.abs(mean).max(initial=1e-6)] = np.inf  # a dead channel says nothing
     standardized = (features - mean) / spread
+    if model.covariates:
+        known = model.covariates.z(torch.from_numpy(scans.covariates)).double().numpy()
+        standardized = np.concatenate([standardized, UNPENALIZED * known], axis=1)
     if target.is_classification:
         weight, bias = logistic(standardized, scans.labels, c, len(target.names), balance)
     else:
         weight, bias = ridge(standardized, scans.labels, c)
+    weight, beside = weight[:, : len(mean)], UNPENALIZED * weight[:, len(mean) :]
     bias = bias - weight @ (mean / spread)
     with torch.no_grad():
+        if model.covariates:
+            model.covariates.weight.copy_(torch.from_numpy(beside))
         model.head.weight.copy_(torch.from_numpy(weight / spread))
         model.head.bias.copy_(torch.from_numpy(bias))
 

@@ -9,7 +9,7 @@ import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics.functional.classification import multiclass_auroc
 
 from data import augment
@@ -125,7 +125,7 @@ class Learner(L.LightningModule):
         return {**batch, "volume": augment.apply(batch["volume"], draws, self.spacing)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.loss(self.model(batch["volume"]), batch["label"])
+        loss = self.loss(self.answer(batch), batch["label"])
         if not torch.isfinite(loss):
             raise ValueError(
                 f"the loss is {loss.item()} at epoch {self.current_epoch}, step {batch_idx}, scans "
@@ -133,6 +133,10 @@ class Learner(L.LightningModule):
             )
         self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch["scan"]))
         return loss
+
+    def answer(self, batch: Batch) -> Tensor:
+        """The network's output [N, K] for a batch."""
+        return self.model(batch["volume"], batch["covariates"])
 
     def loss(self, output: Tensor, label: Tensor) -> Tensor:
         """Cross-entropy, or the mean squared error over the values that are there."""
@@ -149,7 +153,7 @@ class Learner(L.LightningModule):
         return error.square().sum() / there.sum().clamp(min=1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        output = self.model(batch["volume"]).float()
+        output = self.answer(batch).float()
         self.validated.append((output, batch["label"]))
 
     def on_validation_epoch_end(self) -> None:
@@ -201,7 +205,8 @@ def parameter_groups(model: Classifier, optimization: Optimization) -> list[dict
     if optimization.freeze_norms:
         for layer in find_norms(model).values():
             layer.requires_grad_(False)
-    head = {id(p) for p in model.head.parameters()}
+    beside = model.covariates.parameters() if model.covariates else ()
+    head = {id(p) for p in (*model.head.parameters(), *beside)}
     groups = []
     for is_head in (False, True):
         rate = optimization.lr * (1.0 if is_head else optimization.trunk_lr)
@@ -220,10 +225,15 @@ def parameter_groups(model: Classifier, optimization: Optimization) -> list[dict
     return groups
 
 
-def predict(model: nn.Module, volumes: Tensor, flip: bool) -> Tensor:
+def predict(
+    model: Classifier, volumes: Tensor, flip: bool, covariates: Tensor | None = None
+) -> Tensor:
     """Logits or standardized values [N, K] for ``volumes`` [N, 1, X, Y, Z], float32.
 
-    With ``flip`` the mean over the volume and its left-right mirror.
+    With ``flip`` the mean over the volume and its left-right mirror. ``covariates`` [N, P] is what
+    else is known of each person.
     """
-    output: Tensor = model(volumes).float()
-    return (output + model(volumes.flip(2)).float()) / 2 if flip else output
+    output = model(volumes).float()
+    if flip:
+        output = (output + model(volumes.flip(2)).float()) / 2
+    return model.adjust(output, covariates)

@@ -51,12 +51,13 @@ class Task:
     """What the members of a run share.
 
     ``table`` holds the scans used; its index is their position in the cohort's volumes, and
-    ``labels`` [N] or [N, K] has a row for each of its rows.
+    ``labels`` [N] or [N, K] and ``covariates`` [N, P] have a row for each of its rows.
     """
 
     cohort: PreparedCohort
     table: pd.DataFrame
     labels: np.ndarray[Any, Any]
+    covariates: np.ndarray[Any, Any]
     target: Target
     splits: Splits
     model: ModelConfig
@@ -97,7 +98,8 @@ class Task:
         if self.target.regression:
             mean, spread = self.standardization(fold)
             labels = ((labels - mean) / spread).astype(np.float32)
-        return ScanDataset(self.cohort.volumes, self.table.index[rows].tolist(), labels)
+        positions = self.table.index[rows].tolist()
+        return ScanDataset(self.cohort.volumes, positions, labels, self.covariates[rows])
 
 
 def train_member(run: Run, member: Member, task: Task) -> None:
@@ -171,6 +173,8 @@ def make_learner(member: Member, task: Task) -> Learner:
     if task.init_from:
         pretrained.start(model, task.init_from, member, task.target)
     train = task.dataset(member.fold, "train")
+    if model.covariates:
+        model.covariates.standardize(torch.from_numpy(train.covariates))
     weights = None
     if task.optimization.balance == "weights" and task.target.is_classification:
         per_class = [balanced(train.labels)[train.labels == c] for c in np.unique(train.labels)]
@@ -241,9 +245,10 @@ def test_predictions(model: Classifier, member: Member, task: Task) -> pd.DataFr
         if not len(rows):
             continue
         outputs = []
-        for position in task.table.index[rows]:
+        for row, position in zip(rows, task.table.index[rows], strict=True):
             volume = torch.from_numpy(np.asarray(task.cohort.volumes[position], dtype=np.float32))
-            outputs.append(predict(model, volume[None, None], task.flip_average))
+            known = torch.from_numpy(task.covariates[row][None])
+            outputs.append(predict(model, volume[None, None], task.flip_average, known))
         table = task.table.iloc[rows][["participant_id", "session_id"]].copy()
         table = table.assign(fold=member.fold, seed=member.seed, part=part)
         tables.append(table.assign(**answers(torch.cat(outputs), rows, member, task)))

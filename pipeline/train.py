@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from data import files
+from data import covariates, files
 from data.augment import Augment
 from data.errors import BadInput
 from data.scans import read_table
@@ -44,6 +44,9 @@ class Train:
     """Classes and their values, such as CN=0 AD=0.5,1,2; the last is the positive one."""
     regression: bool = False
     """Predict numbers rather than classes."""
+    covariates: tuple[str, ...] = ()
+    """Columns that are known of a person besides the scan and are given to the network, such as
+    age sex; a prediction then asks for them. Never a diagnosis or a test that it rests on."""
     where: str = ""
     """Scans to use, such as "age >= 60"."""
     folds: int = 5
@@ -91,6 +94,12 @@ class Train:
                 "--group-plus-literal: such a network has no answer for one scan alone (its norm "
                 "is over the batch and keeps no statistics), so no run can be made of it; leave it "
                 "out for GN+ with running statistics"
+            )
+        both = sorted(set(self.covariates) & set(self.target))
+        if both or len(set(self.covariates)) < len(self.covariates):
+            raise ValueError(
+                f"--covariates {' '.join(self.covariates)}: name each column once, and none that "
+                "is the target"
             )
         if self.validation == 0 and self.optimization.patience:
             raise ValueError("early stopping (--patience) needs --validation above 0")
@@ -216,9 +225,10 @@ class Train:
             cohort=cohort,
             table=table,
             labels=labels,
+            covariates=covariates.columns(table, self.covariates),
             target=target,
             splits=splits,
-            model=replace(self.model, classes=len(target.names)),
+            model=replace(self.model, classes=len(target.names), covariates=len(self.covariates)),
             optimization=self.optimization,
             augment=self.augment,
             devices=self.devices,

@@ -161,7 +161,7 @@ def test_nan_loss_names_step_and_scans(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def explode(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    def explode(self: nn.Module, x: torch.Tensor, covariates: object) -> torch.Tensor:
         return self.head.weight.new_full((len(x), 2), torch.nan).requires_grad_()
 
     monkeypatch.setattr("models.tiny.Tiny.forward", explode, raising=False)

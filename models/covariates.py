@@ -1,0 +1,53 @@
+"""What is known of a person besides the scan, such as age, as a term beside the head."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Covariates(nn.Module):
+    """``W z`` added to a network's output, ``z_p = (v_p - mean_p) / spread_p``.
+
+    A linear term, as in the analysis of covariance: a brain is judged for somebody of that age. It
+    adds to the output and does not touch the scan's part of it, so that maps which explain the
+    scan's part stay what they are. A value that is not known (NaN) counts as the mean, z = 0.
+
+    Parameters
+    ----------
+    count: P, values a person.
+    classes: K, columns of the output.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, count: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(classes, count))
+        self.register_buffer("mean", torch.zeros(count))
+        self.register_buffer("spread", torch.ones(count))
+
+    def standardize(self, values: Tensor) -> None:
+        """Take mean and spread from ``values`` [N, P] of the training people, NaN left out.
+
+        Raises
+        ------
+        ValueError: a column with fewer than two different values.
+        """
+        for p, column in enumerate(values.double().unbind(1)):
+            known = column[torch.isfinite(column)]
+            if not len(known) or known.min() == known.max():
+                raise ValueError(f"covariate number {p + 1} is the same or missing in all scans")
+            self.mean[p], self.spread[p] = known.mean(), known.std(correction=0)
+
+    def z(self, values: Tensor) -> Tensor:
+        """``values`` [N, P] in standard deviations from the mean; 0 where not known."""
+        return torch.nan_to_num((values.to(self.mean) - self.mean) / self.spread, nan=0.0)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """``values`` [N, P] in their own units -> [N, K]."""
+        return F.linear(self.z(values), self.weight)
+
+    def extra_repr(self) -> str:
+        classes, count = self.weight.shape
+        return f"{count}, {classes}"
