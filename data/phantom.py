@@ -6,7 +6,7 @@ head position -> the person's shape -> disease -> age -> template, and the templ
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -158,6 +158,11 @@ def draw_bias(rng: np.random.Generator) -> Floats:
     coefficients: Floats = drawn.astype(np.float32)
     coefficients[0, 0, 0] = 0
     return coefficients
+
+
+def registered(person: Person) -> Person:
+    """The same person with the head where the template's lies, turned and sized as it is."""
+    return replace(person, scale=np.ones(3), angles=np.zeros(3), shift=np.zeros(3))
 
 
 def image_grid(spacing: float) -> tuple[tuple[int, int, int], NDArray[np.float64]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from data import mni, resample
+from data import declared, mni, resample
 from data.errors import BadInput
 from data.foreground import brain_mask
 from data.grid import Grid as Grid
@@ -95,9 +95,11 @@ def keep(volume: Volume, grid: Grid) -> Placed:
 def to_mni(volume: Volume, grid: Grid) -> Placed:
     """Register a scan to the ICBM152 template and normalize its brain; see data.mni.
 
+    A stripped brain that its file calls aligned already stays where it is; see data.declared.
+
     Raises BadInput where the registration fails or the brain is cut off.
     """
-    registration = mni.register(volume)
+    registration = declared.believed(volume) or mni.register(volume)
     array, inside = resample.masked(mni.corrected(volume, registration), registration.mask, grid)
     if np.count_nonzero(inside) < 2:
         raise BadInput(

@@ -21,7 +21,16 @@ from rich.progress import track
 from data import files
 from data.anatomy import load_anatomy
 from data.errors import BadInput
-from data.phantom import SEVERITY, VISIBLE, Subject, draw_person, forward, make_subject
+from data.phantom import (
+    SEVERITY,
+    VISIBLE,
+    Person,
+    Subject,
+    draw_person,
+    forward,
+    make_subject,
+    registered,
+)
 from data.scans import write_table
 from pipeline import __version__
 from pipeline.figures import View, montage, save_png
@@ -67,6 +76,9 @@ class MakePhantom:
     """How tightly the confounder follows the diagnosis, 0 to 1."""
     first: int = 0
     """Number of the first subject: later ones share nothing with the cohorts before them."""
+    registered: bool = False
+    """Make the heads where the template's lies, as a registration leaves them; their files say so
+    (sform code 4, MNI152), so that `uncus prepare --space mni` keeps them there."""
     workers: int = 0
     """Subjects made at once; 0 is one per core."""
     montage: Path | None = None
@@ -115,22 +127,22 @@ def make_cohort(options: MakePhantom) -> pd.DataFrame:
         for name in ("seed", "spacing", "classes", "confounder", "strength", "first")
     }
     recipe["classes"] = list(options.classes)
+    if options.registered:
+        recipe["registered"] = True
+    code = 4 if options.registered else 1  # NIfTI: MNI152, or the scanner's own coordinates
     with files.locked(options.out, "cohort"):
         claim(options.out, recipe)
         anatomy = load_anatomy(options.spacing)
 
         def make(index: int) -> dict[str, Any]:
-            person = draw_person(
-                options.seed, index, options.classes, options.confounder, options.strength
-            )
+            person = draw(options, index)
             subject = make_subject(person, anatomy, options.spacing)
             name = f"sub-{person.name}"
             mask = Path("derivatives/atrophy") / name / f"anat/{name}_desc-atrophy_mask.nii.gz"
-            write_scan(
-                options.out / mask, subject.atrophy.astype(np.uint8), subject, person.flipped
-            )
+            atrophy = subject.atrophy.astype(np.uint8)
+            write_scan(options.out / mask, atrophy, subject, person.flipped, code)
             scan = options.out / name / "anat" / f"{name}_T1w.nii.gz"
-            write_scan(scan, subject.image, subject, person.flipped)
+            write_scan(scan, subject.image, subject, person.flipped, code)
             return {
                 "participant_id": name,
                 "age": f"{person.age:.1f}",
@@ -150,6 +162,12 @@ def make_cohort(options: MakePhantom) -> pd.DataFrame:
     return table
 
 
+def draw(options: MakePhantom, index: int) -> Person:
+    """Subject `index` of the cohort."""
+    person = draw_person(options.seed, index, options.classes, options.confounder, options.strength)
+    return registered(person) if options.registered else person
+
+
 def draw_cohort(options: MakePhantom, table: pd.DataFrame, rows: int = 4) -> Figure:
     """`rows` subjects of each class by severity, a column a class, planes through a hippocampus."""
     views: dict[str, list[View]] = {}
@@ -166,13 +184,7 @@ def draw_cohort(options: MakePhantom, table: pd.DataFrame, rows: int = 4) -> Fig
 def view_subject(options: MakePhantom, row: pd.Series) -> View:
     """A subject as its files hold it."""
     name = row["participant_id"]
-    person = draw_person(
-        options.seed,
-        int(name.removeprefix("sub-P")) - 1,
-        options.classes,
-        options.confounder,
-        options.strength,
-    )
+    person = draw(options, int(name.removeprefix("sub-P")) - 1)
     scan, truth = (
         nibabel.as_closest_canonical(nibabel.load(path)) for path in scan_paths(options.out, name)
     )
@@ -216,16 +228,19 @@ def claim(out: Path, recipe: dict[str, Any]) -> None:
     files.write_json(description, raw)
 
 
-def write_scan(path: Path, array: Any, subject: Subject, flipped: bool) -> None:
-    """Write a RAS+ array [X, Y, Z] as NIfTI, stored LAS where `flipped`; always the same bytes."""
+def write_scan(path: Path, array: Any, subject: Subject, flipped: bool, code: int) -> None:
+    """Write a RAS+ array [X, Y, Z] as NIfTI, stored LAS where `flipped`; always the same bytes.
+
+    `code` says what the affine leads to: 1 the scanner's coordinates, 4 MNI152.
+    """
     affine = subject.affine
     if flipped:
         flip = np.diag([-1.0, 1.0, 1.0, 1.0])
         flip[0, 3] = array.shape[0] - 1
         array, affine = array[::-1], affine @ flip
     image = nibabel.Nifti1Image(array, affine)
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=code)
+    image.set_sform(affine, code=code)
     image.header.set_xyzt_units("mm", "sec")
     packed = gzip.compress(image.to_bytes(), compresslevel=3, mtime=0)
     files.write_atomically(path, lambda temporary: files.void(temporary.write_bytes(packed)))
