@@ -95,9 +95,7 @@ class Preparation:
         failures = {i: m for i, m in measures.items() if isinstance(m, Failure)}
         known = {i: m for i, m in measures.items() if isinstance(m, Measure)}
         self._refuse_if_none(known, failures)
-        own_grid = GRIDS.get(self.options.space)
-        spacing = self._spacing()
-        grid = own_grid(spacing) if own_grid else common_grid(list(known.values()), spacing)
+        grid = self._own_grid() or common_grid(list(known.values()), self._spacing())
         finished: dict[int, Entry] = {}
         blank: dict[int, Entry] = {}
         for index, found in known.items():
@@ -109,6 +107,7 @@ class Preparation:
         todo = [index for index in known if index not in finished]
         if not todo and self._is_current(grid, finished):
             self._report(failures)
+            self._show(grid, finished, failures)
             _say(f"{root} is up to date: {len(finished)} scans, nothing to do")
             return 1 if failures else 0
         # From here on the folder changes, and until the end it is no finished cohort.
@@ -122,14 +121,27 @@ class Preparation:
         self._refuse_if_none(finished, failures)
         self._join(grid, dict(sorted(finished.items())))
         self._report(failures)
-        if own_grid:
-            told = [(self.scans[i].name, f.reason) for i, f in sorted(failures.items())]
-            quality.write_page(root, grid, list(dict(sorted(finished.items())).values()), told)
-            _say(f"look at {root / quality.PAGE}")
+        self._show(grid, finished, failures)
         size = " x ".join(map(str, grid.shape))
         done = f"{len(todo) - sum(i in failures for i in todo)} new, {len(finished)} in all"
         _say(f"{root}: {done}, each {size} voxels of {_listed(grid.spacing)} mm")
         return 1 if failures else 0
+
+    def _own_grid(self) -> Grid | None:
+        """The grid that the space brings; None where it follows from the scans."""
+        make = GRIDS.get(self.options.space)
+        return make(self._spacing()) if make else None
+
+    def _show(self, grid: Grid, finished: dict[int, Entry], failures: dict[int, Failure]) -> None:
+        """Bring the page of pictures up to date, in spaces that register scans."""
+        root = self.options.cohort
+        if self.options.space not in GRIDS:
+            (root / quality.PAGE).unlink(missing_ok=True)  # of an earlier cohort in this folder
+            return
+        told = [(self.scans[i].name, f.reason) for i, f in sorted(failures.items())]
+        entries = [finished[i] for i in sorted(finished)]
+        quality.write_page(root, grid, entries, told, self.options.workers)
+        _say(f"look at {root / quality.PAGE}")
 
     def _spacing(self) -> NDArray[np.float64]:
         return np.broadcast_to(np.asarray(self.options.spacing, np.float64), (3,))
@@ -205,6 +217,8 @@ class Preparation:
     def _refuse_if_none(self, usable: dict[int, Any], failures: dict[int, Failure]) -> None:
         if not usable:
             self._report(failures)
+            if own := self._own_grid():
+                self._show(own, {}, failures)
             first = failures[min(failures)].reason
             raise BadInput(
                 self.options.source, f"none of its {len(self.scans)} scans is usable", first

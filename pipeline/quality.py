@@ -1,13 +1,17 @@
 """``quality.html`` of a prepared cohort: every registered scan under the template's contours.
 
 Failed scans come first, then those with warnings, then the rest from the least alike to the
-template on. The page stands alone: its pictures lie inside it.
+template on. The page stands alone: its pictures lie inside it. It is made anew only where it would
+change.
 """
 
 import base64
+import hashlib
 import html
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from data.files import read_json, write_text
 from data.grid import Grid
 from data.image import Image, points
 from data.template import load_template
+from pipeline.workers import in_processes, process_count, progress
 
 PAGE = "quality.html"
 HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Registered scans</title>
@@ -30,13 +35,43 @@ brain (cyan) and of its white matter (yellow). They should follow the scan's own
 
 
 def write_page(
-    root: Path, grid: Grid, entries: Sequence[Entry], failed: Sequence[tuple[str, str]]
+    root: Path,
+    grid: Grid,
+    entries: Sequence[Entry],
+    failed: Sequence[tuple[str, str]],
+    workers: int = 1,
 ) -> None:
-    """Write the page; ``failed``: name and reason of each scan that is not in the cohort."""
+    """Write the page where there is none or another one would be written.
+
+    Parameters
+    ----------
+    entries: the scans of the cohort.
+    failed: name and reason of each scan that is not in it.
+    workers: processes that draw, see :func:`pipeline.workers.process_count`.
+    """
+    key = f"<!-- {_key(grid, entries, failed)} -->"
+    page = root / PAGE
+    if page.is_file() and key in page.read_text(encoding="utf-8", errors="replace")[-200:]:
+        return
     found = [(entry, registration(root, entry)) for entry in entries]
     found.sort(key=lambda pair: (not pair[0].warnings, pair[1].get("overlap", 0.0)))
-    odd = sum(bool(entry.warnings) for entry in entries) + len(failed)
-    write_text(root / PAGE, "\n".join(_lines(root, grid, found, failed, odd)))
+    jobs = [(root, entry, grid) for entry, _ in found]
+    pictures = in_processes(process_count(workers, len(jobs)), _drawn, jobs) if jobs else iter(())
+    with progress() as bar:
+        drawn = bar.track(pictures, len(jobs), description="pictures") if jobs else ()
+        text = "\n".join([*_lines(found, drawn, failed), key])
+    write_text(page, text)
+
+
+def _key(grid: Grid, entries: Sequence[Entry], failed: Sequence[tuple[str, str]]) -> str:
+    """A hash of all that the page shows."""
+    shown = [grid.as_dict(), [asdict(entry) for entry in entries], list(failed), HEAD, LEGEND]
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+
+
+def _drawn(root: Path, entry: Entry, grid: Grid) -> str:
+    """A scan's picture as the page holds it."""
+    return base64.b64encode(picture(read_voxels(root, entry, grid), grid)).decode()
 
 
 def registration(root: Path, entry: Entry) -> Mapping[str, float]:
@@ -81,20 +116,18 @@ def _template_on(
 
 
 def _lines(
-    root: Path,
-    grid: Grid,
-    found: Iterable[tuple[Entry, Mapping[str, float]]],
+    found: Sequence[tuple[Entry, Mapping[str, float]]],
+    drawn: Iterable[str],
     failed: Sequence[tuple[str, str]],
-    odd: int,
-) -> Iterable[str]:
+) -> Iterator[str]:
+    odd = sum(bool(entry.warnings) for entry, _ in found) + len(failed)
     yield f"{HEAD}<h1>Registered scans</h1><p>{odd} want a look; they come first.</p>{LEGEND}"
     if failed:
         yield f"<h2>Failed: {len(failed)}</h2><table>"
         for name, reason in failed:
             yield f"<tr class=odd><td>{html.escape(name)}<td>{html.escape(reason)}</tr>"
         yield "</table>"
-    for entry, numbers in found:
-        source = base64.b64encode(picture(read_voxels(root, entry, grid), grid)).decode()
+    for (entry, numbers), source in zip(found, drawn, strict=True):
         told = ", ".join(f"{key} {value:.3f}" for key, value in numbers.items())
         odd_lines = "".join(f"<br><b class=odd>{html.escape(w)}</b>" for w in entry.warnings)
         yield (

@@ -60,6 +60,24 @@ def cohort(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def mni_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BIDS tree of 6 phantoms of 4 mm that lie in MNI152, and say so."""
+    out = tmp_path_factory.mktemp("mni") / "source"
+    options = ["--subjects", "6", "--spacing", "4", "--registered", "--workers", "1"]
+    assert main(["phantom", str(out), *options]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def mni_cohort(mni_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, prepared at 8 mm in space mni."""
+    out = tmp_path_factory.mktemp("mni") / "cohort"
+    options = ["--space", "mni", "--spacing", "8", "--workers", "1"]
+    assert main(["prepare", str(mni_source), str(out), *options]) == 0
+    return out
+
+
 TRAIN = ["--target", "diagnosis", "--classes", "CN=CN", "AD=AD", "--backbone", "tiny"]
 TRAIN += ["--width", "16", "--folds", "2", "--epochs", "3", "--accelerator", "cpu", "--lr", "0.01"]
 
@@ -71,4 +89,12 @@ def run(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two folds on the small cohort."""
     out = tmp_path_factory.mktemp("runs") / "run"
     assert main(["train", str(cohort), str(out), *TRAIN]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def mni_run(mni_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two folds on scans in space mni."""
+    out = tmp_path_factory.mktemp("runs") / "mni"
+    assert main(["train", str(mni_cohort), str(out), *TRAIN]) == 0
     return out
