@@ -13,44 +13,81 @@ from typing import Annotated
 
 import tyro
 
+from app.server import FOLDER_VARIABLE, HEADER_VARIABLE, PASSWORD_VARIABLE, RUN_VARIABLE
+from data.errors import BadInput
 from pipeline.notice import NOTICE
-from pipeline.runs import Run
+from pipeline.runs import Run, find_runs
 
-RUN_VARIABLE = "UNCUS_APP_RUN"
-"""Environment variable that tells the page which run answers."""
-DEMO = Path("runs/demo/run")
-UPLOAD_LIMIT = 512  # MiB
+DEMO = Path("runs/demo")
 
 
 @dataclass(frozen=True)
 class App:
-    """Serve a page to upload a scan and see what the run's networks say of it, and why.
+    """Serve a page to upload a scan and see what a run's networks say of it, and why.
 
     Scans stay in a temporary folder of the visit, are never kept, and nothing is sent elsewhere.
+    The password may also stand in the environment variable UNCUS_APP_PASSWORD.
     """
 
     trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = DEMO
-    """Folder of uncus train."""
+    """A run of uncus train, or a folder of runs; without one the demo is made on the spot."""
     port: int = 8501
     """Port to listen on."""
     address: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 opens the page to the whole network, without a password."""
+    """Address to listen on; 0.0.0.0 opens the page to the whole network: set a password then."""
+    password_file: Path | None = None
+    """File whose first line is the password that visitors must give."""
+    user_header: str = ""
+    """Header by which a reverse proxy names who has logged in; without it a request is refused."""
 
     def run(self) -> int:
         """Serve until interrupted; returns the server's exit code."""
-        if not self.trained.exists():
-            raise ValueError(
-                f"{self.trained}: not there; make it with uncus demo, or name a run: uncus app RUN"
-            )
-        run = Run(self.trained.resolve())
-        run.verify()
         if importlib.util.find_spec("streamlit") is None:
             raise ValueError("streamlit is not installed; pip install 'uncus[app]'")
         check_free(self.address, self.port)
-        print(f"{self.trained} on http://{self.address}:{self.port}, Ctrl+C ends it. {NOTICE}")
+        password = self.password()
+        folder = self.trained.resolve()
+        first = find(self.trained)
+        print(f"{first} on http://{self.address}:{self.port}, Ctrl+C ends it. {NOTICE}", flush=True)
+        variables = {
+            RUN_VARIABLE: str(first.resolve()),
+            FOLDER_VARIABLE: str(folder),
+            PASSWORD_VARIABLE: password,
+            HEADER_VARIABLE: self.user_header,
+        }
         # Visits remove their own folders; this one goes with whatever a crash has left in it.
-        with tempfile.TemporaryDirectory(prefix="uncus-app-", ignore_cleanup_errors=True) as folder:
-            return serve(command(self.address, self.port), environment(run.path, folder), folder)
+        with tempfile.TemporaryDirectory(prefix="uncus-app-", ignore_cleanup_errors=True) as place:
+            return serve(command(self.address, self.port), environment(variables, place), place)
+
+    def password(self) -> str:
+        """The password, "" where none is wanted."""
+        if self.password_file is None:
+            return os.environ.get(PASSWORD_VARIABLE, "")
+        try:
+            word = self.password_file.read_text(encoding="utf-8").partition("\n")[0].strip()
+        except (OSError, UnicodeError) as error:
+            cause = f"cannot be read ({error})"
+            raise BadInput(self.password_file, cause, "name a text file") from error
+        if not word:
+            raise BadInput(self.password_file, "holds no password", "write it into the first line")
+        return word
+
+
+def find(trained: Path) -> Path:
+    """The run that answers first: the one named, or the newest of a folder, or the demo's."""
+    if trained == DEMO and not trained.exists():
+        from pipeline.demo import Demo
+
+        print("There is no run yet: the demo makes one, in minutes.", flush=True)
+        Demo(DEMO).run()
+    if not trained.exists():
+        raise ValueError(f"{trained}: not there; name a run of uncus train: uncus app RUN")
+    runs = [trained] if (trained / "config.json").exists() else find_runs(trained)
+    if not runs:
+        Run(trained).verify()  # says what it lacks
+    newest = max(runs, key=lambda run: (run / "model").stat().st_mtime if len(runs) > 1 else 0.0)
+    Run(newest).verify()
+    return newest
 
 
 def check_free(address: str, port: int) -> None:
@@ -75,27 +112,15 @@ def check_free(address: str, port: int) -> None:
 
 
 def command(address: str, port: int) -> list[str]:
-    """The server's command line: nothing is told to strangers, nor to streamlit's makers."""
-    options = {
-        "server.address": address,
-        "server.port": port,
-        "server.headless": "true",
-        "server.enableXsrfProtection": "true",
-        "server.maxUploadSize": UPLOAD_LIMIT,
-        "server.fileWatcherType": "none",
-        "browser.gatherUsageStats": "false",
-        "client.showErrorDetails": "none",
-        "client.toolbarMode": "minimal",
-    }
-    page = Path(__file__).with_name("page.py")
-    flags = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-P", "-m", "streamlit", "run", str(page), *flags]
+    """The server's command line."""
+    code = f"from app.server import main; main({address!r}, {port})"
+    return [sys.executable, "-P", "-c", code]
 
 
-def environment(run: Path, folder: str) -> dict[str, str]:
-    """The server's environment: the run, our own import path, temporary files in ``folder``."""
+def environment(variables: dict[str, str], folder: str) -> dict[str, str]:
+    """The server's environment: our own import path, temporary files in ``folder``."""
     ours = os.pathsep.join(entry for entry in sys.path if entry)
-    return {**os.environ, RUN_VARIABLE: str(run), "TMPDIR": folder, "PYTHONPATH": ours}
+    return {**os.environ, **variables, "TMPDIR": folder, "PYTHONPATH": ours}
 
 
 def serve(arguments: list[str], variables: dict[str, str], folder: str) -> int:

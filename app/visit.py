@@ -1,37 +1,31 @@
-"""One visitor's scan and all that is known of it; it goes when the visit ends or a new scan comes.
+"""One scan of one visitor and all that is known of it; it goes when the visit ends.
 
-No streamlit here: the page keeps a ``Visit`` in its session's state, which no other session sees.
+No streamlit here: a page keeps visits in its session's state, which no other session sees, and in
+a register, so that a sweep can end those whose session is gone.
 """
 
-import re
+import secrets
 import tempfile
-import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock
+from typing import Any
 
+from app.desk import Busy, Desk, Job
+from app.intake import Upload, store
+from app.words import harmless
 from data.errors import BadInput
-from pipeline.predict import Prediction, Predictor, write
 
-SUFFIXES = (".nii", ".nii.gz", ".mgz")
-FILES = {
-    "prediction.json": "application/json",
-    "saliency.nii.gz": "application/gzip",
-    "saliency.png": "image/png",
+TAKE_HOME = {
+    "report.html": "Report (HTML)",
+    "report.pdf": "Report (PDF)",
+    "saliency.nii.gz": "Map (NIfTI)",
+    "prediction.json": "Answer (JSON)",
+    "atlas.tsv": "Regions (TSV)",
 }
-"""What a visitor may take home, and its media type."""
-LONGEST = 48  # characters of a file name that are shown
-
-Step = Callable[[str], object]
-
-
-@dataclass(frozen=True)
-class Desk:
-    """A run's networks, shared by all visits; one scan is worked on at a time."""
-
-    predictor: Predictor
-    turn: Lock = field(default_factory=Lock)
+"""Files of a map that a visitor may take home, and what they are called."""
+SHOWN = {"scan.nii.gz", "map.nii.gz", "saliency.png"}
+"""Files that only the page shows."""
 
 
 class Visit:
@@ -39,86 +33,133 @@ class Visit:
 
     Parameters
     ----------
-    name: what the visitor calls the file; shown, never used on disk.
-    content: the file's bytes.
+    run: folder of the run that answers.
+    uploads: the files of the scan.
+    known: what the visitor says of the person: ``{"age": 72.0}``.
 
     Attributes
     ----------
-    name: the visitor's name, harmless to show.
-    prediction: the answer, once there is one.
-    refusal: why there will be none; empty otherwise.
+    name: the visitor's name of the scan, harmless to show; never used on disk.
+    answer: as prediction.json has it, once there is one.
+    refusal: why there will be none; "" otherwise. ``series``: what to choose from then.
+    maps: (method, class) -> what the worker says of the map, with its folder's name.
     """
 
-    def __init__(self, name: str, content: bytes | memoryview) -> None:
-        self.name = harmless(name)
+    def __init__(
+        self,
+        run: Path,
+        uploads: Sequence[Upload],
+        known: dict[str, float | str | None] | None = None,
+        name: str = "",
+    ) -> None:
+        first = uploads[0].name
+        many = f"{len(uploads)} files" if len(uploads) > 2 else harmless(first)
+        self.run, self.known, self.name = run, known or {}, name or many
+        self.token = secrets.token_urlsafe(24)
         self.folder = tempfile.TemporaryDirectory(prefix="uncus-visit-", ignore_cleanup_errors=True)
-        self.prediction: Prediction | None = None
+        self.answer: dict[str, Any] | None = None
         self.refusal = ""
-        self.explained: dict[tuple[str, str], Path] = {}
-        lower = name.lower()
-        suffix = max((s for s in SUFFIXES if lower.endswith(s)), key=len, default="")
-        self.path = Path(self.folder.name) / f"scan{suffix}"
-        if suffix:
-            self.path.write_bytes(content)
-        else:
-            self.refusal = f"not a file of a kind that is read; upload {', '.join(SUFFIXES)}"
+        self.series: list[dict[str, Any]] = []
+        self.chosen = ""
+        self.maps: dict[tuple[str, str], dict[str, Any]] = {}
+        self.job: Job | None = None
+        self.seconds = 0.0
+        try:
+            self.source = store(uploads, Path(self.folder.name))
+        except BadInput as error:
+            self.refusal = f"{error.cause}; {error.mend}"
+        REGISTER.add(self)
 
-    def predict(self, desk: Desk, step: Step) -> None:
-        """Ask the networks; sets ``prediction``, or ``refusal`` where the scan is refused.
+    def ask(self, desk: Desk, method: str = "", name: str = "", keep: bool = True) -> None:
+        """Put the next job in the line; nothing happens before the last one is collected.
 
-        ``step`` is told what is being done.
+        Without a ``method`` there is an answer and no map. ``refusal`` is set where the line is
+        full.
         """
-        step("Waiting for another scan to finish" if desk.turn.locked() else "Reading")
-        with desk.turn:
-            try:
-                self.prediction = desk.predictor(self.path, step)
-            except (ValueError, OSError, MemoryError) as error:
-                self.refusal = self.reason(error)
-            # All that is needed from here on is in memory.
-            self.path.unlink(missing_ok=True)
+        if self.job or self.refusal:
+            return
+        request = {
+            "do": "answer",
+            "token": self.token,
+            "run": str(self.run),
+            "source": str(self.source),
+            "name": self.name,
+            "series": self.chosen,
+            "known": self.known,
+            "method": method,
+            "class": name,
+            "folder": str(Path(self.folder.name) / f"map-{len(self.maps)}"),
+            "keep": keep,
+        }
+        job = Job(request)
+        try:
+            desk.submit(job)
+        except Busy as error:
+            self.refusal = f"the queue is full: {error}"
+            return
+        self.job = job
 
-    def explain(self, desk: Desk, method: str, name: str) -> Path:
-        """Folder of ``FILES`` by ``method`` for class (or column) ``name``; made only once.
+    def collect(self) -> bool:
+        """Take over what a finished job has brought; whether there was one."""
+        job = self.job
+        if job is None or not job.over:
+            return False
+        self.job = None
+        self.seconds += job.seconds
+        self.answer = job.replies.get("answer", self.answer)
+        self.series = job.replies.get("series", [])
+        found = job.replies.get("map")
+        if found:
+            folder = Path(job.request["folder"]).name
+            self.maps[job.request["method"], found["name"]] = {**found, "folder": folder}
+        self.refusal = job.refused
+        return True
 
-        Raises
-        ------
-        ValueError: there is no such map.
-        """
-        assert self.prediction is not None
-        if (method, name) not in self.explained:
-            folder = Path(self.folder.name) / str(len(self.explained))
-            with desk.turn:
-                saliency = desk.predictor.explain(self.prediction, method, name)
-                on_scan = desk.predictor.on_scan(self.prediction, saliency)
-                write(folder, self.prediction, on_scan, method, name)
-            self.explained[method, name] = folder
-        return self.explained[method, name]
+    def choose(self, series: str) -> None:
+        """Answer for one of several DICOM series."""
+        self.chosen, self.refusal, self.series = series, "", []
 
-    def reason(self, error: BaseException) -> str:
-        """An error's line without the paths of this machine."""
-        line = " ".join(str(error).split()) or "not enough memory"
-        if isinstance(error, BadInput):
-            line = line.removeprefix(f"{error.subject}: ")
-        return line.replace(str(self.path), "the file").replace(self.folder.name, "the server")
+    def url(self, file: str) -> str:
+        """Where the browser finds a file of this visit."""
+        return f"/files/{self.token}/{file}"
 
-    def close(self) -> None:
-        """Remove all that is on disk."""
+    def file(self, name: str) -> Path | None:
+        """A file of this visit that may be seen; None for any other."""
+        folder, _, last = name.rpartition("/")
+        ours = {"", *(found["folder"] for found in self.maps.values())}
+        if folder not in ours or last not in SHOWN | TAKE_HOME.keys():
+            return None
+        path = Path(self.folder.name) / name
+        return path if path.is_file() else None
+
+    def close(self, desk: Desk | None = None) -> None:
+        """Remove all that is on disk, and have the worker forget the scan."""
+        REGISTER.remove(self)
+        if desk:
+            desk.leave(self.token)
         self.folder.cleanup()
 
 
-def harmless(name: str) -> str:
-    """A file name to show: the last part, short, without control or direction characters.
+class Register:
+    """The visits that there are, by token."""
 
-    Backticks go too, so that it may stand between them in Markdown, where nothing else counts.
-    """
-    last = re.split(r"[/\\]", name)[-1]
-    kept = "".join(c for c in last if unicodedata.category(c)[0] not in "CZ" or c == " ")
-    kept = " ".join(kept.replace("`", "'").split()) or "unnamed"
-    if len(kept) <= LONGEST:
-        return kept
-    return f"{kept[: LONGEST - 15]}…{kept[-14:]}"
+    def __init__(self) -> None:
+        self.visits: dict[str, Visit] = {}
+        self.lock = threading.Lock()
+
+    def add(self, visit: Visit) -> None:
+        """Note a visit."""
+        with self.lock:
+            self.visits[visit.token] = visit
+
+    def remove(self, visit: Visit) -> None:
+        """Forget a visit."""
+        with self.lock:
+            self.visits.pop(visit.token, None)
+
+    def get(self, token: str) -> Visit | None:
+        """The visit of a token."""
+        return self.visits.get(token)
 
 
-def plain(text: str) -> str:
-    """Text whose Markdown and HTML characters stand for themselves."""
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
+REGISTER = Register()

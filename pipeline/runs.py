@@ -214,3 +214,13 @@ class Run:
         """Remove files that the next step makes anew."""
         for path in paths:
             path.unlink(missing_ok=True)
+
+
+def find_runs(folder: Path, depth: int = 3) -> list[Path]:
+    """Finished runs in ``folder`` and up to ``depth`` folders below it, by name."""
+    if (folder / "model" / "card.json").exists():
+        return [folder]
+    if depth == 0 or not folder.is_dir():
+        return []
+    below = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[:1] != ".")
+    return [run for path in below for run in find_runs(path, depth - 1)]

@@ -1,0 +1,5 @@
+"""The page Runs."""
+
+
+def page() -> None:
+    """The page."""

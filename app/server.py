@@ -1,0 +1,113 @@
+"""The server: Streamlit's pages, the files of visits, a guard before both, a sweep beside them."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from app.desk import Desk
+from app.guard import Guard
+from app.intake import LIMIT
+from app.sweep import EVERY, SESSIONS
+from app.visit import REGISTER, SHOWN
+
+HOME = Path(__file__).with_name("home.py")
+RUN_VARIABLE = "UNCUS_APP_RUN"
+"""Environment variable: the run that answers first."""
+FOLDER_VARIABLE = "UNCUS_APP_RUNS"
+"""Environment variable: the folder whose runs the page shows."""
+PASSWORD_VARIABLE = "UNCUS_APP_PASSWORD"
+"""Environment variable: the password that visitors must give."""
+HEADER_VARIABLE = "UNCUS_APP_USER_HEADER"
+"""Environment variable: the header by which a proxy names who has logged in."""
+
+
+@lru_cache(maxsize=1)
+def desk_of(run: str) -> Desk:
+    """The desk, one for all visitors."""
+    return Desk(Path(run))
+
+
+def desk() -> Desk:
+    """The desk of the run that the server was started with."""
+    return desk_of(os.environ[RUN_VARIABLE])
+
+
+async def file(request: Any) -> Any:
+    """A file of a visit; nobody finds it without the visit's token, and no cache keeps it."""
+    from starlette.responses import FileResponse, PlainTextResponse
+
+    visit = REGISTER.get(request.path_params["token"])
+    name = request.path_params["name"]
+    path = visit.file(name) if visit else None
+    if path is None:
+        return PlainTextResponse("not there", status_code=404)
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    kind = "application/octet-stream" if path.name.endswith(".gz") else None
+    last = path.name
+    if last in SHOWN:
+        return FileResponse(path, headers=headers, media_type=kind)
+    return FileResponse(path, headers=headers, media_type=kind, filename=last)
+
+
+@contextlib.asynccontextmanager
+async def lifetime(_app: Any) -> AsyncIterator[None]:
+    """Load the networks before the first visitor; sweep until the end."""
+    shared = desk()
+    task = asyncio.create_task(sweep(shared))
+    yield
+    task.cancel()
+    for session in SESSIONS.known():
+        SESSIONS.end(session, None)
+    shared.close()
+
+
+async def sweep(shared: Desk) -> None:
+    """End what sessions have left, every few seconds."""
+    from streamlit.runtime import Runtime
+
+    while True:
+        await asyncio.sleep(EVERY)
+        if Runtime.exists():
+            SESSIONS.sweep(Runtime.instance(), shared, time.monotonic())
+
+
+def settings(address: str, port: int) -> dict[str, Any]:
+    """Streamlit's: nothing is told to strangers, nor to streamlit's makers."""
+    return {
+        "server.address": address,
+        "server.port": port,
+        "server.headless": True,
+        "server.enableXsrfProtection": True,
+        "server.enableCORS": True,
+        "server.maxUploadSize": LIMIT,
+        "server.fileWatcherType": "none",
+        "server.disconnectedSessionTTL": 60,
+        "browser.gatherUsageStats": False,
+        "client.showErrorDetails": "none",
+        "client.toolbarMode": "minimal",
+        "logger.level": "error",
+        "theme.primaryColor": "#0b7285",
+        "theme.dark.primaryColor": "#3fb6cc",
+    }
+
+
+def main(address: str, port: int) -> None:
+    """Serve until interrupted."""
+    import streamlit as st
+    from starlette.middleware import Middleware
+    from starlette.routing import Route
+
+    guard = Middleware(
+        Guard,
+        password=os.environ.get(PASSWORD_VARIABLE, ""),
+        header=os.environ.get(HEADER_VARIABLE, ""),
+    )
+    route = Route("/files/{token}/{name:path}", file)
+    app = st.App(HOME, routes=[route], middleware=[guard], lifespan=lifetime)
+    app.run(config=settings(address, port))

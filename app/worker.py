@@ -1,0 +1,161 @@
+"""The process that answers: decoders and networks live here, so that the page outlives them.
+
+It reads requests as lines of JSON from its standard input and writes replies as lines of JSON to
+its standard output. It keeps the last few scans, so that another map needs no new placement, and
+forgets them when it is told to.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from data.dicom import list_series
+from data.errors import BadInput
+from pipeline import view
+from pipeline.predict import Prediction, Predictor, write
+from pipeline.saliency import SALIENCY
+from pipeline.sheet import Sheet
+from pipeline.sheet_pdf import pdf
+
+RUNS, SCANS = 2, 3  # that are kept in memory at most
+
+Request = Mapping[str, Any]
+Say = Callable[[dict[str, Any]], None]
+
+
+class Clerk:
+    """Does what requests ask for; ``say`` sends a reply."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self.runs: OrderedDict[str, Predictor] = OrderedDict()
+        self.scans: OrderedDict[str, Prediction] = OrderedDict()
+
+    def __call__(self, request: Request) -> None:
+        """One request; a scan that is refused gets a reply, whatever went wrong with it."""
+        if request["do"] == "forget":
+            self.scans.pop(request["token"], None)
+            return self.tidy()
+        try:
+            self.answer(request)
+        except (ValueError, OSError, MemoryError) as error:
+            self.say({"refused": reason(error, request), "series": series(request)})
+        except Exception as error:  # the page names it; the next scan has nothing to do with it
+            self.say({"refused": f"it cannot be read ({type(error).__name__})", "series": []})
+        finally:
+            self.tidy()
+            self.say({"over": True})
+
+    def answer(self, request: Request) -> None:
+        """Predict where that has not been done, and explain where that is asked for."""
+        predictor = self.predictor(request["run"])
+        prediction = self.scans.get(request["token"])
+        if prediction is None:
+            prediction = predictor(
+                Path(request["source"]),
+                lambda step: self.say({"step": step}),
+                series=request["series"],
+                known=request["known"],
+            )
+            prediction = replace(prediction, scan=request["name"])
+            if request["keep"]:
+                self.scans[request["token"]] = prediction
+                while len(self.scans) > SCANS:
+                    self.scans.popitem(last=False)
+            self.say({"answer": prediction.as_dict()})
+        if request["method"]:
+            self.say({"step": "Explaining"})
+            self.explain(predictor, prediction, request)
+
+    def explain(self, predictor: Predictor, prediction: Prediction, request: Request) -> None:
+        """Write a map's files: for the viewer, to take home, and the sheet."""
+        folder, method = Path(request["folder"]), request["method"]
+        name = request["class"] or prediction.label or predictor.names[0]
+        saliency = predictor.explain(prediction, method, name)
+        scan = folder.parent / "scan.nii.gz"
+        if not scan.exists():
+            view.write_scan(scan, prediction.placed)
+        folder.mkdir(exist_ok=True)
+        shown = view.write_map(folder / "map.nii.gz", saliency, predictor.grid, prediction.placed)
+        on_scan = predictor.on_scan(prediction, saliency)
+        answer = write(folder, prediction, on_scan, method, name)
+        sheet = Sheet(answer, method, name, (folder / "saliency.png").read_bytes())
+        (folder / "report.html").write_text(sheet.html(), encoding="utf-8")
+        (folder / "report.pdf").write_bytes(pdf(sheet))
+        regions = answer.get("regions", [])
+        if regions:
+            places = view.centres(prediction.placed)
+            regions = [{**row, "mm": places[row["region"]]} for row in regions]
+        self.say({"map": {**shown, "name": name, "regions": regions}})
+
+    def predictor(self, run: str) -> Predictor:
+        """The networks of a run; loaded anew when it has changed on disk."""
+        sums = (Path(run) / "model" / "SHA256SUMS").read_text(encoding="utf-8")
+        key = f"{run}\n{sums}"
+        if key not in self.runs:
+            self.runs[key] = Predictor(run)
+            while len(self.runs) > RUNS:
+                self.runs.popitem(last=False)
+        self.runs.move_to_end(key)
+        return self.runs[key]
+
+    def tidy(self) -> None:
+        """Give memory back to the system."""
+        gc.collect()
+        with suppress(OSError, AttributeError):  # only GNU's C library has it
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def reason(error: BaseException, request: Request) -> str:
+    """An error's line without the paths of this machine."""
+    line = " ".join(str(error).split()) or "not enough memory"
+    source = request["source"]
+    if isinstance(error, BadInput):
+        line = line.removeprefix(f"{error.subject}: ")
+    line = line.replace(source, "the file").replace(Path(source).name, "the file")
+    return line.replace(str(Path(source).parent), "the server")
+
+
+def series(request: Request) -> list[dict[str, Any]]:
+    """The series of a DICOM upload, where there are several to choose from."""
+    source = Path(request["source"])
+    if request["series"] or not (source.is_dir() or source.suffix in {".zip", ".dcm"}):
+        return []
+    try:
+        found = list_series([source])
+    except BadInput:
+        return []
+    return found if len(found) > 1 else []
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints goes where it does no harm
+
+    def say(reply: dict[str, Any]) -> None:
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+    clerk = Clerk(say)
+    try:
+        for run in sys.argv[1:2]:
+            clerk.predictor(run)
+    except (ValueError, OSError, MemoryError) as error:
+        say({"fault": " ".join(str(error).split())})
+        return
+    say({"methods": {key: entry.summary for key, entry in SALIENCY.items()}})
+    for line in sys.stdin:
+        clerk(json.loads(line))
+
+
+if __name__ == "__main__":
+    main()
