@@ -53,9 +53,12 @@ class Entry:
         return cls(**{**value, **lists})
 
 
-def source_sha256(path: Path) -> str:
-    """SHA-256 of a source image (of both files of a .hdr/.img pair)."""
-    hashes = [sha256(part) for part in source_files(path)]
+def source_sha256(path: Path, series: str = "") -> str:
+    """SHA-256 of a source image: of both files of a .hdr/.img pair, of all in a DICOM folder.
+
+    ``series`` tells apart what is read from one folder.
+    """
+    hashes = [sha256(part) for part in source_files(path)] + ([series] if series else [])
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

@@ -57,6 +57,19 @@ def list_series(paths: Sequence[Path], bounds: Bounds = BOUNDS) -> list[dict[str
         return found
 
 
+def survey(path: Path, bounds: Bounds = BOUNDS) -> list[dict[str, str]]:
+    """Whose each series below ``path`` is: dicts of data.dicom_series.Found's fields.
+
+    Raises
+    ------
+    BadInput: damaged or malicious files, several people, none at all.
+    """
+    arguments = {"paths": [str(path.resolve())], "name": str(path)}
+    with sandbox.run("data.dicom_series:survey", arguments, path, bounds) as (_, answer):
+        found: list[dict[str, str]] = answer
+        return found
+
+
 def read_series(
     paths: Sequence[Path], series: str = "", voxels: int = 512**3, bounds: Bounds = BOUNDS
 ) -> Decoded:
@@ -65,7 +78,8 @@ def read_series(
     Parameters
     ----------
     paths: folders, zips and files; together they are one scan.
-    series: its number in ``list_series``, or its UID; may be left out where there is only one.
+    series: its number in ``list_series``, its UID, or words of its description that no other
+        has; may be left out where there is only one.
     voxels: the most voxels that are decoded.
 
     Raises

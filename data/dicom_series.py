@@ -59,6 +59,28 @@ class Pile:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Found:
+    """A series in a folder of many, and whose it is.
+
+    Parameters
+    ----------
+    series: its UID.
+    folder: the lowest folder that holds all its files, relative to the one that was searched.
+    patient: PatientID; "" where there is none.
+    date: StudyDate, eight digits; "" where there is none.
+    age: in years; "" where there is none.
+    sex: "F", "M" or "O"; "" where there is none.
+    """
+
+    series: str
+    folder: str
+    patient: str
+    date: str
+    age: str
+    sex: str
+
+
 def listing(folder: Path, paths: list[str], name: str) -> list[dict[str, Any]]:
     """Every series in ``paths``, for data.sandbox."""
     return [asdict(series) for series, _ in read_pile(folder, paths, name).series]
@@ -87,6 +109,26 @@ def load(folder: Path, paths: list[str], name: str, series: str, voxels: int) ->
         "warnings": list(dict.fromkeys(warnings)),
         "series": asdict(chosen),
     }
+
+
+def survey(folder: Path, paths: list[str], name: str) -> list[dict[str, Any]]:
+    """Where each series in ``paths`` lies and whose it is, for data.sandbox: Found as dicts."""
+    return [asdict(found(frames)) for _, frames in read_pile(folder, paths, name).series]
+
+
+def found(frames: Sequence[Frame]) -> Found:
+    """What is known of a series before it is decoded."""
+    header = frames[0].header
+    places = {Path(frame.header.member.name).parent.as_posix() for frame in frames}
+    date, age = header.text("StudyDate"), header.text("PatientAge").upper()
+    return Found(
+        series=printable(header.series),
+        folder=os.path.commonpath(list(places)) if "." not in places else ".",
+        patient=header.text("PatientID"),
+        date=date if len(date) == 8 and date.isdecimal() else "",
+        age=str(int(age[:-1])) if age.endswith("Y") and age[:-1].isdecimal() else "",
+        sex=header.text("PatientSex").upper()[:1],
+    )
 
 
 def read_pile(folder: Path, paths: Sequence[str], name: str) -> Pile:
@@ -250,7 +292,8 @@ def describe(frames: Sequence[Frame], apart: str) -> Series:
 
 
 def choose(pile: Pile, name: str, wanted: str) -> tuple[Series, tuple[Frame, ...]]:
-    """The series that is meant: the only one, or the one named by its place or its UID.
+    """The series that is meant: the only one, or the one named by its place, its UID or words of
+    its description (which in a cohort mean the same in every folder).
 
     Raises
     ------
@@ -260,12 +303,17 @@ def choose(pile: Pile, name: str, wanted: str) -> tuple[Series, tuple[Frame, ...
     options = [f"{number}: {series}" for number, (series, _) in enumerate(every, 1)]
     if not wanted and len(every) == 1:
         return every[0]
-    hint = f"choose one with --series and its number, 1 to {len(every)}, or its UID"
+    hint = f"choose one with --series and its number, 1 to {len(every)}, its UID or description"
     if not wanted:
         raise BadInput(name, f"holds {len(every)} series: {shorten(options, 20)}", hint)
     if wanted.isdecimal() and 1 <= int(wanted) <= len(every):
         return every[int(wanted) - 1]
     same = [one for one in every if one[0].uid == wanted]
+    if not same:
+        words = wanted.casefold()
+        named = [(one[0].description.casefold(), one) for one in every]
+        same = [one for text, one in named if text == words]
+        same = same or [one for text, one in named if words in text]
     if len(same) == 1:
         return same[0]
     what = f"{len(same)} series" if same else "no series"

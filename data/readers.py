@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from data.dicom_tree import holds_dicom, read_dicom_tree
 from data.errors import BadInput
 from data.layout import (
     Key,
@@ -49,6 +50,8 @@ def guess_reader(source: Path) -> str:
         if is_image(source):
             raise BadInput(source, "an image, not a cohort", "give its folder, or a table of paths")
         return "table"
+    if holds_dicom(source):
+        return "dicom"
     if any(labelled_folders(source / "subjects", "sub-")):
         return "caps"
     if (source / "participants.tsv").is_file() or any(labelled_folders(source, "sub-")):
@@ -140,4 +143,5 @@ READERS: Mapping[str, Callable[[Path], Cohort]] = {
     "table": read_table_of_images,
     "caps": read_caps,
     "folder": read_folder,
+    "dicom": read_dicom_tree,
 }

@@ -31,12 +31,14 @@ class Scan:
     session: the visit's label without ``ses-``; ``""`` where there are no sessions.
     path: the image file.
     fields: what the tables say of it, as written (ages in years, and so on).
+    series: which of several DICOM series at ``path``, see data.dicom.read_series.
     """
 
     subject: str
     session: str
     path: Path
     fields: Mapping[str, str] = field(default_factory=dict)
+    series: str = ""
 
     def __post_init__(self) -> None:
         for kind, label in (("participant", self.subject), ("session", self.session)):
@@ -65,7 +67,7 @@ class Cohort:
         if not self.scans:
             raise BadInput(self.root, "no scans found", "give a folder or table that has some")
         seen: dict[str, Scan] = {}
-        files: dict[Path, Scan] = {}
+        files: dict[tuple[Path, str], Scan] = {}
         for scan in self.scans:
             if scan.name in seen:
                 raise BadInput(
@@ -73,7 +75,7 @@ class Cohort:
                     f"{scan.name} is there twice: {seen[scan.name].path.name} and {scan.path.name}",
                     "give every scan its own participant_id and session_id",
                 )
-            file = scan.path.resolve()
+            file = scan.path.resolve(), scan.series
             if file in files:
                 raise BadInput(
                     self.root,

@@ -29,12 +29,12 @@ class Measure:
     high: tuple[float, ...]
 
 
-def measure(path: Path, root: Path, space: str = "keep") -> Measure:
+def measure(path: Path, root: Path, space: str = "keep", series: str = "") -> Measure:
     """Hashes and the brain's box of a scan, kept on disk by the source's hash.
 
     Where the space brings its own grid, no brain is looked for and the box is empty.
     """
-    source_hash = derivatives.source_sha256(path)
+    source_hash = derivatives.source_sha256(path, series)
     boxed = space not in GRIDS
     kept = root / MEASURES / f"{source_hash}-{derivatives.SCHEMA}{'' if boxed else '-hash'}.json"
     try:
@@ -43,7 +43,7 @@ def measure(path: Path, root: Path, space: str = "keep") -> Measure:
         return Measure(source_hash, str(value["voxel_hash"]), low, high)
     except (OSError, ValueError, TypeError, KeyError):
         pass  # not measured before, or not whole
-    volume = read_volume(path)
+    volume = read_volume(path, series=series)
     if not boxed:
         found = Measure(source_hash, volume.voxel_hash, (), ())
         write_json(kept, asdict(found))

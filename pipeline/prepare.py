@@ -5,7 +5,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ import pandas as pd
 import tyro
 from numpy.typing import NDArray
 
-from data import derivatives, store
+from data import derivatives, dicom, store
 from data.derivatives import Entry
 from data.errors import BadInput
 from data.files import locked
@@ -37,11 +37,12 @@ class Prepare:
     """
 
     source: Annotated[Path, tyro.conf.Positional]
-    """Where the scans are: a BIDS or CAPS folder, a plain folder, or a .csv or .tsv with paths."""
+    """Where the scans are: a BIDS or CAPS folder, a plain folder, a folder of DICOM series with
+    one folder a person, or a .csv or .tsv with paths."""
     cohort: Annotated[Path, tyro.conf.Positional]
     """The folder to make or to bring up to date."""
     reader: str = "auto"
-    """How to read the source: auto, bids, table, caps or folder."""
+    """How to read the source: auto, bids, table, caps, folder or dicom."""
     space: str = "keep"
     """How scans are placed: keep leaves each where its affine puts it, mni registers whole heads
     and stripped brains to the ICBM152 template."""
@@ -49,6 +50,8 @@ class Prepare:
     """Voxel size of the grid in mm: one number, or three for x (right), y (front), z (up)."""
     workers: int = 0
     """Processes to use; 0 takes one for each core."""
+    series: str = ""
+    """Which DICOM series of a person's several: words of its description, for example MPRAGE."""
     where: str = ""
     """Take only scans for which this holds, for example "age >= 60 and sex == 'F'"."""
 
@@ -90,7 +93,7 @@ class Preparation:
     def run(self) -> int:
         """Measure, agree on a grid, place, join."""
         root, workers = self.options.cohort, self.options.workers
-        jobs = [(scan.path, root, self.options.space) for scan in self.scans]
+        jobs = [(s.path, root, self.options.space, self._series(s)) for s in self.scans]
         measures = for_each("measure", measure, jobs, workers)
         failures = {i: m for i, m in measures.items() if isinstance(m, Failure)}
         known = {i: m for i, m in measures.items() if isinstance(m, Measure)}
@@ -112,7 +115,10 @@ class Preparation:
             return 1 if failures else 0
         # From here on the folder changes, and until the end it is no finished cohort.
         (root / store.MANIFEST).unlink(missing_ok=True)
-        arguments = [(root, self.scans[i], grid, self.options.space, blank[i]) for i in todo]
+        arguments = [
+            (root, replace(scan, series=self._series(scan)), grid, self.options.space, blank[i])
+            for i, scan in ((i, self.scans[i]) for i in todo)
+        ]
         for place_of, result in for_each("place", _place, arguments, workers).items():
             if isinstance(result, Failure):
                 failures[todo[place_of]] = result
@@ -126,6 +132,10 @@ class Preparation:
         done = f"{len(todo) - sum(i in failures for i in todo)} new, {len(finished)} in all"
         _say(f"{root}: {done}, each {size} voxels of {_listed(grid.spacing)} mm")
         return 1 if failures else 0
+
+    def _series(self, scan: Scan) -> str:
+        """Which DICOM series a scan is: the reader knows, or the user says."""
+        return scan.series or (self.options.series if dicom.is_dicom(scan.path) else "")
 
     def _own_grid(self) -> Grid | None:
         """The grid that the space brings; None where it follows from the scans."""
@@ -163,7 +173,7 @@ class Preparation:
     def _options(self) -> dict[str, Any]:
         """The options that the result depends on."""
         chosen = asdict(self.options)
-        return {name: chosen[name] for name in ("reader", "space", "spacing", "where")}
+        return {name: chosen[name] for name in ("reader", "space", "spacing", "series", "where")}
 
     def _is_current(self, grid: Grid, finished: dict[int, Entry]) -> bool:
         """Whether the folder already holds exactly this."""
@@ -240,8 +250,8 @@ def repeated_voxels(entries: Iterable[Entry]) -> list[str]:
 
 def _place(root: Path, scan: Scan, grid: Grid, space: str, blank: Entry) -> Entry:
     """Place one scan and save it."""
-    placed = place(read_volume(scan.path), grid, space)
-    if derivatives.source_sha256(scan.path) != blank.source_sha256:
+    placed = place(read_volume(scan.path, series=scan.series), grid, space)
+    if derivatives.source_sha256(scan.path, scan.series) != blank.source_sha256:
         raise BadInput(scan.path, "changed while it was being prepared", "start again")
     return derivatives.save(root, scan, placed, grid, space, blank)
 
