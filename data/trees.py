@@ -8,6 +8,7 @@ from data.errors import BadInput
 from data.layout import (
     Key,
     check_files,
+    entity,
     join,
     labelled_folders,
     natural,
@@ -74,6 +75,29 @@ def read_tree(root: Path, subjects: Path, layout: str) -> Cohort:
             f"{name}: sessions.tsv and participants.tsv differ for {count} scans; the former wins"
         )
     return Cohort(root, tuple(scans), tuple(warnings))
+
+
+def fields_beside(image: Path) -> dict[str, str]:
+    """What the tables of the BIDS tree around ``image`` say of its person and session.
+
+    Empty where the image lies in no tree, or the tree has no row for it.
+
+    Raises
+    ------
+    BadInput: tables that break the rules of BIDS.
+    """
+    image = image.resolve()
+    folder = next((p for p in image.parents if p.name.startswith("sub-")), None)
+    if folder is None:
+        return {}
+    inside = image.relative_to(folder).as_posix()
+    subject, session = strip(folder.name, "sub-"), entity("ses-", inside) or ""
+    tables = (root / "participants.tsv" for root in (folder.parent, folder.parent.parent))
+    table = next((path for path in tables if path.is_file()), None)
+    people = participants_table(table) if table else {}
+    fields = {**people.get((subject, ""), {}), **people.get((subject, session), {})}
+    visit = dict(sessions_table(folder.parent, subject)).get((subject, session), {})
+    return fields | {name: value for name, value in visit.items() if value}
 
 
 def find_images(root: Path, subjects: Path, layout: str, warnings: list[str]) -> dict[Key, Path]:

@@ -40,7 +40,8 @@ class Explain:
     series: str = ""
     """Which DICOM series, where there are several: its number in the list, or its UID."""
     covariates: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
-    """What a run that was trained with --covariates takes besides the scan: age=72 sex=F."""
+    """What a run that was trained with --covariates takes besides the scan: age=72 sex=F; left out,
+    it is looked for in the participants.tsv of the BIDS tree that the scan lies in."""
     device: str = "cpu"
     """cpu, cuda, cuda:1 ..."""
 

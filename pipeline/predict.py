@@ -21,6 +21,7 @@ from data.errors import BadInput
 from data.gate import Reference, judge
 from data.scans import write_table
 from data.space import Grid, Placed, place, to_scan
+from data.trees import fields_beside
 from data.volume import native_array, read_volume, write_native
 from models.base import Classifier
 from models.build import build_model
@@ -148,10 +149,11 @@ class Predictor:
         """Answer for the scan in ``path``; raises BadInput where it may not be judged.
 
         ``step`` is told what is done next; ``series`` chooses among several DICOM series;
-        ``known`` is what the run takes besides the scan: ``{"age": 72}``.
+        ``known`` is what the run takes besides the scan, ``{"age": 72}``; what is left out is
+        looked for in the tables of the BIDS tree around the scan.
         """
         path = Path(path)
-        person = covariates.given(known, tuple(self.covariates))
+        person = self.person(path, known)
         step("Reading")
         volume = read_volume(path, series=series)
         step("Placing")
@@ -184,6 +186,15 @@ class Predictor:
             model=self.identity,
             placed=placed,
         )
+
+    def person(self, path: Path, known: Mapping[str, str | float | None]) -> NDArray[np.float32]:
+        """The run's covariates [P] of one person, NaN where neither given nor found."""
+        found: dict[str, str | float | None] = {}
+        if self.covariates:
+            beside = fields_beside(path)
+            found = {name: beside[name] for name in self.covariates if beside.get(name)}
+        found |= {name: value for name, value in known.items() if value is not None}
+        return covariates.given(found, tuple(self.covariates))
 
     @torch.inference_mode()
     def outputs(self, placed: Placed, person: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -316,7 +327,8 @@ class Predict:
     series: str = ""
     """Which DICOM series, where there are several: its number in the list, or its UID."""
     covariates: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
-    """What a run that was trained with --covariates takes besides the scan: age=72 sex=F."""
+    """What a run that was trained with --covariates takes besides the scan: age=72 sex=F; left out,
+    it is looked for in the participants.tsv of the BIDS tree that the scan lies in."""
     device: str = "cpu"
     """cpu, cuda, cuda:1 ..."""
 

@@ -1,6 +1,7 @@
 """Covariates: the numbers of a table, the term beside the head, and both through a run."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,7 @@ def test_the_exact_head_takes_them_without_penalty() -> None:
     assert float(slope.detach()) > 0.5
 
 
-def test_a_run_takes_and_asks_for_them(cohort: Path, tmp_path: Path) -> None:
+def test_a_run_takes_and_asks_for_them(source: Path, cohort: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = [*TRAIN, "--covariates", "age", "--folds", "2", "--epochs", "2", "--lr", "0.01"]
     assert main(["train", str(cohort), str(run), *options]) == 0
@@ -155,11 +156,15 @@ def test_a_run_takes_and_asks_for_them(cohort: Path, tmp_path: Path) -> None:
         assert network.covariates is not None
         assert float(network.covariates.mean) == pytest.approx(ages.mean(), rel=1e-5)
         assert network.covariates.weight.any(), "nothing was learnt"
-    scan = next(cohort.glob("sub-*/**/*_T1w.nii.gz"))
+    scan = next(cohort.glob("sub-00/**/*_T1w.nii.gz"))
     known = predictor(scan, known={"age": age["mean"] + 5})
     assert known.covariates == {"age": age["mean"] + 5}
     assert not any(warning.startswith("age ") for warning in known.warnings)
-    unknown = predictor(scan)
+    in_tree = predictor(source / "sub-00" / "anat" / "sub-00_T1w.nii.gz")
+    assert in_tree.covariates == {"age": 60}
+    alone = tmp_path / "scan.nii.gz"
+    shutil.copy(scan, alone)
+    unknown = predictor(alone)
     assert unknown.as_dict()["covariates"] == {"age": None}
     assert any("age is not known" in warning for warning in unknown.warnings)
     assert unknown.probabilities != known.probabilities

@@ -7,6 +7,7 @@ import pytest
 
 from data.errors import BadInput
 from data.readers import READERS, guess_reader, read_cohort
+from data.trees import fields_beside
 
 OASIS = Path(__file__).parents[2] / "shared" / "mri" / "oasis1-slab"
 
@@ -250,6 +251,20 @@ def test_plain_folder_leaves_segmentations_aside(tmp_path: Path) -> None:
     cohort = read_cohort(tmp_path)
     assert [s.path.name for s in cohort] == ["p1_T1w.nii.gz"]
     assert any("left aside: p1_aseg.nii.gz" in w for w in cohort.warnings)
+
+
+def test_the_tables_around_a_scan_tell_of_its_person_and_session(tmp_path: Path) -> None:
+    rows = "participant_id\tage\tsex\nsub-1\t70\tF\nsub-2\t60\tM\n"
+    (tmp_path / "participants.tsv").write_text(rows)
+    for session in ("a", "b"):
+        touch(tmp_path, f"sub-1/ses-{session}/anat/sub-1_ses-{session}_T1w.nii.gz")
+    (tmp_path / "sub-1" / "sub-1_sessions.tsv").write_text("session_id\tage\nses-b\t72\n")
+    first, second = sorted((tmp_path / "sub-1").rglob("*.nii.gz"))
+    assert fields_beside(first) == {"age": "70", "sex": "F"}
+    assert fields_beside(second) == {"age": "72", "sex": "F"}
+    touch(tmp_path, "other/sub-9/scan.nii.gz")
+    assert fields_beside(tmp_path / "other" / "sub-9" / "scan.nii.gz") == {}
+    assert fields_beside(tmp_path / "scan.nii.gz") == {}
 
 
 def test_what_is_no_cohort_is_refused(tmp_path: Path) -> None:
