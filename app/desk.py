@@ -86,6 +86,11 @@ class Desk:
                 return 0
             return self.waiting.index(job) + (self.working is not None)
 
+    def length(self) -> int:
+        """Jobs that wait or are worked on."""
+        with self.change:
+            return len(self.waiting) + (self.working is not None)
+
     def leave(self, token: str) -> None:
         """Drop a visit's waiting jobs, and what the worker keeps of its scan."""
         with self.change:

@@ -16,6 +16,8 @@ STYLE = """<style>
   [data-testid="stToolbarActions"], [data-testid="stMainMenu"] {display: none}
   .uncus-notice {position: fixed; inset: auto 0 0 0; z-index: 1000; padding: .45rem 1rem;
                  background: #31333f; color: #fff; text-align: center; font-size: .875rem}
+  .uncus-paper {width: 100%; max-width: 34rem; background: #fff;
+                border-radius: .5rem; padding: .6rem}
   .uncus-files {display: flex; flex-wrap: wrap; gap: .6rem; margin: .2rem 0 1rem}
   .uncus-files a {padding: .38rem .8rem; border: 1px solid rgba(128, 132, 149, .45);
                   border-radius: .5rem; text-decoration: none; color: inherit; font-size: .95rem}

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from app.server import FOLDER_VARIABLE, HEADER_VARIABLE, PASSWORD_VARIABLE, RUN_VARIABLE
+from app.state import FOLDER_VARIABLE, HEADER_VARIABLE, PASSWORD_VARIABLE, RUN_VARIABLE
 from data.errors import BadInput
 from pipeline.notice import NOTICE
 from pipeline.runs import Run, find_runs

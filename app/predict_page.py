@@ -1,7 +1,6 @@
 """The page Predict: a scan, what the gate found, the answer, and what speaks for it."""
 
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
@@ -9,9 +8,10 @@ from app import answer_part, batch_part, map_part
 from app.desk import Desk
 from app.intake import LIMIT
 from app.progress_part import progress
-from app.server import desk
 from app.shelf import chosen_run, name
+from app.state import desk
 from app.sweep import SESSIONS
+from app.upload_part import free, session_id
 from app.visit import Visit
 from app.words import plain
 from pipeline.runs import Run
@@ -42,7 +42,7 @@ def who_answers(run: Run) -> None:
     model, target = run.card["model"], run.target
     many = len(run.card["members"])
     st.caption(
-        f"Run {plain(name(run.path, None))}: {many} network{'s' * (many != 1)} "
+        f"Run {plain(name(run.path))}: {many} network{'s' * (many != 1)} "
         f"({plain(model['backbone'])}, {plain(model['norm'])} norm) for "
         f"{plain(', '.join(target.names))}."
     )
@@ -125,24 +125,6 @@ def replace_visit(visit: Visit, shared: Desk) -> None:
     SESSIONS.hold(session, visit)
 
 
-def session_id() -> str:
-    """Streamlit's name of the visitor's session."""
-    from streamlit.runtime.scriptrunner import get_script_run_ctx
-
-    context = get_script_run_ctx()
-    return context.session_id if context else ""
-
-
-def free(uploads: list[Any]) -> None:
-    """Drop uploads from Streamlit's memory, where they would stay until the session ends."""
-    from streamlit.runtime import Runtime
-
-    if Runtime.exists():
-        for upload in uploads:
-            keeper: Any = Runtime.instance().uploaded_file_mgr
-            keeper.remove_file(session_id(), upload.file_id)
-
-
 def person(run: Run) -> dict[str, float | str | None]:
     """What the run takes besides the scan: a number, or a sex; empty is not known."""
     known: dict[str, float | str | None] = {}
@@ -150,7 +132,7 @@ def person(run: Run) -> dict[str, float | str | None]:
         if field == "sex":
             known[field] = st.selectbox("Sex", ["F", "M"], index=None, placeholder="not known")
         else:
-            label = "Age in years" if field == "age" else plain(name)
+            label = "Age in years" if field == "age" else plain(field)
             known[field] = st.number_input(label, value=None, placeholder="not known")
     return known
 

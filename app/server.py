@@ -5,36 +5,18 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from app.desk import Desk
 from app.guard import Guard
 from app.intake import LIMIT
+from app.shelf import page_of
+from app.state import HEADER_VARIABLE, PASSWORD_VARIABLE, desk
 from app.sweep import EVERY, SESSIONS
 from app.visit import REGISTER, SHOWN
 
 HOME = Path(__file__).with_name("home.py")
-RUN_VARIABLE = "UNCUS_APP_RUN"
-"""Environment variable: the run that answers first."""
-FOLDER_VARIABLE = "UNCUS_APP_RUNS"
-"""Environment variable: the folder whose runs the page shows."""
-PASSWORD_VARIABLE = "UNCUS_APP_PASSWORD"
-"""Environment variable: the password that visitors must give."""
-HEADER_VARIABLE = "UNCUS_APP_USER_HEADER"
-"""Environment variable: the header by which a proxy names who has logged in."""
-
-
-@lru_cache(maxsize=1)
-def desk_of(run: str) -> Desk:
-    """The desk, one for all visitors."""
-    return Desk(Path(run))
-
-
-def desk() -> Desk:
-    """The desk of the run that the server was started with."""
-    return desk_of(os.environ[RUN_VARIABLE])
 
 
 async def file(request: Any) -> Any:
@@ -53,6 +35,18 @@ async def file(request: Any) -> Any:
     if last in SHOWN:
         return FileResponse(path, headers=headers, media_type=kind)
     return FileResponse(path, headers=headers, media_type=kind, filename=last)
+
+
+async def report(request: Any) -> Any:
+    """The page that an evaluation or a comparison has written, shut off from ours."""
+    from starlette.responses import FileResponse, PlainTextResponse
+
+    path = page_of(request.path_params["name"])
+    if path is None:
+        return PlainTextResponse("not there", status_code=404)
+    policy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
+    return FileResponse(path, headers=headers, media_type="text/html")
 
 
 @contextlib.asynccontextmanager
@@ -108,6 +102,6 @@ def main(address: str, port: int) -> None:
         password=os.environ.get(PASSWORD_VARIABLE, ""),
         header=os.environ.get(HEADER_VARIABLE, ""),
     )
-    route = Route("/files/{token}/{name:path}", file)
-    app = st.App(HOME, routes=[route], middleware=[guard], lifespan=lifetime)
+    routes = [Route("/files/{token}/{name:path}", file), Route("/report/{name:path}", report)]
+    app = st.App(HOME, routes=routes, middleware=[guard], lifespan=lifetime)
     app.run(config=settings(address, port))

@@ -6,37 +6,65 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.server import FOLDER_VARIABLE, RUN_VARIABLE
+from app.state import FOLDER_VARIABLE, RUN_VARIABLE
 from app.words import plain
 from data.errors import BadInput
-from pipeline.runs import Run, find_runs
+from pipeline.runs import Run, find_comparisons, find_runs
 
 
 def all_runs() -> dict[str, Path]:
     """Finished runs by the name that is shown, the one that the server started with first."""
     first = Path(os.environ.get(RUN_VARIABLE, ""))
-    folder = os.environ.get(FOLDER_VARIABLE, "")
-    more = find_runs(Path(folder)) if folder else []
-    found = [first, *(path for path in more if path != first)]
-    return {name(path, Path(folder) if folder else None): path for path in found}
+    root = folder()
+    more = find_runs(root) if root else []
+    return {name(path): path for path in [first, *(path for path in more if path != first)]}
 
 
-def name(path: Path, folder: Path | None) -> str:
-    """A run's path below the folder, or its own name."""
-    if folder and path.is_relative_to(folder) and path != folder:
-        return path.relative_to(folder).as_posix()
+def all_comparisons() -> dict[str, Path]:
+    """Comparisons of norms by the name that is shown."""
+    root = folder()
+    found = find_comparisons(root) if root else []
+    return {name(path): path for path in found}
+
+
+def folder() -> Path | None:
+    """The folder of runs, where the server was started with one."""
+    given = os.environ.get(FOLDER_VARIABLE, "")
+    return Path(given) if given else None
+
+
+def name(path: Path) -> str:
+    """A run's path below the folder; its own name and that of its folder where it is alone."""
+    root = folder()
+    if root and path.is_relative_to(root) and path != root:
+        return path.relative_to(root).as_posix()
     return f"{path.parent.name}/{path.name}"
 
 
-def chosen_run() -> Run:
+def page_of(shown: str) -> Path | None:
+    """The page that was written for a run or a comparison; None where there is none."""
+    runs, comparisons = all_runs(), all_comparisons()
+    if shown in runs:
+        path = runs[shown] / "report.html"
+    elif shown in comparisons:
+        path = comparisons[shown] / "index.html"
+    else:
+        return None
+    return path if path.is_file() else None
+
+
+def chosen_run(runs: dict[str, Path] | None = None) -> Run:
     """The run that the visitor has chosen; the only one where there is no choice."""
     try:
         if not os.environ.get(RUN_VARIABLE):
             raise ValueError("no run to answer with; start this page with uncus app RUN")
-        runs = all_runs()
+        runs = runs or all_runs()
         label = next(iter(runs))
         if len(runs) > 1:
-            label = st.selectbox("Run", list(runs), key="run")
+            before = st.session_state.get("chosen run", label)
+            place = list(runs).index(before) if before in runs else 0
+            label = st.selectbox("Run", list(runs), index=place)
+            st.session_state["chosen run"] = label
         path = runs[label]
         return verified(path, (path / "model" / "SHA256SUMS").stat().st_mtime_ns)
     except (BadInput, ValueError, OSError) as error:

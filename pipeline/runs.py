@@ -216,11 +216,25 @@ class Run:
             path.unlink(missing_ok=True)
 
 
-def find_runs(folder: Path, depth: int = 3) -> list[Path]:
-    """Finished runs in ``folder`` and up to ``depth`` folders below it, by name."""
-    if (folder / "model" / "card.json").exists():
+def find_runs(folder: Path) -> list[Path]:
+    """Finished runs in ``folder`` and a few folders below it, by name."""
+    return find(folder, "model/card.json", but="compare.json")
+
+
+def find_comparisons(folder: Path) -> list[Path]:
+    """Comparisons of norms in ``folder`` and a few folders below it, by name."""
+    return find(folder, "compare.json")
+
+
+def find(folder: Path, marker: str, depth: int = 3, but: str = "") -> list[Path]:
+    """Folders that hold the file ``marker``, up to ``depth`` folders below ``folder``.
+
+    Nothing is looked for below a folder that holds the file ``but``: a comparison's many runs.
+    """
+    if (folder / marker).exists():
         return [folder]
     if depth == 0 or not folder.is_dir():
         return []
     below = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[:1] != ".")
-    return [run for path in below for run in find_runs(path, depth - 1)]
+    below = [path for path in below if not (but and (path / but).exists())]
+    return [found for path in below for found in find(path, marker, depth - 1, but)]

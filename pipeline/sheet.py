@@ -54,6 +54,8 @@ class Sheet:
             ("Made", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
             ("Made by", f"uncus {model['uncus']}"),
         ]
+        for name, value in self.answer.get("covariates", {}).items():
+            facts.insert(1, (name, "not known" if value is None else f"{value:g}"))
         if self.answer.get("atlas"):
             facts.append(("Regions", str(self.answer["atlas"])))
         return facts

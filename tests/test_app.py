@@ -9,7 +9,7 @@ import nibabel as nib
 import pytest
 from conftest import AFFINE, small_brain
 
-from app import server
+from app import server, state
 from app.desk import Job
 from app.visit import REGISTER, TAKE_HOME
 from pipeline.notice import NOTICE
@@ -30,8 +30,8 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(run: Path) -> Iterator[Path]:
     """The desk with the run's networks, as the server has it."""
     yield run
-    server.desk_of(str(run)).close()
-    server.desk_of.cache_clear()
+    state.desk_of(str(run)).close()
+    state.desk_of.cache_clear()
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def page(served: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """The page as a first visitor finds it; its temporary files go to ``tmp_path``."""
     from streamlit.testing.v1 import AppTest
 
-    monkeypatch.setenv(server.RUN_VARIABLE, str(served))
+    monkeypatch.setenv(state.RUN_VARIABLE, str(served))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return AppTest.from_file(str(server.HOME), default_timeout=120).run()
 
@@ -106,7 +106,7 @@ def test_each_map_is_made_once(page: Any, scan: Path, monkeypatch: pytest.Monkey
     upload(page, (scan.name, scan.read_bytes()))
     visit = page.session_state["visit"]
     label, asked = visit.answer["label"], []
-    desk = server.desk()
+    desk = state.desk()
     submit = desk.submit
 
     def counted(job: Job) -> None:
@@ -139,8 +139,8 @@ def test_a_broken_scan_gets_one_message_and_the_page_goes_on(
 def test_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from streamlit.testing.v1 import AppTest
 
-    monkeypatch.delenv(server.RUN_VARIABLE, raising=False)
+    monkeypatch.delenv(state.RUN_VARIABLE, raising=False)
     page = AppTest.from_file(str(server.HOME), default_timeout=60).run()
     assert "uncus app RUN" in page.error[0].value and NOTICE in texts(page)
-    monkeypatch.setenv(server.RUN_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(state.RUN_VARIABLE, str(tmp_path))
     assert len(page.run().error) == 1 and not page.exception
