@@ -18,30 +18,34 @@ from pipeline.cli import main
 
 HERE = Path(__file__).parent
 JOBS = 2
-NETWORK = "--backbone resnet10 --width 16 --stem-kernel 5 --stem-pool --norm group --groups 8"
+NETWORK = "--backbone resnet10 --width 16 --stem-kernel 5 --norm group --groups 8"
 COMMON = f"{NETWORK} --batch-size 2 --seeds 2 --seed 10 --keep last --flip-average --jobs {JOBS}"
 # Turned or shifted out of its plane, a slab of ten slices would be mostly cut off.
 IN_PLANE = "--augment.rotate 0 5 0 --augment.translate 3 0 3 --augment.scale 0.05 0 0.05"
 DEMENTIA = '--target cdr --classes CN=0 AD=0.5,1,2 --where "age >= 60"'
-FINE_TUNING = f"--epochs 25 --lr 0.0007 --weight-decay 0.05 --dropout 0.2 {IN_PLANE} {COMMON}"
+HEAD = f"--init-from WORK/age --epochs 0 --refit-head 0.1 {COMMON}"
+TUNING = "--epochs 25 --lr 0.0007 --weight-decay 0.05 --dropout 0.2"
+WHOLE = f"--covariates age {TUNING} {IN_PLANE} {COMMON}"
 COMMANDS = (
     "uncus prepare SOURCE WORK/cohort --spacing 2 1 2",
     "uncus train WORK/cohort WORK/age --target age nwbv etiv --regression --stratify cdr "
-    "--folds 5 --validation 0 --epochs 25 --lr 0.002 --weight-decay 0.05 --dropout 0 "
+    "--folds 5 --validation 0 --epochs 36 --lr 0.002 --weight-decay 0.05 --dropout 0 "
     f"{IN_PLANE} {COMMON}",
     "uncus evaluate WORK/age",
-    f"uncus train WORK/cohort WORK/dementia {DEMENTIA} --init-from WORK/age {FINE_TUNING}",
+    f"uncus train WORK/cohort WORK/dementia {DEMENTIA} --covariates age {HEAD}",
     "uncus evaluate WORK/dementia --baseline nwbv age",
-    f"uncus train WORK/cohort WORK/head {DEMENTIA} --init-from WORK/age --epochs 0 "
-    f"--refit-head 0.1 {COMMON}",
-    "uncus evaluate WORK/head --baseline nwbv age",
-    f"uncus train WORK/cohort WORK/scratch {DEMENTIA} --splits WORK/age/splits.tsv {FINE_TUNING}",
+    f"uncus train WORK/cohort WORK/scan {DEMENTIA} {HEAD}",
+    "uncus evaluate WORK/scan --baseline nwbv age",
+    f"uncus train WORK/cohort WORK/whole {DEMENTIA} --init-from WORK/age {WHOLE}",
+    "uncus evaluate WORK/whole --baseline nwbv age",
+    f"uncus train WORK/cohort WORK/scratch {DEMENTIA} --splits WORK/age/splits.tsv {WHOLE}",
     "uncus evaluate WORK/scratch --baseline nwbv age",
 )
 STEPS = {
-    "scratch": "dementia alone, no pre-training",
-    "head": "pre-trained on age, nwbv, etiv; then the head alone on dementia",
-    "dementia": "pre-trained on age, nwbv, etiv; then the whole network on dementia",
+    "scratch": "dementia alone, no pre-training; the person's age given",
+    "scan": "pre-trained on age, nwbv, etiv; then the head on dementia",
+    "dementia": "the same, the person's age given to the head",
+    "whole": "pre-trained; then the whole network on dementia; the person's age given",
 }
 METRICS = (
     ("auc", "AUC"),
