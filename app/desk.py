@@ -20,7 +20,7 @@ LINE = 24
 """Jobs that may wait."""
 SECONDS = 600.0
 """Longest that one job may take."""
-START = 180.0
+START = 600.0
 """Longest that the networks may take to load (s)."""
 
 
