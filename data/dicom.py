@@ -57,6 +57,19 @@ def list_series(paths: Sequence[Path], bounds: Bounds = BOUNDS) -> list[dict[str
         return found
 
 
+def gather(paths: Sequence[Path], bounds: Bounds = BOUNDS) -> list[tuple[Path, ...]]:
+    """Paths as scans: single DICOM files of one series together, all else each on its own."""
+    single = [p for p in paths if p.is_file() and (is_named(p) or has_signature(p))]
+    if len(single) < 2:
+        return [(path,) for path in paths]
+    arguments = {"paths": [str(path.resolve()) for path in single], "name": ""}
+    with sandbox.run("data.dicom_series:sort_files", arguments, single[0], bounds) as (_, answer):
+        groups = [tuple(single[number] for number in numbers) for numbers in answer]
+    first = {group[0]: group for group in groups}
+    rest = {path for group in groups for path in group[1:]}
+    return [first.get(path, (path,)) for path in paths if path not in rest]
+
+
 def survey(path: Path, bounds: Bounds = BOUNDS) -> list[dict[str, str]]:
     """Whose each series below ``path`` is: dicts of data.dicom_series.Found's fields.
 

@@ -111,6 +111,22 @@ def load(folder: Path, paths: list[str], name: str, series: str, voxels: int) ->
     }
 
 
+def sort_files(folder: Path, paths: list[str], name: str) -> list[list[int]]:
+    """Numbers of single files by the series that they are of, for data.sandbox.
+
+    A file that cannot be read is on its own, to be refused when it is.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, text in enumerate(paths):
+        try:
+            header = dicom_frame.read_header(Member(Path(text), Path(text).name))
+        except BadInput:
+            header = None
+        uid = header.series if header else ""
+        groups.setdefault(uid or f"file {number}", []).append(number)
+    return list(groups.values())
+
+
 def survey(folder: Path, paths: list[str], name: str) -> list[dict[str, Any]]:
     """Where each series in ``paths`` lies and whose it is, for data.sandbox: Found as dicts."""
     return [asdict(found(frames)) for _, frames in read_pile(folder, paths, name).series]

@@ -120,6 +120,13 @@ def read_volume(path: Path, limits: Limits = Limits(), series: str = "") -> Volu
     return _turned(path, array, layout, layout.warnings + warnings)
 
 
+def read_scan(paths: Sequence[Path], limits: Limits = Limits(), series: str = "") -> Volume:
+    """Read one scan from its file or folder, or from the several DICOM files that it has."""
+    if len(paths) == 1:
+        return read_volume(paths[0], limits, series)
+    return read_dicom(paths, limits, series)
+
+
 def read_dicom(paths: Sequence[Path], limits: Limits = Limits(), series: str = "") -> Volume:
     """Read DICOM folders, zips and files, together one scan, into RAS+."""
     decoded = dicom.read_series(paths, series, limits.voxels)

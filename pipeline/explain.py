@@ -38,7 +38,8 @@ class Explain:
     explain: Annotated[str, tyro.conf.arg(name="class", metavar="NAME")] = ""
     """Class to explain; the most probable one when left out."""
     series: str = ""
-    """Which DICOM series, where there are several: its number in the list, or its UID."""
+    """Which DICOM series, where there are several: its number in the list, its UID, or words of
+    its description."""
     covariates: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
     """What a run that was trained with --covariates takes besides the scan: age=72 sex=F; left out,
     it is looked for in the participants.tsv of the BIDS tree that the scan lies in."""

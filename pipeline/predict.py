@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from data import atlas, covariates, files
+from data import atlas, covariates, dicom, files
 from data.errors import BadInput
 from data.gate import Reference, judge
 from data.scans import write_table
 from data.space import Grid, Placed, place, to_scan
 from data.trees import fields_beside
-from data.volume import native_array, read_volume, write_native
+from data.volume import native_array, read_scan, write_native
 from models.base import Classifier
 from models.build import build_model
 from models.transfer import load_weights
@@ -141,21 +141,23 @@ class Predictor:
 
     def __call__(
         self,
-        path: Path | str,
+        path: Path | str | Sequence[Path],
         step: Callable[[str], object] = str,
         series: str = "",
         known: Mapping[str, str | float | None] = MappingProxyType({}),
     ) -> Prediction:
         """Answer for the scan in ``path``; raises BadInput where it may not be judged.
 
+        Several paths are the DICOM files of one scan.
         ``step`` is told what is done next; ``series`` chooses among several DICOM series;
         ``known`` is what the run takes besides the scan, ``{"age": 72}``; what is left out is
         looked for in the tables of the BIDS tree around the scan.
         """
-        path = Path(path)
+        paths = (Path(path),) if isinstance(path, str | Path) else tuple(path)
+        path = whole(paths)
         person = self.person(path, known)
         step("Reading")
-        volume = read_volume(path, series=series)
+        volume = read_scan(paths, series=series)
         step("Placing")
         placed = place(volume, self.grid, self.card["space"])
         doubts = covariates.doubts(person, self.covariates)
@@ -243,6 +245,11 @@ class Predictor:
         return to_scan(saliency, self.grid, prediction.placed)
 
 
+def whole(paths: Sequence[Path]) -> Path:
+    """What a scan is called after: its file or folder, or the folder of its several files."""
+    return paths[0] if len(paths) == 1 else paths[0].parent
+
+
 def scan_name(path: Path) -> str:
     """The name of the scan's file or folder without extension."""
     name = path.name or path.resolve().name
@@ -315,7 +322,7 @@ class Predict:
     trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of uncus train."""
     scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCAN...")]
-    """T1w volumes: NIfTI, Analyze, MGZ, or a DICOM series as a folder, a zip or one file."""
+    """T1w volumes: NIfTI, Analyze, MGZ, or a DICOM series as a folder, a zip or its files."""
     out: Path | None = None
     """Folder for the results; without it they are only printed."""
     method: str = "grad_cam"
@@ -325,7 +332,8 @@ class Predict:
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON: an object for one scan, a list for several."""
     series: str = ""
-    """Which DICOM series, where there are several: its number in the list, or its UID."""
+    """Which DICOM series, where there are several: its number in the list, its UID, or words of
+    its description."""
     covariates: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
     """What a run that was trained with --covariates takes besides the scan: age=72 sex=F; left out,
     it is looked for in the participants.tsv of the BIDS tree that the scan lies in."""
@@ -336,9 +344,10 @@ class Predict:
         """Predict every scan; 0 when all were answered, 1 when some failed, 2 when none was."""
         if not self.scans:
             raise ValueError("no scan given; uncus predict RUN SCAN... --out DIR")
-        names = [scan_name(path) for path in self.scans]
+        scans = dicom.gather(self.scans)
+        names = [scan_name(whole(paths)) for paths in scans]
         twice = sorted({name for name in names if names.count(name) > 1})
-        if self.covariates and len(self.scans) > 1:
+        if self.covariates and len(scans) > 1:
             raise ValueError("--covariates is about one person; give the scans in separate calls")
         if self.out and twice:
             raise ValueError(f"several scans are called {twice[0]}; give them in separate calls")
@@ -347,27 +356,27 @@ class Predict:
         predictor = Predictor(self.trained, self.device)
         answers: list[dict[str, Any] | None] = []
         failures: list[BadInput] = []
-        for path in progress(self.scans):
+        for paths in progress(scans):
             try:
-                answers.append(self.one(predictor, path))
+                answers.append(self.one(predictor, paths))
             except BadInput as error:
                 failures.append(error)
         if failures and not answers:
             raise failures[0] if len(failures) == 1 else ValueError(" | ".join(map(str, failures)))
         if self.as_json:
-            print(json.dumps(answers if len(self.scans) > 1 else answers[0], indent=2))
+            print(json.dumps(answers if len(scans) > 1 else answers[0], indent=2))
         report_failures(failures)
         return 1 if failures else 0
 
-    def one(self, predictor: Predictor, path: Path) -> dict[str, Any]:
+    def one(self, predictor: Predictor, paths: tuple[Path, ...]) -> dict[str, Any]:
         """Predict one scan, write and print what was asked for."""
         known = covariates.parse(self.covariates)
-        prediction = predictor(path, series=self.series, known=known)
+        prediction = predictor(paths, series=self.series, known=known)
         answer = prediction.as_dict()
         if self.out:
             saliency = predictor.explain(prediction, self.method, self.explain or None)
             on_scan = predictor.on_scan(prediction, saliency)
-            folder = self.out / scan_name(path)
+            folder = self.out / scan_name(whole(paths))
             answer = write(folder, prediction, on_scan, self.method, self.explain)
         if not self.as_json:
             print(sentence(prediction))
@@ -412,7 +421,7 @@ def report_failures(failures: Sequence[Exception]) -> None:
         print(f"uncus: {failure}", file=sys.stderr)
 
 
-def progress(scans: Sequence[Path]) -> Any:
+def progress(scans: Sequence[tuple[Path, ...]]) -> Any:
     """A bar where there are several scans and a terminal to show it."""
     from rich.console import Console
     from rich.progress import track

@@ -271,3 +271,17 @@ def test_the_same_scan_as_a_dicom_folder_and_zip(run: Path, scan: Path, tmp_path
         one, two = in_world(first / "saliency.nii.gz"), in_world(folder / "saliency.nii.gz")
         assert one.keys() == two.keys()
         assert max(abs(value - two[place]) for place, value in one.items()) < 1e-4
+
+
+def test_the_files_of_a_series_are_one_scan(
+    run: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = nib.load(scan)
+    stored = np.rint(image.get_fdata()).astype(np.int16)
+    folder = save(tmp_path / "series", series(stored, image.affine))
+    files = sorted(map(str, folder.iterdir()))
+    assert main(["predict", str(run), *files, str(scan), "--out", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["new_T1w", "series"]
+    said = capsys.readouterr().out
+    assert main(["predict", str(run), str(folder)]) == 0
+    assert capsys.readouterr().out.strip() in said
