@@ -44,6 +44,20 @@ def answer(visit: Visit) -> None:
     st.caption(f"Answered in {visit.seconds:.1f} s.")
 
 
+def nearest(visit: Visit) -> None:
+    """Which training scans the first network sees as most like this one."""
+    if not visit.nearest:
+        return
+    st.subheader("The training scans most like it")
+    table = pd.DataFrame(visit.nearest)
+    table.insert(0, "nearest", range(1, len(table) + 1))
+    st.dataframe(table, hide_index=True, width="stretch", column_config={"nearest": ""})
+    st.caption(
+        "By the features of the first network. Distance 1 is the usual one between a training scan "
+        "and the one nearest to it: far above 1, this scan is unlike all that were trained on."
+    )
+
+
 def calibration_line(found: Answer) -> str:
     """Whether the shares are probabilities yet."""
     head, _, rest = calibration(found).partition(":")

@@ -66,6 +66,7 @@ def single(run: Run, shared: Desk) -> None:
         answer_part.gate(visit)
         answer_part.answer(visit)
         map_part.explanation(visit, shared, run)
+        answer_part.nearest(visit)
 
 
 def receive(run: Run, shared: Desk) -> Visit | None:

@@ -41,6 +41,7 @@ class Visit:
     ----------
     name: the visitor's name of the scan, harmless to show; never used on disk.
     answer: as prediction.json has it, once there is one.
+    nearest: the training scans most like this one, nearest first; none where the run keeps none.
     refusal: why there will be none; "" otherwise. ``series``: what to choose from then.
     maps: (method, class) -> what the worker says of the map, with its folder's name.
     """
@@ -58,6 +59,7 @@ class Visit:
         self.token = secrets.token_urlsafe(24)
         self.folder = tempfile.TemporaryDirectory(prefix="uncus-visit-", ignore_cleanup_errors=True)
         self.answer: dict[str, Any] | None = None
+        self.nearest: list[dict[str, Any]] = []
         self.refusal = ""
         self.series: list[dict[str, Any]] = []
         self.chosen = ""
@@ -107,6 +109,7 @@ class Visit:
         self.job = None
         self.seconds += job.seconds
         self.answer = job.replies.get("answer", self.answer)
+        self.nearest = job.replies.get("nearest", self.nearest)
         self.series = job.replies.get("series", [])
         found = job.replies.get("map")
         if found:

@@ -20,6 +20,7 @@ from typing import Any
 from data.dicom import list_series
 from data.errors import BadInput
 from pipeline import view
+from pipeline.neighbours import Neighbours, features
 from pipeline.predict import Prediction, Predictor, write
 from pipeline.saliency import SALIENCY
 from pipeline.sheet import Sheet
@@ -70,7 +71,8 @@ class Clerk:
                 self.scans[request["token"]] = prediction
                 while len(self.scans) > SCANS:
                     self.scans.popitem(last=False)
-            self.say({"answer": prediction.as_dict()})
+            nearest = self.nearest(predictor, prediction)
+            self.say({"answer": prediction.as_dict(), "nearest": nearest})
         if request["method"]:
             self.say({"step": "Explaining"})
             self.explain(predictor, prediction, request)
@@ -95,6 +97,14 @@ class Clerk:
             places = view.centres(prediction.placed)
             regions = [{**row, "mm": places[row["region"]]} for row in regions]
         self.say({"map": {**shown, "name": name, "regions": regions}})
+
+    def nearest(self, predictor: Predictor, prediction: Prediction) -> list[dict[str, Any]]:
+        """The training scans most like this one, where the run knows them."""
+        known = Neighbours.read(predictor.run)
+        if known is None:
+            return []
+        seen = features(predictor.networks[0], predictor.tensor(prediction.placed))
+        return known.nearest(seen)
 
     def predictor(self, run: str) -> Predictor:
         """The networks of a run; loaded anew when it has changed on disk."""

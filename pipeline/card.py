@@ -14,7 +14,7 @@ from data import covariates, files
 from data.gate import Reference
 from data.store import PreparedCohort
 from models.build import ModelConfig
-from pipeline import config, environment
+from pipeline import config, environment, neighbours
 from pipeline.member import Task
 from pipeline.notice import NOTICE
 from pipeline.runs import SCHEMA, Member, Run
@@ -48,6 +48,7 @@ def write(run: Run, cohort: PreparedCohort, task: Task, members: tuple[Member, .
         "init_from": str(task.init_from.path) if task.init_from else None,
     }
     files.write_json(run.model_folder / "card.json", card)
+    neighbours.write(run, cohort, task, members[0])
     run.seal()
 
 
