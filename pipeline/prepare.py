@@ -24,6 +24,7 @@ from data.space import GRIDS, SPACES, Grid, place
 from data.volume import read_volume
 from data.where import select
 from pipeline import quality
+from pipeline.cluster import Cluster, connected
 from pipeline.measure import MEASURES, Measure, common_grid, measure
 from pipeline.workers import Failure, for_each, in_processes, process_count, progress
 
@@ -50,6 +51,9 @@ class Prepare:
     """Voxel size of the grid in mm: one number, or three for x (right), y (front), z (up)."""
     workers: int = 0
     """Processes to use; 0 takes one for each core."""
+    cluster: str = ""
+    """Use the workers of this Dask scheduler instead, on any machines: tcp://host:8786; needs the
+    extra cluster. See docs/cluster.md."""
     series: str = ""
     """Which DICOM series of a person's several: words of its description, for example MPRAGE."""
     where: str = ""
@@ -77,8 +81,11 @@ class Prepare:
         table = select(cohort.table(), self.where)
         scans = [cohort.scans[row] for row in table.index]
         _check_target(self.cohort, cohort.root)
-        with locked(self.cohort, "prepared cohort"):
-            return Preparation(self, cohort.root, scans, table).run()
+        with (
+            locked(self.cohort, "prepared cohort"),
+            connected(self.cluster, self.cohort) as cluster,
+        ):
+            return Preparation(self, cohort.root, scans, table, cluster).run()
 
 
 @dataclass(frozen=True)
@@ -89,12 +96,14 @@ class Preparation:
     source: Path
     scans: Sequence[Scan]
     table: pd.DataFrame
+    cluster: Cluster | None = None
 
     def run(self) -> int:
         """Measure, agree on a grid, place, join."""
         root, workers = self.options.cohort, self.options.workers
-        jobs = [(s.path, root, self.options.space, self._series(s)) for s in self.scans]
-        measures = for_each("measure", measure, jobs, workers)
+        space, shown = self.options.space, self._shown(root)
+        jobs = [(self._shown(s.path), shown, space, self._series(s)) for s in self.scans]
+        measures = for_each("measure", measure, jobs, workers, self.cluster)
         failures = {i: m for i, m in measures.items() if isinstance(m, Failure)}
         known = {i: m for i, m in measures.items() if isinstance(m, Measure)}
         self._refuse_if_none(known, failures)
@@ -115,11 +124,8 @@ class Preparation:
             return 1 if failures else 0
         # From here on the folder changes, and until the end it is no finished cohort.
         (root / store.MANIFEST).unlink(missing_ok=True)
-        arguments = [
-            (root, replace(scan, series=self._series(scan)), grid, self.options.space, blank[i])
-            for i, scan in ((i, self.scans[i]) for i in todo)
-        ]
-        for place_of, result in for_each("place", _place, arguments, workers).items():
+        arguments = [(shown, self._sent(self.scans[i]), grid, space, blank[i]) for i in todo]
+        for place_of, result in for_each("place", _place, arguments, workers, self.cluster).items():
             if isinstance(result, Failure):
                 failures[todo[place_of]] = result
             else:
@@ -132,6 +138,14 @@ class Preparation:
         done = f"{len(todo) - sum(i in failures for i in todo)} new, {len(finished)} in all"
         _say(f"{root}: {done}, each {size} voxels of {_listed(grid.spacing)} mm")
         return 1 if failures else 0
+
+    def _shown(self, path: Path) -> Path:
+        """A path as the workers see it: those of a cluster start in folders of their own."""
+        return path.absolute() if self.cluster else path
+
+    def _sent(self, scan: Scan) -> Scan:
+        """A scan as the workers need it."""
+        return replace(scan, path=self._shown(scan.path), series=self._series(scan))
 
     def _series(self, scan: Scan) -> str:
         """Which DICOM series a scan is: the reader knows, or the user says."""

@@ -1,14 +1,17 @@
-"""The same work on many things at once, in processes, with a progress bar."""
+"""The same work on many things at once, in processes here or elsewhere, with a progress bar."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from pipeline.cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,26 @@ def process_count(wanted: int, tasks: int) -> int:
 
 
 def for_each(
-    name: str, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], wanted: int
+    name: str,
+    work: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    wanted: int,
+    cluster: "Cluster | None" = None,
 ) -> dict[int, Any]:
-    """``work`` on every tuple of arguments; results (or Failure) by their number."""
+    """``work`` on every tuple of arguments; results (or Failure) by their number.
+
+    It is done in ``wanted`` processes here (see :func:`process_count`), or on a cluster's workers.
+    """
     numbered = [(work, index, values) for index, values in enumerate(arguments)]
-    jobs = process_count(wanted, len(numbered))
     results: dict[int, Any] = {}
     with progress() as bar:
         task = bar.add_task(name, total=len(numbered))
-        for index, result in in_processes(jobs, guarded, numbered, ordered=False):
+        if cluster is None:
+            jobs = process_count(wanted, len(numbered))
+            found = in_processes(jobs, guarded, numbered, ordered=False)
+        else:
+            found = cluster.each(numbered)
+        for index, result in found:
             results[index] = result
             bar.advance(task)
     return dict(sorted(results.items()))
