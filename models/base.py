@@ -26,6 +26,8 @@ class Classifier(nn.Module):
     dropout: probability that a pooled channel is dropped in training.
     """
 
+    gain: float = 1.0
+    """What `classify` multiplies the pooled features by before the head."""
     head: nn.Linear
     covariates: Covariates | None
 
@@ -47,6 +49,11 @@ class Classifier(nn.Module):
         """``[N, C, d, h, w]`` -> output ``[N, K]``: logits, or regression values."""
         output: Tensor = self.head(self.dropout(feature_map.mean(dim=(2, 3, 4))))
         return output
+
+    def has_linear_head(self) -> bool:
+        """Whether `classify` is ``head(gain * mean)``: the class that defines it gives a gain."""
+        owner = next(kind for kind in type(self).__mro__ if "classify" in kind.__dict__)
+        return "gain" in owner.__dict__
 
     def forward(self, x: Tensor, covariates: Tensor | None = None) -> Tensor:
         """``[N, 1, D, H, W]``, perhaps with covariates ``[N, P]`` -> output ``[N, K]``.

@@ -27,6 +27,8 @@ class Tiny(Classifier):
     dropout: before the head.
     """
 
+    gain = GAIN
+
     def __init__(
         self,
         classes: int,

@@ -1,7 +1,9 @@
 """From a scan's file to an answer: the one way in for the command line, the page and the tests."""
 
 import json
+import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +29,8 @@ from models.base import Classifier
 from models.build import build_model
 from models.transfer import load_weights
 from pipeline import card
+from pipeline import engine as engines
 from pipeline.figures import three_planes
-from pipeline.learner import predict
 from pipeline.notice import NOTICE
 from pipeline.runs import Run
 from pipeline.saliency import SALIENCY
@@ -43,7 +45,8 @@ class Prediction:
     ``probabilities`` (classification) or ``values`` (regression, in the target's units) are means
     over the run's networks; ``members`` holds what each network says, ``spread`` their standard
     deviation. ``covariates`` is what was known of the person besides the scan, None where it was
-    not and the training people's mean was taken. ``placed`` is the scan as the networks saw it.
+    not and the training people's mean was taken. ``placed`` is the scan as the networks saw it,
+    ``feature_maps`` each network's last feature map of it, [1, C, x, y, z].
     """
 
     scan: str
@@ -55,6 +58,7 @@ class Prediction:
     warnings: tuple[str, ...]
     model: Mapping[str, Any]
     placed: Placed = field(repr=False)
+    feature_maps: tuple[Map, ...] = field(default=(), repr=False)
 
     @property
     def label(self) -> str | None:
@@ -86,13 +90,22 @@ class Predictor:
     ----------
     run: folder of ``uncus train``; only its ``model`` folder is read.
     device: where the networks compute.
+    engine: what computes feature maps: torch, openvino, or auto for what pays on the run's volumes.
+
+    Attributes
+    ----------
+    engine: the one that was taken, "torch" or "openvino".
+    engine_refused: why it is not OpenVINO although that was tried; empty otherwise.
 
     Raises
     ------
     BadInput: not a finished run, a damaged or foreign file in it, or a newer schema.
+    ValueError: the engine that is asked for cannot be had.
     """
 
-    def __init__(self, run: Path | str, device: str = "cpu") -> None:
+    def __init__(
+        self, run: Path | str, device: str = "cpu", engine: engines.Engine = "auto"
+    ) -> None:
         self.run, self.device = Run(Path(run)), torch.device(device)
         sums = self.run.verify()
         self.card = self.run.card
@@ -119,11 +132,21 @@ class Predictor:
                 f"names {len(self.covariates)} covariates for a network of {config.covariates}",
                 "copy the model again",
             )
+        self.trunks = tuple(engines.torch_trunk(network) for network in self.networks)
+        self.engine_refused = ""
+        self.engine = engines.choose(engine, self.device, math.prod(self.grid.shape))
+        if self.engine == "openvino":
+            shape = (2 if self.card["flip_average"] else 1, 1, *self.grid.shape)
+            try:
+                self.trunks = engines.openvino_trunks(self.networks, config, shape)
+            except ValueError as error:
+                self.engine, self.engine_refused = "torch", str(error)
         self.identity = {
             "run": self.run.path.name,
             "backbone": config.backbone,
             "norm": config.norm,
             "networks": len(self.networks),
+            "engine": self.engine,
             "uncus": self.card["versions"]["uncus"],
             "card_sha256": sums["card.json"],
         }
@@ -168,7 +191,7 @@ class Predictor:
                 "predictions.tsv",
             )
         step("Predicting")
-        outputs = self.outputs(placed, person)
+        outputs, feature_maps = self.outputs(placed, person)
         if not np.isfinite(outputs).all():
             raise BadInput(path, "the networks gave no finite answer", "look at the scan's voxels")
         names = self.names
@@ -187,6 +210,7 @@ class Predictor:
             warnings=tuple(dict.fromkeys(warnings)),
             model=self.identity,
             placed=placed,
+            feature_maps=feature_maps,
         )
 
     def person(self, path: Path, known: Mapping[str, str | float | None]) -> NDArray[np.float32]:
@@ -199,22 +223,30 @@ class Predictor:
         return covariates.given(found, tuple(self.covariates))
 
     @torch.inference_mode()
-    def outputs(self, placed: Placed, person: NDArray[np.float32]) -> NDArray[np.float64]:
-        """[members, K]: class probabilities, or values in the target's units.
+    def outputs(
+        self, placed: Placed, person: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], tuple[Map, ...]]:
+        """[members, K]: class probabilities, or values in the target's units; and feature maps.
 
-        ``person``: covariates [P], NaN where not known.
+        ``person``: covariates [P], NaN where not known. Each member's feature map [1, C, x, y, z]
+        is that of the scan, not of its mirror image.
         """
         volume = self.tensor(placed)
+        both = torch.cat([volume, volume.flip(2)]) if self.card["flip_average"] else volume
         besides = torch.from_numpy(person)[None].to(self.device)
-        rows = []
-        for network, member in zip(self.networks, self.card["members"], strict=True):
-            output = predict(network, volume, self.card["flip_average"], besides)
-            output = output[0].double().cpu()
+        rows, maps = [], []
+        for network, trunk, member in zip(
+            self.networks, self.trunks, self.card["members"], strict=True
+        ):
+            found = trunk(both)
+            logits = torch.cat([network.classify(one[None]).float() for one in found])
+            output = network.adjust(logits.mean(0, keepdim=True), besides)[0].double().cpu()
             if self.target.is_classification:
                 rows.append(output.softmax(0).numpy())
             else:
                 rows.append(output.numpy() * np.asarray(member["std"]) + np.asarray(member["mean"]))
-        return np.stack(rows)
+            maps.append(found[:1].float().cpu().numpy())
+        return np.stack(rows), tuple(maps)
 
     def tensor(self, placed: Placed) -> torch.Tensor:
         """The placed scan as a batch of one [1, 1, X, Y, Z]; rounded as the cohort stores it."""
@@ -234,8 +266,15 @@ class Predictor:
             raise ValueError(f"unknown class {name!r}; there are {', '.join(self.names)}")
         volume, index = self.tensor(prediction.placed), self.names.index(name)
         total = torch.zeros(volume.shape[2:])
-        for network in self.networks:
-            one = SALIENCY[method](network, volume, index, regression=self.target.regression)
+        known = prediction.feature_maps or (None,) * len(self.networks)
+        for network, feature_map in zip(self.networks, known, strict=True):
+            one = SALIENCY[method](
+                network,
+                volume,
+                index,
+                regression=self.target.regression,
+                feature_map=None if feature_map is None else volume.new_tensor(feature_map),
+            )
             total += (one / one.abs().max().clamp(min=1e-12)).cpu()
         mean: Map = (total / len(self.networks)).numpy()
         return mean
@@ -339,6 +378,9 @@ class Predict:
     it is looked for in the participants.tsv of the BIDS tree that the scan lies in."""
     device: str = "cpu"
     """cpu, cuda, cuda:1 ..."""
+    engine: engines.Engine = "auto"
+    """What computes the networks: torch, or openvino (the extra fast, on a CPU); auto takes
+    OpenVINO for several scans of a size where it pays."""
 
     def run(self) -> int:
         """Predict every scan; 0 when all were answered, 1 when some failed, 2 when none was."""
@@ -353,7 +395,11 @@ class Predict:
             raise ValueError(f"several scans are called {twice[0]}; give them in separate calls")
         if self.out:
             check_writable(self.out)
-        predictor = Predictor(self.trained, self.device)
+        # For a single scan loading another engine takes longer than it saves.
+        several = len(scans) > 2 or self.engine != "auto"
+        predictor = Predictor(self.trained, self.device, self.engine if several else "torch")
+        if self.engine == "openvino" and predictor.engine_refused:
+            print(f"uncus: {predictor.engine_refused}; torch computes instead", file=sys.stderr)
         answers: list[dict[str, Any] | None] = []
         failures: list[BadInput] = []
         for paths in progress(scans):
@@ -415,8 +461,6 @@ def check_writable(folder: Path) -> None:
 
 def report_failures(failures: Sequence[Exception]) -> None:
     """One line a scan that was refused."""
-    import sys
-
     for failure in failures:
         print(f"uncus: {failure}", file=sys.stderr)
 

@@ -31,7 +31,8 @@ SMALLEST_BLOCK = 4
 class Saliency:
     """An entry of ``SALIENCY``: call it as ``(model, volume, class_index)``."""
 
-    compute: Callable[[Classifier, Tensor, "Score"], Tensor]
+    compute: Callable[[Classifier, Tensor, "Score", Tensor | None], Tensor]
+    """(model, volume, score, last feature map where it is known) -> map."""
     summary: str
     """One line for people."""
     gradient: bool
@@ -40,7 +41,13 @@ class Saliency:
     """Negative values speak against the class; otherwise the map is 0 and above."""
 
     def __call__(
-        self, model: Classifier, volume: Tensor, class_index: int, *, regression: bool = False
+        self,
+        model: Classifier,
+        volume: Tensor,
+        class_index: int,
+        *,
+        regression: bool = False,
+        feature_map: Tensor | None = None,
     ) -> Tensor:
         """Explain one output of ``model`` for one volume.
 
@@ -50,6 +57,8 @@ class Saliency:
         volume: ``[1, 1, D, H, W]``, on the model's device.
         class_index: class, or column of a regression's output.
         regression: the outputs are values, not logits.
+        feature_map: the volume's last feature map ``[1, C, d, h, w]`` where it is known already;
+            methods that need no other thing of the trunk do not compute it again.
 
         Returns
         -------
@@ -70,7 +79,7 @@ class Saliency:
             )
         with frozen(model), torch.inference_mode(False), torch.enable_grad():
             saliency = self.compute(
-                model, volume.detach().clone(), Score(class_index, regression)
+                model, volume.detach().clone(), Score(class_index, regression), feature_map
             ).detach()
         if not bool(torch.isfinite(saliency).all()):
             raise ValueError("the saliency map has NaN; the network's weights or the volume do too")
@@ -96,20 +105,33 @@ class Score:
         others = [k for k in range(outputs.shape[1]) if k != self.class_index]
         return chosen - outputs[:, others].logsumexp(dim=1)
 
+    def gradient(self, outputs: Tensor) -> Tensor:
+        """``dS / dz`` of outputs z ``[N, K]``, same shape: 1 for the class, and for the others
+        minus their softmax among themselves."""
+        chosen = torch.arange(outputs.shape[1], device=outputs.device) == self.class_index
+        if self.regression or outputs.shape[1] == 1:
+            return chosen.to(outputs).expand_as(outputs)
+        shares = outputs.masked_fill(chosen, -math.inf).softmax(dim=1)
+        return torch.where(chosen, torch.ones_like(shares), -shares)
 
-def grad_cam(model: Classifier, volume: Tensor, score: Score) -> Tensor:
+
+def grad_cam(
+    model: Classifier, volume: Tensor, score: Score, feature_map: Tensor | None = None
+) -> Tensor:
     """Grad-CAM (Selvaraju 2017, arXiv 1610.02391): ``relu(sum_k a_k A_k)``.
 
     ``A_k`` is channel k of the last feature map, ``a_k`` the mean over the map's voxels of
     ``dS / dA_k``.
     """
-    feature_map, gradient = feature_gradient(model, volume, score)
+    feature_map, gradient = feature_gradient(model, volume, score, feature_map)
     weights = gradient.mean(dim=(2, 3, 4), keepdim=True)
     cam = (weights * feature_map).sum(dim=1)[0].relu()
     return onto_volume(cam, model, volume)
 
 
-def grad_cam_pp(model: Classifier, volume: Tensor, score: Score) -> Tensor:
+def grad_cam_pp(
+    model: Classifier, volume: Tensor, score: Score, feature_map: Tensor | None = None
+) -> Tensor:
     """Grad-CAM++ (Chattopadhyay 2018, arXiv 1710.11063): ``relu(sum_k w_k A_k)``.
 
     ``w_k = sum_v alpha_kv relu(g_kv)`` with ``g = dS / dA`` and
@@ -117,7 +139,7 @@ def grad_cam_pp(model: Classifier, volume: Tensor, score: Score) -> Tensor:
     score ``exp(S)``, whose factor is common to all channels and left out. The sum is over all
     voxels u of the map; where the denominator is 0, alpha is 0.
     """
-    feature_map, gradient = feature_gradient(model, volume, score)
+    feature_map, gradient = feature_gradient(model, volume, score, feature_map)
     total = feature_map.sum(dim=(2, 3, 4), keepdim=True)
     denominator = 2 * gradient**2 + gradient**3 * total
     alpha = torch.where(denominator != 0, gradient**2 / denominator, 0.0)
@@ -126,7 +148,9 @@ def grad_cam_pp(model: Classifier, volume: Tensor, score: Score) -> Tensor:
     return onto_volume(cam, model, volume)
 
 
-def voxel_gradient(model: Classifier, volume: Tensor, score: Score) -> Tensor:
+def voxel_gradient(
+    model: Classifier, volume: Tensor, score: Score, feature_map: Tensor | None = None
+) -> Tensor:
     """``|dS / dx|`` of each voxel (Simonyan 2014, arXiv 1312.6034)."""
     return score_gradient(model, volume, score)[0, 0].abs()
 
@@ -135,6 +159,7 @@ def integrated_gradients(
     model: Classifier,
     volume: Tensor,
     score: Score,
+    feature_map: Tensor | None = None,
     *,
     baseline: Tensor | None = None,
     steps: int = 128,
@@ -166,7 +191,9 @@ def integrated_gradients(
     return ((volume - start) * total)[0, 0]
 
 
-def occlusion(model: Classifier, volume: Tensor, score: Score) -> Tensor:
+def occlusion(
+    model: Classifier, volume: Tensor, score: Score, feature_map: Tensor | None = None
+) -> Tensor:
     """Occlusion (Zeiler & Fergus 2014, arXiv 1311.2901): what the score loses.
 
     Cubes of the volume are set to 0, the mean of the brain, one after another; a voxel's value is
@@ -283,10 +310,22 @@ def score_gradient(model: Classifier, volumes: Tensor, score: Score) -> Tensor:
     return gradient
 
 
-def feature_gradient(model: Classifier, volume: Tensor, score: Score) -> tuple[Tensor, Tensor]:
-    """Last feature map A and ``dS / dA``, both ``[1, C, d, h, w]``."""
+def feature_gradient(
+    model: Classifier, volume: Tensor, score: Score, feature_map: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Last feature map A and ``dS / dA``, both ``[1, C, d, h, w]``.
+
+    The head is linear in the mean over the map's V voxels, ``z = W gain mean(A) + b``, so
+    ``dS / dA_kv = gain / V sum_c dS/dz_c W_ck`` at every voxel: nothing needs differentiating, and
+    a map that another engine computed will do. A model that classifies in another way is
+    differentiated.
+    """
     with torch.no_grad():
-        feature_map = model.features(volume)
+        feature_map = model.features(volume) if feature_map is None else feature_map
+        if model.has_linear_head():
+            by_output = score.gradient(model.classify(feature_map))
+            by_channel = by_output @ model.head.weight * (model.gain / feature_map[0, 0].numel())
+            return feature_map, by_channel[:, :, None, None, None].expand_as(feature_map)
     feature_map = feature_map.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(score(model.classify(feature_map)).sum(), feature_map)
     return feature_map.detach(), gradient

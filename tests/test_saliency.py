@@ -213,6 +213,17 @@ def test_grad_cam_agrees_with_finite_differences(backbone: str, classes: int) ->
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3])
+@pytest.mark.parametrize("backbone", ["tiny", "resnet10", "sfcn"])
+def test_the_closed_form_is_what_autograd_finds(backbone: str, classes: int) -> None:
+    model, x, score = trained(classes=classes, backbone=backbone), volume(), Score(classes - 1)
+    assert model.has_linear_head()
+    feature_map, gradient = feature_gradient(model, x, score)
+    leaf = feature_map.clone().requires_grad_()
+    (want,) = torch.autograd.grad(score(model.classify(leaf)).sum(), leaf)
+    torch.testing.assert_close(gradient, want)
+
+
 def test_grad_cam_pp_is_the_formula_of_the_paper() -> None:
     """With Y = exp(S) all derivatives of Y are powers of g: equation 19, voxel by voxel."""
 

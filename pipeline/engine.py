@@ -1,0 +1,183 @@
+"""What computes a network's feature map: torch, or on a CPU OpenVINO where it is installed.
+
+OpenVINO (the extra ``fast``) was chosen by measurement: a ResNet-18 at 96 x 112 x 96 voxels took it
+two thirds of torch's time, ONNX Runtime as long as torch; written out so that it never leaves the
+layout of convolutions (``models/exported.py``) it takes less (``uncus bench predict``). It computes
+in float32, so the answers stay the same; each network is compared with torch when it is loaded, and
+left to torch where they differ by more than ``AGREE``.
+
+Exporting a configuration takes some seconds and is kept in the user's cache folder, without
+weights: those come from the run's sealed files each time.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from models.base import Classifier
+from models.build import ModelConfig
+from models.exported import export_features, open_weights
+
+Engine = Literal["auto", "torch", "openvino"]
+Trunk = Callable[[Tensor], Tensor]
+"""Volumes [N, 1, X, Y, Z] -> feature maps [N, C, x, y, z], without a gradient."""
+
+AGREE = 1e-4
+"""Largest difference from torch's feature map, as a share of that map's largest value."""
+WORTHWHILE = 500_000
+"""Voxels from which ``auto`` takes OpenVINO: below, loading takes longer than it saves."""
+FORMAT = 1
+"""Of what is cached; raised when the export changes."""
+
+
+def available() -> bool:
+    """Whether OpenVINO is installed."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def choose(wanted: Engine, device: torch.device, voxels: int) -> Literal["torch", "openvino"]:
+    """The engine to try for volumes of so many ``voxels``.
+
+    Raises
+    ------
+    ValueError: OpenVINO is asked for and cannot be had.
+    """
+    if wanted == "torch":
+        return "torch"
+    fits = device.type == "cpu" and available()
+    if wanted == "openvino" and not fits:
+        if device.type != "cpu":
+            raise ValueError(f"--engine openvino computes on the CPU; leave it out on {device}")
+        raise ValueError("openvino is not installed; pip install 'uncus[fast]', or leave it out")
+    return "openvino" if fits and (wanted == "openvino" or voxels >= WORTHWHILE) else "torch"
+
+
+def torch_trunk(network: Classifier) -> Trunk:
+    """The network's own features, volume by volume: an answer never depends on its batch."""
+
+    @torch.inference_mode()
+    def features(volumes: Tensor) -> Tensor:
+        return torch.cat([network.features(volume[None]) for volume in volumes])
+
+    return features
+
+
+def openvino_trunks(
+    networks: Sequence[Classifier], config: ModelConfig, shape: Sequence[int]
+) -> tuple[Trunk, ...]:
+    """The networks' features by OpenVINO, for batches of exactly ``shape`` [N, 1, X, Y, Z].
+
+    Raises
+    ------
+    ValueError: they differ from torch's, or the network cannot be exported.
+    """
+    try:
+        graph = _graph(networks[0], config, shape)
+        trunks = tuple(_compiled(graph, network, shape) for network in networks)
+    except (RuntimeError, TypeError, KeyError, OSError, AttributeError, AssertionError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"OpenVINO cannot run {config.backbone}: {line}") from error
+    for network, trunk in zip(networks, trunks, strict=True):
+        differs = difference(network, trunk, shape)
+        if not differs <= AGREE:
+            raise ValueError(
+                f"OpenVINO's feature map differs by {differs:.1e} of its largest value"
+            )
+    return trunks
+
+
+def difference(network: Classifier, trunk: Trunk, shape: Sequence[int]) -> float:
+    """Largest difference of ``trunk`` from torch on a made-up brain, as a share of the map's
+    largest value; NaN where either has one."""
+    volumes = made_up(shape)
+    with torch.inference_mode():
+        want, got = network.features(volumes[:1]), trunk(volumes)[:1]
+    return float((got - want).abs().max() / want.abs().max().clamp(min=1e-12))
+
+
+def made_up(shape: Sequence[int]) -> Tensor:
+    """Volumes [N, 1, X, Y, Z] as networks meet them: smooth and noisy in a ball, 0 around it."""
+    axes = [torch.linspace(-1, 1, size) for size in shape[2:]]
+    x, y, z = torch.meshgrid(*axes, indexing="ij")
+    noise = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    inside = x * x + y * y + z * z < 0.8
+    return torch.where(inside, 0.5 * noise + torch.sin(5 * x) * torch.cos(4 * y + 3 * z), 0.0)
+
+
+def cache_folder() -> Path:
+    """Where exported graphs are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uncus" / "openvino"
+
+
+def _graph(network: Classifier, config: ModelConfig, shape: Sequence[int]) -> Any:
+    """OpenVINO's model of the configuration, its weights still inputs; from the cache if there."""
+    import openvino
+
+    names = ("openvino", "torch", "uncus")
+    facts: dict[str, Any] = {"format": FORMAT, **{name: version(name) for name in names}}
+    # What the features do not depend on is left out.
+    options = {k: v for k, v in config.as_dict().items() if k not in {"classes", "dropout"}}
+    facts |= {"config": options, "shape": list(shape)}
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    kept = cache_folder() / key / "graph.xml"
+    core = openvino.Core()
+    if kept.is_file():
+        return core.read_model(kept)
+    graph = openvino.convert_model(export_features(network, shape))
+    _keep(graph, kept)
+    return graph
+
+
+def _keep(graph: Any, path: Path) -> None:
+    """Save ``graph`` for the next time, whole or not at all; a disk that takes nothing is fine."""
+    import openvino
+
+    try:
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=path.parent.parent))
+    except OSError:
+        return
+    try:
+        openvino.save_model(graph, folder / path.name, compress_to_fp16=False)
+        folder.rename(path.parent)
+    except (OSError, RuntimeError):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _compiled(graph: Any, network: Classifier, shape: Sequence[int]) -> Trunk:
+    """``graph`` with the network's weights in it, compiled for this CPU."""
+    import openvino
+    from openvino import opset13
+
+    model = graph.clone()
+    _, *places = model.get_parameters()
+    weights = open_weights(network)
+    assert len(places) == len(weights), f"{len(places)} inputs for {len(weights)} weights"
+    for place, value in zip(places, weights.values(), strict=True):
+        place.output(0).replace(opset13.constant(value.numpy()).output(0))
+        model.remove_parameter(place)
+    model.reshape(list(shape))
+    options = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = openvino.Core().compile_model(model, "CPU", options)
+
+    def features(volumes: Tensor) -> Tensor:
+        assert list(volumes.shape) == list(shape), f"compiled for {shape}, got {volumes.shape}"
+        request = compiled.create_infer_request()
+        result = request.infer([volumes.contiguous().numpy()])
+        return torch.from_numpy(result[0].copy())
+
+    return features
