@@ -41,7 +41,13 @@ def answer(visit: Visit) -> None:
                 plain(name), f"{value:.4g}", spread, delta_color="off", delta_arrow="off"
             )
     st.markdown(f":material/balance: {calibration_line(found)} {between(found)}")
-    st.caption(f"Answered in {visit.seconds:.1f} s.")
+    st.caption(f"Answered in {visit.seconds:.1f} s{steps(visit)}.")
+
+
+def steps(visit: Visit) -> str:
+    """How long each step took."""
+    told = [f"{name.lower()} {spent['seconds']:.1f}" for name, spent in visit.spent.items()]
+    return f": {', '.join(told)}" if told else ""
 
 
 def nearest(visit: Visit) -> None:

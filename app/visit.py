@@ -66,6 +66,7 @@ class Visit:
         self.maps: dict[tuple[str, str], dict[str, Any]] = {}
         self.job: Job | None = None
         self.seconds = 0.0
+        self.spent: dict[str, dict[str, float]] = {}
         try:
             self.source = store(uploads, Path(self.folder.name))
         except BadInput as error:
@@ -108,6 +109,7 @@ class Visit:
             return False
         self.job = None
         self.seconds += job.seconds
+        self.spent |= job.replies.get("spent", {})
         self.answer = job.replies.get("answer", self.answer)
         self.nearest = job.replies.get("nearest", self.nearest)
         self.series = job.replies.get("series", [])

@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -32,11 +33,40 @@ Request = Mapping[str, Any]
 Say = Callable[[dict[str, Any]], None]
 
 
+class Clock:
+    """Seconds by the wall and of processor time, the decoder's included, that each step took."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, dict[str, float]] = {}
+        self.name, self.since = "", self.read()
+
+    def read(self) -> tuple[float, float]:
+        """Both clocks."""
+        times = os.times()
+        processor = times.user + times.system + times.children_user + times.children_system
+        return time.monotonic(), processor
+
+    def start(self, name: str) -> None:
+        """The next step."""
+        self.stop()
+        self.name = name
+
+    def stop(self) -> dict[str, dict[str, float]]:
+        """Note the step that has ended; returns all."""
+        now = self.read()
+        if self.name:
+            wall, processor = (round(b - a, 3) for a, b in zip(self.since, now, strict=True))
+            self.spent[self.name] = {"seconds": wall, "processor": processor}
+        self.name, self.since = "", now
+        return self.spent
+
+
 class Clerk:
     """Does what requests ask for; ``say`` sends a reply."""
 
     def __init__(self, say: Say) -> None:
         self.say = say
+        self.clock = Clock()
         self.runs: OrderedDict[str, Predictor] = OrderedDict()
         self.scans: OrderedDict[str, Prediction] = OrderedDict()
 
@@ -45,6 +75,7 @@ class Clerk:
         if request["do"] == "forget":
             self.scans.pop(request["token"], None)
             return self.tidy()
+        self.clock = Clock()
         try:
             self.answer(request)
         except (ValueError, OSError, MemoryError) as error:
@@ -53,7 +84,12 @@ class Clerk:
             self.say({"refused": f"it cannot be read ({type(error).__name__})", "series": []})
         finally:
             self.tidy()
-            self.say({"over": True})
+            self.say({"over": True, "spent": self.clock.stop()})
+
+    def step(self, name: str) -> None:
+        """Tell what is done next."""
+        self.clock.start(name)
+        self.say({"step": name})
 
     def answer(self, request: Request) -> None:
         """Predict where that has not been done, and explain where that is asked for."""
@@ -62,7 +98,7 @@ class Clerk:
         if prediction is None:
             prediction = predictor(
                 Path(request["source"]),
-                lambda step: self.say({"step": step}),
+                self.step,
                 series=request["series"],
                 known=request["known"],
             )
@@ -74,7 +110,7 @@ class Clerk:
             nearest = self.nearest(predictor, prediction)
             self.say({"answer": prediction.as_dict(), "nearest": nearest})
         if request["method"]:
-            self.say({"step": "Explaining"})
+            self.step("Explaining")
             self.explain(predictor, prediction, request)
 
     def explain(self, predictor: Predictor, prediction: Prediction, request: Request) -> None:
