@@ -6,6 +6,7 @@ so its voxels are interpolated once.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from data.foreground import otsu, stripped_background
 from data.image import Affine, Image, coarser, points
 from data.register import Match, locate, refine
 from data.template import load_template
+from data.tissue import Tissue, tissue
 from data.volume import Volume
 
 WORK_MM = 2.0
@@ -29,7 +31,12 @@ MARGIN_MM = 4.0  # around the template's brain, where the registration looks as 
 # Philips MPRAGE, pydeface's mean head) had overlaps of 0.95 to 0.96, similarities of 0.84 to 0.88.
 LEAST_OVERLAP = 0.86
 LEAST_SIMILARITY = 0.60
-WARN_OVERLAP, WARN_SIMILARITY = 0.90, 0.70
+WARN_OVERLAP, WARN_SIMILARITY, WARN_LIKENESS = 0.92, 0.72, 0.35
+LEAST_LIKENESS = 0.2
+LEAST_CONTRAST = 0.02
+WARN_CONTRAST = 0.08
+WARN_TURNED = 60.0  # degrees
+LEAST_BRAIN = 1000  # voxels of the working grid
 LEAST_SEEN = 0.85  # share of the template's brain in the field of view
 WARN_SEEN = 0.985
 SCALES = (0.7, 1.4)  # of a person's brain against the template, along any axis
@@ -49,6 +56,9 @@ class Registration:
     similarity: correlation of the brain with the template.
     seen: share of the template's brain that lies in the field of view.
     stripped: whether the scan came without its skull.
+    likeness: correlation with the template's T1 inside its brain; see data.tissue.
+    contrast: white over grey matter, less one.
+    turned: degrees between the head and its header's axes.
     """
 
     to_mni: Affine
@@ -58,19 +68,96 @@ class Registration:
     similarity: float
     seen: float
     stripped: bool
+    likeness: float = 1.0
+    contrast: float = 1.0
+    turned: float = 0.0
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was odd, one sentence each."""
         said = []
-        if self.overlap < WARN_OVERLAP or self.similarity < WARN_SIMILARITY:
+        if (
+            self.overlap < WARN_OVERLAP
+            or self.similarity < WARN_SIMILARITY
+            or self.likeness < WARN_LIKENESS
+        ):
             said.append(
-                f"The registration to the template is poor (overlap {self.overlap:.2f}, "
-                f"similarity {self.similarity:.2f}): look at its picture."
+                f"The registration to the template is poor (overlap {self.overlap:.2f}, similarity "
+                f"{self.similarity:.2f}, likeness {self.likeness:.2f}): look at its picture."
             )
         if self.seen < WARN_SEEN:
             said.append(f"{1 - self.seen:.0%} of the brain lies outside the scan's field of view.")
+        if self.turned > WARN_TURNED:
+            said.append(
+                f"The head lies {self.turned:.0f} degrees away from what the file's header says; "
+                "left and right cannot be told from the picture."
+            )
+        if self.contrast < WARN_CONTRAST:
+            said.append("Grey and white matter hardly differ: perhaps not T1-weighted.")
         return tuple(said)
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """A registration that may or may not hold; fields as of :class:`Registration`."""
+
+    match: Match
+    inside: NDArray[np.bool_]
+    overlap: float
+    seen: float
+    tissue: Tissue
+
+    @property
+    def sizes(self) -> NDArray[np.float64]:
+        """Of the scan's brain against the template, along its main directions [3]."""
+        found: NDArray[np.float64] = np.linalg.svd(self.match.transform[:3, :3], compute_uv=False)
+        return found
+
+    @property
+    def turned(self) -> float:
+        """Degrees between the head and its header's axes."""
+        u, _, v = np.linalg.svd(self.match.transform[:3, :3])
+        return float(np.degrees(np.arccos(np.clip((np.trace(u @ v) - 1) / 2, -1, 1))))
+
+    @property
+    def holds(self) -> bool:
+        """Whether it lies within all limits."""
+        low, high = SCALES
+        return bool(
+            self.sizes.min() >= low
+            and self.sizes.max() <= high
+            and np.linalg.det(self.match.transform[:3, :3]) > 0
+            and self.overlap >= LEAST_OVERLAP
+            and self.match.similarity >= LEAST_SIMILARITY
+            and self.tissue.likeness >= LEAST_LIKENESS
+        )
+
+    def check(self, path: Path) -> None:
+        """Refuse a registration that does not hold."""
+        if np.count_nonzero(self.inside) < LEAST_BRAIN:
+            raise BadInput(path, "no brain was found in it", MEND)
+        if self.seen < LEAST_SEEN:
+            raise BadInput(
+                path,
+                f"only {self.seen:.0%} of the brain lies in its field of view: it is cut off",
+                MEND,
+            )
+        if not self.holds:
+            raise BadInput(
+                path,
+                f"its registration to the template failed (overlap {self.overlap:.2f}, similarity "
+                f"{self.match.similarity:.2f}, likeness {self.tissue.likeness:.2f}, sizes "
+                f"{self.sizes.min():.2f} to {self.sizes.max():.2f}): no brain, not T1-weighted, or "
+                "badly disturbed",
+                MEND,
+            )
+        if self.tissue.contrast < LEAST_CONTRAST:
+            raise BadInput(
+                path,
+                f"is not T1-weighted: its white matter is {1 + self.tissue.contrast:.2f} times as "
+                "bright as its grey matter",
+                "give a T1-weighted scan",
+            )
 
 
 def register(volume: Volume) -> Registration:
@@ -97,29 +184,39 @@ def register(volume: Volume) -> Registration:
         raise BadInput(path, "shows no brain", MEND)
     field = bias_field(work, head)
     image = divided(work, field)
-    match = locate(image)
-    inside = np.zeros(image.array.shape, bool)
-    for _ in range(2):
-        inside = strip.brain(image, match.transform)
-        if np.count_nonzero(inside) < 1000:
-            raise BadInput(path, "no brain was found in it", MEND)
-        match = _final(image, inside, match.transform)
-    overlap, seen = _overlap(image, inside, match.transform)
-    _check(path, match, overlap, seen)
+    least = min(float(volume.array.min()), 0.0)
+    whole = Image(volume.array, volume.affine)
+
+    def read(places: NDArray[np.float64]) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = (whole.at(places) - least) / field.at(places, outside=1.0)
+        return values
+
+    # What was cut away around a stripped brain has no dark value of its own.
+    fine = read if background is None else None
+    found = _attempt(path, image, fine, locate(image))
+    if not found.holds:
+        # A header may be wrong by a quarter or half a turn.
+        again = _attempt(path, image, fine, locate(image, wide=True))
+        found = max(found, again, key=lambda attempt: attempt.tissue.likeness)
+    found.check(path)
+    inside = found.inside
     brain_field = bias_field(image, inside)
     # Dividing by both is dividing by their product; reciprocals keep `divided` the one way.
     first = Image((1 / field.array).astype(np.float32), field.affine)
     both = divided(first, brain_field)
     return Registration(
-        to_mni=np.linalg.inv(match.transform).astype(np.float64),
-        mask=_onto(Image(inside.astype(np.float32), image.affine), volume) > 0.5,
+        to_mni=np.linalg.inv(found.match.transform).astype(np.float64),
+        mask=_onto(inside, image.affine, volume),
         field=Image((1 / both.array).astype(np.float32), both.affine),
-        overlap=overlap,
-        similarity=match.similarity,
-        seen=seen,
+        overlap=found.overlap,
+        similarity=found.match.similarity,
+        seen=found.seen,
         # Air that was set to one value does not make a head a brain.
         stripped=background is not None
         and bool(np.count_nonzero(head) < HEAD_SHARE * np.count_nonzero(inside)),
+        likeness=found.tissue.likeness,
+        contrast=found.tissue.contrast,
+        turned=found.turned,
     )
 
 
@@ -127,6 +224,18 @@ def corrected(volume: Volume, registration: Registration) -> Volume:
     """The scan without its bias field, its affine leading to MNI152 mm; no voxel is moved."""
     even = divided(Image(volume.array, volume.affine), registration.field)
     return Volume(even.array, registration.to_mni @ volume.affine, volume.native, volume.warnings)
+
+
+def _attempt(path: Path, image: Image, read: strip.Read | None, start: Match) -> Attempt:
+    """The brain extracted and registered from where it was located, twice over."""
+    match, inside = start, np.zeros(image.array.shape, bool)
+    for _ in range(2):
+        inside = strip.brain(image, match.transform, read)
+        if np.count_nonzero(inside) < LEAST_BRAIN:
+            return Attempt(match, inside, 0.0, 1.0, Tissue(0.0, 0.0, 0.0, 0.0))
+        match = _final(image, inside, match.transform)
+    overlap, seen = _overlap(image, inside, match.transform)
+    return Attempt(match, inside, overlap, seen, tissue(image, match.transform))
 
 
 def _final(image: Image, inside: NDArray[np.bool_], start: Affine) -> Match:
@@ -153,34 +262,28 @@ def _overlap(image: Image, inside: NDArray[np.bool_], transform: Affine) -> tupl
     return 2 * both / (float(seen.sum()) + float(extracted)), float(seen.mean())
 
 
-def _check(path: object, match: Match, overlap: float, seen: float) -> None:
-    """Refuse a registration that does not hold."""
-    scales = np.linalg.svd(match.transform[:3, :3], compute_uv=False)
-    if seen < LEAST_SEEN:
-        raise BadInput(
-            path, f"only {seen:.0%} of the brain lies in its field of view: it is cut off", MEND
-        )
-    low, high = SCALES
-    odd = scales.min() < low or scales.max() > high or np.linalg.det(match.transform[:3, :3]) <= 0
-    if odd or overlap < LEAST_OVERLAP or match.similarity < LEAST_SIMILARITY:
-        raise BadInput(
-            path,
-            f"its registration to the template failed (overlap {overlap:.2f}, similarity "
-            f"{match.similarity:.2f}, sizes {scales.min():.2f} to {scales.max():.2f})",
-            MEND,
-        )
-
-
-def _onto(image: Image, volume: Volume) -> NDArray[np.float32]:
-    """An image on its coarser grid, on the voxels of the scan, linearly."""
-    to_image = np.linalg.inv(image.affine) @ volume.affine
-    found: NDArray[np.float32] = ndimage.affine_transform(
-        image.array,
-        np.diag(to_image)[:3],
-        to_image[:3, 3],
-        volume.array.shape,
+def _onto(mask: NDArray[np.bool_], affine: Affine, volume: Volume) -> NDArray[np.bool_]:
+    """A mask on a coarser grid along the scan's axes, on the voxels of the scan."""
+    to_mask = np.linalg.inv(affine) @ volume.affine
+    step, first = np.diag(to_mask)[:3], to_mask[:3, 3]
+    found = np.zeros(volume.array.shape, bool)
+    # Only the voxels that the mask's box and a voxel around it reach.
+    reached = ndimage.find_objects(mask.view(np.uint8))[0]
+    low = [(part.start - 1 - at) / by for part, at, by in zip(reached, first, step, strict=True)]
+    high = [(part.stop - at) / by for part, at, by in zip(reached, first, step, strict=True)]
+    box = tuple(
+        slice(max(int(a), 0), min(int(b) + 2, size))
+        for a, b, size in zip(low, high, found.shape, strict=True)
+    )
+    start = np.array([part.start for part in box])
+    values = ndimage.affine_transform(
+        mask.astype(np.float32),
+        step,
+        first + step * start,
+        found[box].shape,
         np.float32,
         order=1,
         mode="nearest",
     )
+    found[box] = values > 0.5
     return found

@@ -20,6 +20,8 @@ SEARCH_MM = 8.0
 ANGLES = (-26.0, 0.0, 26.0)  # degrees about each axis, where the search starts
 SCALES = (0.95, 1.08)
 KEPT = 6  # places that are refined
+WIDE_ANGLES = (-26.0, 0.0, 26.0)  # degrees of nodding, in each of the 24 upright orientations
+WIDE_KEPT = 12
 LEAST_SEEN = 0.5  # share of the pattern that must lie in the field of view
 UNIT = 100.0  # mm; makes a matrix's twelve numbers alike in effect
 
@@ -31,11 +33,12 @@ class Match(NamedTuple):
     similarity: float
 
 
-def search(image: Image) -> list[Match]:
+def search(image: Image, wide: bool = False) -> list[Match]:
     """The likeliest places of the brain in a head, best first.
 
     Every translation is tried at once for each of 27 rotations and two sizes, by masked normalized
     correlation over Fourier transforms (Padfield, IEEE Trans. Image Processing 21, 2012).
+    ``wide``: for each of the 24 ways to lie along the axes, for headers that are wrong.
     """
     coarse = upright(image, SEARCH_MM)
     seen = np.isfinite(coarse.array)
@@ -48,7 +51,7 @@ def search(image: Image) -> list[Match]:
     layers = [np.pad(layer, pad) for layer in (seen.astype(np.float32), values, values**2)]
     ones, first, second = (fft.rfftn(layer.astype(np.float32)) for layer in layers)
     found: list[tuple[float, tuple[int, ...], int]] = []
-    kernels = _kernels(half)
+    kernels = _kernels(half, wide)
     for number, (weight, wt, wtt, total, _) in enumerate(kernels):
         w, t, tt = (np.conj(fft.rfftn(k, shape)) for k in (weight, wt, wtt))
 
@@ -68,7 +71,7 @@ def search(image: Image) -> list[Match]:
         found.append((float(score[best]), tuple(int(i) for i in best), number))
     found.sort(reverse=True)
     matches = []
-    for best_score, corner, number in found[:KEPT]:
+    for best_score, corner, number in found[: WIDE_KEPT if wide else KEPT]:
         turn = kernels[number][4]
         # The kernel's first voxel lies at the corner, half a side before its middle; the padding
         # in front of the image is as long.
@@ -99,7 +102,7 @@ def refine(
     values, weights: on one grid in the template's space: what is expected, and how much it counts.
     """
     level = coarser(image, spacing)
-    slopes = [Image(np.asarray(s, np.float32), level.affine) for s in np.gradient(level.array)]
+    channels = np.stack([level.array, *np.gradient(level.array)]).astype(np.float32)
     places = points(values.array.shape, values.affine)
     flat = weights.array.ravel()
     chosen = flat > 0.02
@@ -119,14 +122,14 @@ def refine(
         total = w.sum()
         if total < LEAST_SEEN * weight.sum():
             return 1.0, np.zeros(12)
-        got = level.at(at).astype(np.float64)
+        got, *slopes = _sampled(channels, index).astype(np.float64)
         a, b = got - (w @ got) / total, expected - (w @ expected) / total
         aa, bb, ab = w @ (a * a), w @ (b * b), w @ (a * b)
         if aa <= 0 or bb <= 0:
             return 1.0, np.zeros(12)
         r = ab / np.sqrt(aa * bb)
         change = w * (b / np.sqrt(aa * bb) - r * a / aa)
-        slope = np.stack([s.at(at) for s in slopes]) * change
+        slope = np.stack(slopes) * change
         gradient = into_index.T @ (slope @ lever.T) * UNIT
         return 1.0 - float(r), -gradient.ravel()
 
@@ -146,9 +149,29 @@ def refine(
     return matches[:keep]
 
 
-def locate(image: Image) -> Match:
-    """The brain's place in a whole head or a stripped brain, to about two millimetres."""
-    starts = [match.transform for match in search(image)]
+def _sampled(channels: NDArray[np.float32], index: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Channels [C, X, Y, Z] at voxel indices [3, N], linearly, 0 outside: float32 [C, N].
+
+    All channels in one pass; several times as fast as reading one after the other.
+    """
+    import torch  # here: the command line's help does without it
+    from torch.nn.functional import grid_sample
+
+    size = np.array(channels.shape[1:], np.float64)[:, None]
+    # grid_sample counts from -1 (first voxel) to 1 (last), and its axes run z, y, x.
+    unit = (2 * index / np.maximum(size - 1, 1) - 1).astype(np.float32)
+    grid = torch.from_numpy(np.ascontiguousarray(unit[::-1].T))[None, None, None]
+    found = grid_sample(torch.from_numpy(channels)[None], grid, align_corners=True)
+    sampled: NDArray[np.float32] = found[0, :, 0, 0].numpy()
+    return sampled
+
+
+def locate(image: Image, wide: bool = False) -> Match:
+    """The brain's place in a whole head or a stripped brain, to about two millimetres.
+
+    ``wide``: however the head lies; else to within some 45 degrees of upright.
+    """
+    starts = [match.transform for match in search(image, wide)]
     rough = refine(image, starts, 8.0, 40, *pattern(8.0), keep=3)
     close = refine(image, [match.transform for match in rough], 5.0, 60, *pattern(5.0))
     return close[0]
@@ -160,20 +183,36 @@ def _half() -> int:
 
 
 @lru_cache(maxsize=2)
-def _kernels(half: int) -> list[tuple[Any, ...]]:
+def _kernels(half: int, wide: bool = False) -> list[tuple[Any, ...]]:
     """Weights, weights * values, weights * values^2, total, turn for each turn and size."""
     values, weights = pattern(SEARCH_MM)
     size = 2 * half + 1
     lattice = np.indices((size, size, size)).reshape(3, -1) - half
     kernels = []
-    for angles in itertools.product(np.radians(ANGLES), repeat=3):
-        for scale in SCALES:
-            turn = scale * rotation(angles)
-            at = np.linalg.inv(turn) @ (lattice * SEARCH_MM) + load_template().centre[:, None]
-            w = weights.at(at).reshape(size, size, size)
-            v = values.at(at).reshape(size, size, size)
-            kernels.append((w, w * v, w * v * v, w.sum(), turn))
+    for turn in _wide_turns() if wide else _turns():
+        at = np.linalg.inv(turn) @ (lattice * SEARCH_MM) + load_template().centre[:, None]
+        w = weights.at(at).reshape(size, size, size)
+        v = values.at(at).reshape(size, size, size)
+        kernels.append((w, w * v, w * v * v, w.sum(), turn))
     return kernels
+
+
+def _turns() -> list[NDArray[np.float64]]:
+    """Turns and sizes about upright [3, 3]."""
+    angles = itertools.product(np.radians(ANGLES), repeat=3)
+    return [scale * rotation(each) for each in angles for scale in SCALES]
+
+
+def _wide_turns() -> list[NDArray[np.float64]]:
+    """The 24 turns that carry axes into axes, each with the head upright and nodding."""
+    found = []
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1.0, -1.0), repeat=3):
+            axes = np.zeros((3, 3))
+            axes[order, range(3)] = signs
+            if np.linalg.det(axes) > 0:
+                found += [axes @ rotation((nod, 0.0, 0.0)) for nod in np.radians(WIDE_ANGLES)]
+    return found
 
 
 def rotation(angles: tuple[float, ...]) -> NDArray[np.float64]:

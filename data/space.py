@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from data import declared, mni, resample
+from data import air, declared, mni, resample
 from data.errors import BadInput
 from data.foreground import brain_mask
 from data.grid import Grid as Grid
@@ -61,11 +61,13 @@ Space = Callable[[Volume, Grid], Placed]
 def place(volume: Volume, grid: Grid, space: str = "keep") -> Placed:
     """Place a scan on ``grid`` by the named space.
 
-    Raises BadInput for an unknown space, or where no brain lies on the grid.
+    Noise and ghosts of the scan are told among the warnings. Raises BadInput for an unknown space,
+    or where no brain lies on the grid.
     """
     if space not in SPACES:
         raise BadInput(f"space {space!r}", "is unknown", f"choose one of {', '.join(SPACES)}")
-    return SPACES[space](volume, grid)
+    placed = SPACES[space](volume, grid)
+    return replace(placed, warnings=placed.warnings + air.look(volume).warnings)
 
 
 def keep(volume: Volume, grid: Grid) -> Placed:
@@ -119,6 +121,8 @@ def to_mni(volume: Volume, grid: Grid) -> Placed:
             "overlap": round(registration.overlap, 4),
             "similarity": round(registration.similarity, 4),
             "seen": round(registration.seen, 4),
+            "likeness": round(registration.likeness, 4),
+            "contrast": round(registration.contrast, 4),
         },
     )
     return replace(placed, seen=resample.field_of_view(placed.moved, grid))

@@ -62,6 +62,15 @@ def test_a_block_goes_to_the_template_and_back(scan: Volume) -> None:
     assert np.abs(np.argwhere(returned > 0.5) - middle).max() <= 3
 
 
+def test_a_header_wrong_by_a_quarter_turn_is_seen_through(scan: Volume) -> None:
+    turn = np.eye(4)
+    turn[:3, :3] = rotation((np.pi / 2, 0.0, 0.0)).round()
+    found = mni.register(volume(scan.array, turn @ scan.affine))
+    assert found.overlap > 0.93 and found.likeness > 0.6
+    assert 60 < found.turned < 120
+    assert [w for w in found.warnings if "degrees away from what the file's header says" in w]
+
+
 def test_half_a_brain_is_refused(scan: Volume) -> None:
     half = volume(scan.array[:, :, : scan.array.shape[2] // 2], scan.affine)
     with pytest.raises(BadInput, match=r"cut off|failed|no brain"):
