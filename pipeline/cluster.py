@@ -36,7 +36,8 @@ class Cluster:
     def each(self, tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
         """``guarded`` of every task (work, index, arguments), as they come.
 
-        A task whose worker is lost is given to another; after some losses (Dask's allowed-failures) it counts as failed.
+        A task whose worker is lost is given to another; after some losses (Dask's
+        allowed-failures) it counts as failed.
 
         Raises
         ------
@@ -45,8 +46,8 @@ class Cluster:
         from distributed import as_completed
 
         futures = {
-            self.client.submit(guarded, *task, pure=False): index
-            for index, task in enumerate(tasks)
+            self.client.submit(guarded, work, index, values, pure=False): index
+            for work, index, values in tasks
         }
         if not futures:
             return

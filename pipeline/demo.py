@@ -67,12 +67,12 @@ class Demo:
             with clock.step("make a cohort of synthetic brains with known atrophy"):
                 done(self.cohort())
             with clock.step("bring the scans onto one grid"):
-                done(Prepare(self.out / "phantom", self.out / "cohort", spacing=(self.spacing,)))
+                done(self.preparation())
             with clock.step("train two networks with GroupNorm at batch size 2"):
                 done(self.training())
             with clock.step("evaluate on subjects that they never saw"):
                 done(Evaluate(self.out / "run", baseline=("hippocampi_ml",)))
-            with clock.step("predict and explain new scans"):
+            with clock.step("register, predict and explain new scans"):
                 done(self.newcomers())
                 scans = tuple(scan for scan, _ in self.new_scans().values())
                 done(Predict(self.out / "run", scans, self.out / "predictions", METHOD, POSITIVE))
@@ -86,17 +86,30 @@ class Demo:
         return 0
 
     def cohort(self) -> MakePhantom:
-        """The cohort, with its picture."""
+        """The cohort, with its picture.
+
+        Its brains lie in the standard space already, since registering 120 of them takes minutes.
+        """
         return MakePhantom(
             self.out / "phantom",
             subjects=self.subjects,
+            registered=True,
             seed=self.seed,
             spacing=self.spacing,
             montage=self.out / "cohort.png",
         )
 
+    def preparation(self) -> Prepare:
+        """The cohort in the standard space, so that the run takes any head."""
+        return Prepare(
+            self.out / "phantom", self.out / "cohort", space="mni", spacing=(self.spacing,)
+        )
+
     def newcomers(self) -> MakePhantom:
-        """A control and a patient after those of the cohort, with smaller voxels."""
+        """A control and a patient after those of the cohort, with smaller voxels.
+
+        They lie as a scanner leaves them, and are registered when they are predicted.
+        """
         return MakePhantom(
             self.out / "new",
             subjects=2,

@@ -80,11 +80,11 @@ def test_bad_options_are_refused(tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The whole demo on eight subjects at 10 mm: it learns nothing, but every step runs."""
+    """The whole demo on eight subjects at 6 mm: it learns nothing, but every step runs."""
     out = tmp_path_factory.mktemp("demo") / "demo"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "NEW_SPACING", 10.0)
-        options = ["--subjects", "8", "--spacing", "10", "--epochs", "1", "--jobs", "1"]
+        patch.setattr(demo, "NEW_SPACING", 6.0)
+        options = ["--subjects", "8", "--spacing", "6", "--epochs", "1", "--jobs", "1"]
         assert main(["demo", "--out", str(out), *options]) == 0
     return out
 
@@ -96,6 +96,15 @@ def test_the_demo_leaves_what_it_promises(finished):
     assert 0 <= found["saliency"]["share"] <= 1
     report = json.loads((finished / "run" / "report.json").read_text())
     assert found["auc"] == report["metrics"]["auc"]
+
+
+def test_new_scans_are_registered_and_have_regions(finished):
+    """A run in the standard space takes scans that lie as a scanner leaves them."""
+    assert json.loads((finished / "run" / "model" / "card.json").read_text())["space"] == "mni"
+    for answer in (finished / "predictions").glob("*/prediction.json"):
+        regions = {row["region"] for row in json.loads(answer.read_text())["regions"]}
+        for name in ("Hippocampus", "Lateral Ventricle"):
+            assert {f"Left {name}", f"Right {name}"} <= regions
 
 
 def test_the_page_stands_alone_and_says_what_it_is_not(finished):
@@ -118,7 +127,7 @@ def test_new_subjects_were_never_trained_on(finished):
 
 
 def test_the_saliency_measured_is_the_one_on_disk(finished):
-    options = replace(Demo(finished), subjects=8, spacing=10.0)
+    options = replace(Demo(finished), subjects=8, spacing=6.0)
     found = json.loads((finished / "demo.json").read_text())
     again = options.measure(found["seconds"])
     assert again["saliency"] == found["saliency"]
