@@ -15,7 +15,6 @@ from pipeline.cli import VERBS
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
-FOLDERS = {"app", "data", "models", "pipeline"}
 
 
 def pins() -> dict[str, str]:
@@ -109,10 +108,8 @@ def test_compose_names_only_what_exists(compose: dict[str, Any]) -> None:
 def test_the_page_names_every_variable() -> None:
     page = (ROOT / "docs" / "docker.md").read_text(encoding="utf-8")
     compose = (ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8")
-    for name in {
-        *re.findall(r"\$\{(\w+)", compose),
-        *(a.split("=")[0] for a in instructions("ARG")),
-    }:
+    arguments = {line.split("=")[0] for line in instructions("ARG")}
+    for name in {*re.findall(r"\$\{(\w+)", compose), *arguments}:
         assert f"`{name}" in page or f"{name}`" in page, name
 
 
