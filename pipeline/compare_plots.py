@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from pipeline import metrics
 from pipeline.plots import FAINT, MODEL, OTHERS, figure, styled, svg
@@ -72,6 +73,10 @@ def curves(lines: Mapping[str, Mapping[str, Sequence[float]]], label: str, log: 
         )
     if log:
         axes.set_yscale("log")
+        # Plain numbers: an SVG shows powers of ten as the TeX that they are written in.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("step")
     axes.set_ylabel(label)
     axes.legend()

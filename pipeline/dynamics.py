@@ -264,7 +264,11 @@ def section(found: Mapping[str, Any]) -> str:
 
     draw: Callable[..., str] = compare_plots.curves
     cards = [
-        card("", draw(band("low", "high", "loss"), "loss along the step"), "Five step sizes."),
+        card(
+            "",
+            draw(band("low", "high", "loss"), "loss along the step", log=False),
+            "Five step sizes.",
+        ),
         card(
             "",
             draw(band("change_low", "change_high", "change_high"), "change of the gradient"),

@@ -20,6 +20,9 @@ class Bowl:
         self.curvature = curvature
         self.model = nn.Linear(4, 1, bias=False)
 
+    def answer(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.model(batch["volume"])
+
     def loss(self, output: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         return 0.5 * self.curvature * self.model.weight.square().sum()
 
@@ -68,6 +71,9 @@ def test_probing_leaves_running_statistics() -> None:
     class One:
         model = build_model(ModelConfig(backbone="tiny", norm="batch"), seed=0).train()
 
+        def answer(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            return self.model(batch["volume"])
+
         def loss(self, output: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
             return output.square().mean()
 
@@ -92,4 +98,6 @@ def test_it_is_measured_by_the_command(cohort: Path, tmp_path: Path) -> None:
     assert len(bands["beta"]) == 3
     assert all(low <= high for low, high in zip(bands["low"], bands["high"], strict=True))
     assert set(found["group"]["noise"]) == {"0", "0.5", "1.001"}
-    assert "effective beta-smoothness" in (out / "index.html").read_text()
+    page = (out / "index.html").read_text()
+    assert "effective beta-smoothness" in page
+    assert "mathdefault" not in page, "TeX on an axis"
