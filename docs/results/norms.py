@@ -4,7 +4,7 @@
 
 SOURCE is the BIDS-like tree of OASIS-1 slabs, WORK a folder for cohorts and runs. A broken run goes
 on where it stopped; ``--write`` only writes the page anew from finished comparisons. UNCUS_EPOCHS
-takes other numbers of epochs for age, dementia and the phantom, such as 2,4,3.
+takes other numbers of epochs for age, dementia and the phantom, such as 6,6,12.
 """
 
 import json
@@ -20,7 +20,7 @@ from pipeline.cli import main
 
 HERE = Path(__file__).parent
 JOBS = 2
-EPOCHS = os.environ.get("UNCUS_EPOCHS", "2,4,3").split(",")
+EPOCHS = os.environ.get("UNCUS_EPOCHS", "6,6,12").split(",")
 NORMS = ("group", "batch", "instance", "layer", "batch_group", "group_plus", "group+ws")
 NETWORK = "--backbone resnet10 --width 16 --stem-pool --groups 8 --dropout 0"
 TRAINING = "--folds 1 --validation 0 --keep last --lr 0.002 --weight-decay 0.05 --base-batch 2"
