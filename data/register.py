@@ -18,9 +18,10 @@ from data.template import load_template, pattern
 
 SEARCH_MM = 8.0
 ANGLES = (-26.0, 0.0, 26.0)  # degrees about each axis, where the search starts
-SCALES = (0.95, 1.08)
+SCALES = (0.82, 0.97)  # people's brains are smaller than the template
 KEPT = 6  # places that are refined
 WIDE_ANGLES = (-26.0, 0.0, 26.0)  # degrees of nodding, in each of the 24 upright orientations
+WIDE_SCALE = 0.9
 WIDE_KEPT = 12
 LEAST_SEEN = 0.5  # share of the pattern that must lie in the field of view
 UNIT = 100.0  # mm; makes a matrix's twelve numbers alike in effect
@@ -211,7 +212,8 @@ def _wide_turns() -> list[NDArray[np.float64]]:
             axes = np.zeros((3, 3))
             axes[order, range(3)] = signs
             if np.linalg.det(axes) > 0:
-                found += [axes @ rotation((nod, 0.0, 0.0)) for nod in np.radians(WIDE_ANGLES)]
+                for nod in np.radians(WIDE_ANGLES):
+                    found.append(WIDE_SCALE * axes @ rotation((nod, 0.0, 0.0)))
     return found
 
 

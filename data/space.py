@@ -118,11 +118,9 @@ def to_mni(volume: Volume, grid: Grid) -> Placed:
         warnings=volume.warnings + registration.warnings,
         to_grid=registration.to_mni,
         quality={
-            "overlap": round(registration.overlap, 4),
-            "similarity": round(registration.similarity, 4),
-            "seen": round(registration.seen, 4),
-            "likeness": round(registration.likeness, 4),
-            "contrast": round(registration.contrast, 4),
+            name: round(value, 4)
+            for name in ("overlap", "similarity", "seen", "likeness", "contrast")
+            if (value := getattr(registration, name)) is not None
         },
     )
     return replace(placed, seen=resample.field_of_view(placed.moved, grid))
