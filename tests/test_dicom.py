@@ -437,3 +437,9 @@ def test_a_real_head_as_dicom_equals_its_nifti(tmp_path: Path) -> None:
     expected, at = ras(stored, affine)
     np.testing.assert_array_equal(volume.array, expected)
     np.testing.assert_allclose(volume.affine, at, atol=1e-4)
+
+
+def test_an_enhanced_file_that_miscounts_its_frames_is_refused(tmp_path: Path) -> None:
+    made = enhanced()
+    made.NumberOfFrames = 7
+    refused(save(tmp_path / "in", [made]), tmp_path, "says 7 frames but describes 6")

@@ -285,3 +285,16 @@ def test_the_files_of_a_series_are_one_scan(
     said = capsys.readouterr().out
     assert main(["predict", str(run), str(folder)]) == 0
     assert capsys.readouterr().out.strip() in said
+
+
+def test_a_files_oddity_is_printed_and_kept(
+    run: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "odd_T1w.nii"
+    nib.save(nib.load(scan), odd)
+    odd.write_bytes(odd.read_bytes() + bytes(77))
+    assert main(["predict", str(run), str(odd), "--out", str(tmp_path / "out")]) == 0
+    said = "77 bytes follow the voxels; they were ignored."
+    assert f"warning: {said}" in capsys.readouterr().out
+    answer = json.loads((tmp_path / "out" / "odd_T1w" / "prediction.json").read_text())
+    assert said in answer["warnings"]

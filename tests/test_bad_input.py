@@ -1,0 +1,38 @@
+"""docs/bad_input.md names a test for each kind of bad input, and each of them exists."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+PAGE = (TESTS.parent / "docs" / "bad_input.md").read_text(encoding="utf-8")
+ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and "test_" in line]
+
+
+@cache
+def named_in(name: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The tests of a file, and every text in it that could name a case."""
+    tree = ast.parse((TESTS / name).read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    functions = {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
+    texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    return frozenset(functions), frozenset(texts)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split(" | ")[0].strip("| "))
+def test_every_line_has_its_test(row: str) -> None:
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)(?:\[([^\]]+)\])?`", row)
+    assert named and len(named) == row.count("::")
+    for file, test, case in named:
+        functions, texts = named_in(file)
+        assert test in functions, f"{file} has no {test}"
+        assert not case or case in texts, f"{file} has no case {case!r}"
+
+
+def test_both_formats_are_there_and_no_test_is_made_up() -> None:
+    assert len(ROWS) > 45 and "## NIfTI" in PAGE and "## DICOM" in PAGE
+    functions, _ = named_in("test_volume.py")
+    assert "test_refuses_a_constant_image" in functions and "test_nothing" not in functions
