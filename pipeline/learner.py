@@ -55,6 +55,9 @@ class Optimization:
     ridge) regression whose L2 penalty is one over this number, 0.1 for few scans; 0 does not."""
     precision: Literal["auto", "32", "bf16"] = "auto"
     """bf16 computes convolutions in half precision; auto takes it on GPUs that have it."""
+    memory: Literal["full", "low"] = "full"
+    """low keeps only the inputs of the network's blocks and computes the rest again for the
+    gradient: less memory, about a third more time, the same weights."""
 
     def __post_init__(self) -> None:
         least = {"epochs": 0 if self.refit_head else 1, "batch_size": 1, "accumulate": 1}

@@ -20,10 +20,12 @@ from data.store import PreparedCohort
 from data.targets import Target
 from models.base import Classifier
 from models.build import ModelConfig, build_model
+from models.checkpointed import save_memory
 from models.transfer import load_weights, save_weights
 from pipeline import pretrained
 from pipeline.batches import EpochSampler, ScanDataset, balanced, loader
 from pipeline.checkpoints import Checkpoints, check_checkpoint
+from pipeline.faults import check_gpu
 from pipeline.head import refit
 from pipeline.learner import Learner, Optimization, predict
 from pipeline.progress import EpochBar
@@ -107,6 +109,7 @@ def train_member(run: Run, member: Member, task: Task) -> None:
     optimization = task.optimization
     L.seed_everything(member_seed(member), verbose=False)
     train, validation = (task.dataset(member.fold, part) for part in ("train", "validation"))
+    check_gpu(precision(optimization.precision, task.devices.accelerator))
     learner = make_learner(member, task)
     sampler = EpochSampler(
         len(train),
@@ -172,6 +175,8 @@ def make_learner(member: Member, task: Task) -> Learner:
     model = build_model(task.model, seed=member_seed(member))
     if task.init_from:
         pretrained.start(model, task.init_from, member, task.target)
+    if task.optimization.memory == "low":
+        save_memory(model)
     train = task.dataset(member.fold, "train")
     if model.covariates:
         model.covariates.standardize(torch.from_numpy(train.covariates))
