@@ -14,6 +14,12 @@ from pipeline import environment
 
 NORM = "GroupNorm + ReLU, forward and backward, bf16, 8 groups"
 STEP = "A training step, bf16"
+PARTS = {
+    "norm": NORM,
+    "step": STEP,
+    "data": "Scans a second for training",
+    "predict": "The stages of one prediction",
+}
 AIMS = {
     "norm": "GroupNorm + ReLU on an H100 or H200: the aim is 4 times torch eager at batch 1, 1.3 "
     "times torch.compile and 70% of the copy bandwidth for the largest tensor.",
@@ -26,9 +32,10 @@ AIMS = {
 class Bench:
     """Measure, print a table and, with --out, keep it as speed.json and speed.md."""
 
-    what: tyro.conf.Positional[Literal["norm", "step"]]
+    what: tyro.conf.Positional[Literal["norm", "step", "data", "predict"]]
     """norm: GroupNorm + ReLU, forward and backward, against torch eager and compiled. step: a
-    training step of ResNet-18 and ResNet-50 against MONAI's with GroupNorm."""
+    training step of ResNet-18 and ResNet-50 against MONAI's with GroupNorm. data: reading and
+    augmenting against MONAI's datasets. predict: the stages of one prediction."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
     rounds: int = 30
@@ -129,7 +136,7 @@ def markdown(parts: dict[str, Any]) -> str:
         "Written by `uncus bench`, from `speed.json` beside it. Each time is the median of the",
         "rounds with its quartiles; ratios compare medians of the same run.",
     ]
-    for name, title in (("norm", NORM), ("step", STEP)):
+    for name, title in PARTS.items():
         lines += ["", f"## {title}", ""]
         if name not in parts:
             lines.append(f"Not measured yet: `uncus bench {name} --out docs/results`.")
@@ -143,11 +150,15 @@ def markdown(parts: dict[str, Any]) -> str:
             "",
             *_remarks(name, part),
         ]
-    lines += ["", "## Not measured here", "", *_missing(parts)]
+    if missing := _missing(parts):
+        lines += ["", "## Not measured here", "", *missing]
     return "\n".join(lines) + "\n"
 
 
 def _remarks(name: str, part: dict[str, Any]) -> list[str]:
+    if name in {"data", "predict"}:
+        remarks: list[str] = _module(name).remarks(part)
+        return remarks
     if name == "step":
         return [
             "A step is forward, backward and AdamW under bf16 autocast, without CUDA graphs; the",
@@ -190,11 +201,7 @@ def _missing(parts: dict[str, Any]) -> list[str]:
             "the kernels are right in Triton's interpreter, compile for an H100 with Triton's "
             "compiler, and load and store 16 bytes a thread (tests/test_fused.py)."
         )
-    return [
-        *out,
-        "- How fast data is loaded and augmented, the stages of one prediction, inference through "
-        "OpenVINO or ONNX Runtime, and volumes other than 128^3: there is no benchmark of these.",
-    ]
+    return out
 
 
 def _pipes(rows: list[list[str]]) -> list[str]:

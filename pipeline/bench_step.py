@@ -16,8 +16,12 @@ from models.swap import check_norms, swap_norm
 from pipeline.timing import clear, measure
 
 GROUPS = 8
-CASES = tuple((depth, batch, 128) for depth in (18, 50) for batch in (1, 2))
-QUICK = ((18, 1, 16),)
+VOLUMES = ((96, 96, 96), (128, 128, 128), (160, 192, 160))
+CASES = (
+    *((18, batch, volume) for volume in VOLUMES for batch in (1, 2, 4)),
+    *((50, batch, VOLUMES[1]) for batch in (1, 2)),
+)
+QUICK = ((18, 1, (16, 16, 16)),)
 
 
 def ours(depth: int, width: int) -> nn.Module:
@@ -76,13 +80,14 @@ def run(device: torch.device, rounds: int, quick: bool) -> dict[str, Any]:
     """Measure every case; the part ``step`` of the report."""
     rows = []
     width = 8 if quick else 64
-    for depth, batch, side in QUICK if quick else CASES:
+    for depth, batch, volume in QUICK if quick else CASES:
         sizes = {count_parameters(build(depth, width)) for build in (ours, monai)}
         assert len(sizes) == 1, f"the two networks differ: {sizes} parameters"
         for name, build, layout, compiled in _contestants(depth, width, device.type == "cuda"):
             with fused.switched(on=name != "uncus unfused"):
-                row = _measured(build, layout, compiled, batch, side, device, rounds)
-            rows.append({"depth": depth, "batch": batch, "side": side, "network": name, **row})
+                row = _measured(build, layout, compiled, batch, volume, device, rounds)
+            case = {"depth": depth, "batch": batch, "volume": list(volume)}
+            rows.append({**case, "network": name, **row})
     return {"groups": GROUPS, "width": width, "dtype": "bfloat16 autocast", "rows": rows}
 
 
@@ -91,7 +96,7 @@ def _measured(
     layout: torch.memory_format,
     compiled: bool,
     batch: int,
-    side: int,
+    volume: tuple[int, ...],
     device: torch.device,
     rounds: int,
 ) -> dict[str, Any]:
@@ -103,7 +108,7 @@ def _measured(
     model.to(memory_format=layout)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=gpu)
     network: Any = torch.compile(model, dynamic=False) if compiled else model
-    shape = (batch, 1, side, side, side)
+    shape = (batch, 1, *volume)
     x = torch.randn(shape, device=device).contiguous(memory_format=layout)
     target = torch.arange(batch, device=device) % 2
 
@@ -126,18 +131,18 @@ def table(part: dict[str, Any]) -> list[list[str]]:
     """Header and rows for a person; ratios against MONAI's eager network of the same case."""
     out = [["ResNet", "batch", "volume", "network", "step ms", "x monai", "peak MiB", "of monai"]]
     cases = {
-        (row["depth"], row["batch"], row["side"]): row
+        (row["depth"], row["batch"], *row["volume"]): row
         for row in part["rows"]
         if row["network"] == "monai"
     }
     for row in part["rows"]:
-        time, peer = row["step_ms"], cases[row["depth"], row["batch"], row["side"]]
+        time, peer = row["step_ms"], cases[(row["depth"], row["batch"], *row["volume"])]
         peak = row["peak_mib"]
         out.append(
             [
                 str(row["depth"]),
                 str(row["batch"]),
-                f"{row['side']}^3",
+                "x".join(map(str, row["volume"])),
                 row["network"],
                 f"{time['median']:.2f} [{time['low']:.2f}-{time['high']:.2f}]",
                 f"{peer['step_ms']['median'] / time['median']:.2f}",

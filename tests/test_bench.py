@@ -7,15 +7,15 @@ import torch
 
 from models.base import count_parameters
 from models.norms import GroupNorm
-from pipeline import bench_norm, bench_step, cli, timing
-from pipeline.bench import Bench, markdown
+from pipeline import bench_norm, bench_step, cli, engine, timing
+from pipeline.bench import PARTS, Bench, markdown
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """speed.json and speed.md of both parts, measured one after the other."""
+    """speed.json and speed.md of all parts, measured one after the other."""
     out = tmp_path_factory.mktemp("speed")
-    for what in ("norm", "step"):
+    for what in PARTS:
         assert cli.main(["bench", what, "--quick", "--rounds", "2", "--out", str(out)]) == 0
     return out
 
@@ -58,7 +58,26 @@ def test_the_page_says_what_was_measured_and_what_was_not(folder) -> None:
     assert page.count("No GPU has run it yet") == 2
     measured = {name: {**part, "implementation": "kernels"} for name, part in parts.items()}
     assert "No GPU has run it yet" not in markdown(measured)
-    assert markdown({}).count("Not measured yet") == 2
+    assert markdown({}).count("Not measured yet") == len(PARTS)
+
+
+def test_data_compares_the_same_epoch(folder) -> None:
+    part = json.loads((folder / "speed.json").read_text())["data"]
+    assert [row["source"].split()[0] for row in part["rows"]] == ["uncus", "monai", "monai"]
+    for row in part["rows"]:
+        assert row["scans_a_second"] == pytest.approx(1e3 / row["ms"]["median"])
+    assert 0 < part["augment_ms"]["median"] < part["rows"][0]["ms"]["high"]
+
+
+def test_predict_names_its_stages(folder) -> None:
+    part = json.loads((folder / "speed.json").read_text())["predict"]
+    stages = part["stages_ms"]
+    assert {"read", "place on the grid", "network, torch", "Grad-CAM"} <= stages.keys()
+    assert all(0 < ms["low"] <= ms["median"] for ms in stages.values())
+    if "network, openvino" in stages:
+        assert part["difference"] < engine.AGREE
+        ratio = stages["network, torch"]["median"] / stages["network, openvino"]["median"]
+        assert part["openvino_times_faster"] == pytest.approx(ratio)
 
 
 @pytest.mark.parametrize("depth", [18, 50])

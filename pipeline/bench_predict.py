@@ -1,0 +1,143 @@
+"""The stages of one prediction, with torch and with OpenVINO computing the network."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from data.grid import Grid
+from data.space import place, to_scan
+from data.volume import read_volume
+from models.build import ModelConfig, build_model
+from pipeline import engine
+from pipeline.bench_data import made_up
+from pipeline.predict import Prediction, write
+from pipeline.saliency import SALIENCY
+from pipeline.timing import Work, measure
+
+SHAPE, SPACING, FINE = (96, 112, 96), 2.0, 1.0
+QUICK_SHAPE, QUICK_SPACING, QUICK_FINE = (16, 16, 16), 12.0, 6.0
+NETWORK = ModelConfig("resnet18", "group", width=16)
+QUICK_NETWORK = ModelConfig("tiny", "group", width=16)
+MOST = 10  # rounds: a stage of seconds needs no more
+
+
+def run(device: torch.device, rounds: int, quick: bool) -> dict[str, Any]:
+    """Measure every stage; the part ``predict`` of the report."""
+    shape, spacing, fine = (
+        (QUICK_SHAPE, QUICK_SPACING, QUICK_FINE) if quick else (SHAPE, SPACING, FINE)
+    )
+    config = QUICK_NETWORK if quick else NETWORK
+    network = build_model(config, seed=0).eval().to(device)
+    grid = Grid(shape, np.diag([spacing, spacing, spacing, 1.0]))
+    with tempfile.TemporaryDirectory(prefix="uncus-bench-") as folder:
+        scan = Path(folder) / "scan_T1w.nii.gz"
+        size = tuple(round(n * spacing / fine) for n in shape)
+        image = 100 + 10 * made_up(size, 0).astype(np.float32)
+        nib.save(nib.Nifti1Image(np.where(image == 100, 0, image), np.diag([fine] * 3 + [1])), scan)
+        works, loading, differs = _stages(network, config, scan, grid, device)
+        times = measure(works, device, min(rounds, MOST))
+    fast = "network, openvino" if "network, openvino" in times else "network, torch"
+    return {
+        "backbone": config.backbone,
+        "width": config.width,
+        "shape": list(shape),
+        "scan": list(size),
+        "stages_ms": {name: timing.as_dict() for name, timing in times.items()},
+        "loading_s": loading,
+        "difference": differs,
+        "openvino_times_faster": times["network, torch"].median / times[fast].median
+        if fast != "network, torch"
+        else None,
+        "grad_cam_share_of_network": times["Grad-CAM"].median / times[fast].median,
+    }
+
+
+def _stages(
+    network: Any, config: ModelConfig, scan: Path, grid: Grid, device: torch.device
+) -> tuple[dict[str, Work], dict[str, float], float | None]:
+    """Name -> what to time; how long OpenVINO took to load; how far it is from torch."""
+    placed = place(read_volume(scan), grid, "keep")
+    volume = torch.from_numpy(placed.array.astype(np.float32))[None, None].to(device)
+    both = torch.cat([volume, volume.flip(2)])
+    trunks = {"torch": engine.torch_trunk(network)}
+    loading: dict[str, float] = {}
+    differs = None
+    if device.type == "cpu" and engine.available():
+        for what in ("anew", "again"):  # the second time from the cache
+            start = time.perf_counter()
+            (trunk,) = engine.openvino_trunks((network,), config, tuple(both.shape))
+            loading[what] = time.perf_counter() - start
+        trunks["openvino"] = trunk
+        with torch.inference_mode():
+            want = network.features(volume)
+            differs = float((trunk(both)[:1] - want).abs().max() / want.abs().max())
+    feature_map = trunks["torch"](both)[:1].clone()
+    saliency = SALIENCY["grad_cam"](network, volume, 1, feature_map=feature_map).cpu().numpy()
+    on_scan = to_scan(saliency, grid, placed)
+    answer = Prediction(
+        scan.name, {"a": 0.5, "b": 0.5}, {}, {"a": 0.0, "b": 0.0}, (), {}, (), {}, placed
+    )
+
+    def forward(trunk: engine.Trunk) -> Work:
+        def once() -> None:
+            with torch.inference_mode():
+                network.classify(trunk(both))
+
+        return once
+
+    def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Work:
+        def once() -> None:
+            function(*arguments, **options)
+
+        return once
+
+    works = {
+        "read": call(read_volume, scan),
+        "place on the grid": call(place, read_volume(scan), grid, "keep"),
+        **{f"network, {name}": forward(trunk) for name, trunk in trunks.items()},
+        "Grad-CAM": call(SALIENCY["grad_cam"], network, volume, 1, feature_map=feature_map),
+        "onto the scan's voxels": call(to_scan, saliency, grid, placed),
+        "write map and picture": call(write, scan.parent / "out", answer, on_scan, "grad_cam", "b"),
+    }
+    return works, loading, differs
+
+
+def table(part: dict[str, Any]) -> list[list[str]]:
+    """Header and rows for a person."""
+    return [
+        ["stage", "ms"],
+        *(
+            [name, f"{ms['median']:.0f} [{ms['low']:.0f}-{ms['high']:.0f}]"]
+            for name, ms in part["stages_ms"].items()
+        ),
+    ]
+
+
+def remarks(part: dict[str, Any]) -> list[str]:
+    """What to know beside the table."""
+    size = "x".join(map(str, part["scan"]))
+    grid = "x".join(map(str, part["shape"]))
+    said = [
+        f"One scan of {size} voxels, one {part['backbone']} of width {part['width']} at {grid}; a",
+        "network answers for the scan and for its mirror image. A raw head's bias correction,",
+        "brain extraction and registration come on top (registration.md).",
+    ]
+    if part["openvino_times_faster"] is None:
+        return [*said, "OpenVINO (the extra fast) was not installed."]
+    loading = part["loading_s"]
+    return [
+        *said,
+        "",
+        f"OpenVINO takes torch's time divided by {part['openvino_times_faster']:.2f}, and its",
+        f"feature map differs by {part['difference']:.0e} of the map's largest value. Loading it",
+        f"takes {loading['anew']:.1f} s for a configuration that it has not seen and",
+        f"{loading['again']:.1f} s after that, most of it the comparison with torch. Grad-CAM",
+        "comes from the map that the prediction left and adds",
+        f"{part['grad_cam_share_of_network']:.1%} to the network's time.",
+    ]
