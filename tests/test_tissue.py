@@ -68,7 +68,7 @@ def test_noise_and_a_displaced_brain_are_unlike() -> None:
     [
         ({"overlap": 0.8}, "registration to the template failed"),
         ({"similarity": 0.5}, "registration to the template failed"),
-        ({"scale": 0.6}, "registration to the template failed"),
+        ({"scale": 0.5}, "registration to the template failed"),
         ({"scale": -1.0}, "registration to the template failed"),
         ({"seen": 0.7}, "only 70% of the brain lies in its field of view"),
     ],
@@ -78,6 +78,13 @@ def test_every_limit_refuses(other: dict[str, float], said: str) -> None:
     attempt(good).check(Path("scan.nii"))
     with pytest.raises(BadInput, match=said):
         attempt(good, **other).check(Path("scan.nii"))
+
+
+def test_a_stretched_brain_is_refused() -> None:
+    match = Match(np.diag([1.2, 1.0, 0.7, 1.0]), 0.85)
+    found = Attempt(match, np.ones((20, 20, 20), bool), 0.95, 1.0, Tissue(0.6, 0.3, 0.65, 1.0))
+    with pytest.raises(BadInput, match=r"sizes 0\.70 to 1\.20"):
+        found.check(Path("scan.nii"))
 
 
 def test_degrees_from_the_header() -> None:
