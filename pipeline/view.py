@@ -21,6 +21,9 @@ STRONGEST = 127
 BRIGHT = 99.9
 """Percentile of the scan that is shown white; single voxels of vessels and fat lie far above."""
 
+STRONG = 99.9
+"""Percentile of a map's strength that the colours end at; single voxels may lie far above."""
+
 Map = NDArray[np.float32]
 
 
@@ -41,15 +44,17 @@ def write_map(path: Path, saliency: Map, grid: Grid, placed: Placed) -> dict[str
     Coarse maps often reach far beyond the brain, and may be strongest there: a viewer that showed
     it would hide the rest. What is left out is told.
 
-    Returns ``top``, the largest absolute value; ``signed``, whether some speak against the class;
+    Returns ``top``, the stored value at which the colours end; ``signed``, whether some speak against the class;
     ``peak``, the scan's mm (RAS+) of the strongest place; ``outside``, the share of the whole map
     that lies outside the brain and is not shown.
     """
     whole = float(np.abs(saliency).sum())
     saliency = np.where(placed.mask, saliency, np.float32(0))
     inside = float(np.abs(saliency).sum())
-    top = float(np.abs(saliency).max())
-    scaled = np.rint(saliency * (STRONGEST / top if top else 0.0)).astype(np.int8)
+    strength = np.abs(saliency)
+    top = float(np.percentile(strength[strength > 0], STRONG)) if inside else 0.0
+    scaled = np.clip(saliency * (STRONGEST / top if top else 0.0), -STRONGEST, STRONGEST)
+    scaled = np.rint(scaled).astype(np.int8)
     affine = np.linalg.inv(placed.to_grid) @ grid.affine
     write_nifti(path, scaled, affine)
     place = np.unravel_index(int(np.abs(saliency).argmax()), saliency.shape)

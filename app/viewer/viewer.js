@@ -82,6 +82,7 @@ function apply() {
   if (!viewer || viewer.volumes.length < 2) return;
   const map = viewer.volumes[1];
   const top = state.top * TOP_MARGIN;
+  if (map.colormap !== $("colours").value) map.colormap = $("colours").value; // resets what follows
   map.colormapType = 1; // from 0 to the top, clear below the threshold
   map.cal_min = Math.max(share * top, top * 0.01);
   map.cal_max = top;
@@ -89,7 +90,6 @@ function apply() {
   map.cal_maxNeg = -top;
   map.opacity = opacity;
   map.colormapNegative = state.signed ? NEGATIVE[$("colours").value] : "";
-  map.colormap = $("colours").value;
   viewer.opts.isRadiologicalConvention = $("side").value === "radiological";
   const kinds = { axial: 0, coronal: 1, sagittal: 2, all: 3, render: 4 };
   viewer.opts.multiplanarLayout = $("canvas").clientWidth > 2.1 * $("canvas").clientHeight ? 3 : 2;

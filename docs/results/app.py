@@ -1,0 +1,147 @@
+"""The web page under use: many uploads in a row, several users at once.
+
+``python docs/results/app.py RUNS [--scan SCAN] [--uploads 50] [--users 4]`` starts the page with a
+folder of runs, drives it with Chromium, and writes app.json and app.md beside this file.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from browser import chromium, served, upload, visit  # noqa: E402
+
+from app.sweep import EVERY, GRACE  # noqa: E402
+
+HERE = Path(__file__).parent
+MEGABYTE = 1 << 20
+
+
+def main() -> None:
+    """Measure, and write both files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--scan", type=Path, default=ROOT / "app" / "example.nii.gz")
+    parser.add_argument("--uploads", type=int, default=50)
+    parser.add_argument("--users", type=int, default=4)
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        served(options.runs.resolve(), Path(folder)) as address,
+        chromium() as browser,
+    ):
+        found: dict[str, Any] = {"scan": options.scan.name, "cores": os.cpu_count()}
+        found["load"] = round(os.getloadavg()[0], 1)
+        found["users"] = users(browser, address, options.scan, options.users)
+        found["uploads"] = row(browser, address, options.scan, options.uploads)
+        time.sleep(GRACE + 3 * EVERY)
+        found["left on disk"] = sorted(
+            path.name for path in Path(folder).rglob("*") if path.is_file()
+        )
+    (HERE / "app.json").write_text(json.dumps(found, indent=2) + "\n")
+    (HERE / "app.md").write_text(text(found))
+    print(text(found))
+
+
+def row(browser: Any, address: str, scan: Path, count: int) -> dict[str, Any]:
+    """The same visitor uploads ``count`` scans, one after another."""
+    page = visit(browser, address)
+    page.route("**/niivue.umd.js", lambda route: route.abort())  # the browser's work is not meant
+    memory, seconds, before = [], [], ""
+    for number in range(count):
+        start = time.monotonic()
+        upload(page, scan)
+        link = page.locator(f'a[href$="prediction.json"]:not([href="{before}"])')
+        link.wait_for()
+        before = link.get_attribute("href") or ""
+        seconds.append(round(time.monotonic() - start, 2))
+        memory.append(resident() // MEGABYTE)
+        print(f"upload {number + 1}: {seconds[-1]} s, {memory[-1]} MB", flush=True)
+    page.context.close()
+    return {"count": count, "seconds": seconds, "megabytes": memory}
+
+
+def users(browser: Any, address: str, scan: Path, count: int) -> dict[str, Any]:
+    """Visitors who upload at the same moment, each a file with a name of their own."""
+    content = scan.read_bytes()
+    pages = [visit(browser, address) for _ in range(count)]
+    for page in pages:
+        page.locator("input[type=file]").first.wait_for(state="attached")
+    start = time.monotonic()
+    for number, page in enumerate(pages):
+        file = {"name": f"user-{number}.nii.gz", "mimeType": "application/gzip", "buffer": content}
+        page.locator("input[type=file]").first.set_input_files(file)
+    seconds, own = [], 0
+    for number, page in enumerate(pages):
+        link = page.get_by_role("link", name="Answer (JSON)")
+        link.wait_for()
+        seconds.append(round(time.monotonic() - start, 2))
+        answer = page.request.get(address + (link.get_attribute("href") or "")).json()
+        own += answer["scan"] == f"user-{number}.nii.gz"
+    for page in pages:
+        page.context.close()
+    print(f"{count} users: {own} own answers after {seconds} s", flush=True)
+    return {"count": count, "own": own, "seconds": seconds}
+
+
+def resident() -> int:
+    """Bytes in memory of the server and all of its children."""
+    parents: dict[int, int] = {}
+    pages: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            pages[int(folder.name)] = int((folder / "statm").read_text().split()[1])
+            parents[int(folder.name)] = int(fields[1])
+        except (OSError, IndexError, ValueError):
+            continue
+    own = os.getpid()
+    ours = {pid for pid in parents if parents[pid] == own and b"pipeline.cli" in command(pid)}
+    for _ in range(4):
+        ours |= {pid for pid, parent in parents.items() if parent in ours}
+    return sum(pages.get(pid, 0) for pid in ours) * os.sysconf("SC_PAGE_SIZE")
+
+
+def command(pid: int) -> bytes:
+    """A process's command line."""
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def text(found: dict[str, Any]) -> str:
+    """The page for people."""
+    many, some = found["uploads"], found["users"]
+    memory, seconds = many["megabytes"], sorted(many["seconds"])
+    growth = max(memory[3:], default=memory[-1]) - memory[min(2, len(memory) - 1)]
+    middle = f"{seconds[len(seconds) // 2]} ({seconds[0]} to {seconds[-1]})"
+    left = ", ".join(found["left on disk"]) or "nothing"
+    return f"""# The web page under use
+
+Made by `python docs/results/app.py RUNS` on {found["cores"]} cores shared with other work (load
+{found["load"]}), with `{found["scan"]}` uploaded through Chromium. In the row of uploads the
+viewer's own script is held back, for it is the server that is measured.
+
+| what | found |
+|---|---|
+| uploads in a row, each to an answer, a Grad-CAM map and reports | {many["count"]} |
+| seconds each, median (fastest to slowest) | {middle} |
+| memory of server and worker after the third | {memory[min(2, len(memory) - 1)]} MB |
+| the most it grew after that | {growth} MB |
+| users at the same moment | {some["count"]} |
+| who got their own answer | {some["own"]} |
+| seconds until each had it | {", ".join(map(str, some["seconds"]))} |
+| files left on disk when all had gone | {left} |
+"""
+
+
+if __name__ == "__main__":
+    main()
