@@ -8,6 +8,7 @@ import pytest
 from conftest import AFFINE, small_brain
 from dicom_files import UID, save, series
 
+from data.scans import read_table
 from pipeline.cli import main
 from pipeline.explain import leading
 
@@ -45,3 +46,18 @@ def test_series_can_be_chosen_as_in_predict(
 def test_leading_regions_in_a_line() -> None:
     rows = [{"region": name, "saliency_share": 0.4 - 0.1 * i} for i, name in enumerate("ABCD")]
     assert leading(rows) == "A 40%, B 30%, C 20%"
+
+
+def test_regions_of_each_method_where_scans_are_registered(
+    mni_run: Path, mni_source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = mni_source / "sub-P0001" / "anat" / "sub-P0001_T1w.nii.gz"
+    command = ["explain", str(mni_run), str(scan), "--out", str(tmp_path)]
+    assert main([*command, "--methods", "gradient", "grad_cam"]) == 0
+    said = capsys.readouterr().out
+    for method in ("gradient", "grad_cam"):
+        table = read_table(tmp_path / "sub-P0001_T1w" / f"atlas_{method}.tsv")
+        rows = table.set_index("region")
+        assert {"Left Hippocampus", "Right Lateral Ventricle"} <= set(rows.index)
+        assert 0 < rows["saliency_share"].astype(float).sum() <= 1.001
+        assert f"  {table['region'][0]} " in said
