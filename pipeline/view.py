@@ -45,8 +45,8 @@ def write_map(path: Path, saliency: Map, grid: Grid, placed: Placed) -> dict[str
     it would hide the rest. What is left out is told.
 
     Returns ``top``, the stored value at which the colours end; ``signed``, whether some speak
-    against the class; ``peak``, the scan's mm (RAS+) of the strongest place; ``outside``, the share of the whole map
-    that lies outside the brain and is not shown.
+    against the class; ``peak``, the scan's mm (RAS+) of the strongest place; ``outside``, the
+    share of the whole map that lies outside the brain and is not shown.
     """
     whole = float(np.abs(saliency).sum())
     saliency = np.where(placed.mask, saliency, np.float32(0))
