@@ -30,10 +30,10 @@ MARGIN_MM = 4.0  # around the template's brain, where the registration looks as 
 # Limits of a registration that holds, and of one that wants no look. Overlap, similarity, likeness:
 # AOMIC 0.96, 0.85, 0.58; IXI 0.97, 0.87, 0.44; a Philips MPRAGE 0.97, 0.88, 0.52. AOMIC made older
 # (ventricles 4 times as large, all folds wider): 0.93, 0.76, 0.39. A bottle that shines unevenly:
-# 0.92, 0.70, 0.09.
+# 0.92, 0.70, 0.09. AOMIC laid over the template back to front: 0.94, 0.75, 0.26.
 LEAST_OVERLAP, WARN_OVERLAP = 0.86, 0.92
 LEAST_SIMILARITY, WARN_SIMILARITY = 0.60, 0.77
-LEAST_LIKENESS, WARN_LIKENESS = 0.25, 0.40
+LEAST_LIKENESS, WARN_LIKENESS = 0.30, 0.40
 # White over grey matter, less one: AOMIC 0.58, Philips 0.32, IXI 0.18; 49 of OASIS-1, by their
 # place alone, 0.42 to 0.96; AOMIC given the look of a FLAIR -0.02.
 LEAST_CONTRAST, WARN_CONTRAST = 0.02, 0.08
@@ -139,6 +139,16 @@ class Attempt:
         alike = self.overlap >= LEAST_OVERLAP and self.match.similarity >= LEAST_SIMILARITY
         return self.is_brain and alike
 
+    @property
+    def is_poor(self) -> bool:
+        """Whether it wants a look, or another try."""
+        return (
+            not self.holds
+            or self.overlap < WARN_OVERLAP
+            or self.match.similarity < WARN_SIMILARITY
+            or self.tissue.likeness < WARN_LIKENESS
+        )
+
     def check(self, path: Path) -> None:
         """Refuse a registration that does not hold."""
         if np.count_nonzero(self.inside) < LEAST_BRAIN:
@@ -201,8 +211,8 @@ def register(volume: Volume) -> Registration:
     # What was cut away around a stripped brain has no dark value of its own.
     fine = read if background is None else None
     found = _attempt(path, image, fine, locate(image))
-    if not found.holds:
-        # A header may be wrong by a quarter or half a turn.
+    if found.is_poor:
+        # The header may be wrong by a quarter or half a turn; back to front a head still looks one.
         again = _attempt(path, image, fine, locate(image, wide=True))
         found = max(found, again, key=lambda attempt: attempt.tissue.likeness)
     found.check(path)

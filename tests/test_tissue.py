@@ -87,6 +87,15 @@ def test_a_stretched_brain_is_refused() -> None:
         found.check(Path("scan.nii"))
 
 
+def test_a_poor_one_is_tried_again_and_warned_of() -> None:
+    assert not attempt(Tissue(0.6, 0.3, 0.65, 1.0)).is_poor
+    # A head that lies back to front: overlap, similarity and likeness as they were measured.
+    back = attempt(Tissue(0.264, 0.81, 0.76, 1.0), overlap=0.939, similarity=0.746)
+    assert back.is_poor
+    with pytest.raises(BadInput, match=r"likeness 0\.26"):
+        back.check(Path("scan.nii"))
+
+
 def test_degrees_from_the_header() -> None:
     turn = np.eye(4)
     turn[:2, :2] = [[0, -1], [1, 0]]
