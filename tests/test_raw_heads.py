@@ -1,0 +1,49 @@
+"""From a real raw head to an answer: the same however the scan comes, and on its own voxels."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from dicom_files import save, series
+from scipy import ndimage
+
+from pipeline.cli import main
+
+HEADS = Path(__file__).parents[2] / "shared" / "mri" / "heads"
+
+
+@pytest.mark.skipif(not HEADS.is_dir(), reason="../shared/mri/heads is absent")
+def test_a_head_its_dicom_and_its_brain_get_the_same_answer(mni_run: Path, tmp_path: Path) -> None:
+    """Whole head (NIfTI, LIA), the same as a DICOM series, the same without skull."""
+    head = nib.load(HEADS / "aomic-0001_T1w.nii.gz")
+    stored = np.rint(np.asarray(head.dataobj)).astype(np.int16)
+    labels = np.asarray(nib.load(HEADS / "aomic-0001_aseg.nii.gz").dataobj) > 0
+    ball = ndimage.generate_binary_structure(3, 1)
+    brain = ndimage.binary_fill_holes(ndimage.binary_closing(labels, ball, iterations=3))
+    scans = {
+        "whole": tmp_path / "whole_T1w.nii.gz",
+        "dicom": save(tmp_path / "dicom", series(stored, head.affine)),
+        "brain": tmp_path / "brain_T1w.nii.gz",
+    }
+    nib.save(nib.Nifti1Image(stored, head.affine), scans["whole"])
+    nib.save(nib.Nifti1Image(np.where(brain, stored, 0), head.affine), scans["brain"])
+    out = tmp_path / "out"
+    assert main(["predict", str(mni_run), *map(str, scans.values()), "--out", str(out)]) == 0
+    folders = [out / name for name in ("whole_T1w", "dicom", "brain_T1w")]
+    answers = [json.loads((folder / "prediction.json").read_text()) for folder in folders]
+    shares = [answer["probabilities"]["AD"] for answer in answers]
+    assert shares[1] == pytest.approx(shares[0], abs=1e-4)
+    assert shares[2] == pytest.approx(shares[0], abs=0.02)
+    saliency = nib.load(folders[0] / "saliency.nii.gz")
+    assert saliency.shape == head.shape
+    np.testing.assert_allclose(saliency.affine, head.affine, atol=1e-4)
+    # The regions of this head, against FreeSurfer's of the same: a place, not a segmentation.
+    rows = pd.read_csv(folders[0] / "atlas.tsv", sep="\t").set_index("region")
+    for name, low, high in (("Hippocampus", 2500, 5500), ("Lateral Ventricle", 3000, 20000)):
+        for side in ("Left", "Right"):
+            assert low < rows.loc[f"{side} {name}", "volume_mm3"] < high
+    assert rows["saliency_share"].between(0, 1).all() and rows["saliency_share"].sum() <= 1.001
+    assert answers[0]["atlas"].startswith("Neuromorphometrics")
