@@ -80,7 +80,7 @@ def _noise(array: NDArray[np.float32], head: NDArray[np.bool_]) -> float:
         if np.count_nonzero(inside) >= LEAST_VOXELS:
             rest = (low - 2 * middle + high)[inside]
             found.append(MAD * float(np.median(np.abs(rest - np.median(rest)))) / np.sqrt(6))
-    return min(found) / signal if found and signal > 0 else 0.0
+    return float(min(found)) / signal if found and signal > 0 else 0.0
 
 
 def _ghost(array: NDArray[np.float32], spacing: tuple[float, float, float]) -> float:
