@@ -35,7 +35,7 @@ def pdf(sheet: Sheet) -> bytes:
     _text(page, CAUTION, 8.5, FAINT, gap=4)
     if sheet.regions:
         _text(page, "Where the map lies", 12, style="B", gap=2)
-        _table(page, REGION_HEADS, sheet.regions, (80, 35, 30, 30))
+        _table(page, REGION_HEADS, sheet.regions, (76, 34, 30, 30))
         page.ln(4)
     _text(page, "How it was made", 12, style="B", gap=2)
     for name, value in sheet.facts:
