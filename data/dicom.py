@@ -30,12 +30,14 @@ class Decoded:
     affine: float64 [4, 4], index -> mm, RAS+.
     series: what the series says of itself, see data.dicom_series.Series.
     warnings: one sentence each.
+    person: "age" in years and "sex" as the header has them, "" where it does not.
     """
 
     array: NDArray[np.float32]
     affine: NDArray[np.float64]
     series: dict[str, Any]
     warnings: tuple[str, ...]
+    person: dict[str, str]
 
 
 def is_dicom(path: Path) -> bool:
@@ -108,7 +110,13 @@ def read_series(
     }
     with sandbox.run("data.dicom_series:load", arguments, name, bounds) as (folder, answer):
         array = np.load(folder / "voxels.npy", allow_pickle=False)
-    return Decoded(array, np.asarray(answer["affine"]), answer["series"], tuple(answer["warnings"]))
+    return Decoded(
+        array,
+        np.asarray(answer["affine"]),
+        answer["series"],
+        tuple(answer["warnings"]),
+        answer["person"],
+    )
 
 
 def subject(paths: Sequence[Path]) -> Path:

@@ -90,7 +90,7 @@ def load(folder: Path, paths: list[str], name: str, series: str, voxels: int) ->
     """Decode one series into ``folder``/voxels.npy, for data.sandbox.
 
     The array is float32 [columns, rows from the bottom, slices]; returned are its affine (mm,
-    RAS+), warnings, and the series' description.
+    RAS+), warnings, the series' description, and the person's age in years and sex.
     """
     pile = read_pile(folder, paths, name)
     chosen, frames = choose(pile, name, series)
@@ -108,6 +108,7 @@ def load(folder: Path, paths: list[str], name: str, series: str, voxels: int) ->
         "affine": order.affine.tolist(),
         "warnings": list(dict.fromkeys(warnings)),
         "series": asdict(chosen),
+        "person": {name: asdict(found(frames))[name] for name in ("age", "sex")},
     }
 
 

@@ -3,8 +3,8 @@
 import gzip
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -71,12 +71,14 @@ class Volume:
     affine: float64 [4, 4], voxel index -> mm, RAS+ (oblique scans keep their tilt here).
     native: the grid it came from.
     warnings: what was odd about the file, one sentence each.
+    person: what a DICOM header says of the person: "age" in years, "sex"; "" where it does not.
     """
 
     array: NDArray[np.float32]
     affine: NDArray[np.float64]
     native: Native
     warnings: tuple[str, ...] = ()
+    person: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -138,7 +140,7 @@ def read_dicom(paths: Sequence[Path], limits: Limits = Limits(), series: str = "
     )
     warnings = list(decoded.warnings)
     array = _scaled(path, array, layout, limits, warnings)
-    return _turned(path, array, layout, tuple(warnings))
+    return replace(_turned(path, array, layout, tuple(warnings)), person=decoded.person)
 
 
 def _turned(

@@ -42,7 +42,8 @@ class Explain:
     its description."""
     covariates: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
     """What a run that was trained with --covariates takes besides the scan: age=72 sex=F; left out,
-    it is looked for in the participants.tsv of the BIDS tree that the scan lies in."""
+    it is looked for in the participants.tsv of the BIDS tree that the scan lies in, and in a DICOM
+    header."""
     device: str = "cpu"
     """cpu, cuda, cuda:1 ..."""
 

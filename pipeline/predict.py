@@ -24,7 +24,7 @@ from data.gate import Reference, judge
 from data.scans import write_table
 from data.space import Grid, Placed, place, to_scan
 from data.trees import fields_beside
-from data.volume import native_array, read_scan, write_native
+from data.volume import Volume, native_array, read_scan, write_native
 from models.base import Classifier
 from models.build import build_model
 from models.transfer import load_weights
@@ -174,13 +174,14 @@ class Predictor:
         Several paths are the DICOM files of one scan.
         ``step`` is told what is done next; ``series`` chooses among several DICOM series;
         ``known`` is what the run takes besides the scan, ``{"age": 72}``; what is left out is
-        looked for in the tables of the BIDS tree around the scan.
+        looked for in the tables of the BIDS tree around the scan, and in a DICOM header.
         """
         paths = (Path(path),) if isinstance(path, str | Path) else tuple(path)
         path = whole(paths)
-        person = self.person(path, known)
+        covariates.given(known, tuple(self.covariates))  # refused before anything is read
         step("Reading")
         volume = read_scan(paths, series=series)
+        person = self.person(path, volume, known)
         step("Placing")
         placed = place(volume, self.grid, self.card["space"])
         doubts = covariates.doubts(person, self.covariates)
@@ -213,11 +214,14 @@ class Predictor:
             feature_maps=feature_maps,
         )
 
-    def person(self, path: Path, known: Mapping[str, str | float | None]) -> NDArray[np.float32]:
+    def person(
+        self, path: Path, volume: Volume, known: Mapping[str, str | float | None]
+    ) -> NDArray[np.float32]:
         """The run's covariates [P] of one person, NaN where neither given nor found."""
         found: dict[str, str | float | None] = {}
         if self.covariates:
-            beside = fields_beside(path)
+            told = (volume.person, fields_beside(path))
+            beside = {name: cell for fields in told for name, cell in fields.items() if cell}
             found = {name: beside[name] for name in self.covariates if beside.get(name)}
         found |= {name: value for name, value in known.items() if value is not None}
         return covariates.given(found, tuple(self.covariates))
@@ -375,7 +379,8 @@ class Predict:
     its description."""
     covariates: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
     """What a run that was trained with --covariates takes besides the scan: age=72 sex=F; left out,
-    it is looked for in the participants.tsv of the BIDS tree that the scan lies in."""
+    it is looked for in the participants.tsv of the BIDS tree that the scan lies in, and in a DICOM
+    header."""
     device: str = "cpu"
     """cpu, cuda, cuda:1 ..."""
     engine: engines.Engine = "auto"

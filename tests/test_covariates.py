@@ -4,11 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import TRAIN
+from dicom_files import save, series
+from pydicom.dataset import FileDataset
 from torch.nn import functional as F
 
 from data import covariates
@@ -160,14 +163,26 @@ def test_a_run_takes_and_asks_for_them(source: Path, cohort: Path, tmp_path: Pat
     known = predictor(scan, known={"age": age["mean"] + 5})
     assert known.covariates == {"age": age["mean"] + 5}
     assert not any(warning.startswith("age ") for warning in known.warnings)
-    in_tree = predictor(source / "sub-00" / "anat" / "sub-00_T1w.nii.gz")
+    whole = source / "sub-00" / "anat" / "sub-00_T1w.nii.gz"
+    in_tree = predictor(whole)
     assert in_tree.covariates == {"age": 60}
+    assert predictor(dicom_of(whole, tmp_path / "series")).covariates == {"age": 68}
     alone = tmp_path / "scan.nii.gz"
     shutil.copy(scan, alone)
     unknown = predictor(alone)
     assert unknown.as_dict()["covariates"] == {"age": None}
     assert any("age is not known" in warning for warning in unknown.warnings)
     assert unknown.probabilities != known.probabilities
+
+
+def dicom_of(scan: Path, folder: Path) -> Path:
+    """The scan as a DICOM series of somebody aged 68."""
+
+    def edit(data: FileDataset, index: int) -> None:
+        data.PatientAge, data.PatientSex = "068Y", "M"
+
+    image = nib.load(scan)
+    return save(folder, series(np.rint(image.get_fdata()).astype(np.int16), image.affine, edit))
 
 
 def test_the_command_line_takes_them(

@@ -32,10 +32,12 @@ COMMANDS = (
     "--folds 5 --validation 0 --epochs 36 --lr 0.002 --weight-decay 0.05 --dropout 0 "
     f"{IN_PLANE} {COMMON}",
     "uncus evaluate WORK/age",
-    f"uncus train WORK/cohort WORK/dementia {DEMENTIA} --covariates age {HEAD}",
-    "uncus evaluate WORK/dementia --baseline nwbv age",
     f"uncus train WORK/cohort WORK/scan {DEMENTIA} {HEAD}",
     "uncus evaluate WORK/scan --baseline nwbv age",
+    f"uncus train WORK/cohort WORK/aged {DEMENTIA} --covariates age {HEAD}",
+    "uncus evaluate WORK/aged --baseline nwbv age",
+    f"uncus train WORK/cohort WORK/dementia {DEMENTIA} --covariates age sex {HEAD}",
+    "uncus evaluate WORK/dementia --baseline nwbv age",
     f"uncus train WORK/cohort WORK/whole {DEMENTIA} --init-from WORK/age {WHOLE}",
     "uncus evaluate WORK/whole --baseline nwbv age",
     f"uncus train WORK/cohort WORK/scratch {DEMENTIA} --splits WORK/age/splits.tsv {WHOLE}",
@@ -43,9 +45,10 @@ COMMANDS = (
 )
 STEPS = {
     "scratch": "dementia alone, no pre-training; the person's age given",
-    "scan": "pre-trained on age, nwbv, etiv; then the head on dementia",
-    "dementia": "the same, the person's age given to the head",
-    "whole": "pre-trained; then the whole network on dementia; the person's age given",
+    "whole": "pre-trained on age, nwbv, etiv; then the whole network; the person's age given",
+    "scan": "pre-trained likewise; then the head alone, from the scan alone",
+    "aged": "the same, the person's age given",
+    "dementia": "the same, the person's age and sex given",
 }
 METRICS = (
     ("auc", "AUC"),
@@ -113,6 +116,13 @@ def page(work: Path) -> tuple[str, dict[str, Any]]:
         everybody=age["counts"]["subjects"],
         scans=age["counts"]["scans"],
         auc=span(dementia["metrics"]["auc"]),
+        aged=f"{reports['aged']['metrics']['auc']['value']:.3f}",
+        scan=f"{reports['scan']['metrics']['auc']['value']:.3f}",
+        ahead=span(dementia["differences"]["age+sex"]["auc"]),
+        ahead_nwbv=span(dementia["differences"]["nwbv"]["auc"]),
+        ahead_both=span(dementia["differences"]["nwbv+age"]["auc"]),
+        only_age=f"{dementia['baselines']['age']['auc']['value']:.3f}",
+        only_both=f"{dementia['baselines']['age+sex']['auc']['value']:.3f}",
         mae=span(age["metrics"]["mae_age"]),
         commands="\n".join(COMMANDS),
         steps="\n".join(steps),
@@ -128,7 +138,7 @@ def page(work: Path) -> tuple[str, dict[str, Any]]:
         uncus=environment["versions"]["uncus"],
     )
     figures = {
-        "dementia": {k: dementia[k] for k in ("metrics", "baselines", "folds")},
+        "dementia": {k: dementia[k] for k in ("metrics", "baselines", "differences", "folds")},
         "steps": {name: reports[name]["metrics"]["auc"] for name in STEPS},
         "age": {k: age[k] for k in ("metrics", "test_retest")},
         "minutes": took,
