@@ -37,8 +37,6 @@ class ModelConfig:
     channels of every layer. Left out: 8, and for batch_group by the size of the batch."""
     classes: Annotated[int, tyro.conf.Suppress] = 2
     """Columns of the output: classes, or regression targets; a run takes it from its target."""
-    covariates: Annotated[int, tyro.conf.Suppress] = 0
-    """Values known of a person besides the scan; a run takes it from --covariates."""
     width: int = 16
     """Channels of the first stage; the others keep their ratio to it. 16 suits hundreds of scans;
     the papers' networks have 64 (resnet, densenet, seresnet) or 32 (sfcn, efficientnet)."""
@@ -65,6 +63,8 @@ class ModelConfig:
     """group_plus as its authors' code has it, without running statistics. It breaks: a prediction
     depends on the other scans of its batch and one scan alone has none, so uncus train refuses it;
     for studies of the layer."""
+    covariates: Annotated[int, tyro.conf.Suppress] = 0
+    """Values known of a person besides the scan; a run takes it from --covariates."""
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():

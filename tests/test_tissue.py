@@ -40,9 +40,9 @@ def test_the_template_is_like_itself() -> None:
 @pytest.mark.parametrize(
     ("name", "levels", "said"),
     [
-        ("T2", (1.0, 0.6, 0.4), "no brain, not T1-weighted"),
-        ("FLAIR", (0.1, 0.9, 0.7), "is not T1-weighted: its white matter is 0"),
-        ("a bottle", (1.0, 1.0, 1.0), "T1-weighted"),
+        ("T2", (1.0, 0.6, 0.4), "not T1-weighted"),
+        ("FLAIR", (0.1, 0.9, 0.7), "not T1-weighted"),
+        ("a bottle", (1.0, 1.0, 1.0), "not T1-weighted"),
     ],
 )
 def test_other_contrasts_are_refused(
