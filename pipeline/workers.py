@@ -1,6 +1,7 @@
 """The same work on many things at once, in processes here or elsewhere, with a progress bar."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
@@ -27,7 +28,10 @@ def in_processes(
     """Results of ``work`` from a pool of processes, in order or as they come."""
     pool = joblib.Parallel(n_jobs=jobs, return_as="generator" if ordered else "generator_unordered")
     try:
-        yield from pool(joblib.delayed(work)(*values) for values in arguments)
+        with warnings.catch_warnings():
+            # A process that has grown, by the template for one, is replaced; nothing is lost.
+            warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
+            yield from pool(joblib.delayed(work)(*values) for values in arguments)
     except BrokenExecutor as error:
         raise ValueError(
             "a worker process was killed, perhaps for want of memory; start again with fewer "
