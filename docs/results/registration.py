@@ -23,7 +23,13 @@ from rich.progress import track
 
 from data import air
 from data.image import Image, coarser, points
-from data.mni import register
+from data.mni import (
+    LEAST_CONTRAST,
+    LEAST_LIKENESS,
+    LEAST_OVERLAP,
+    LEAST_SIMILARITY,
+    register,
+)
 from data.template import load_template
 from data.volume import read_volume
 
@@ -120,6 +126,8 @@ def margins(results: dict[str, dict[str, Any]]) -> dict[str, str]:
     poor = [r for r in passed if min(r["mask"], r["template"]) <= 0.92]
     silent = [r for r in poor if not r["warnings"]]
     return told | {
+        "limits": f"{LEAST_OVERLAP:.2f}, {LEAST_SIMILARITY:.2f}, {LEAST_LIKENESS:.2f} and "
+        f"{LEAST_CONTRAST:.2f}",
         "passed": str(len(passed)),
         "lost": ", ".join(lost) or "none",
         "above": str(len(passed) - len(poor)),
