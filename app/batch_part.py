@@ -13,7 +13,7 @@ from app.progress_part import EVERY
 from app.sweep import SESSIONS
 from app.upload_part import free, session_id
 from app.visit import Visit
-from app.words import cell
+from data.scans import escape_cell
 from pipeline.notice import NOTICE
 from pipeline.runs import Run
 from pipeline.sheet import shares
@@ -148,5 +148,5 @@ def to_csv(visits: list[Visit]) -> str:
     writer.writerow([*map(str, frame.columns), "notice"])
     for row in frame.itertuples(index=False):
         cells = ["" if pd.isna(value) else value for value in row]
-        writer.writerow([cell(v) if isinstance(v, str) else v for v in cells] + [NOTICE])
+        writer.writerow([escape_cell(v) if isinstance(v, str) else v for v in cells] + [NOTICE])
     return text.getvalue()

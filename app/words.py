@@ -22,8 +22,3 @@ def harmless(name: str) -> str:
 def plain(text: str) -> str:
     """Text whose Markdown and HTML characters stand for themselves."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
-
-
-def cell(text: str) -> str:
-    """A cell of an exported table that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text

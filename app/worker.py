@@ -18,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from data.dicom import list_series
 from data.errors import BadInput
 from pipeline import view
@@ -139,8 +141,7 @@ class Clerk:
         known = Neighbours.read(predictor.run)
         if known is None:
             return []
-        seen = features(predictor.networks[0], predictor.tensor(prediction.placed))
-        return known.nearest(seen)
+        return known.nearest(features(torch.from_numpy(prediction.feature_maps[0])))
 
     def predictor(self, run: str) -> Predictor:
         """The networks of a run; loaded anew when it has changed on disk."""

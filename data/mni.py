@@ -50,6 +50,12 @@ STRETCH = 1.6  # of one direction against another: IXI 1.25, AOMIC 1.15, a thigh
 MEND = "give a whole T1-weighted head or brain, with its right orientation"
 
 
+def wants_look(overlap: float, similarity: float, likeness: float | None) -> bool:
+    """Whether a registration that holds is poor all the same; ``likeness`` where it was read."""
+    poor = overlap < WARN_OVERLAP or similarity < WARN_SIMILARITY
+    return poor or (likeness is not None and likeness < WARN_LIKENESS)
+
+
 @dataclass(frozen=True, eq=False)
 class Registration:
     """How a scan lies in the standard space.
@@ -83,8 +89,7 @@ class Registration:
     def warnings(self) -> tuple[str, ...]:
         """What was odd, one sentence each."""
         said = []
-        poor = self.overlap < WARN_OVERLAP or self.similarity < WARN_SIMILARITY
-        if poor or (self.likeness is not None and self.likeness < WARN_LIKENESS):
+        if wants_look(self.overlap, self.similarity, self.likeness):
             said.append(
                 f"The registration to the template is poor (overlap {self.overlap:.2f}, similarity "
                 f"{self.similarity:.2f}, likeness {self.likeness or 0:.2f}): look at its picture."
@@ -144,12 +149,8 @@ class Attempt:
     @property
     def is_poor(self) -> bool:
         """Whether it wants a look, or another try."""
-        return (
-            not self.holds
-            or self.overlap < WARN_OVERLAP
-            or self.match.similarity < WARN_SIMILARITY
-            or self.tissue.likeness < WARN_LIKENESS
-        )
+        likeness = self.tissue.likeness
+        return not self.holds or wants_look(self.overlap, self.match.similarity, likeness)
 
     def check(self, path: Path) -> None:
         """Refuse a registration that does not hold."""

@@ -38,7 +38,7 @@ def write(run: Run, cohort: PreparedCohort, task: Task, members: tuple[Member, .
         },
         "model": config.to_dict(task.model),
         "members": [describe(run, member, task) for member in members],
-        "covariates": known(run, task),
+        "covariates": known(task),
         "flip_average": task.flip_average,
         "space": cohort.space,
         "grid": cohort.grid.as_dict(),
@@ -59,10 +59,10 @@ def fit_reference(cohort: PreparedCohort, task: Task) -> Reference:
     return Reference.fit(cohort.volumes[positions], cohort.contacts[positions])
 
 
-def known(run: Run, task: Task) -> dict[str, dict[str, float]]:
+def known(task: Task) -> dict[str, dict[str, float]]:
     """What a prediction takes besides the scan, with the training people's values of it."""
     rows = task.rows(0, "train", "validation", "test")
-    return covariates.ranges(task.covariates[rows], run.config.get("covariates", ()))
+    return covariates.ranges(task.covariates[rows], task.covariate_names)
 
 
 def describe(run: Run, member: Member, task: Task) -> dict[str, Any]:

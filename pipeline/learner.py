@@ -17,6 +17,7 @@ from data.augment import Augment
 from models.base import Classifier
 from models.swap import find_norms
 from pipeline.batches import Batch
+from pipeline.engine import Trunk, torch_trunk
 
 
 @dataclass(frozen=True)
@@ -229,14 +230,21 @@ def parameter_groups(model: Classifier, optimization: Optimization) -> list[dict
 
 
 def predict(
-    model: Classifier, volumes: Tensor, flip: bool, covariates: Tensor | None = None
-) -> Tensor:
-    """Logits or standardized values [N, K] for ``volumes`` [N, 1, X, Y, Z], float32.
+    model: Classifier,
+    volume: Tensor,
+    flip: bool,
+    covariates: Tensor | None = None,
+    trunk: Trunk | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Logits or standardized values [1, K] of ``volume`` [1, 1, X, Y, Z], float32; its feature map.
 
-    With ``flip`` the mean over the volume and its left-right mirror. ``covariates`` [N, P] is what
-    else is known of each person.
+    Parameters
+    ----------
+    flip: take the mean over the volume and its left-right mirror.
+    covariates: what else is known of the person [1, P], NaN where it is not.
+    trunk: what computes the feature maps; torch where it is left out.
     """
-    output = model(volumes).float()
-    if flip:
-        output = (output + model(volumes.flip(2)).float()) / 2
-    return model.adjust(output, covariates)
+    both = torch.cat([volume, volume.flip(2)]) if flip else volume
+    maps = (trunk or torch_trunk(model))(both)
+    outputs = torch.cat([model.classify(one[None]).float() for one in maps])
+    return model.adjust(outputs.mean(0, keepdim=True), covariates), maps[:1]

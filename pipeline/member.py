@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from data.augment import Augment
+from data.errors import BadInput
 from data.scans import write_table
 from data.splits import Splits
 from data.store import PreparedCohort
@@ -60,6 +61,7 @@ class Task:
     table: pd.DataFrame
     labels: np.ndarray[Any, Any]
     covariates: np.ndarray[Any, Any]
+    covariate_names: tuple[str, ...]
     target: Target
     splits: Splits
     model: ModelConfig
@@ -179,7 +181,14 @@ def make_learner(member: Member, task: Task) -> Learner:
         save_memory(model)
     train = task.dataset(member.fold, "train")
     if model.covariates:
-        model.covariates.standardize(torch.from_numpy(train.covariates))
+        try:
+            model.covariates.standardize(torch.from_numpy(train.covariates))
+        except ValueError as error:
+            raise BadInput(
+                f"--covariates {' '.join(task.covariate_names)}",
+                f"{error} that fold {member.fold} is trained on",
+                "leave it out, or use fewer folds",
+            ) from None
     weights = None
     if task.optimization.balance == "weights" and task.target.is_classification:
         per_class = [balanced(train.labels)[train.labels == c] for c in np.unique(train.labels)]
@@ -253,7 +262,8 @@ def test_predictions(model: Classifier, member: Member, task: Task) -> pd.DataFr
         for row, position in zip(rows, task.table.index[rows], strict=True):
             volume = torch.from_numpy(np.asarray(task.cohort.volumes[position], dtype=np.float32))
             known = torch.from_numpy(task.covariates[row][None])
-            outputs.append(predict(model, volume[None, None], task.flip_average, known))
+            output, _ = predict(model, volume[None, None], task.flip_average, known)
+            outputs.append(output)
         table = task.table.iloc[rows][["participant_id", "session_id"]].copy()
         table = table.assign(fold=member.fold, seed=member.seed, part=part)
         tables.append(table.assign(**answers(torch.cat(outputs), rows, member, task)))

@@ -19,7 +19,6 @@ from data import files
 from data.errors import BadInput
 from data.scans import clean
 from data.store import PreparedCohort
-from models.base import Classifier
 from models.build import build_model
 from models.transfer import load_weights
 from pipeline.member import Task
@@ -80,6 +79,7 @@ class Neighbours:
         ]
 
 
+@torch.inference_mode()
 def write(run: Run, cohort: PreparedCohort, task: Task, member: Member) -> None:
     """Put the features of all training scans by ``member``'s network into the model folder."""
     rows = task.rows(0, "train", "validation", "test")
@@ -93,7 +93,7 @@ def write(run: Run, cohort: PreparedCohort, task: Task, member: Member) -> None:
     hidden = not console.is_terminal
     for position in track(positions, "features", console=console, disable=hidden, transient=True):
         volume = np.asarray(cohort.volumes[position], np.float32)[None, None]
-        found.append(features(network, torch.from_numpy(volume).to(device)))
+        found.append(features(network.features(torch.from_numpy(volume).to(device))))
     stacked = np.stack(found)
     spread = stacked.std(0)
     spread[spread < 1e-6 * max(1.0, float(np.abs(stacked).max()))] = np.inf  # says nothing
@@ -106,10 +106,9 @@ def write(run: Run, cohort: PreparedCohort, task: Task, member: Member) -> None:
     files.write_json(run.model_folder / PEOPLE, [person(task, int(row)) for row in rows])
 
 
-@torch.inference_mode()
-def features(network: Classifier, volume: torch.Tensor) -> Features:
-    """Means over the last feature map of a volume [1, 1, X, Y, Z]: float32 [C]."""
-    means: Features = network.features(volume).mean(dim=(2, 3, 4))[0].float().cpu().numpy()
+def features(feature_map: torch.Tensor) -> Features:
+    """Means over a last feature map [1, C, x, y, z]: float32 [C]."""
+    means: Features = feature_map.mean(dim=(2, 3, 4))[0].float().cpu().numpy()
     return means
 
 

@@ -31,6 +31,7 @@ from models.transfer import load_weights
 from pipeline import card
 from pipeline import engine as engines
 from pipeline.figures import three_planes
+from pipeline.learner import predict
 from pipeline.notice import NOTICE
 from pipeline.runs import Run
 from pipeline.saliency import SALIENCY
@@ -235,21 +236,19 @@ class Predictor:
         ``person``: covariates [P], NaN where not known. Each member's feature map [1, C, x, y, z]
         is that of the scan, not of its mirror image.
         """
-        volume = self.tensor(placed)
-        both = torch.cat([volume, volume.flip(2)]) if self.card["flip_average"] else volume
+        volume, flip = self.tensor(placed), self.card["flip_average"]
         besides = torch.from_numpy(person)[None].to(self.device)
         rows, maps = [], []
         for network, trunk, member in zip(
             self.networks, self.trunks, self.card["members"], strict=True
         ):
-            found = trunk(both)
-            logits = torch.cat([network.classify(one[None]).float() for one in found])
-            output = network.adjust(logits.mean(0, keepdim=True), besides)[0].double().cpu()
+            answered, feature_map = predict(network, volume, flip, besides, trunk)
+            output = answered[0].double().cpu()
             if self.target.is_classification:
                 rows.append(output.softmax(0).numpy())
             else:
                 rows.append(output.numpy() * np.asarray(member["std"]) + np.asarray(member["mean"]))
-            maps.append(found[:1].float().cpu().numpy())
+            maps.append(feature_map.float().cpu().numpy())
         return np.stack(rows), tuple(maps)
 
     def tensor(self, placed: Placed) -> torch.Tensor:

@@ -226,6 +226,7 @@ class Train:
             table=table,
             labels=labels,
             covariates=covariates.columns(table, self.covariates),
+            covariate_names=self.covariates,
             target=target,
             splits=splits,
             model=replace(self.model, classes=len(target.names), covariates=len(self.covariates)),

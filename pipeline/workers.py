@@ -26,12 +26,11 @@ def in_processes(
     jobs: int, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], ordered: bool = True
 ) -> Iterator[Any]:
     """Results of ``work`` from a pool of processes, in order or as they come."""
+    # A process that has grown, by the template for one, is replaced; nothing is lost.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
     pool = joblib.Parallel(n_jobs=jobs, return_as="generator" if ordered else "generator_unordered")
     try:
-        with warnings.catch_warnings():
-            # A process that has grown, by the template for one, is replaced; nothing is lost.
-            warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
-            yield from pool(joblib.delayed(work)(*values) for values in arguments)
+        yield from pool(joblib.delayed(work)(*values) for values in arguments)
     except BrokenExecutor as error:
         raise ValueError(
             "a worker process was killed, perhaps for want of memory; start again with fewer "

@@ -97,7 +97,11 @@ def test_it_adds_to_the_scans_part_and_leaves_it() -> None:
     assert torch.equal(model(x), model.classify(model.features(x)))
     added = model(x, known) - model(x)
     assert torch.allclose(added, model.covariates(known), atol=1e-6)
-    assert torch.allclose(predict(model, x, False, known), model(x, known), atol=1e-6)
+    for flip, each in ((False, (x[:1],)), (True, (x[:1], x[:1].flip(2)))):
+        output, feature_map = predict(model, x[:1], flip, known[:1])
+        expected = torch.stack([model(one, known[:1]) for one in each]).mean(0)
+        assert torch.allclose(output, expected, atol=1e-6)
+        assert torch.allclose(feature_map, model.features(x[:1]), atol=1e-6)
 
 
 def test_another_task_starts_with_a_term_of_its_own(tmp_path: Path) -> None:
@@ -197,3 +201,7 @@ def test_the_command_line_takes_them(
     assert main(["predict", str(run), scan, "--covariates", "weight=71"]) == 2
     assert "this run takes age" in capsys.readouterr().err
     assert main(["train", str(cohort), str(tmp_path / "x"), *TRAIN, "--covariates", "group"]) == 2
+    capsys.readouterr()
+    same = [*TRAIN, "--covariates", "sex", "--where", "sex == 'F'"]
+    assert main(["train", str(cohort), str(tmp_path / "y"), *same]) == 2
+    assert "--covariates sex: number 1 is the same" in capsys.readouterr().err

@@ -14,13 +14,14 @@ from pipeline.predict import Predictor
 from pipeline.runs import Run
 
 
+@torch.inference_mode()
 def test_a_training_scan_is_nearest_to_itself(run: Path, cohort: Path) -> None:
     known, predictor = Neighbours.read(Run(run)), Predictor(run)
     prepared = PreparedCohort.open(cohort)
     assert known is not None and len(known.people) == len(prepared)
     for place in (0, 5):
         volume = torch.from_numpy(np.asarray(prepared.volumes[place], np.float32))[None, None]
-        first, second, *_ = known.nearest(features(predictor.networks[0], volume))
+        first, second, *_ = known.nearest(features(predictor.networks[0].features(volume)))
         row = prepared.table.iloc[place]
         assert first["distance"] < 1e-3 < second["distance"]
         assert first["label"] == row["diagnosis"] and first["sex"] == row["sex"]

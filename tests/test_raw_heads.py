@@ -7,8 +7,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from dicom_files import save, series
-from scipy import ndimage
+from raw_heads import three_ways
 
 from pipeline.cli import main
 
@@ -19,19 +18,9 @@ HEADS = Path(__file__).parents[2] / "shared" / "mri" / "heads"
 def test_a_head_its_dicom_and_its_brain_get_the_same_answer(mni_run: Path, tmp_path: Path) -> None:
     """Whole head (NIfTI, LIA), the same as a DICOM series, the same without skull."""
     head = nib.load(HEADS / "aomic-0001_T1w.nii.gz")
-    stored = np.rint(np.asarray(head.dataobj)).astype(np.int16)
-    labels = np.asarray(nib.load(HEADS / "aomic-0001_aseg.nii.gz").dataobj) > 0
-    ball = ndimage.generate_binary_structure(3, 1)
-    brain = ndimage.binary_fill_holes(ndimage.binary_closing(labels, ball, iterations=3))
-    scans = {
-        "whole": tmp_path / "whole_T1w.nii.gz",
-        "dicom": save(tmp_path / "dicom", series(stored, head.affine)),
-        "brain": tmp_path / "brain_T1w.nii.gz",
-    }
-    nib.save(nib.Nifti1Image(stored, head.affine), scans["whole"])
-    nib.save(nib.Nifti1Image(np.where(brain, stored, 0), head.affine), scans["brain"])
+    scans = three_ways(*(HEADS / f"aomic-0001_{n}.nii.gz" for n in ("T1w", "aseg")), tmp_path)
     out = tmp_path / "out"
-    assert main(["predict", str(mni_run), *map(str, scans.values()), "--out", str(out)]) == 0
+    assert main(["predict", str(mni_run), *map(str, scans), "--out", str(out)]) == 0
     folders = [out / name for name in ("whole_T1w", "dicom", "brain_T1w")]
     answers = [json.loads((folder / "prediction.json").read_text()) for folder in folders]
     shares = [answer["probabilities"]["AD"] for answer in answers]

@@ -121,6 +121,7 @@ def page(work: Path) -> tuple[str, dict[str, Any]]:
         ahead=span(dementia["differences"]["age+sex"]["auc"]),
         ahead_nwbv=span(dementia["differences"]["nwbv"]["auc"]),
         ahead_both=span(dementia["differences"]["nwbv+age"]["auc"]),
+        width=f"{dementia['metrics']['auc']['high'] - dementia['metrics']['auc']['low']:.2f}",
         only_age=f"{dementia['baselines']['age']['auc']['value']:.3f}",
         only_both=f"{dementia['baselines']['age+sex']['auc']['value']:.3f}",
         mae=span(age["metrics"]["mae_age"]),
