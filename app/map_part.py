@@ -22,8 +22,12 @@ def explanation(visit: Visit, desk: Desk, run: Run) -> None:
     st.subheader("What speaks for it in the scan")
     left, right = st.columns(2)
     methods = desk.methods
+    first = next((method for method, _ in visit.maps), "grad_cam")
     method = left.selectbox(
-        "Method", list(methods), format_func=lambda key: methods[key].split(":")[0]
+        "Method",
+        list(methods),
+        index=list(methods).index(first),
+        format_func=lambda key: methods[key].split(":")[0],
     )
     classes = "probabilities" in visit.answer
     names = list(visit.answer["probabilities" if classes else "values"])

@@ -18,7 +18,6 @@ from pipeline.runs import Run
 
 EXAMPLE = Path(__file__).with_name("example.nii.gz")
 EXAMPLE_NAME = "bundled example: a phantom, no person"
-FIRST_METHOD = "grad_cam"
 
 
 def page() -> None:
@@ -54,7 +53,7 @@ def single(run: Run, shared: Desk) -> None:
     if visit is None:
         return
     if visit.answer is None and not visit.refusal and visit.job is None:
-        visit.ask(shared, FIRST_METHOD)
+        visit.ask(shared, "auto")
     visit.collect()
     if visit.job is not None and visit.answer is None:
         progress(visit, shared)

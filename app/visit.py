@@ -43,7 +43,8 @@ class Visit:
     answer: as prediction.json has it, once there is one.
     nearest: the training scans most like this one, nearest first; none where the run keeps none.
     refusal: why there will be none; "" otherwise. ``series``: what to choose from then.
-    maps: (method, class) -> what the worker says of the map, with its folder's name.
+    maps: (method, class) -> what the worker says of the map, with its folder's name; in the order
+        in which they were asked for.
     """
 
     def __init__(
@@ -76,7 +77,8 @@ class Visit:
     def ask(self, desk: Desk, method: str = "", name: str = "", keep: bool = True) -> None:
         """Put the next job in the line; nothing happens before the last one is collected.
 
-        Without a ``method`` there is an answer and no map. ``refusal`` is set where the line is
+        Without a ``method`` there is an answer and no map; "auto" leaves it to the worker.
+        ``refusal`` is set where the line is
         full.
         """
         if self.job or self.refusal:
@@ -116,7 +118,7 @@ class Visit:
         found = job.replies.get("map")
         if found:
             folder = Path(job.request["folder"]).name
-            self.maps[job.request["method"], found["name"]] = {**found, "folder": folder}
+            self.maps[found["method"], found["name"]] = {**found, "folder": folder}
         self.refusal = job.refused
         return True
 

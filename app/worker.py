@@ -117,7 +117,7 @@ class Clerk:
 
     def explain(self, predictor: Predictor, prediction: Prediction, request: Request) -> None:
         """Write a map's files: for the viewer, to take home, and the sheet."""
-        folder, method = Path(request["folder"]), request["method"]
+        folder, method = Path(request["folder"]), predictor.method(prediction, request["method"])
         name = request["class"] or prediction.label or predictor.names[0]
         saliency = predictor.explain(prediction, method, name)
         scan = folder.parent / "scan.nii.gz"
@@ -134,7 +134,7 @@ class Clerk:
         if regions:
             places = view.centres(prediction.placed)
             regions = [{**row, "mm": places[row["region"]]} for row in regions]
-        self.say({"map": {**shown, "name": name, "regions": regions}})
+        self.say({"map": {**shown, "method": method, "name": name, "regions": regions}})
 
     def nearest(self, predictor: Predictor, prediction: Prediction) -> list[dict[str, Any]]:
         """The training scans most like this one, where the run knows them."""

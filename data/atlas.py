@@ -87,12 +87,12 @@ def regions(placed: Placed, saliency: NDArray[np.floating[Any]]) -> list[dict[st
     volume = placed.volume
     labels = atlas.on(volume.array.shape, placed.moved.affine)
     voxel = abs(float(np.linalg.det(volume.affine[:3, :3])))
-    size = max(atlas.names) + 1
-    flat = labels.ravel().clip(0, size - 1)
-    counts = np.bincount(flat, minlength=size)
-    strength = np.abs(saliency, dtype=np.float64).ravel()
-    total = float(strength.sum())
-    sums = np.bincount(flat, weights=strength, minlength=size) / (total or 1.0)
+    inside = labels > 0
+    found, size = labels[inside], max(atlas.names) + 1
+    counts = np.bincount(found, minlength=size)
+    strength = np.abs(saliency[inside], dtype=np.float64)
+    total = float(np.abs(saliency).sum(dtype=np.float64))
+    sums = np.bincount(found, weights=strength, minlength=size) / (total or 1.0)
     share = {name: float(sums[label]) for label, name in atlas.names.items()}
     rows = [
         {

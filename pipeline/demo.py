@@ -28,7 +28,6 @@ from pipeline.runs import Run
 from pipeline.train import Train
 
 POSITIVE = "AD"
-METHOD = "integrated_gradients"
 NEW_SPACING = 1.5  # mm; a new scan need not have the voxels of the cohort
 
 
@@ -75,7 +74,7 @@ class Demo:
             with clock.step("register, predict and explain new scans"):
                 done(self.newcomers())
                 scans = tuple(scan for scan, _ in self.new_scans().values())
-                done(Predict(self.out / "run", scans, self.out / "predictions", METHOD, POSITIVE))
+                done(Predict(self.out / "run", scans, self.out / "predictions", explain=POSITIVE))
             with clock.step("draw the page"):
                 found = self.measure(clock.seconds)
                 from pipeline import demo_page
@@ -156,6 +155,7 @@ class Demo:
             for diagnosis, (scan, _) in self.new_scans().items()
         }
         scan, truth = self.new_scans()[POSITIVE]
+        method = files.read_json(self.answer_folder(scan) / "prediction.json")["saliency"]
         saliency, brain, atrophy = (
             canonical(path) for path in (self.answer_folder(scan) / "saliency.nii.gz", scan, truth)
         )
@@ -165,7 +165,7 @@ class Demo:
             "subjects": report["counts"]["subjects"],
             "new": {d: answer["probabilities"] for d, answer in answers.items()},
             "warnings": {d: answer["warnings"] for d, answer in answers.items()},
-            "saliency": {"method": METHOD, **concentration(saliency, atrophy > 0, brain > 0)},
+            "saliency": {"method": method, **concentration(saliency, atrophy > 0, brain > 0)},
             "seconds": seconds,
             "notice": NOTICE,
         }

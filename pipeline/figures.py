@@ -5,7 +5,7 @@ right of the picture, as if seen from the feet) and carry the letters L and R.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +66,11 @@ class View:
         )
         affine = np.array(self.affine, dtype=float)
         affine[:3, 3] += affine[:3, :3] @ [s.start for s in box]
-        at = world(self.affine, self.voxel())
         overlay, outline = (
             None if array is None else array[box] for array in (self.overlay, self.outline)
         )
-        return View(self.volume[box], affine, overlay, outline, at, self.title)
+        cut = View(self.volume[box], affine, overlay, outline, self.at, self.title)
+        return replace(cut, at=world(affine, cut.voxel()))
 
     def voxel(self) -> tuple[int, int, int]:
         """The voxel that the three planes pass through."""

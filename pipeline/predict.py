@@ -38,6 +38,10 @@ from pipeline.saliency import SALIENCY
 
 Map = NDArray[np.float32]
 
+AUTO = "auto"
+FEW_FEATURES = 27
+"""A feature map of fewer voxels, 3 on each axis, cannot say where in a brain."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -256,6 +260,13 @@ class Predictor:
         stored = placed.array.astype(np.float16).astype(np.float32)
         return torch.from_numpy(stored)[None, None].to(self.device)
 
+    def method(self, prediction: Prediction, asked: str = AUTO) -> str:
+        """The saliency method that ``auto`` stands for, by how much place a feature map has."""
+        if asked != AUTO:
+            return asked
+        features = min(math.prod(found.shape[2:]) for found in prediction.feature_maps)
+        return "integrated_gradients" if features < FEW_FEATURES else "grad_cam"
+
     def explain(self, prediction: Prediction, method: str, name: str | None = None) -> Map:
         """Saliency [X, Y, Z] on the run's grid for class (or column) ``name``; mean over networks.
 
@@ -304,10 +315,11 @@ def write(
     """Write prediction.json, saliency.nii.gz on the scan's own grid, saliency.png to ``folder``.
 
     Where the scan was registered to MNI152, atlas.tsv as well. Returns what prediction.json holds:
-    the answer, and "regions", or "no_regions" with the reason.
+    the answer, the map's method, and "regions", or "no_regions" with the reason.
     """
     write_saliency(folder / "saliency", prediction, saliency, method, name)
-    answer = prediction.as_dict() | write_regions(folder / "atlas.tsv", prediction, saliency)
+    answer = prediction.as_dict() | {"saliency": method}
+    answer |= write_regions(folder / "atlas.tsv", prediction, saliency)
     files.write_json(folder / "prediction.json", answer)
     return answer
 
@@ -367,8 +379,9 @@ class Predict:
     """T1w volumes: NIfTI, Analyze, MGZ, or a DICOM series as a folder, a zip or its files."""
     out: Path | None = None
     """Folder for the results; without it they are only printed."""
-    method: str = "grad_cam"
-    """Saliency: grad_cam, grad_cam_pp, integrated_gradients, occlusion or gradient."""
+    method: str = AUTO
+    """Saliency: grad_cam, grad_cam_pp, integrated_gradients, occlusion or gradient; auto takes
+    Grad-CAM, or integrated gradients where the last feature map is too small to say where."""
     explain: Annotated[str, tyro.conf.arg(name="class", metavar="NAME")] = ""
     """Class to explain; the most probable one when left out."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -424,10 +437,11 @@ class Predict:
         prediction = predictor(paths, series=self.series, known=known)
         answer = prediction.as_dict()
         if self.out:
-            saliency = predictor.explain(prediction, self.method, self.explain or None)
+            method = predictor.method(prediction, self.method)
+            saliency = predictor.explain(prediction, method, self.explain or None)
             on_scan = predictor.on_scan(prediction, saliency)
             folder = self.out / scan_name(whole(paths))
-            answer = write(folder, prediction, on_scan, self.method, self.explain)
+            answer = write(folder, prediction, on_scan, method, self.explain)
         if not self.as_json:
             print(sentence(prediction))
         return answer

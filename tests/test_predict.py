@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -61,12 +62,25 @@ def test_files_and_json(
     assert printed == written
     assert set(written["probabilities"]) == {"CN", "AD"}
     assert sum(written["probabilities"].values()) == pytest.approx(1)
-    assert written["notice"] == NOTICE
+    assert written["notice"] == NOTICE and written["saliency"] == "grad_cam"
     assert isinstance(written["warnings"], list) and written["model"]["norm"] == "group"
     image, saliency = nib.load(scan), nib.load(folder / "saliency.nii.gz")
     assert saliency.shape == image.shape
     assert np.allclose(saliency.affine, image.affine)
     assert (folder / "saliency.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_map_of_few_features_is_not_the_first_choice(run: Path, scan: Path) -> None:
+    predictor = Predictor(run)
+    prediction = predictor(scan)
+    wide = np.zeros((1, 4, 3, 3, 3), np.float32)
+    for maps, method in (
+        (prediction.feature_maps, "grad_cam"),
+        ((wide, wide), "grad_cam"),
+        ((wide, wide[..., :2]), "integrated_gradients"),
+    ):
+        assert predictor.method(replace(prediction, feature_maps=maps)) == method
+    assert predictor.method(prediction, "occlusion") == "occlusion"
 
 
 @pytest.mark.parametrize("codes", ["LAS", "LPI", "PSR", "AIL"])
