@@ -41,7 +41,8 @@ def answer(visit: Visit) -> None:
                 plain(name), f"{value:.4g}", spread, delta_color="off", delta_arrow="off"
             )
     st.markdown(f":material/balance: {calibration_line(found)} {between(found)}")
-    st.caption(f"Answered in {visit.seconds:.1f} s{steps(visit)}.")
+    if visit.seconds:
+        st.caption(f"Answered in {visit.seconds:.1f} s{steps(visit)}.")
 
 
 def steps(visit: Visit) -> str:

@@ -20,6 +20,9 @@ def explanation(visit: Visit, desk: Desk, run: Run) -> None:
     """The choice of method and class, the viewer, the files."""
     assert visit.answer is not None
     st.subheader("What speaks for it in the scan")
+    if visit.job and not visit.maps:
+        progress(visit, desk)
+        return
     left, right = st.columns(2)
     methods = desk.methods
     first = next((method for method, _ in visit.maps), "grad_cam")

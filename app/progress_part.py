@@ -12,9 +12,9 @@ EVERY = 0.6
 
 @st.fragment(run_every=EVERY)
 def progress(visit: Visit, desk: Desk) -> None:
-    """The step that is done now; the page goes on by itself when the job is over."""
+    """The step that is done now; the page goes on by itself when there is more to show."""
     job = visit.job
-    if job is None or job.over:
+    if job is None or job.over or (visit.answer is None and "answer" in job.replies):
         st.rerun()
     assert job is not None
     ahead = desk.ahead(job)

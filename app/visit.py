@@ -105,15 +105,20 @@ class Visit:
         self.job = job
 
     def collect(self) -> bool:
-        """Take over what a finished job has brought; whether there was one."""
+        """Take over the answer as soon as it is there, the rest of a job when it is over.
+
+        Returns whether a job is over.
+        """
         job = self.job
-        if job is None or not job.over:
+        if job is None:
+            return False
+        self.answer = job.replies.get("answer", self.answer)
+        self.nearest = job.replies.get("nearest", self.nearest)
+        if not job.over:
             return False
         self.job = None
         self.seconds += job.seconds
         self.spent |= job.replies.get("spent", {})
-        self.answer = job.replies.get("answer", self.answer)
-        self.nearest = job.replies.get("nearest", self.nearest)
         self.series = job.replies.get("series", [])
         found = job.replies.get("map")
         if found:

@@ -47,18 +47,3 @@ def test_a_lost_session_is_ended_after_a_grace(
     assert REGISTER.get(visits["gone"].token) is None
     sessions.end("here", None)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_visit_shows_only_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    visit = Visit(tmp_path, [File("a.nii", NII)])
-    folder = Path(visit.folder.name)
-    assert folder.stat().st_mode & 0o077 == 0
-    visit.maps["grad_cam", "AD"] = {"folder": "map-0"}
-    for name in ("scan.nii.gz", "map-0/map.nii.gz", "map-1/map.nii.gz"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(b"0")
-    assert visit.file("scan.nii.gz") and visit.file("map-0/map.nii.gz")
-    for name in ("scan.nii", "map-1/map.nii.gz", "../x", "map-0/../scan.nii", "/etc/passwd", ""):
-        assert visit.file(name) is None
-    visit.close()
