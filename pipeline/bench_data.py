@@ -1,7 +1,9 @@
 """Scans a second for training: our memory map and batched augmentation against MONAI's datasets."""
 
+import logging
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,8 @@ def monai(
     """An epoch of MONAI's dataset with the same augmentation, its cache filled beforehand."""
     from monai.data.dataset import CacheDataset, PersistentDataset
 
+    logging.getLogger("monai").setLevel(logging.ERROR)  # decoders of DICOM that it has not
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
     source = root / "source"
     source.mkdir(exist_ok=True)
     items = []

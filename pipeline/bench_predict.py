@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from data.grid import Grid
 from data.space import place, to_scan
@@ -18,7 +19,7 @@ from pipeline import engine
 from pipeline.bench_data import made_up
 from pipeline.predict import Prediction, write
 from pipeline.saliency import SALIENCY
-from pipeline.timing import Work, measure
+from pipeline.timing import Work, matrix_rate, measure
 
 SHAPE, SPACING, FINE = (96, 112, 96), 2.0, 1.0
 QUICK_SHAPE, QUICK_SPACING, QUICK_FINE = (16, 16, 16), 12.0, 6.0
@@ -41,6 +42,8 @@ def run(device: torch.device, rounds: int, quick: bool) -> dict[str, Any]:
         image = 100 + 10 * made_up(size, 0).astype(np.float32)
         nib.save(nib.Nifti1Image(np.where(image == 100, 0, image), np.diag([fine] * 3 + [1])), scan)
         works, loading, differs = _stages(network, config, scan, grid, device)
+        with FlopCounterMode(display=False) as counted, torch.inference_mode():
+            network.features(torch.zeros(2, 1, *shape, device=device))
         times = measure(works, device, min(rounds, MOST))
     fast = "network, openvino" if "network, openvino" in times else "network, torch"
     return {
@@ -49,6 +52,8 @@ def run(device: torch.device, rounds: int, quick: bool) -> dict[str, Any]:
         "shape": list(shape),
         "scan": list(size),
         "stages_ms": {name: timing.as_dict() for name, timing in times.items()},
+        "network_gflop": counted.get_total_flops() / 1e9,
+        "matrix_gflop_s": matrix_rate(device) / 1e9,
         "loading_s": loading,
         "difference": differs,
         "openvino_times_faster": times["network, torch"].median / times[fast].median
@@ -127,6 +132,12 @@ def remarks(part: dict[str, Any]) -> list[str]:
         f"One scan of {size} voxels, one {part['backbone']} of width {part['width']} at {grid}; a",
         "network answers for the scan and for its mirror image. A raw head's bias correction,",
         "brain extraction and registration come on top (registration.md).",
+    ]
+    work, rate = part["network_gflop"], part["matrix_gflop_s"]
+    said += [
+        f"The network's convolutions are {work:.1f} GFLOP for the two volumes; a large product of",
+        f"float32 matrices reaches {rate:.0f} GFLOP/s here, at which they would take",
+        f"{1e3 * work / rate:.0f} ms.",
     ]
     if part["openvino_times_faster"] is None:
         return [*said, "OpenVINO (the extra fast) was not installed."]

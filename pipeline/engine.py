@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -133,7 +134,9 @@ def _graph(network: Classifier, config: ModelConfig, shape: Sequence[int]) -> An
     core = openvino.Core()
     if kept.is_file():
         return core.read_model(kept)
-    graph = openvino.convert_model(export_features(network, shape))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)  # torch's, about torch
+        graph = openvino.convert_model(export_features(network, shape))
     _keep(graph, kept)
     return graph
 

@@ -97,6 +97,18 @@ def copy_bandwidth(device: torch.device, gigabytes: float = 2.0, rounds: int = 2
     return 2 * source.nbytes / (timing.median * 1e-3)
 
 
+def matrix_rate(device: torch.device, size: int = 2048, rounds: int = 10) -> float:
+    """Operations a second of a float32 matrix product; convolutions hardly do better."""
+    left, right = torch.randn(2, size, size, device=device)
+    out = torch.empty_like(left)
+
+    def multiply() -> None:
+        torch.mm(left, right, out=out)
+
+    timing = measure({"multiply": multiply}, device, rounds)["multiply"]
+    return 2 * size**3 / (timing.median * 1e-3)
+
+
 def clear(device: torch.device) -> None:
     """Free what torch's allocator keeps, and start the peak anew."""
     if device.type == "cuda":

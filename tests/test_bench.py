@@ -74,6 +74,7 @@ def test_predict_names_its_stages(folder) -> None:
     stages = part["stages_ms"]
     assert {"read", "place on the grid", "network, torch", "Grad-CAM"} <= stages.keys()
     assert all(0 < ms["low"] <= ms["median"] for ms in stages.values())
+    assert part["network_gflop"] > 0 and part["matrix_gflop_s"] > 0
     if "network, openvino" in stages:
         assert part["difference"] < engine.AGREE
         ratio = stages["network, torch"]["median"] / stages["network, openvino"]["median"]
