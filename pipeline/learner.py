@@ -9,6 +9,7 @@ import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_auroc
 
@@ -107,6 +108,13 @@ class Learner(L.LightningModule):
         self.name_scans = name_scans
         self.class_weights = class_weights
         self.validated: list[tuple[Tensor, Tensor]] = []
+        self.unchecked: list[tuple[Tensor, str]] = []
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return {**moved, "scan": batch["scan"]}  # read on the CPU: no waiting for the device
 
     def on_train_epoch_start(self) -> None:
         if self.optimization.freeze_norms:
@@ -130,13 +138,29 @@ class Learner(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.loss(self.answer(batch), batch["label"])
-        if not torch.isfinite(loss):
-            raise ValueError(
-                f"the loss is {loss.item()} at epoch {self.current_epoch}, step {batch_idx}, scans "
-                f"{self.name_scans(batch['scan'].tolist())}; lower --lr, or look at these scans"
-            )
+        self.check_losses()
+        scans = self.name_scans(batch["scan"].tolist())
+        where = f"epoch {self.current_epoch}, step {batch_idx}, scans {scans}"
+        self.unchecked.append((loss.detach(), where))
         self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch["scan"]))
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if self.trainer.is_last_batch:
+            self.check_losses()
+
+    def check_losses(self) -> None:
+        """Stop where a loss is not finite.
+
+        A step's loss is looked at after the next one's work has been queued, and the epoch's last
+        at its end, before anything is kept: to look at once would leave a GPU idle.
+        """
+        for loss, where in self.unchecked:
+            if not torch.isfinite(loss):
+                raise ValueError(
+                    f"the loss is {loss.item()} at {where}; lower --lr, or look at these scans"
+                )
+        self.unchecked.clear()
 
     def answer(self, batch: Batch) -> Tensor:
         """The network's output [N, K] for a batch."""
@@ -179,11 +203,25 @@ class Learner(L.LightningModule):
         there = torch.isfinite(label)
         return -(output - label)[there].abs().mean()
 
+    def is_sharded(self) -> bool:
+        """Whether each process holds a part of the weights only."""
+        return isinstance(self.trainer.strategy, FSDPStrategy)
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        if self.is_sharded():
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
+        elif gradient_clip_val:
+            # Lightning refuses to clip for a fused optimizer in mixed precision, since float16's
+            # gradients are scaled; those of bf16 are not.
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
     def configure_optimizers(self) -> Any:
-        # The fused step is faster, but Lightning does not clip gradients for it in mixed precision.
         optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, self.optimization),
-            fused=self.trainer.precision == "32-true",
+            parameter_groups(self.model, self.optimization), fused=not self.is_sharded()
         )
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = max(1, round(self.optimization.warmup * steps))

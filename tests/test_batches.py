@@ -1,10 +1,14 @@
 """The order of scans: fixed by the seed, another each epoch, shared between processes."""
 
+import threading
+import time
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 
-from pipeline.batches import EpochSampler, ScanDataset, balanced, loader
+from pipeline.batches import EpochSampler, ScanDataset, balanced, loader, read_ahead
 
 
 def order(sampler: EpochSampler, epoch: int) -> list[int]:
@@ -59,6 +63,32 @@ def test_balanced_weights_give_each_class_the_same() -> None:
     weights = balanced(labels)
     totals = [weights[labels == c].sum() for c in range(3)]
     assert totals == pytest.approx([totals[0]] * 3)
+
+
+def test_a_batch_is_read_while_the_one_before_is_in_use() -> None:
+    read: list[int] = []
+
+    def batches() -> Iterator[dict[str, torch.Tensor]]:
+        for number in range(4):
+            read.append(number)
+            yield {"scan": torch.tensor(number)}
+
+    for number, batch in enumerate(coming := read_ahead(batches())):
+        assert int(batch["scan"]) == number
+        end = time.monotonic() + 10
+        while len(read) < min(4, number + 2):
+            assert time.monotonic() < end
+        if number == 2:
+            break
+    coming.close()
+    with pytest.raises(ValueError, match="broken"):
+        list(read_ahead(broken()))
+    assert not [t for t in threading.enumerate() if t.name.startswith("uncus-batches")]
+
+
+def broken() -> Iterator[dict[str, torch.Tensor]]:
+    yield {}
+    raise ValueError("broken")
 
 
 def test_batches_hold_the_rows_that_were_asked_for() -> None:
