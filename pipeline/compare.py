@@ -178,7 +178,9 @@ class Compare(Train):
             self.optimization, cell.batch, self.base_batch, self.lr_rule, cell.start == "frozen"
         )
         shared["devices"] = Devices(
-            accelerator=self.devices.accelerator, workers=self.devices.workers
+            accelerator=self.devices.accelerator,
+            workers=self.devices.workers,
+            compile=self.devices.compile,
         )
         return Train(out=self.out / "cells" / cell.name, **shared)
 

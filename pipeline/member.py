@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch._dynamo.exc import BackendCompilerFailed
 
 from data.augment import Augment
 from data.errors import BadInput
@@ -47,6 +48,9 @@ class Devices:
     """How several devices share the work: ddp, fsdp ..."""
     workers: int = 0
     """Processes that read volumes; 0 reads in the training process, best for small cohorts."""
+    compile: bool = False
+    """Compile the network by torch.compile: a minute to begin with, then faster steps on a GPU.
+    Dropout draws otherwise then, and the last digits differ."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,9 @@ def fit(
             f"the GPU's memory ran out at batch size {size}: lower --batch-size (and raise "
             "--accumulate), --width, or prepare the cohort at a larger --spacing"
         ) from error
+    except BackendCompilerFailed as error:
+        line = str(error.inner_exception).strip().splitlines()[0]
+        raise ValueError(f"--compile: {line}; leave it out, or install a C compiler") from error
     if trainer.interrupted:
         raise KeyboardInterrupt
 
@@ -179,6 +186,8 @@ def make_learner(member: Member, task: Task) -> Learner:
         pretrained.start(model, task.init_from, member, task.target)
     if task.optimization.memory == "low":
         save_memory(model)
+    if task.devices.compile:
+        model.compile(dynamic=False)
     train = task.dataset(member.fold, "train")
     if model.covariates:
         try:
