@@ -132,7 +132,7 @@ viewer's own script is held back, for it is the server that is measured.
 
 | what | found |
 |---|---|
-| uploads in a row, each to an answer, a Grad-CAM map and reports | {many["count"]} |
+| uploads in a row, each to an answer, a map and reports | {many["count"]} |
 | seconds each, median (fastest to slowest) | {middle} |
 | memory of server and worker after the third | {memory[min(2, len(memory) - 1)]} MB |
 | the most it grew after that | {growth} MB |

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 JOBS = 2
 EPOCHS = os.environ.get("UNCUS_EPOCHS", "6,6,12").split(",")
 NORMS = ("group", "batch", "instance", "layer", "batch_group", "group_plus", "group+ws")
-NETWORK = "--backbone resnet10 --width 16 --stem-pool --groups 8 --dropout 0"
+NETWORK = "--backbone resnet10 --width 16 --stem-pool --dropout 0"
 TRAINING = "--folds 1 --validation 0 --keep last --lr 0.002 --weight-decay 0.05 --base-batch 2"
 SLAB = "--augment.rotate 0 5 0 --augment.translate 3 0 3 --augment.scale 0.05 0 0.05"
 TASKS = {
@@ -30,27 +30,41 @@ TASKS = {
     "dementia": '--target cdr --classes CN=0 AD=0.5,1,2 --where "age >= 60"',
     "phantom": "--target diagnosis --classes CN=CN AD=AD",
 }
+FIVE = TRAINING.replace("--folds 1", "--folds 5")
+BESIDES = {
+    "groups": f"{TASKS['age']} --norms group --groups 1 2 4 8 16 --batch-sizes 2 --seeds 3 "
+    f"{TRAINING}",
+    "carried": f"{TASKS['dementia']} --transfer age --norms group batch group+ws --groups 8 "
+    f"--batch-sizes 1 2 8 --seeds 2 {FIVE}",
+}
 TITLES = {
     "age": "Age on OASIS-1 (MAE in years)",
     "dementia": "Dementia on OASIS-1 (CDR above 0, people aged 60 and over)",
     "phantom": "The phantom cohort",
+    "groups": "How many groups: age at batch 2",
+    "carried": "From age to dementia: from scratch, tuned, and tuned with frozen norms",
 }
 
 
 def commands() -> tuple[str, ...]:
     """Every command, in order."""
-    grid = f"--norms {' '.join(NORMS)} --batch-sizes 1 2 4 8 16 --seeds 3 --jobs {JOBS}"
-    shared = f"{grid} {NETWORK} {TRAINING}"
+    grid = f"--norms {' '.join(NORMS)} --batch-sizes 1 2 4 8 16 --seeds 3 --groups 8"
+    shared = f"--jobs {JOBS} {NETWORK}"
     compared = [
         f"uncus compare WORK/{'phantom-' * (task == 'phantom')}cohort WORK/{task} {options} "
-        f"--epochs {epochs} {shared}" + ("" if task == "phantom" else f" {SLAB}")
+        f"--epochs {epochs} {grid} {TRAINING} {shared}" + ("" if task == "phantom" else f" {SLAB}")
         for (task, options), epochs in zip(TASKS.items(), EPOCHS, strict=True)
+    ]
+    besides = [
+        f"uncus compare WORK/cohort WORK/{name} {options} --epochs {EPOCHS[0]} {shared} {SLAB}"
+        for name, options in BESIDES.items()
     ]
     return (
         "uncus prepare SOURCE WORK/cohort --spacing 4 1 4",
         "uncus phantom WORK/phantom-source --subjects 80 --spacing 4",
         "uncus prepare WORK/phantom-source WORK/phantom-cohort --spacing 6",
         *compared,
+        *besides,
     )
 
 
@@ -136,13 +150,13 @@ def verdicts(found: dict[str, dict[str, Any]]) -> str:
 
 def page(work: Path) -> tuple[str, dict[str, Any]]:
     """The page, and the figures in it."""
-    found = {task: json.loads((work / task / "compare.json").read_text()) for task in TASKS}
+    found = {task: json.loads((work / task / "compare.json").read_text()) for task in TITLES}
     text = (
         (HERE / "norms.template.md")
         .read_text()
         .format(
             rule=found["age"]["rule"],
-            verdicts=verdicts(found),
+            verdicts=verdicts({task: found[task] for task in TASKS}),
             parts="\n\n".join(part(task, one) for task, one in found.items()),
             commands="\n".join(commands()),
             version=found["age"]["version"],
