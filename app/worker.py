@@ -20,8 +20,10 @@ from typing import Any
 
 import torch
 
+from data.atlas import load_atlas
 from data.dicom import list_series
 from data.errors import BadInput
+from data.template import load_template
 from pipeline import view
 from pipeline.neighbours import Neighbours, features
 from pipeline.predict import Prediction, Predictor, write
@@ -154,6 +156,10 @@ class Clerk:
         self.runs.move_to_end(key)
         return self.runs[key]
 
+    def registers(self) -> bool:
+        """Whether a run that is loaded takes scans to the standard space."""
+        return any(predictor.card["space"] == "mni" for predictor in self.runs.values())
+
     def tidy(self) -> None:
         """Give memory back to the system."""
         gc.collect()
@@ -200,6 +206,9 @@ def main() -> None:
         say({"fault": " ".join(str(error).split())})
         return
     say({"methods": {key: entry.summary for key, entry in SALIENCY.items()}})
+    if clerk.registers():
+        load_template()  # some seconds, which nobody need wait for later
+        load_atlas()
     for line in sys.stdin:
         clerk(json.loads(line))
 
