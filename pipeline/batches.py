@@ -115,8 +115,9 @@ def read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def loader(dataset: ScanDataset, batch_size: int, **options: Any) -> DataLoader[Batch]:
-    """A loader that reads ahead, and pins memory where a GPU will fetch it."""
-    return AheadLoader(
+    """A loader that, where a GPU will fetch the batches, pins them and reads ahead."""
+    kind = AheadLoader if torch.cuda.is_available() else DataLoader
+    return kind(
         dataset,
         batch_size=batch_size,
         pin_memory=torch.cuda.is_available(),

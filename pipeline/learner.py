@@ -108,7 +108,7 @@ class Learner(L.LightningModule):
         self.name_scans = name_scans
         self.class_weights = class_weights
         self.validated: list[tuple[Tensor, Tensor]] = []
-        self.unchecked: list[tuple[Tensor, str]] = []
+        self.unchecked: list[tuple[Tensor, int, Tensor]] = []
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
@@ -139,9 +139,7 @@ class Learner(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.loss(self.answer(batch), batch["label"])
         self.check_losses()
-        scans = self.name_scans(batch["scan"].tolist())
-        where = f"epoch {self.current_epoch}, step {batch_idx}, scans {scans}"
-        self.unchecked.append((loss.detach(), where))
+        self.unchecked.append((loss.detach(), batch_idx, batch["scan"]))
         self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch["scan"]))
         return loss
 
@@ -155,10 +153,11 @@ class Learner(L.LightningModule):
         A step's loss is looked at after the next one's work has been queued, and the epoch's last
         at its end, before anything is kept: to look at once would leave a GPU idle.
         """
-        for loss, where in self.unchecked:
+        for loss, step, scans in self.unchecked:
             if not torch.isfinite(loss):
                 raise ValueError(
-                    f"the loss is {loss.item()} at {where}; lower --lr, or look at these scans"
+                    f"the loss is {loss.item()} at epoch {self.current_epoch}, step {step}, scans "
+                    f"{self.name_scans(scans.tolist())}; lower --lr, or look at these scans"
                 )
         self.unchecked.clear()
 
@@ -217,7 +216,8 @@ class Learner(L.LightningModule):
         elif gradient_clip_val:
             # Lightning refuses to clip for a fused optimizer in mixed precision, since float16's
             # gradients are scaled; those of bf16 are not.
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            learnt = [p for group in optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(learnt, gradient_clip_val)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(

@@ -120,6 +120,7 @@ def part(task: str, found: dict[str, Any]) -> str:
 def verdicts(found: dict[str, dict[str, Any]]) -> str:
     """The papers' claims beside what came out, task by task."""
     claims = {
+        "BN falls at batch 1 (GN paper: the smaller the batch, the more)": ("batch", 1, "worse"),
         "BN falls at batch 2 (GN paper)": ("batch", 2, "worse"),
         "BGN is above GN at batch 2 (BGN paper)": ("batch_group", 2, "better"),
         "GN+ is above GN at batch 2 (GN+ paper)": ("group_plus", 2, "better"),
