@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import importlib
 import os
 import time
 from collections.abc import AsyncIterator
@@ -53,6 +55,10 @@ async def report(request: Any) -> Any:
 async def lifetime(_app: Any) -> AsyncIterator[None]:
     """Load the networks before the first visitor; sweep until the end."""
     shared = desk()
+    importlib.import_module("app.home")
+    # Streamlit collects garbage after every look of every visitor; what is loaded now is none.
+    gc.collect()
+    gc.freeze()
     task = asyncio.create_task(sweep(shared))
     yield
     task.cancel()

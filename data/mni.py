@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from threadpoolctl import threadpool_limits
 
 from data import strip
 from data.bias import bias_field, divided
@@ -182,6 +183,12 @@ class Attempt:
 
 def register(volume: Volume) -> Registration:
     """Register a scan to the template; raises BadInput where that fails."""
+    # The matrices are small: threads of BLAS would spin for as much time again.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _registered(volume)
+
+
+def _registered(volume: Volume) -> Registration:
     path = volume.native.path
     extent = min(size * step for size, step in zip(volume.array.shape, volume.spacing, strict=True))
     if extent < LEAST_EXTENT_MM:
