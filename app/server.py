@@ -55,8 +55,10 @@ async def report(request: Any) -> Any:
 async def lifetime(_app: Any) -> AsyncIterator[None]:
     """Load the networks before the first visitor; sweep until the end."""
     shared = desk()
-    importlib.import_module("app.home")
     # Streamlit collects garbage after every look of every visitor; what is loaded now is none.
+    # (app.map_part must wait for Streamlit's runtime, with which it registers the viewer.)
+    for name in ("answer_part", "card_page", "runs_page"):
+        importlib.import_module(f"app.{name}")
     gc.collect()
     gc.freeze()
     task = asyncio.create_task(sweep(shared))
