@@ -299,8 +299,12 @@ def frozen(model: Classifier) -> Iterator[None]:
 
 
 def batch_size(volume: Tensor) -> int:
-    """Copies of the volume that fit at once; their number does not change a map."""
-    return max(1, min(16, VOXELS_AT_ONCE // volume.numel()))
+    """Copies of the volume that go at once; their number does not change a map.
+
+    On a CPU one for each core, at least two: more of them leave its cache, one alone is slow.
+    """
+    most = max(2, torch.get_num_threads()) if volume.device.type == "cpu" else 16
+    return max(1, min(most, VOXELS_AT_ONCE // volume.numel()))
 
 
 def score_gradient(model: Classifier, volumes: Tensor, score: Score) -> Tensor:

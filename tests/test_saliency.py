@@ -358,7 +358,7 @@ def test_occlusion_asks_no_more_than_it_says(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(model, "forward", counting)
     SALIENCY["occlusion"](model, planted((12, 8, 16))[0], 1)
     assert 100 < sum(asked) <= saliency.OCCLUSIONS + 1
-    assert max(asked) == 16
+    assert max(asked) == saliency.batch_size(planted((12, 8, 16))[0])
 
 
 def test_empty_volume_is_refused() -> None:
