@@ -126,7 +126,7 @@ def text(found: dict[str, Any]) -> str:
     left = ", ".join(found["left on disk"]) or "nothing"
     return f"""# The web page under use
 
-Made by `python docs/results/app.py RUNS` on {found["cores"]} cores shared with other work (load
+Made by `python docs/results/app.py RUNS` on {found["cores"]} cores shared with the browser (load
 {found["load"]}), with `{found["scan"]}` uploaded through Chromium. In the row of uploads the
 viewer's own script is held back, for it is the server that is measured.
 
