@@ -137,7 +137,8 @@ def remarks(part: dict[str, Any]) -> list[str]:
     said += [
         f"The network's convolutions are {work:.1f} GFLOP for the two volumes; a large product of",
         f"float32 matrices reaches {rate:.0f} GFLOP/s here, at which they would take",
-        f"{1e3 * work / rate:.0f} ms.",
+        f"{1e3 * work / rate:.0f} ms; half of torch's time is "
+        f"{part['stages_ms']['network, torch']['median'] / 2:.0f} ms.",
     ]
     if part["openvino_times_faster"] is None:
         return [*said, "OpenVINO (the extra fast) was not installed."]

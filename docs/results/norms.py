@@ -34,8 +34,8 @@ FIVE = TRAINING.replace("--folds 1", "--folds 5")
 BESIDES = {
     "groups": f"{TASKS['age']} --norms group --groups 1 2 4 8 16 --batch-sizes 2 --seeds 3 "
     f"{TRAINING}",
-    "carried": f"{TASKS['dementia']} --transfer age --norms group batch group+ws --groups 8 "
-    f"--batch-sizes 1 2 8 --seeds 2 {FIVE}",
+    "carried": f"{TASKS['dementia']} --transfer age --norms group batch --groups 8 "
+    f"--batch-sizes 1 2 8 --seeds 1 {FIVE}",
 }
 TITLES = {
     "age": "Age on OASIS-1 (MAE in years)",
