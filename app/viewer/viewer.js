@@ -43,7 +43,7 @@ async function open(args) {
       crosshairGap: 6, dragAndDropEnabled: false, isRadiologicalConvention: true, isColorbar: false,
       isOrientCube: false, show3Dcrosshair: true, multiplanarShowRender: 1, multiplanarLayout: 2,
       multiplanarEqualSize: false, logLevel: "error", loadingText: "", isSliceMM: true,
-      fontMinPx: 14, clipPlaneColor: [0.3, 0.3, 0.3, 0.3],
+      fontMinPx: 14, clipPlaneColor: [0, 0, 0, 0],
     });
     await viewer.attachTo("canvas");
     if (!viewer.gl) throw new Error("this browser has no WebGL2");
