@@ -42,7 +42,7 @@ TITLES = {
     "dementia": "Dementia on OASIS-1 (CDR above 0, people aged 60 and over)",
     "phantom": "The phantom cohort",
     "groups": "How many groups: age at batch 2",
-    "carried": "From age to dementia: from scratch, tuned, and tuned with frozen norms",
+    "carried": "From age to dementia, in five folds: from scratch, tuned, tuned with frozen norms",
 }
 
 
@@ -103,7 +103,7 @@ def part(task: str, found: dict[str, Any]) -> str:
     seconds = sum(cell.get("seconds", 0) for cell in found["cells"])
     lines = [
         f"## {TITLES[task]}",
-        f"{found['scans']} scans of {found['subjects']} people tested, {found['seeds']} seeds. "
+        f"{found['scans']} scans of {found['subjects']} people tested, {found['seeds']} seed(s). "
         f"Saying the same of everybody reaches {found['chance'][metric]:.3f}. The epochs took "
         f"{seconds / JOBS / 60:.0f} minutes, two networks at a time.",
         f"![{metric} against batch size](norms-{task}.svg)",
