@@ -34,13 +34,13 @@ class Cell:
 
     @property
     def line(self) -> str:
-        """What it is in a table and a plot, whatever the batch size: ``group, 4 groups``."""
-        parts = [self.norm]
+        """What it is in a table and a plot, whatever the batch size: ``group (4 groups)``."""
+        parts = []
         if self.groups is not None:
             parts.append(f"{self.groups} group{'s' * (self.groups > 1)}")
         if self.start != "scratch":
             parts.append("pre-trained" + (", frozen" if self.start == "frozen" else ""))
-        return ", ".join(parts)
+        return f"{self.norm} ({', '.join(parts)})" if parts else self.norm
 
     @property
     def name(self) -> str:

@@ -53,7 +53,7 @@ def test_groups_are_compared_where_there_are_groups() -> None:
         "batch-b1",
         "batch-b8",
     ]
-    assert Cell("group", 1, 2, "frozen").line == "group, 1 group, pre-trained, frozen"
+    assert Cell("group", 1, 2, "frozen").line == "group (1 group, pre-trained, frozen)"
     with pytest.raises(ValueError, match="did you mean 'group'"):
         check_norm("grup")
 

@@ -103,15 +103,16 @@ def part(task: str, found: dict[str, Any]) -> str:
     seconds = sum(cell.get("seconds", 0) for cell in found["cells"])
     lines = [
         f"## {TITLES[task]}",
-        f"{found['scans']} scans of {found['subjects']} people tested, {found['seeds']} seed(s). "
+        f"{found['scans']} scans of {found['subjects']} people tested, {found['seeds']} "
+        f"seed{'s' * (found['seeds'] > 1)}. "
         f"Saying the same of everybody reaches {found['chance'][metric]:.3f}. The epochs took "
         f"{seconds / JOBS / 60:.0f} minutes, two networks at a time.",
         f"![{metric} against batch size](norms-{task}.svg)",
         table(found, metric),
         *(f"- {compare_page.at_batch(found, size)}" for size in found["batch_sizes"]),
-        "From the largest batch to the smallest:",
-        *(f"- {told}" for told in compare_page.from_large_to_small(found)),
     ]
+    if falls := compare_page.from_large_to_small(found):
+        lines += ["From the largest batch to the smallest:", *(f"- {told}" for told in falls)]
     if "auc" in found["metrics"]:
         lines += ["AUC:", table(found, "auc")]
     return "\n\n".join(lines).replace("\n\n- ", "\n- ")
