@@ -92,7 +92,7 @@ def working(visits: list[Visit], desk: Desk) -> None:
 
 def done(visit: Visit) -> bool:
     """Whether nothing more will come of a visit."""
-    return visit.answer is not None or bool(visit.refusal)
+    return visit.job is None and (visit.answer is not None or bool(visit.refusal))
 
 
 def end(visit: Visit, desk: Desk) -> None:
