@@ -1,4 +1,4 @@
-"""One training step: a loss that is not finite ends it, and names the scans; gradients are clipped."""
+"""One training step: a loss that is not finite ends it and names the scans; clipping is done."""
 
 from typing import Any
 
