@@ -13,6 +13,7 @@ from app.progress_part import EVERY
 from app.sweep import SESSIONS
 from app.upload_part import free, session_id
 from app.visit import Visit
+from app.words import plain
 from data.scans import escape_cell
 from pipeline.notice import NOTICE
 from pipeline.runs import Run
@@ -20,6 +21,7 @@ from pipeline.sheet import shares
 
 MOST = 50
 """Scans of one batch."""
+WORDS = "warnings and refusals"
 AT_ONCE = 2
 """Jobs of one batch in the line at a time, so that others have their turn between them."""
 
@@ -57,7 +59,10 @@ def batch(run: Run, desk: Desk) -> None:
     if any(not done(visit) for visit in visits):
         working(visits, desk)
         return
-    st.dataframe(table(visits), hide_index=True, width="stretch")
+    st.dataframe(table(visits).drop(columns=WORDS), hide_index=True, width="stretch")
+    for visit in visits:
+        if found := words(visit):
+            st.markdown(f"`{visit.name}`: {plain(found)}")
     st.caption(
         "Shares of the networks' vote or values, ± one standard deviation between networks; not "
         "calibrated, not a diagnosis."
@@ -87,7 +92,7 @@ def working(visits: list[Visit], desk: Desk) -> None:
     others = desk.length() - sum(visit.job is not None for visit in waiting)
     line = f" Others have {others} in the queue." if others > 0 else ""
     st.progress(share, f"{len(visits) - len(waiting)} of {len(visits)} scans are done.{line}")
-    st.dataframe(table(visits), hide_index=True, width="stretch")
+    st.dataframe(table(visits).drop(columns=WORDS), hide_index=True, width="stretch")
 
 
 def done(visit: Visit) -> bool:
@@ -117,11 +122,14 @@ def rows(visits: list[Visit]) -> list[dict[str, Any]]:
             for name, value in shares(visit.answer).items():
                 row[name] = round(value, 4)
                 row[f"± {name}"] = round(visit.answer["spread"][name], 4)
-        row["warnings and refusals"] = " ".join(
-            visit.answer["warnings"] if visit.answer else [visit.refusal]
-        )
+        row[WORDS] = words(visit)
         found.append(row)
     return found
+
+
+def words(visit: Visit) -> str:
+    """What was odd about a scan, or why it gets no answer."""
+    return " ".join(visit.answer["warnings"] if visit.answer else [visit.refusal])
 
 
 def state_of(visit: Visit) -> str:
@@ -134,10 +142,9 @@ def state_of(visit: Visit) -> str:
 
 
 def table(visits: list[Visit]) -> pd.DataFrame:
-    """The table that is shown; words last."""
+    """The whole table; words last."""
     frame = pd.DataFrame(rows(visits))
-    last = "warnings and refusals"
-    return frame[[*(column for column in frame if column != last), last]]
+    return frame[[*(column for column in frame if column != WORDS), WORDS]]
 
 
 def to_csv(visits: list[Visit]) -> str:

@@ -13,6 +13,7 @@ from conftest import AFFINE, TRAIN, small_brain
 
 from app import server, state
 from app.batch_part import to_csv
+from app.words import plain
 from data import files
 from pipeline.cli import main
 from pipeline.notice import NOTICE
@@ -116,6 +117,8 @@ def test_several_scans_and_their_table(serve: Any, folder: Path, tmp_path: Path)
     visits = page.session_state["batch"]
     shown = page.dataframe[0].value.set_index("scan")
     assert list(shown["state"]) == ["answered", "answered", "refused"]
+    said = "\n".join(str(part.value) for part in page.markdown)
+    assert f"`{broken}`: " in said and plain(visits[2].refusal) in said
     predictor = Predictor(folder / "plain")
     for name in contents:
         want = predictor(tmp_path / name).probabilities["AD"]
