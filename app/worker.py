@@ -209,6 +209,8 @@ def main() -> None:
     if clerk.registers():
         load_template()  # some seconds, which nobody need wait for later
         load_atlas()
+    gc.collect()
+    gc.freeze()  # what is loaded now is no garbage, however often it is looked for
     for line in sys.stdin:
         clerk(json.loads(line))
 

@@ -206,7 +206,7 @@ def write_nifti(
     image.set_sform(s_affine if s_affine is not None else affine, s_code)
     image.set_qform(q_affine if q_affine is not None else affine, q_code)
     image.header.set_xyzt_units("mm")
-    content = gzip.compress(image.to_bytes(), compresslevel=4, mtime=0)
+    content = gzip.compress(image.to_bytes(), compresslevel=3, mtime=0)
     write_atomically(path, lambda temporary: _write(temporary, content))
 
 
