@@ -78,8 +78,7 @@ class Visit:
         """Put the next job in the line; nothing happens before the last one is collected.
 
         Without a ``method`` there is an answer and no map; "auto" leaves it to the worker.
-        ``refusal`` is set where the line is
-        full.
+        ``refusal`` is set where the line is full.
         """
         if self.job or self.refusal:
             return

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from pipeline.batches import EpochSampler, ScanDataset, balanced, loader, read_ahead
+from pipeline.batches import AheadLoader, EpochSampler, ScanDataset, balanced, loader, read_ahead
 
 
 def order(sampler: EpochSampler, epoch: int) -> list[int]:
@@ -84,6 +85,18 @@ def test_a_batch_is_read_while_the_one_before_is_in_use() -> None:
     with pytest.raises(ValueError, match="broken"):
         list(read_ahead(broken()))
     assert not [t for t in threading.enumerate() if t.name.startswith("uncus-batches")]
+
+
+def test_reading_ahead_changes_no_batch() -> None:
+    stored = np.random.default_rng(0).standard_normal((7, 2, 2, 2)).astype(np.float16)
+    dataset = ScanDataset(stored, range(7), np.arange(7))
+    sampler = EpochSampler(7, 3)
+    plain, ahead = (kind(dataset, 2, sampler=sampler) for kind in (DataLoader, AheadLoader))
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        for one, two in zip(plain, ahead, strict=True):
+            assert one.keys() == two.keys()
+            assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def broken() -> Iterator[dict[str, torch.Tensor]]:

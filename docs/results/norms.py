@@ -118,6 +118,13 @@ def part(task: str, found: dict[str, Any]) -> str:
     return "\n\n".join(lines).replace("\n\n- ", "\n- ")
 
 
+def learnt(found: dict[str, Any]) -> bool:
+    """Whether GN is beyond chance at any batch size; where not, nothing can be compared."""
+    metric = found["metric"]
+    spans = [cell["metrics"][metric] for cell in found["cells"] if cell["line"] == "group"]
+    return any(not span["low"] <= found["chance"][metric] <= span["high"] for span in spans)
+
+
 def verdicts(found: dict[str, dict[str, Any]]) -> str:
     """The papers' claims beside what came out, task by task."""
     claims = {
@@ -131,6 +138,9 @@ def verdicts(found: dict[str, dict[str, Any]]) -> str:
     for claim, (line, size, wanted) in claims.items():
         cells = []
         for one in found.values():
+            if not learnt(one):
+                cells.append("nothing was learnt")
+                continue
             some = [d for d in one["differences"] if (d["line"], d["batch_size"]) == (line, size)]
             if not some:
                 cells.append("not measured")
@@ -141,11 +151,14 @@ def verdicts(found: dict[str, dict[str, Any]]) -> str:
         rows.append(f"| {claim} | " + " | ".join(cells) + " |")
     cells = []
     for one in found.values():
+        if not learnt(one):
+            cells.append("nothing was learnt")
+            continue
         falls = [f for f in one["falls"] if f["line"] == "group"]
         entry = min(falls, key=lambda f: f["batch_size"])
         flat = compare_page.verdict(one, entry) != "worse"
         told = compare_page.spoken(entry[one["metric"]])
-        cells.append(f"{'holds' if flat else 'does not hold'}: {told}")
+        cells.append(f"{'no fall beyond chance' if flat else 'the contrary'}: {told}")
     rows.append("| GN is no worse at batch 1 than at 16 (GN paper) | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
