@@ -20,6 +20,8 @@ its tile holds many groups, and a small kernel (``merge_*``) merges once for all
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -33,10 +35,44 @@ ACTIVATIONS = {"none": 0, "relu": 1, "silu": 2}
 AFFINE, RESIDUAL, OUTPUT = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 GATES = {"affine": 0, "residual": 1, "output": 2}
 
-TILE = 2048  # elements a program holds at once
-WARP_ELEMENTS = 512  # elements a warp takes of a tile: 16 a thread, two 16-byte loads in bf16
-PROGRAMS = 8  # for each multiprocessor: all run at once, with at most 64 registers a thread
-CHANNELS = 64  # channels of a channels-last tile: 128 bytes of bf16 in one row
+
+class Settings(NamedTuple):
+    """How the work is cut; no choice changes what is computed, but for the last digits.
+
+    tile: elements a program holds at once.
+    warp_elements: of these, what a warp takes: 512 are 16 a thread, two 16-byte loads in bf16.
+    programs: for each multiprocessor; 8 run at once, with at most 64 registers a thread.
+    channels: of a channels-last tile; 64 are 128 bytes of bf16 in one row.
+    """
+
+    tile: int = 2048
+    warp_elements: int = 512
+    programs: int = 8
+    channels: int = 64
+
+
+# (device as torch names it, channels last) -> the fastest that ``uncus bench tune`` found there.
+TUNED: dict[tuple[str, bool], Settings] = {}
+
+_tried: dict[bool, Settings] = {}
+
+
+@contextmanager
+def using(chosen: Settings, last: bool) -> Iterator[None]:
+    """Take ``chosen`` for one layout for a while, on any device."""
+    before = _tried.get(last)
+    _tried[last] = chosen
+    try:
+        yield
+    finally:
+        _tried.pop(last)
+        if before is not None:
+            _tried[last] = before
+
+
+def settings(device: torch.device, last: bool) -> Settings:
+    """What the kernels use on ``device`` for one layout."""
+    return _tried.get(last) or TUNED.get((device_name(device), last)) or Settings()
 
 
 class Plan(NamedTuple):
@@ -51,16 +87,17 @@ class Plan(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4096)
-def plan(n: int, c: int, s: int, last: bool, tile: int, processors: int) -> Plan:
+def plan(n: int, c: int, s: int, last: bool, chosen: Settings, processors: int) -> Plan:
     """The cut of a tensor of ``n`` samples, ``c`` channels and ``s`` voxels."""
-    block_c = min(triton.next_power_of_2(c), CHANNELS) if last else 1
-    block_s = min(triton.next_power_of_2(s), max(tile // block_c, 1))
+    block_c = min(triton.next_power_of_2(c), chosen.channels) if last else 1
+    block_s = min(triton.next_power_of_2(s), max(chosen.tile // block_c, 1))
     columns = n * triton.cdiv(c, block_c)
     tiles = triton.cdiv(s, block_s)
-    splits = min(max(PROGRAMS * processors // columns, 1), tiles)
+    splits = min(max(chosen.programs * processors // columns, 1), tiles)
     chunk = triton.cdiv(tiles, splits) * block_s
     splits = triton.cdiv(s, chunk)
-    warps = min(max(triton.next_power_of_2(block_c * block_s) // WARP_ELEMENTS, 1), 8)
+    warps = triton.next_power_of_2(block_c * block_s) // chosen.warp_elements
+    warps = min(max(warps, 1), 8)
     return Plan(splits, chunk, block_c, block_s, warps, columns * splits)
 
 
@@ -70,6 +107,12 @@ def processors(device: torch.device) -> int:
     if device.type != "cuda":
         return 1
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+@functools.cache
+def device_name(device: torch.device) -> str:
+    """As torch names it; empty for a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
 
 
 @triton.jit
@@ -366,7 +409,7 @@ def forward(
     """
     n, c = x.shape[:2]
     s = x[0, 0].numel()
-    cut = plan(n, c, s, last, TILE, processors(x.device))
+    cut = plan(n, c, s, last, settings(x.device, last), processors(x.device))
     size = n * c * cut.splits
     moments = torch.empty(2 * size, dtype=torch.float32, device=x.device)
     statistics = torch.empty(2, n, groups, dtype=torch.float32, device=x.device)
@@ -408,7 +451,7 @@ def backward(
     n, c = x.shape[:2]
     s = x[0, 0].numel()
     groups = statistics.shape[2]
-    cut = plan(n, c, s, last, TILE, processors(x.device))
+    cut = plan(n, c, s, last, settings(x.device, last), processors(x.device))
     size = n * c * cut.splits
     sums = torch.empty(2 * size, dtype=torch.float32, device=x.device)
     group_sums = torch.empty_like(statistics)

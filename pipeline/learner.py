@@ -19,6 +19,7 @@ from models.base import Classifier
 from models.swap import find_norms
 from pipeline.batches import Batch
 from pipeline.engine import Trunk, torch_trunk
+from pipeline.graphed import GraphedNetwork
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Learner(L.LightningModule):
     class_weights: [K] for the loss; None for a regression or equal weights.
     scale: [K] a regression's standard deviations, so that MAE is in the target's units.
     name_scans: positions in the cohort -> text that names them, for error messages.
+    graphs: whether full training batches are replayed as CUDA graphs.
     """
 
     def __init__(
@@ -101,11 +103,13 @@ class Learner(L.LightningModule):
         class_weights: Tensor | None,
         scale: np.ndarray | None,
         name_scans: Callable[[Sequence[int]], str],
+        graphs: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.optimization, self.augmentation = model, optimization, augmentation
         self.spacing, self.seed, self.scale = spacing, seed, scale
         self.name_scans = name_scans
+        self.graphed = GraphedNetwork(model, optimization.accumulate > 1) if graphs else None
         self.class_weights = class_weights
         self.validated: list[tuple[Tensor, Tensor]] = []
         self.unchecked: list[tuple[Tensor, int, Tensor]] = []
@@ -163,6 +167,8 @@ class Learner(L.LightningModule):
 
     def answer(self, batch: Batch) -> Tensor:
         """The network's output [N, K] for a batch."""
+        if self.graphed is not None and self.trainer.training:
+            return self.graphed(batch["volume"], batch["covariates"])
         return self.model(batch["volume"], batch["covariates"])
 
     def loss(self, output: Tensor, label: Tensor) -> Tensor:
@@ -218,6 +224,9 @@ class Learner(L.LightningModule):
             # gradients are scaled; those of bf16 are not.
             learnt = [p for group in optimizer.param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(learnt, gradient_clip_val)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        optimizer.zero_grad(set_to_none=self.graphed is None or not self.graphed.accumulates)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(

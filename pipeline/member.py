@@ -11,6 +11,7 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch._dynamo.exc import BackendCompilerFailed
 
@@ -28,6 +29,7 @@ from pipeline import pretrained
 from pipeline.batches import EpochSampler, ScanDataset, balanced, loader
 from pipeline.checkpoints import Checkpoints, check_checkpoint
 from pipeline.faults import check_gpu
+from pipeline.graphed import check_graphs
 from pipeline.head import refit
 from pipeline.learner import Learner, Optimization, predict
 from pipeline.progress import EpochBar
@@ -51,6 +53,9 @@ class Devices:
     compile: bool = False
     """Compile the network by torch.compile: a minute to begin with, then faster steps on a GPU.
     Dropout draws otherwise then, and the last digits differ."""
+    graphs: bool = False
+    """Replay the network's passes as CUDA graphs: faster where volumes are so small that a GPU
+    waits for Python. On one GPU; with --compile, by torch.compile's own graphs."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,8 @@ def train_member(run: Run, member: Member, task: Task) -> None:
     L.seed_everything(member_seed(member), verbose=False)
     train, validation = (task.dataset(member.fold, part) for part in ("train", "validation"))
     check_gpu(precision(optimization.precision, task.devices.accelerator))
+    settings: Any = torch.utils.deterministic
+    settings.fill_uninitialized_memory = False  # which costs a pass over each tensor
     learner = make_learner(member, task)
     sampler = EpochSampler(
         len(train),
@@ -124,6 +131,9 @@ def train_member(run: Run, member: Member, task: Task) -> None:
     )
     with quiet_lightning():
         trainer = make_trainer(run, member, task)
+    if task.devices.graphs:
+        on_gpu = isinstance(trainer.accelerator, CUDAAccelerator)
+        check_graphs(on_gpu, trainer.world_size, optimization.memory == "low")
     sampler.rank, sampler.processes = trainer.global_rank, trainer.world_size
     last = run.checkpoint(member)
     if last.exists():
@@ -187,7 +197,7 @@ def make_learner(member: Member, task: Task) -> Learner:
     if task.optimization.memory == "low":
         save_memory(model)
     if task.devices.compile:
-        model.compile(dynamic=False)
+        model.compile(dynamic=False, mode="reduce-overhead" if task.devices.graphs else None)
     train = task.dataset(member.fold, "train")
     if model.covariates:
         try:
@@ -217,6 +227,7 @@ def make_learner(member: Member, task: Task) -> Learner:
         class_weights=weights,
         scale=task.standardization(member.fold)[1] if task.target.regression else None,
         name_scans=name_scans,
+        graphs=task.devices.graphs and not task.devices.compile,
     )
 
 

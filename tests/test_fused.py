@@ -20,6 +20,8 @@ from models.fused_operation import HAS_TRITON, INTERPRETED, group_norm_act
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last_3d}
 # Largest relative error in norm: the results, and dz in between, are rounded to the type.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1.5e-3}
+# Powers of 2 that the kernels' settings are drawn from.
+SPANS = {"tile": (8, 14), "warp_elements": (7, 11), "programs": (0, 6), "channels": (4, 8)}
 needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="triton is not installed")
 
 
@@ -120,7 +122,7 @@ def test_every_option_agrees_with_float64(layout, activation, residual, dtype, w
 @needs_triton
 def test_the_kernels_agree_with_float64_in_tritons_interpreter() -> None:
     here = Path(__file__)
-    chosen = "agrees_with_float64 or far_from_zero or nan or saved_for_backward"
+    chosen = "agrees_with_float64 or far_from_zero or nan or saved_for_backward or settings"
     pytest_here = (sys.executable, "-m", "pytest", str(here), "-o", "addopts=", "-x")
     process = subprocess.run(
         [*pytest_here, "-k", chosen],
@@ -131,7 +133,7 @@ def test_the_kernels_agree_with_float64_in_tritons_interpreter() -> None:
         timeout=300,
     )
     assert process.returncode == 0, process.stdout[-3000:]
-    assert "14 passed" in process.stdout, process.stdout[-500:]
+    assert "16 passed" in process.stdout, process.stdout[-500:]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -179,17 +181,31 @@ def test_what_is_saved_for_backward(operation: None) -> None:
 
 @needs_triton
 def test_chunks_cover_every_voxel_once() -> None:
-    from models.kernels import plan
+    from models.kernels import Settings, plan
 
     make = torch.Generator().manual_seed(0)
     for _ in range(300):
         n, c, side = (int(torch.randint(1, top, (), generator=make)) for top in (5, 600, 160))
         s = side**3 if side < 100 else side
+        powers = {k: torch.randint(*span, (), generator=make) for k, span in SPANS.items()}
+        chosen = Settings(**{name: 2 ** int(power) for name, power in powers.items()})
         for last in (False, True):
-            cut = plan(n, c, s, last, 2048, 132)
+            cut = plan(n, c, s, last, chosen, 132)
             assert (cut.splits - 1) * cut.chunk < s <= cut.splits * cut.chunk
             assert cut.chunk % cut.block_s == 0
             assert cut.programs == n * -(-c // cut.block_c) * cut.splits
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="runs in the interpreter")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_other_settings_compute_the_same(layout: str) -> None:
+    from models import kernels
+
+    last = layout == "channels_last"
+    with kernels.using(kernels.Settings(64, 32, 3, 2), last):
+        assert kernels.settings(torch.device("cpu"), last).tile == 64
+        check_against_float64((2, 4, 5, 7, 6), 2, layout, "relu", True, torch.float32)
+    assert kernels.settings(torch.device("cpu"), last) == kernels.Settings()
 
 
 @pytest.mark.skipif(INTERPRETED, reason="needs the compiler")
