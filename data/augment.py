@@ -9,8 +9,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from monai.networks.layers.spatial_transforms import AffineTransform
+import torch.nn.functional as F
+from monai.networks.utils import to_norm_affine
 from monai.transforms.utils import create_rotate, create_scale, create_translate
+
+from data.noise import normal
 
 ROUNDING = 1e-3
 """What resampling in float32 may make of the background 0, in standard deviations of the brain."""
@@ -115,16 +118,17 @@ def voxel_affine(one: Draw, spacing: Sequence[float]) -> np.ndarray:
 
 def apply(volumes: torch.Tensor, draws: Sequence[Draw], spacing: Sequence[float]) -> torch.Tensor:
     """Augment ``volumes`` [N, 1, X, Y, Z] (background 0, ``spacing`` in mm) to the same shape."""
-    moved = resample(volumes, draws, spacing)
+    changed = resample(volumes, draws, spacing)
     # Rounding in the resampling leaves next to the brain what is almost, but not quite, background.
-    brain = moved.abs() > ROUNDING
-    field = bias_fields(moved, draws)
-    contrast = column(moved, [d.contrast for d in draws])
-    brightness = column(moved, [d.brightness for d in draws])
-    changed = moved * contrast * field + brightness
+    background = changed.abs() <= ROUNDING
+    contrast, brightness, noise = columns(
+        volumes, [(d.contrast, d.brightness, d.noise) for d in draws]
+    )
+    changed.mul_(bias_fields(volumes, draws).mul_(contrast)).add_(brightness)
     if any(d.noise > 0 for d in draws):
-        changed = changed + noise_like(moved, draws)
-    return torch.where(brain, changed, torch.zeros_like(moved))
+        drawn = normal([d.noise_seed for d in draws], volumes[0].numel(), volumes.device)
+        changed.add_(drawn.view(volumes.shape).mul_(noise))
+    return changed.masked_fill_(background, 0)
 
 
 def resample(
@@ -134,43 +138,37 @@ def resample(
     size = volumes.shape[2:]
     centre = np.eye(4)
     centre[:3, 3] = (np.asarray(size) - 1) / 2
-    about_centre = [centre @ voxel_affine(d, spacing) @ np.linalg.inv(centre) for d in draws]
-    theta = torch.as_tensor(np.stack(about_centre), dtype=volumes.dtype, device=volumes.device)
-    transform = AffineTransform(
-        spatial_size=size,
-        normalized=False,
-        mode="bilinear",
-        padding_mode="zeros",
-        align_corners=True,
-        reverse_indexing=True,
-        zero_centered=False,
-    )
-    moved: torch.Tensor = transform(volumes, theta)
-    return moved
+    affines = np.stack([centre @ voxel_affine(d, spacing) @ np.linalg.inv(centre) for d in draws])
+    # On the CPU: many tiny steps, each of which a GPU would be asked for.
+    between_corners = to_norm_affine(torch.from_numpy(affines), size, size, align_corners=True)
+    reverse = [2, 1, 0, 3]  # grid_sample counts a point's coordinates from the last axis
+    theta = between_corners[:, reverse][:, :3].to(volumes)
+    x, y, z, shift = theta[..., None, None, None].unbind(2)
+    along_x, along_y, along_z = coordinates(volumes)
+    grid = (x * along_x + y * along_y) + (z * along_z + shift)  # [N, 3, X, Y, Z]
+    return F.grid_sample(volumes, grid.movedim(1, -1), padding_mode="zeros", align_corners=True)
 
 
 def bias_fields(volumes: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
     """exp of a polynomial of degree 2 in coordinates from -1 to 1, [N, 1, X, Y, Z]."""
-    axes = [
+    x, y, z = coordinates(volumes)
+    cx, cy, cz, cxx, cyy, czz, cxy, cxz, cyz = columns(volumes, [d.bias for d in draws])
+    # What does not change along z is computed once for all of it.
+    plane = (cx + cxx * x + cxy * y) * x + (cy + cyy * y) * y
+    slope = cz + cxz * x + cyz * y
+    return (plane + czz * z * z).addcmul_(slope, z).exp_()
+
+
+def coordinates(volumes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """-1 to 1 along each axis, as [X, 1, 1], [1, Y, 1] and [1, 1, Z]."""
+    x, y, z = (
         torch.linspace(-1, 1, n, device=volumes.device, dtype=volumes.dtype)
         for n in volumes.shape[2:]
-    ]
-    x, y, z = torch.meshgrid(*axes, indexing="ij")
-    monomials = torch.stack([x, y, z, x * x, y * y, z * z, x * y, x * z, y * z])
-    coefficients = torch.tensor([d.bias for d in draws], device=volumes.device, dtype=volumes.dtype)
-    return torch.einsum("nk,kxyz->nxyz", coefficients, monomials).exp().unsqueeze(1)
+    )
+    return x[:, None, None], y[None, :, None], z[None, None, :]
 
 
-def noise_like(volumes: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
-    """Gaussian noise, drawn on the CPU so that every device sees the same."""
-    rows = [
-        d.noise
-        * torch.randn(volumes.shape[1:], generator=torch.Generator().manual_seed(d.noise_seed))
-        for d in draws
-    ]
-    return torch.stack(rows).to(volumes)
-
-
-def column(volumes: torch.Tensor, values: Sequence[float]) -> torch.Tensor:
-    """One value a volume, shaped to broadcast over it."""
-    return torch.tensor(values, device=volumes.device, dtype=volumes.dtype).view(-1, 1, 1, 1, 1)
+def columns(volumes: torch.Tensor, rows: Sequence[Sequence[float]]) -> tuple[torch.Tensor, ...]:
+    """The columns of ``rows`` (one row a volume), each shaped to broadcast over the volumes."""
+    values = torch.tensor(rows, dtype=volumes.dtype).to(volumes.device)
+    return values.view(len(rows), -1, 1, 1, 1, 1).unbind(1)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from monai.networks.layers.spatial_transforms import AffineTransform
 
-from data.augment import Augment, Draw, apply, draw
+from data.augment import Augment, Draw, apply, bias_fields, draw, resample, voxel_affine
 
 STILL = Draw(
     flip=False,
@@ -94,6 +95,39 @@ def test_rotations_keep_lengths_and_angles_in_mm(axis: int, degrees: float) -> N
 def test_scales_are_about_the_middle() -> None:
     moved = apply(point(28, 20, 20), [replace(STILL, scales=(1.0, 0.0, 0.0))], SPACING)
     assert centre(moved) == pytest.approx([4, 0, 0], abs=1e-3)
+
+
+def test_resampling_is_that_of_monai() -> None:
+    x = volumes(3)
+    draws = [
+        draw(Augment(rotate=(30.0,), scale=(0.3,), translate=(9.0,)), 0, 0, s) for s in (1, 2, 3)
+    ]
+    middle = torch.eye(4, dtype=torch.float64)
+    middle[:3, 3] = (torch.tensor(x.shape[2:]) - 1) / 2
+    theta = [
+        middle @ torch.from_numpy(voxel_affine(one, SPACING)) @ middle.inverse() for one in draws
+    ]
+    wanted = AffineTransform(
+        normalized=False, padding_mode="zeros", align_corners=True, reverse_indexing=True
+    )(x, torch.stack(theta).float())
+    torch.testing.assert_close(resample(x, draws, SPACING), wanted, atol=1e-4, rtol=0)
+
+
+def test_the_bias_field_is_a_polynomial_of_the_second_degree() -> None:
+    x = volumes(2)
+    draws = [draw(Augment(bias=1.0), 0, 0, scan) for scan in (0, 1)]
+    a, b, c = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in x.shape[2:]), indexing="ij")
+    terms = torch.stack([a, b, c, a * a, b * b, c * c, a * b, a * c, b * c])
+    for field, one in zip(bias_fields(x, draws), draws, strict=True):
+        wanted = torch.einsum("k,kxyz->xyz", torch.tensor(one.bias), terms).exp()
+        torch.testing.assert_close(field[0], wanted)
+
+
+def test_noise_has_its_own_spread() -> None:
+    x = torch.ones(2, 1, 30, 30, 30)
+    draws = [replace(STILL, noise=noise, noise_seed=seed) for noise, seed in ((0.5, 3), (0.1, 4))]
+    y = apply(x, draws, SPACING)[:, 0, 1:-1, 1:-1, 1:-1]
+    assert y.std((1, 2, 3)).tolist() == pytest.approx([0.5, 0.1], rel=0.03)
 
 
 def test_background_stays_exactly_0() -> None:
