@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,32 +11,22 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from data.files import read_json, write_json, write_text
-from pipeline import environment
+from pipeline import bench_journal, environment
+from pipeline.bench_journal import Journal
+from pipeline.bench_page import aligned, markdown
 
-NORM = "GroupNorm + ReLU, forward and backward, bf16, 8 groups"
-STEP = "A training step, bf16"
-PARTS = {
-    "norm": NORM,
-    "step": STEP,
-    "data": "Scans a second for training",
-    "predict": "The stages of one prediction",
-}
-AIMS = {
-    "norm": "GroupNorm + ReLU on an H100 or H200: the aim is 4 times torch eager at batch 1, 1.3 "
-    "times torch.compile and 70% of the copy bandwidth for the largest tensor.",
-    "step": "The training step there: the aim is 1.5 times MONAI's network in torch eager, no "
-    "slower than its torch.compile, with at most 0.75 of its peak memory.",
-}
+PARTS = ("tune", "norm", "step", "data", "predict")
 
 
 @dataclass(frozen=True)
 class Bench:
     """Measure, print a table and, with --out, keep it as speed.json and speed.md."""
 
-    what: tyro.conf.Positional[Literal["norm", "step", "data", "predict"]]
-    """norm: GroupNorm + ReLU, forward and backward, against torch eager and compiled. step: a
-    training step of ResNet-18 and ResNet-50 against MONAI's with GroupNorm. data: reading and
-    augmenting against MONAI's datasets. predict: the stages of one prediction."""
+    what: tyro.conf.Positional[Literal["all", "tune", "norm", "step", "data", "predict"]] = "all"
+    """norm: GroupNorm + ReLU, forward and backward, against torch eager and compiled. tune: how its
+    kernels are best cut on this GPU. step: a training step of ResNet-18 and ResNet-50 against
+    MONAI's with GroupNorm. data: reading and augmenting against MONAI's datasets. predict: the
+    stages of one prediction. all: one after the other."""
     device: str = "auto"
     """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
     rounds: int = 30
@@ -43,17 +34,16 @@ class Bench:
     quick: bool = False
     """Small sizes, to see that it runs."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """Print JSON instead of a table."""
+    """Print JSON, a value for each part, instead of tables."""
     out: Path | None = None
-    """Folder for speed.json and speed.md; parts measured earlier are kept there."""
+    """Folder for speed.json and speed.md; parts measured earlier are kept there. A run that was cut
+    off goes on behind the last thing that it measured."""
 
     def run(self) -> int:
-        """Measure and show; returns 0."""
+        """Measure and show; returns 0, or 1 where something could not be measured."""
         if self.rounds < 2:
             raise ValueError(f"--rounds {self.rounds}: quartiles need at least 2")
         import torch
-
-        from models.fused_operation import uses_kernels
 
         name = self.device
         if name == "auto":
@@ -63,37 +53,89 @@ class Bench:
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"--device {name}: {str(error).splitlines()[0]}; use auto") from None
-        module = _module(self.what)
-        part = {
-            "device": _device_name(device),
-            "implementation": "kernels" if uses_kernels(torch.empty(0, device=device)) else "plain",
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-            "command": self._command(),
-            "versions": _versions(),
-            **module.run(device, self.rounds, self.quick),
-        }
-        if self.as_json:
-            print(json.dumps(part, indent=2))
-        else:
-            print(aligned(module.table(part)))
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)
-            path = self.out / "speed.json"
-            parts = read_json(path) if path.exists() else {}
-            parts[self.what] = part
-            write_json(path, parts)
-            write_text(self.out / "speed.md", markdown(parts))
-        return 0
+        parts = {}
+        for what in PARTS if self.what == "all" else (self.what,):
+            part = self.measure(what, device)
+            if part is None:
+                if self.what == what:
+                    raise ValueError(f"bench {what}: {name} has no kernels to tune; use a GPU")
+                continue
+            parts[what] = part
+            if not self.as_json:
+                print(aligned(_module(what).table(part)), end="\n\n", flush=True)
+            if self.out is not None:
+                self.keep(what, part)
+        if self.as_json:
+            print(json.dumps(parts, indent=2))
+        if self.out is not None:
+            bench_journal.discard(self.out)
+        return int(any(part["failed"] for part in parts.values()))
 
-    def _command(self) -> str:
+    def measure(self, what: str, device: Any) -> dict[str, Any] | None:
+        """One part, or None where there is nothing of it on this device."""
+        import torch
+
+        from models.fused_operation import uses_kernels
+        from pipeline.workers import progress
+
+        module = _module(what)
+        cases: list[dict[str, Any]] = module.cases(device, self.quick)
+        if not cases:
+            return None
+        facts = {
+            "device": _device_name(device),
+            "implementation": "kernels" if uses_kernels(torch.empty(0, device=device)) else "plain",
+            "command": self.command(what),
+            "versions": _versions(),
+        }
+        journal = Journal(self.out, facts)
+        failed = []
+        with progress() as bar:
+            task = bar.add_task(what, total=len(cases))
+            for case in cases:
+                if journal.row(case) is None:
+                    try:
+                        journal.add(case, module.measure(case, device, self.rounds))
+                    except RuntimeError as error:  # out of memory, a compiler that gives up
+                        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+                        failed.append({"case": case, "why": why})
+                        print(f"bench {what} {case}: {why}", file=sys.stderr)
+                bar.advance(task)
+        rows = [(case, row) for case in cases if (row := journal.row(case)) is not None]
+        if not rows:
+            raise ValueError(f"bench {what}: nothing could be measured: {failed[0]['why']}")
+        date = datetime.now(UTC).strftime("%Y-%m-%d")
+        part: dict[str, Any] = {**facts, "date": date, "failed": failed, **module.gather(rows)}
+        if what == "tune":
+            module.adopt(part, device)
+        return part
+
+    def keep(self, what: str, part: dict[str, Any]) -> None:
+        """Put ``part`` into speed.json, and write speed.md anew from it."""
+        assert self.out is not None
+        path = self.out / "speed.json"
+        parts = read_json(path) if path.exists() else {}
+        parts[what] = part
+        write_json(path, {name: parts[name] for name in PARTS if name in parts})
+        write_text(self.out / "speed.md", markdown(parts))
+
+    def command(self, what: str) -> str:
+        """What measures the part ``what`` like this again."""
         options = [f"--device {self.device}"] * (self.device != "auto")
         options += [f"--rounds {self.rounds}"] + ["--quick"] * self.quick
-        return f"uncus bench {self.what} {' '.join(options)}"
+        return f"uncus bench {what} {' '.join(options)}"
 
 
-def _module(name: str) -> Any:
-    """What measures one part: ``run(device, rounds, quick)`` and ``table(part)``."""
-    return importlib.import_module(f"pipeline.bench_{name}")
+def _module(what: str) -> Any:
+    """What measures one part.
+
+    ``cases(device, quick)`` lists what there is to measure, as JSON; ``measure(case, device,
+    rounds)`` measures one; ``gather`` makes the part of [(case, what was measured)]; ``table`` and
+    ``remarks`` show it.
+    """
+    return importlib.import_module(f"pipeline.bench_{what}")
 
 
 def _device_name(device: Any) -> str:
@@ -117,93 +159,3 @@ def _versions() -> dict[str, str]:
         cudnn: Any = torch.backends.cudnn
         found |= {"triton": triton.__version__, "cudnn": str(cudnn.version())}
     return found
-
-
-def aligned(rows: list[list[str]]) -> str:
-    """Columns under each other."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
-def markdown(parts: dict[str, Any]) -> str:
-    """speed.md: the tables, and what has not been measured yet."""
-    lines = [
-        "# Speed",
-        "",
-        "Written by `uncus bench`, from `speed.json` beside it. Each time is the median of the",
-        "rounds with its quartiles; ratios compare medians of the same run.",
-    ]
-    for name, title in PARTS.items():
-        lines += ["", f"## {title}", ""]
-        if name not in parts:
-            lines.append(f"Not measured yet: `uncus bench {name} --out docs/results`.")
-            continue
-        part = parts[name]
-        versions = ", ".join(f"{key} {value}" for key, value in part["versions"].items())
-        lines += [
-            f"{part['device']}; {versions}; {part['date']}; `{part['command']}`.",
-            "",
-            *_pipes(_module(name).table(part)),
-            "",
-            *_remarks(name, part),
-        ]
-    if missing := _missing(parts):
-        lines += ["", "## Not measured here", "", *missing]
-    return "\n".join(lines) + "\n"
-
-
-def _remarks(name: str, part: dict[str, Any]) -> list[str]:
-    if name in {"data", "predict"}:
-        remarks: list[str] = _module(name).remarks(part)
-        return remarks
-    if name == "step":
-        return [
-            "A step is forward, backward and AdamW under bf16 autocast, without CUDA graphs; the",
-            "peak counts weights, gradients and optimizer too.",
-        ]
-    errors = {
-        peer: max(row["error"].get(peer, 0.0) for row in part["rows"])
-        for peer in part["rows"][0]["error"]
-    }
-    repeat = all(row["same_bits_again"] for row in part["rows"])
-    kernels = part["implementation"] == "kernels"
-    return [
-        ("Times are those of a CUDA graph, the device alone." if kernels else
-         "**These are not the kernels**: without a GPU the layer is torch's own, and"
-         " these times say nothing about the kernels."),
-        "",
-        f"Copying moves {part['copy_bandwidth_gb_s']:.1f} GB/s (read plus written). The floor is",
-        f"{part['passes']} passes over the tensor: forward reads x twice and writes y, backward",
-        "reads x and dy twice and writes dx; `of copy` is the rate of these bytes against copying.",
-        "More than 100% is possible where a tensor fits in the cache.",
-        "",
-        "Largest relative error against float64: "
-        + ", ".join(f"{peer} {error:.1e}" for peer, error in errors.items())
-        + f". The same bits when run again: {'yes' if repeat else 'no'}.",
-    ]  # fmt: skip
-
-
-def _missing(parts: dict[str, Any]) -> list[str]:
-    """What the project aims to show and has no number for."""
-    on_gpu = {name for name, part in parts.items() if part.get("implementation") == "kernels"}
-    out = [
-        f"- {AIMS[name]} No GPU has run it yet. The command for one: "
-        f"`uncus bench {name} --out docs/results`."
-        for name in AIMS
-        if name not in on_gpu
-    ]
-    if "norm" not in on_gpu:
-        out.append(
-            "- Tile sizes and the number of programs are reasoned, not tuned. Known without a GPU: "
-            "the kernels are right in Triton's interpreter, compile for an H100 with Triton's "
-            "compiler, and load and store 16 bytes a thread (tests/test_fused.py)."
-        )
-    return out
-
-
-def _pipes(rows: list[list[str]]) -> list[str]:
-    head, *body = ("| " + " | ".join(row) + " |" for row in rows)
-    return [head, "|" + "---|" * len(rows[0]), *body]

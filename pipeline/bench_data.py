@@ -18,7 +18,7 @@ from data.augment import Augment
 from data.grid import Grid
 from data.store import VOLUMES, write_volumes
 from pipeline.batches import EpochSampler, ScanDataset, loader
-from pipeline.timing import measure
+from pipeline.timing import measure as time_all
 
 SHAPE, SCANS = (96, 112, 96), 8
 QUICK_SHAPE, QUICK_SCANS = (16, 16, 16), 4
@@ -27,8 +27,19 @@ SPACING = 2.0  # mm
 AUGMENT = Augment()
 
 
-def run(device: torch.device, rounds: int, quick: bool) -> dict[str, Any]:
-    """Measure an epoch over each source; the part ``data`` of the report."""
+def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
+    """All in one: it is quickly done."""
+    return [{"quick": quick}]
+
+
+def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    """The part ``data`` of the report."""
+    return dict(rows[0][1])
+
+
+def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
+    """An epoch over each source; the part ``data``."""
+    quick = case["quick"]
     shape, scans = (QUICK_SHAPE, QUICK_SCANS) if quick else (SHAPE, SCANS)
     with tempfile.TemporaryDirectory(prefix="uncus-bench-") as folder:
         root = Path(folder)
@@ -38,8 +49,8 @@ def run(device: torch.device, rounds: int, quick: bool) -> dict[str, Any]:
             "monai PersistentDataset": monai(root, arrays, device, persistent=True),
             "monai CacheDataset": monai(root, arrays, device, persistent=False),
         }
-        times = measure(works, device, rounds, scans)
-        alone = measure({"augment": augmentation(arrays, device)}, device, rounds, BATCH)
+        times = time_all(works, device, rounds, scans)
+        alone = time_all({"augment": augmentation(arrays, device)}, device, rounds, BATCH)
         shutil.rmtree(root / "cache")
     rows = [
         {"source": name, "ms": time.as_dict(), "scans_a_second": 1e3 / time.median}

@@ -1,6 +1,6 @@
 """GroupNorm + ReLU, forward and backward: ours against torch eager, compiled and autocast."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.fused import FusedGroupNorm
-from pipeline.timing import Timing, clear, copy_bandwidth, graphed, measure
+from pipeline.timing import Timing, clear, copy_bandwidth, graphed
+from pipeline.timing import measure as time_all
 
 GROUPS = 8
 SHAPES = ((1, 32, 96, 96, 96), (1, 64, 48, 48, 48), (2, 128, 24, 24, 24))
 QUICK = ((1, 16, 12, 12, 12), (2, 32, 6, 6, 6))
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last_3d}
+FEW = 5  # rounds on a CPU, where one takes seconds
 ROTATED = 2**28  # bytes of input that are rotated, several times a GPU's L2 cache
 # Passes over the tensor that no implementation avoids where it does not fit in the cache:
 # forward reads x twice and writes y, backward reads x and dy twice and writes dx.
@@ -39,21 +41,39 @@ class Autocast(Eager):
             return F.relu(self.norm(x)).to(x.dtype)
 
 
-def run(device: torch.device, rounds: int, quick: bool) -> dict[str, Any]:
-    """Measure every shape and layout; the part ``norm`` of the report."""
-    gpu = device.type == "cuda"
-    bandwidth = copy_bandwidth(device, 2.0 if gpu else 0.02, rounds if gpu else 5)
-    rows = [
-        _row(shape, layout, device, rounds, bandwidth)
-        for shape in (QUICK if quick else SHAPES)
-        for layout in LAYOUTS
+def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
+    """The device's copy bandwidth, and every shape in both layouts."""
+    shapes = QUICK if quick else SHAPES
+    return [
+        {"copy_gb": 2.0 if device.type == "cuda" else 0.02},
+        *({"shape": list(shape), "layout": layout} for shape in shapes for layout in LAYOUTS),
     ]
+
+
+def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
+    """One case: bytes a second of copying, or the times of everyone on one shape."""
+    if "copy_gb" in case:
+        return {"bytes_a_second": copy_bandwidth(device, case["copy_gb"], max(5, rounds))}
+    if device.type != "cuda":
+        rounds = min(rounds, FEW)
+    return _row(tuple(case["shape"]), case["layout"], device, rounds)
+
+
+def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    """The part ``norm``: the times, and the bytes that they move beside copying."""
+    bandwidth = next(row["bytes_a_second"] for case, row in rows if "copy_gb" in case)
+    measured = [{**case, **row} for case, row in rows if "shape" in case]
+    for row in measured:
+        seconds = (row["graph_ms"] or row["stream_ms"])["fused"]["median"] * 1e-3
+        moved = PASSES * 2 * torch.Size(row["shape"]).numel()
+        row["gb_s"] = moved / seconds / 1e9
+        row["of_copy_bandwidth"] = moved / seconds / bandwidth
     return {
         "copy_bandwidth_gb_s": bandwidth / 1e9,
         "groups": GROUPS,
         "dtype": "bfloat16",
         "passes": PASSES,
-        "rows": rows,
+        "rows": measured,
     }
 
 
@@ -68,47 +88,20 @@ def _contestants(shape: tuple[int, ...], device: torch.device) -> Iterator[tuple
     yield "autocast", Autocast(channels, GROUPS).to(device)
 
 
-def _row(
-    shape: tuple[int, ...], layout: str, device: torch.device, rounds: int, bandwidth: float
-) -> dict[str, Any]:
+def _row(shape: tuple[int, ...], layout: str, device: torch.device, rounds: int) -> dict[str, Any]:
     clear(device)
-    torch.manual_seed(0)
     torch._dynamo.reset()  # each shape gets its own specialized code
-    one = torch.Size(shape).numel() * 2
-    count = min(max(ROTATED // (2 * one), 2), 24) if device.type == "cuda" else 2
-
-    def tensors() -> list[Tensor]:
-        return [
-            torch.randn(shape, device=device, dtype=torch.bfloat16).to(
-                memory_format=LAYOUTS[layout]
-            )
-            for _ in range(count)
-        ]
-
-    inputs = [x.requires_grad_() for x in tensors()]
-    gradients = tensors()
-
-    def work(module: nn.Module) -> Callable[[], None]:
-        parameters = list(module.parameters())
-
-        def step() -> None:
-            for x, dy in zip(inputs, gradients, strict=True):
-                torch.autograd.grad(module(x), [x, *parameters], dy)
-
-        return step
-
+    inputs, gradients = rotated(shape, layout, device)
+    count = len(inputs)
     modules = dict(_contestants(shape, device))
-    works = {name: work(module) for name, module in modules.items()}
-    stream = measure(works, device, rounds, count)
+    works = {name: passes(module, inputs, gradients) for name, module in modules.items()}
+    stream = time_all(works, device, rounds, count)
     graph: dict[str, Timing] = {}
     if device.type == "cuda":
         replays = {name: graphed(step) for name, step in works.items()}
-        graph = measure(replays, device, rounds, count)
+        graph = time_all(replays, device, rounds, count)
     best = graph or stream
-    seconds = best["fused"].median * 1e-3
     return {
-        "shape": list(shape),
-        "layout": layout,
         "input_sets": count,
         "stream_ms": {name: timing.as_dict() for name, timing in stream.items()},
         "graph_ms": {name: timing.as_dict() for name, timing in graph.items()},
@@ -118,11 +111,47 @@ def _row(
         "times_faster_than_stream": {
             name: stream[name].median / stream["fused"].median for name in stream if name != "fused"
         },
-        "gb_s": PASSES * one / seconds / 1e9,
-        "of_copy_bandwidth": PASSES * one / seconds / bandwidth,
+        "settings": _settings(device, layout),
         "error": _errors(modules, inputs[0], gradients[0]),
         "same_bits_again": _repeats(modules["fused"], inputs[0], gradients[0]),
     }
+
+
+def rotated(
+    shape: Sequence[int], layout: str, device: torch.device
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Inputs and gradients, so many that a GPU's cache holds none of them until its next turn."""
+    torch.manual_seed(0)
+    one = torch.Size(shape).numel() * 2
+    count = min(max(ROTATED // (2 * one), 2), 24) if device.type == "cuda" else 2
+
+    def tensors() -> list[Tensor]:
+        made = [torch.randn(*shape, device=device, dtype=torch.bfloat16) for _ in range(count)]
+        return [x.to(memory_format=LAYOUTS[layout]) for x in made]
+
+    return [x.requires_grad_() for x in tensors()], tensors()
+
+
+def passes(
+    module: nn.Module, inputs: Sequence[Tensor], gradients: Sequence[Tensor]
+) -> Callable[[], None]:
+    """Forward and backward of ``module`` for every input."""
+    parameters = list(module.parameters())
+
+    def step() -> None:
+        for x, dy in zip(inputs, gradients, strict=True):
+            torch.autograd.grad(module(x), [x, *parameters], dy)
+
+    return step
+
+
+def _settings(device: torch.device, layout: str) -> dict[str, int] | None:
+    """How the kernels are cut, where they run."""
+    if device.type != "cuda":
+        return None
+    from models import kernels
+
+    return kernels.settings(device, layout == "channels_last")._asdict()
 
 
 def _results(module: nn.Module, x: Tensor, dy: Tensor) -> list[Tensor]:
@@ -172,3 +201,31 @@ def table(part: dict[str, Any]) -> list[list[str]]:
 
 def _microseconds(timing: dict[str, float]) -> str:
     return f"{timing['median'] * 1e3:.0f} [{timing['low'] * 1e3:.0f}-{timing['high'] * 1e3:.0f}]"
+
+
+def remarks(part: dict[str, Any]) -> list[str]:
+    """What to know beside the table."""
+    errors = {
+        peer: max(row["error"].get(peer, 0.0) for row in part["rows"])
+        for peer in part["rows"][0]["error"]
+    }
+    repeat = all(row["same_bits_again"] for row in part["rows"])
+    if part["implementation"] == "kernels":
+        how = "Times are those of a CUDA graph, the device alone."
+    else:
+        how = (
+            "**These are not the kernels**: without a GPU the layer is torch's own, and these times"
+            " say nothing about the kernels."
+        )
+    return [
+        how,
+        "",
+        f"Copying moves {part['copy_bandwidth_gb_s']:.1f} GB/s (read plus written). The floor is",
+        f"{part['passes']} passes over the tensor: forward reads x twice and writes y, backward",
+        "reads x and dy twice and writes dx; `of copy` is the rate of these bytes against copying.",
+        "More than 100% is possible where a tensor fits in the cache.",
+        "",
+        "Largest relative error against float64: "
+        + ", ".join(f"{peer} {error:.1e}" for peer, error in errors.items())
+        + f". The same bits when run again: {'yes' if repeat else 'no'}.",
+    ]

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,53 @@ from torch.utils.flop_counter import FlopCounterMode
 from data.grid import Grid
 from data.space import place, to_scan
 from data.volume import read_volume
-from models.build import ModelConfig, build_model
+from models.build import ModelConfig, build_model, medicalnet
 from pipeline import engine
 from pipeline.bench_data import made_up
+from pipeline.bench_page import pipes
 from pipeline.predict import Prediction, write
 from pipeline.saliency import SALIENCY
-from pipeline.timing import Work, matrix_rate, measure
+from pipeline.timing import Work, matrix_rate
+from pipeline.timing import measure as time_all
 
 SHAPE, SPACING, FINE = (96, 112, 96), 2.0, 1.0
 QUICK_SHAPE, QUICK_SPACING, QUICK_FINE = (16, 16, 16), 12.0, 6.0
 NETWORK = ModelConfig("resnet18", "group", width=16)
 QUICK_NETWORK = ModelConfig("tiny", "group", width=16)
+OTHERS = (
+    ModelConfig("tiny"),
+    ModelConfig("resnet10"),
+    ModelConfig("resnet18", width=32),
+    medicalnet(18),
+    ModelConfig("resnet50"),
+    ModelConfig("sfcn"),
+    ModelConfig("densenet121"),
+)
+QUICK_OTHERS = (ModelConfig("resnet10", width=8),)
 MOST = 10  # rounds: a stage of seconds needs no more
 
 
-def run(device: torch.device, rounds: int, quick: bool) -> dict[str, Any]:
-    """Measure every stage; the part ``predict`` of the report."""
+def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
+    """The stages, and what each engine makes of other networks."""
+    networks = QUICK_OTHERS if quick else OTHERS
+    compared = device.type == "cpu" and engine.available()
+    return [
+        {"quick": quick},
+        *({"quick": quick, "network": one.as_dict()} for one in networks if compared),
+    ]
+
+
+def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    """The part ``predict`` of the report."""
+    stages = next(row for case, row in rows if "network" not in case)
+    return {**stages, "others": [{**case, **row} for case, row in rows if "network" in case]}
+
+
+def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
+    """One case: every stage, or a network by torch and by OpenVINO."""
+    if "network" in case:
+        return _engines(case, rounds)
+    quick = case["quick"]
     shape, spacing, fine = (
         (QUICK_SHAPE, QUICK_SPACING, QUICK_FINE) if quick else (SHAPE, SPACING, FINE)
     )
@@ -44,7 +76,7 @@ def run(device: torch.device, rounds: int, quick: bool) -> dict[str, Any]:
         works, loading, differs = _stages(network, config, scan, grid, device)
         with FlopCounterMode(display=False) as counted, torch.inference_mode():
             network.features(torch.zeros(2, 1, *shape, device=device))
-        times = measure(works, device, min(rounds, MOST))
+        times = time_all(works, device, min(rounds, MOST))
     fast = "network, openvino" if "network, openvino" in times else "network, torch"
     return {
         "backbone": config.backbone,
@@ -61,6 +93,20 @@ def run(device: torch.device, rounds: int, quick: bool) -> dict[str, Any]:
         else None,
         "grad_cam_share_of_network": times["Grad-CAM"].median / times[fast].median,
     }
+
+
+def _engines(case: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """A network's time for a scan and its mirror image by either engine."""
+    config = ModelConfig.from_dict(case["network"])
+    network = build_model(config, seed=0).eval()
+    volumes = engine.made_up((2, 1, *(QUICK_SHAPE if case["quick"] else SHAPE)))
+    (trunk,) = engine.openvino_trunks((network,), config, tuple(volumes.shape))
+    works: dict[str, Work] = {
+        "torch": partial(engine.torch_trunk(network), volumes),
+        "openvino": partial(trunk, volumes),
+    }
+    times = time_all(works, volumes.device, min(rounds, MOST))
+    return {f"{name}_ms": timing.as_dict() for name, timing in times.items()}
 
 
 def _stages(
@@ -152,4 +198,24 @@ def remarks(part: dict[str, Any]) -> list[str]:
         f"{loading['again']:.1f} s after that, most of it the comparison with torch. Grad-CAM",
         "comes from the map that the prediction left and adds",
         f"{part['grad_cam_share_of_network']:.1%} to the network's time.",
+        *_others(part["others"]),
+    ]
+
+
+def _others(rows: list[dict[str, Any]]) -> list[str]:
+    """What OpenVINO gains with other networks."""
+    if not rows:
+        return []
+    table = [["network", "width", "torch ms", "OpenVINO ms", "x torch"]]
+    for row in rows:
+        torch_ms, openvino_ms = (row[f"{name}_ms"]["median"] for name in ("torch", "openvino"))
+        name = row["network"]["backbone"] + ", MedicalNet" * (row["network"]["stem_kernel"] == 7)
+        times = [f"{torch_ms:.0f}", f"{openvino_ms:.0f}", f"{torch_ms / openvino_ms:.2f}"]
+        table.append([name, str(row["network"]["width"]), *times])
+    return [
+        "",
+        "Other networks at the same size; where OpenVINO is not at least",
+        f"{engine.GAIN:g} times as fast on a machine, `--engine auto` stays with torch there.",
+        "",
+        *pipes(table),
     ]

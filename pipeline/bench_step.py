@@ -1,19 +1,28 @@
 """A training step of a ResNet: ours against MONAI's of the same shape, with GroupNorm in it."""
 
 import gc
+import os
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from data import augment
+from data.augment import Augment
 from models import fused
 from models.base import count_parameters
 from models.build import ModelConfig, build_model
+from models.checkpointed import save_memory
 from models.resnet import DEPTHS
 from models.swap import check_norms, swap_norm
-from pipeline.timing import clear, measure
+from pipeline.graphed import GraphedNetwork
+from pipeline.timing import clear
+from pipeline.timing import measure as time_all
 
 GROUPS = 8
 VOLUMES = ((96, 96, 96), (128, 128, 128), (160, 192, 160))
@@ -21,7 +30,9 @@ CASES = (
     *((18, batch, volume) for volume in VOLUMES for batch in (1, 2, 4)),
     *((50, batch, VOLUMES[1]) for batch in (1, 2)),
 )
+ON_A_CPU = ((18, 1, VOLUMES[0]),)
 QUICK = ((18, 1, (16, 16, 16)),)
+FEW = 5  # rounds on a CPU, where a step takes seconds
 
 
 def ours(depth: int, width: int) -> nn.Module:
@@ -61,83 +72,143 @@ def monai(depth: int, width: int) -> nn.Module:
     return network
 
 
-def _contestants(
-    depth: int, width: int, gpu: bool
-) -> Iterator[tuple[str, Callable[[], nn.Module], torch.memory_format, bool]]:
-    """Name, builder, layout, whether compiled. The first is measured again at the end."""
-    dense, last = torch.contiguous_format, torch.channels_last_3d
-    yield "uncus", lambda: ours(depth, width), dense, False
-    yield "uncus channels_last", lambda: ours(depth, width), last, False
-    yield "uncus unfused", lambda: ours(depth, width), dense, False
-    yield "monai", lambda: monai(depth, width), dense, False
-    if gpu:
-        yield "uncus compiled", lambda: ours(depth, width), dense, True
-        yield "monai compiled", lambda: monai(depth, width), dense, True
-    yield "uncus again", lambda: ours(depth, width), dense, False
+@dataclass(frozen=True)
+class Contestant:
+    """A network and how its step is run."""
+
+    build: Callable[[int, int], nn.Module] = ours
+    layout: torch.memory_format = torch.contiguous_format
+    fused: bool = True
+    augmented: bool = False
+    """Each step augments its batch first."""
+    deterministic: bool = False
+    """With the algorithms that ``uncus train`` asks for, which give the same bits again."""
+    low_memory: bool = False
+    graphs: bool = False
+    compiled: bool = False
 
 
-def run(device: torch.device, rounds: int, quick: bool) -> dict[str, Any]:
-    """Measure every case; the part ``step`` of the report."""
-    rows = []
-    width = 8 if quick else 64
-    for depth, batch, volume in QUICK if quick else CASES:
-        sizes = {count_parameters(build(depth, width)) for build in (ours, monai)}
-        assert len(sizes) == 1, f"the two networks differ: {sizes} parameters"
-        for name, build, layout, compiled in _contestants(depth, width, device.type == "cuda"):
-            with fused.switched(on=name != "uncus unfused"):
-                row = _measured(build, layout, compiled, batch, volume, device, rounds)
-            case = {"depth": depth, "batch": batch, "volume": list(volume)}
-            rows.append({**case, "network": name, **row})
-    return {"groups": GROUPS, "width": width, "dtype": "bfloat16 autocast", "rows": rows}
+# The first is measured again at the end: how far its two times differ is the noise.
+CONTESTANTS = {
+    "uncus": Contestant(),
+    "uncus, augmented": Contestant(augmented=True),
+    "uncus deterministic": Contestant(deterministic=True),
+    "uncus channels_last": Contestant(layout=torch.channels_last_3d),
+    "uncus unfused": Contestant(fused=False),
+    "uncus --memory low": Contestant(low_memory=True),
+    "uncus graphs": Contestant(graphs=True),
+    "uncus compiled": Contestant(compiled=True),
+    "uncus compiled, graphs": Contestant(compiled=True, graphs=True),
+    "monai": Contestant(monai),
+    "monai compiled": Contestant(monai, compiled=True),
+    "uncus again": Contestant(),
+}
 
 
-def _measured(
-    build: Callable[[], nn.Module],
-    layout: torch.memory_format,
-    compiled: bool,
-    batch: int,
-    volume: tuple[int, ...],
-    device: torch.device,
-    rounds: int,
-) -> dict[str, Any]:
-    """Milliseconds of a step and the peak of memory; the same step for each network."""
+def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
+    """Every network, batch and volume; compiled only where the aims ask for it."""
+    gpu = device.type == "cuda"
+    return [
+        {
+            "depth": depth,
+            "width": 8 if quick else 64,
+            "batch": batch,
+            "volume": list(volume),
+            "network": name,
+        }
+        for depth, batch, volume in (QUICK if quick else CASES if gpu else ON_A_CPU)
+        for name, one in CONTESTANTS.items()
+        if gpu or not (one.compiled or one.graphs)
+        if not one.compiled or (volume == VOLUMES[1] and batch <= 2)
+    ]
+
+
+def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    """The part ``step`` of the report."""
+    return {
+        "groups": GROUPS,
+        "rows": [{**case, **row} for case, row in rows],
+    }
+
+
+def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
+    """Milliseconds of a network's step and the peak of memory."""
     gc.collect()
     torch._dynamo.reset()
+    one = CONTESTANTS[case["network"]]
     gpu = device.type == "cuda"
-    model: Any = build().train().to(device)
-    model.to(memory_format=layout)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=gpu)
-    network: Any = torch.compile(model, dynamic=False) if compiled else model
-    shape = (batch, 1, *volume)
-    x = torch.randn(shape, device=device).contiguous(memory_format=layout)
-    target = torch.arange(batch, device=device) % 2
+    with fused.switched(on=one.fused), deterministic(one.deterministic):
+        step, parameters = _step(one, case, device)
+        for _ in range(3):
+            step()
+        clear(device)
+        timing = time_all({"step": step}, device, rounds if gpu else min(rounds, FEW))["step"]
+    peak = torch.cuda.max_memory_allocated(device) / 2**20 if gpu else None
+    return {"step_ms": timing.as_dict(), "peak_mib": peak, "parameters": parameters}
+
+
+def _step(
+    one: Contestant, case: dict[str, Any], device: torch.device
+) -> tuple[Callable[[], None], int]:
+    """A training step of a contestant, the same for each; and the network's parameters."""
+    model: Any = one.build(case["depth"], case["width"]).train().to(device)
+    parameters = count_parameters(model)
+    model.to(memory_format=one.layout)
+    if one.low_memory:
+        save_memory(model)
+    if one.compiled:
+        model.compile(dynamic=False, mode="reduce-overhead" if one.graphs else None)
+    network: Any = model
+    if one.graphs and not one.compiled:
+        graphed = GraphedNetwork(model, accumulates=False)
+        nothing = torch.zeros(case["batch"], 0, device=device)
+
+        def network(volume: torch.Tensor) -> torch.Tensor:
+            return graphed(volume, nothing)
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    x = torch.randn(case["batch"], 1, *case["volume"], device=device)
+    target = torch.arange(case["batch"], device=device) % 2
 
     def step() -> None:
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            loss: Any = F.cross_entropy(network(x), target)
+        volume = x
+        if one.augmented:
+            draws = [augment.draw(Augment(), 0, 0, scan) for scan in range(len(x))]
+            volume = augment.apply(x, draws, (1.0, 1.0, 1.0))
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            loss: Any = F.cross_entropy(
+                network(volume.contiguous(memory_format=one.layout)).float(), target
+            )
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    for _ in range(2):
-        step()
-    clear(device)
-    timing = measure({"step": step}, device, rounds)["step"]
-    peak = torch.cuda.max_memory_allocated(device) / 2**20 if gpu else None
-    return {"step_ms": timing.as_dict(), "peak_mib": peak}
+    return step, parameters
+
+
+@contextmanager
+def deterministic(on: bool) -> Iterator[None]:
+    """Algorithms that give the same bits again, as in training, for a while."""
+    settings: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(on, warn_only=True)
+    settings.fill_uninitialized_memory = False
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*deterministic")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        settings.fill_uninitialized_memory = before[1]
 
 
 def table(part: dict[str, Any]) -> list[list[str]]:
     """Header and rows for a person; ratios against MONAI's eager network of the same case."""
     out = [["ResNet", "batch", "volume", "network", "step ms", "x monai", "peak MiB", "of monai"]]
-    cases = {
-        (row["depth"], row["batch"], *row["volume"]): row
-        for row in part["rows"]
-        if row["network"] == "monai"
-    }
+    peers = {_shape(row): row for row in part["rows"] if row["network"] == "monai"}
     for row in part["rows"]:
-        time, peer = row["step_ms"], cases[(row["depth"], row["batch"], *row["volume"])]
-        peak = row["peak_mib"]
+        time, peak, peer = row["step_ms"], row["peak_mib"], peers.get(_shape(row))
         out.append(
             [
                 str(row["depth"]),
@@ -145,9 +216,23 @@ def table(part: dict[str, Any]) -> list[list[str]]:
                 "x".join(map(str, row["volume"])),
                 row["network"],
                 f"{time['median']:.2f} [{time['low']:.2f}-{time['high']:.2f}]",
-                f"{peer['step_ms']['median'] / time['median']:.2f}",
+                f"{peer['step_ms']['median'] / time['median']:.2f}" if peer else "-",
                 "-" if peak is None else f"{peak:.0f}",
-                "-" if peak is None else f"{peak / peer['peak_mib']:.2f}",
+                f"{peak / peer['peak_mib']:.2f}" if peer and peak is not None else "-",
             ]
         )
     return out
+
+
+def _shape(row: dict[str, Any]) -> tuple[int, ...]:
+    return (row["depth"], row["batch"], *row["volume"])
+
+
+def remarks(part: dict[str, Any]) -> list[str]:
+    """What to know beside the table."""
+    return [
+        "A step is forward, backward and AdamW, under bf16 autocast on a GPU, in float32 on a CPU;",
+        "the peak counts weights, gradients and optimizer too. `deterministic` has the algorithms",
+        "that `uncus train` asks for, `graphs` replays the network's passes as CUDA graphs",
+        "(`--graphs`), `augmented` has each batch augmented on the device.",
+    ]

@@ -4,7 +4,8 @@ OpenVINO (the extra ``fast``) was chosen by measurement: a ResNet-18 at 96 x 112
 two thirds of torch's time, ONNX Runtime as long as torch; written out so that it never leaves the
 layout of convolutions (``models/exported.py``) it takes less (``uncus bench predict``). It computes
 in float32, so the answers stay the same; each network is compared with torch when it is loaded, and
-left to torch where they differ by more than ``AGREE``.
+left to torch where they differ by more than ``AGREE``. Not every network gains: ``auto`` measures
+once, on each machine, and leaves to torch what does not.
 
 Exporting a configuration takes some seconds and is kept in the user's cache folder, without
 weights: those come from the run's sealed files each time.
@@ -14,10 +15,13 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -25,9 +29,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from data.errors import BadInput
+from data.files import read_json, write_json
 from models.base import Classifier
 from models.build import ModelConfig
 from models.exported import export_features, open_weights
+from pipeline.timing import measure
 
 Engine = Literal["auto", "torch", "openvino"]
 Trunk = Callable[[Tensor], Tensor]
@@ -37,6 +44,8 @@ AGREE = 1e-4
 """Largest difference from torch's feature map, as a share of that map's largest value."""
 WORTHWHILE = 500_000
 """Voxels from which ``auto`` takes OpenVINO: below, loading takes longer than it saves."""
+GAIN = 1.1
+"""Torch's time over OpenVINO's from which ``auto`` takes OpenVINO."""
 FORMAT = 1
 """Of what is cached; raised when the export changes."""
 
@@ -74,16 +83,21 @@ def torch_trunk(network: Classifier) -> Trunk:
 
 
 def openvino_trunks(
-    networks: Sequence[Classifier], config: ModelConfig, shape: Sequence[int]
+    networks: Sequence[Classifier],
+    config: ModelConfig,
+    shape: Sequence[int],
+    if_faster: bool = False,
 ) -> tuple[Trunk, ...]:
     """The networks' features by OpenVINO, for batches of exactly ``shape`` [N, 1, X, Y, Z].
 
     Raises
     ------
-    ValueError: they differ from torch's, or the network cannot be exported.
+    ValueError: they differ from torch's, the network cannot be exported, or, with ``if_faster``,
+        OpenVINO is not `GAIN` times as fast here.
     """
+    kept = _folder(config, shape)
     try:
-        graph = _graph(networks[0], config, shape)
+        graph = _graph(networks[0], kept, shape)
         trunks = tuple(_compiled(graph, network, shape) for network in networks)
     except (RuntimeError, TypeError, KeyError, OSError, AttributeError, AssertionError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
@@ -94,7 +108,33 @@ def openvino_trunks(
             raise ValueError(
                 f"OpenVINO's feature map differs by {differs:.1e} of its largest value"
             )
+    if if_faster:
+        faster = _gain(networks[0], trunks[0], kept, shape)
+        if faster < GAIN:
+            raise ValueError(
+                f"OpenVINO takes torch's time divided by {faster:.2f} for {config.backbone} here"
+            )
     return trunks
+
+
+def _gain(network: Classifier, trunk: Trunk, folder: Path, shape: Sequence[int]) -> float:
+    """Torch's time over OpenVINO's, measured once on each machine and kept in ``folder``."""
+    path = folder / "gain.json"
+    machine = f"{platform.node()}, {torch.get_num_threads()} threads"
+    known: dict[str, float] = {}
+    with suppress(BadInput):
+        known = read_json(path)
+    if machine not in known:
+        volumes = made_up(shape)
+        works = {
+            "torch": partial(torch_trunk(network), volumes),
+            "openvino": partial(trunk, volumes),
+        }
+        times = measure(works, volumes.device, rounds=3)
+        known[machine] = times["torch"].median / times["openvino"].median
+        with suppress(BadInput):
+            write_json(path, known)
+    return known[machine]
 
 
 def difference(network: Classifier, trunk: Trunk, shape: Sequence[int]) -> float:
@@ -120,17 +160,21 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uncus" / "openvino"
 
 
-def _graph(network: Classifier, config: ModelConfig, shape: Sequence[int]) -> Any:
-    """OpenVINO's model of the configuration, its weights still inputs; from the cache if there."""
-    import openvino
-
+def _folder(config: ModelConfig, shape: Sequence[int]) -> Path:
+    """Where what is exported of a configuration is kept."""
     names = ("openvino", "torch", "uncus")
     facts: dict[str, Any] = {"format": FORMAT, **{name: version(name) for name in names}}
     # What the features do not depend on is left out.
     options = {k: v for k, v in config.as_dict().items() if k not in {"classes", "dropout"}}
     facts |= {"config": options, "shape": list(shape)}
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    kept = cache_folder() / key / "graph.xml"
+    return cache_folder() / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _graph(network: Classifier, folder: Path, shape: Sequence[int]) -> Any:
+    """OpenVINO's model of a configuration, its weights still inputs; from its folder if there."""
+    import openvino
+
+    kept = folder / "graph.xml"
     core = openvino.Core()
     if kept.is_file():
         return core.read_model(kept)

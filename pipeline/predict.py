@@ -143,7 +143,9 @@ class Predictor:
         if self.engine == "openvino":
             shape = (2 if self.card["flip_average"] else 1, 1, *self.grid.shape)
             try:
-                self.trunks = engines.openvino_trunks(self.networks, config, shape)
+                self.trunks = engines.openvino_trunks(
+                    self.networks, config, shape, if_faster=engine == "auto"
+                )
             except ValueError as error:
                 self.engine, self.engine_refused = "torch", str(error)
         self.identity = {

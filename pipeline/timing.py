@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-Work = Callable[[], None]
+Work = Callable[[], object]
 
 
 @dataclass(frozen=True)

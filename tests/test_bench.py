@@ -7,16 +7,18 @@ import torch
 
 from models.base import count_parameters
 from models.norms import GroupNorm
-from pipeline import bench_norm, bench_step, cli, engine, timing
-from pipeline.bench import PARTS, Bench, markdown
+from pipeline import bench_norm, bench_step, bench_tune, cli, engine, timing
+from pipeline.bench import PARTS, Bench
+from pipeline.bench_journal import NAME, Journal
+from pipeline.bench_page import AIMS, aims, markdown
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """speed.json and speed.md of all parts, measured one after the other."""
+    """speed.json and speed.md of all that a CPU has, by one command."""
     out = tmp_path_factory.mktemp("speed")
-    for what in PARTS:
-        assert cli.main(["bench", what, "--quick", "--rounds", "2", "--out", str(out)]) == 0
+    assert cli.main(["bench", "--quick", "--rounds", "2", "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {"speed.json", "speed.md"}
     return out
 
 
@@ -53,12 +55,121 @@ def test_the_page_says_what_was_measured_and_what_was_not(folder) -> None:
         assert part["versions"]["torch"] in page
         assert part["date"] in page
         assert part["command"] in page
+    assert parts.keys() == set(PARTS) - {"tune"}
     assert parts["norm"]["implementation"] == "plain"
     assert "These are not the kernels" in page
-    assert page.count("No GPU has run it yet") == 2
+    assert "No GPU has run this yet" in page
     measured = {name: {**part, "implementation": "kernels"} for name, part in parts.items()}
-    assert "No GPU has run it yet" not in markdown(measured)
+    assert "No GPU has run this yet" not in markdown(measured)
     assert markdown({}).count("Not measured yet") == len(PARTS)
+
+
+def test_aims_name_the_worst_of_what_was_measured(folder) -> None:
+    parts = json.loads((folder / "speed.json").read_text())
+    assert {row[3] for row in aims(parts)[1:]} == {"not measured"}  # quick runs show nothing
+    ms = {"low": 1.0, "high": 1.0}
+    for part in parts.values():
+        part["command"] = "uncus bench"
+        part["implementation"] = "kernels"
+    parts["norm"]["rows"] = [
+        {"shape": [n, 8, size, size, size], "times_faster_than": times, "of_copy_bandwidth": share}
+        for n, size, times, share in (
+            (1, 9, {"eager": 5.0, "compiled": 1.5}, 0.65),
+            (1, 8, {"eager": 4.5, "compiled": 1.4}, 0.9),
+            (2, 4, {"eager": 2.0, "compiled": 1.2}, 0.9),
+        )
+    ]
+    times = {"uncus": 10, "uncus, augmented": 10.4, "uncus graphs": 8, "monai": 20}
+    parts["step"]["rows"] = [
+        {
+            "depth": depth,
+            "batch": 1,
+            "volume": [128, 128, 128],
+            "network": network,
+            "step_ms": {**ms, "median": time * depth},
+            "peak_mib": 100 if network == "monai" else 70,
+        }
+        for depth in (18, 50)
+        for network, time in {**times, "monai compiled": 9}.items()
+    ]
+    got = {row[0]: row[2:] for row in aims(parts)[1:]}
+    assert len(got) == len(AIMS)
+    assert list(got.values())[:7] == [
+        ["4.5 x", "yes"],
+        ["1.2 x", "no"],
+        ["65%", "no"],
+        ["2 x", "yes"],
+        ["1.12 x", "yes"],
+        ["0.7", "yes"],
+        ["4%", "yes"],
+    ]
+    assert all(row[1] in {"yes", "no"} for row in list(got.values())[7:])
+
+
+def test_a_run_that_was_cut_off_goes_on(folder, tmp_path, monkeypatch, capsys) -> None:
+    """Killed in its third case, and once more in the middle of writing a line."""
+    calls: list[dict] = []
+    measured = bench_norm.measure
+
+    def killed(case, device, rounds):
+        calls.append(case)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return measured(case, device, rounds)
+
+    monkeypatch.setattr(bench_norm, "measure", killed)
+    again = ["bench", "norm", "--quick", "--rounds", "2", "--out", str(tmp_path)]
+    assert cli.main(again) != 0
+    assert not (tmp_path / "speed.json").exists()
+    with (tmp_path / NAME).open("a") as file:
+        file.write('{"facts": {"device"')
+    assert cli.main(again) == 0
+    cases = bench_norm.cases(torch.device("cpu"), True)
+    assert calls == [*cases[:3], *cases[2:]]
+    assert not (tmp_path / NAME).exists()
+    rows = json.loads((tmp_path / "speed.json").read_text())["norm"]["rows"]
+    assert [row["shape"] for row in rows] == [case["shape"] for case in cases[1:]]
+
+
+def test_other_facts_are_another_measurement(tmp_path) -> None:
+    Journal(tmp_path, {"rounds": 2}).add({"a": 1, "b": 2}, {"ms": 3})
+    assert Journal(tmp_path, {"rounds": 2}).row({"b": 2, "a": 1}) == {"ms": 3}
+    assert Journal(tmp_path, {"rounds": 3}).row({"a": 1, "b": 2}) is None
+
+
+def test_what_fails_is_told_and_the_rest_is_measured(tmp_path, monkeypatch, capsys) -> None:
+    measured = bench_norm.measure
+
+    def short_of_memory(case, device, rounds):
+        if case.get("layout") == "channels_last":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+        return measured(case, device, rounds)
+
+    monkeypatch.setattr(bench_norm, "measure", short_of_memory)
+    command = ["bench", "norm", "--quick", "--rounds", "2", "--out", str(tmp_path)]
+    assert cli.main(command) == 1
+    assert "Tried to allocate 9 GiB" in capsys.readouterr().err
+    assert "Tried to allocate 9 GiB" in (tmp_path / "speed.md").read_text()
+    rows = json.loads((tmp_path / "speed.json").read_text())["norm"]["rows"]
+    assert {row["layout"] for row in rows} == {"contiguous"}
+
+
+def test_tuning_ends_where_no_single_change_is_faster() -> None:
+    tried: list[tuple[int, int]] = []
+
+    def cost(point: dict[str, int]) -> float:
+        tried.append((point["a"], point["b"]))
+        return 1 + (point["a"] - 4) ** 2 + 0.1 * (point["b"] - point["a"]) ** 2
+
+    grid = {"a": (1, 2, 4, 8), "b": (1, 2, 4, 8)}
+    assert bench_tune.search(cost, {"a": 1, "b": 1}, grid) == {"a": 4, "b": 4}
+    assert len(tried) == len(set(tried))
+    assert bench_tune.search(lambda point: 1.0, {"a": 2, "b": 8}, grid) == {"a": 2, "b": 8}
+
+
+def test_tuning_needs_kernels(capsys) -> None:
+    assert cli.main(["bench", "tune", "--device", "cpu"]) == 2
+    assert "use a GPU" in capsys.readouterr().err
 
 
 def test_data_compares_the_same_epoch(folder) -> None:
@@ -93,7 +204,7 @@ def test_the_two_networks_have_one_shape_and_only_group_norm(depth: int) -> None
 
 def test_json_goes_to_stdout(capsys) -> None:
     assert Bench("norm", quick=True, rounds=2, as_json=True).run() == 0
-    assert json.loads(capsys.readouterr().out)["passes"] == 8
+    assert json.loads(capsys.readouterr().out)["norm"]["passes"] == 8
 
 
 def test_median_and_quartiles() -> None:

@@ -1,0 +1,133 @@
+"""What only a GPU shows: the kernels as compiled, CUDA graphs, and the same numbers as on a CPU.
+
+Skipped without one. Sizes are those of real training where the kernels' cut depends on them.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TRAIN
+from safetensors.torch import load_file
+from test_fused import LAYOUTS, TOLERANCE, exact, results, tensors
+from torch import Tensor
+
+from data import augment
+from data.augment import Augment
+from data.noise import normal
+from models import fused
+from models.build import ModelConfig, build_model
+from models.norms import NORMS
+from pipeline.cli import main
+from pipeline.graphed import GraphedNetwork
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+GPU = torch.device("cuda")
+CPU = torch.device("cpu")
+
+
+def on_gpu(values: list[Tensor]) -> list[Tensor]:
+    return [value.detach().to(GPU).requires_grad_() for value in values]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    ("shape", "groups", "activation", "residual"),
+    [
+        ((1, 32, 96, 96, 96), 8, "relu", False),
+        ((1, 64, 48, 48, 48), 8, "relu", True),
+        ((2, 128, 24, 24, 24), 8, "silu", True),
+        ((3, 30, 13, 7, 11), 5, "none", True),
+        ((1, 6, 1, 1, 5), 3, "silu", False),
+        ((4, 512, 4, 4, 4), 32, "relu", True),
+    ],
+)
+def test_the_kernels_agree_with_float64(shape, groups, activation, residual, layout, dtype) -> None:
+    inputs, dy = tensors(shape, dtype, layout, residual)
+    inputs, dy = on_gpu(inputs), dy.to(GPU)
+    assert fused.is_fused(inputs[0])
+    got = results(inputs, dy, groups, activation)
+    assert got[0].stride() == got[1].stride() == inputs[0].stride()
+    x, weight, bias, *rest = wide = [t.detach().double().requires_grad_() for t in inputs]
+    y = exact(x, weight, bias, groups, activation, rest[0] if rest else None)
+    wanted = [y.detach(), *torch.autograd.grad(y, wide, dy.double())]
+    for name, value, truth in zip(("y", "dx", "dw", "db", "dr"), got, wanted, strict=False):
+        error = float((value.double() - truth).norm() / truth.norm())
+        assert error < TOLERANCE[dtype], f"{name} is off by {error:.1e}"
+    again = results(inputs, dy, groups, activation)
+    assert all(torch.equal(a, b) for a, b in zip(got, again, strict=True)), "not the same bits"
+
+
+def test_the_kernels_and_their_twin_agree() -> None:
+    for layout in LAYOUTS:
+        inputs, dy = tensors((2, 16, 19, 17, 15), torch.float32, layout, True)
+        here = results(inputs, dy, 4, "relu")
+        there = results(on_gpu(inputs), dy.to(GPU), 4, "relu")
+        for a, b in zip(here, there, strict=True):
+            torch.testing.assert_close(b.cpu(), a, rtol=1e-4, atol=1e-4)
+
+
+def test_compiled_networks_keep_the_kernels() -> None:
+    model = build_model(ModelConfig("resnet10", width=8, dropout=0.0), seed=0).to(GPU)
+    x = torch.randn(1, 1, 33, 40, 36, device=GPU)
+    wanted = [model(x), *torch.autograd.grad(model(x).sum(), list(model.parameters()))]
+    fast = torch.compile(model, fullgraph=True)
+    got = [fast(x), *torch.autograd.grad(fast(x).sum(), list(model.parameters()))]
+    torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_a_network_is_the_same_on_both_devices() -> None:
+    model = build_model(ModelConfig("resnet18", width=16), seed=0).eval()
+    x = torch.randn(1, 1, 48, 56, 48)
+    with torch.inference_mode():
+        here, there = model(x), model.to(GPU)(x.to(GPU)).cpu()
+    torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-3)  # convolutions may use TF32
+
+
+def test_augmentation_is_the_same_on_both_devices() -> None:
+    x = torch.zeros(2, 1, 40, 48, 44)
+    x[:, :, 5:35, 5:43, 5:39] = torch.randn(2, 1, 30, 38, 34)
+    draws = [augment.draw(Augment(), 0, 0, scan) for scan in (0, 1)]
+    here = augment.apply(x, draws, (2.0, 2.0, 2.0))
+    there = augment.apply(x.to(GPU), draws, (2.0, 2.0, 2.0)).cpu()
+    # A voxel whose value lies at the limit may count as background on one device alone.
+    assert float(((there - here).abs() > 1e-3).float().mean()) < 1e-4
+    torch.testing.assert_close(normal([1, 2], 10_001, GPU).cpu(), normal([1, 2], 10_001, CPU))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("norm", NORMS)
+def test_graphs_train_as_plain_passes_do(norm: str, accumulate: int) -> None:
+    """With bf16, dropout, running statistics and a smaller last batch."""
+    make = torch.Generator().manual_seed(0)
+    batches = [torch.randn(n, 1, 16, 16, 16, generator=make).to(GPU) for n in (2, 2, 2, 1)]
+    weights: list[dict[str, Any]] = []
+    for graphs in (False, True):
+        model = build_model(ModelConfig("tiny", norm, width=16, dropout=0.5), seed=0)
+        model.train().to(GPU)
+        network = GraphedNetwork(model, accumulate > 1)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+        for step, volume in enumerate(batches):
+            torch.manual_seed(step)
+            nothing = torch.zeros(len(volume), 0, device=GPU)
+            with torch.autocast("cuda", dtype=torch.bfloat16):
+                output = network(volume, nothing) if graphs else model(volume, nothing)
+            if step % accumulate == 0:
+                optimizer.zero_grad(set_to_none=not graphs or accumulate == 1)
+            output.float().square().sum().backward()
+            if (step + 1) % accumulate == 0:
+                optimizer.step()
+        weights.append(model.state_dict())
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-2, atol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("options", [[], ["--graphs"], ["--compile"], ["--compile", "--graphs"]])
+def test_training_on_a_gpu(options: list[str], cohort: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert main(["train", str(cohort), str(run), *TRAIN, "--accelerator", "gpu", *options]) == 0
+    weights = load_file(run / "model" / "fold-0.safetensors")
+    assert all(math.isfinite(float(value.float().sum())) for value in weights.values())
