@@ -15,6 +15,8 @@ from pipeline import bench_journal, environment
 from pipeline.bench_journal import Journal
 from pipeline.bench_page import aligned, markdown
 
+FORMAT = 2
+"""Of a part in speed.json; parts of another are dropped."""
 PARTS = ("tune", "norm", "step", "data", "predict")
 
 
@@ -85,6 +87,7 @@ class Bench:
         if not cases:
             return None
         facts = {
+            "format": FORMAT,
             "device": _device_name(device),
             "implementation": "kernels" if uses_kernels(torch.empty(0, device=device)) else "plain",
             "command": self.command(what),
@@ -116,9 +119,10 @@ class Bench:
         """Put ``part`` into speed.json, and write speed.md anew from it."""
         assert self.out is not None
         path = self.out / "speed.json"
-        parts = read_json(path) if path.exists() else {}
-        parts[what] = part
-        write_json(path, {name: parts[name] for name in PARTS if name in parts})
+        before = read_json(path) if path.exists() else {}
+        found = {**before, what: part}
+        parts = {n: found[n] for n in PARTS if n in found and found[n].get("format") == FORMAT}
+        write_json(path, parts)
         write_text(self.out / "speed.md", markdown(parts))
 
     def command(self, what: str) -> str:

@@ -214,8 +214,9 @@ def remarks(part: dict[str, Any]) -> list[str]:
         how = "Times are those of a CUDA graph, the device alone."
     else:
         how = (
-            "**These are not the kernels**: without a GPU the layer is torch's own, and these times"
-            " say nothing about the kernels."
+            "**These are not the kernels**: without a GPU the layer is torch's own, and its times "
+            "say nothing about the kernels. Channels last, torch's own is faster and less exact "
+            "where values lie far from zero (`models.fused.plain`)."
         )
     return [
         how,

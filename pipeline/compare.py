@@ -181,6 +181,7 @@ class Compare(Train):
             accelerator=self.devices.accelerator,
             workers=self.devices.workers,
             compile=self.devices.compile,
+            channels_last=self.devices.channels_last,
             graphs=self.devices.graphs,
         )
         return Train(out=self.out / "cells" / cell.name, **shared)

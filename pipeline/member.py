@@ -53,6 +53,9 @@ class Devices:
     compile: bool = False
     """Compile the network by torch.compile: a minute to begin with, then faster steps on a GPU.
     Dropout draws otherwise then, and the last digits differ."""
+    channels_last: bool = False
+    """Lay the network out with channels last, which tensor cores prefer; uncus bench step tells
+    whether it pays. The last digits differ."""
     graphs: bool = False
     """Replay the network's passes as CUDA graphs: faster where volumes are so small that a GPU
     waits for Python. On one GPU; with --compile, by torch.compile's own graphs."""
@@ -196,6 +199,8 @@ def make_learner(member: Member, task: Task) -> Learner:
         pretrained.start(model, task.init_from, member, task.target)
     if task.optimization.memory == "low":
         save_memory(model)
+    if task.devices.channels_last:
+        model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if task.devices.compile:
         model.compile(dynamic=False, mode="reduce-overhead" if task.devices.graphs else None)
     train = task.dataset(member.fold, "train")

@@ -1,4 +1,4 @@
-"""torch.compile: the same training by compiled code; no compiler is told as such."""
+"""Training by compiled code or in another layout is the same; no compiler is told as such."""
 
 import shutil
 from pathlib import Path
@@ -14,17 +14,20 @@ ONCE = [*TRAIN, "--folds", "1", "--epochs", "1", "--dropout", "0", "--validation
 ONCE += ["--keep", "last", "--where", "age < 68"]
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs g++")
-def test_a_compiled_network_learns_the_same(cohort: Path, tmp_path: Path) -> None:
-    for name, more in (("plain", []), ("compiled", ["--compile"])):
+@pytest.mark.parametrize("option", ["--compile", "--channels-last"])
+def test_a_network_that_is_run_otherwise_learns_the_same(
+    option: str, cohort: Path, tmp_path: Path
+) -> None:
+    if option == "--compile" and shutil.which("g++") is None:
+        pytest.skip("torch.compile on a CPU needs g++")
+    for name, more in (("plain", []), ("other", [option])):
         assert main(["train", str(cohort), str(tmp_path / name), *ONCE, *more]) == 0
-    plain, compiled = (
-        load_file(tmp_path / name / "model" / "fold-0.safetensors")
-        for name in ("plain", "compiled")
+    plain, other = (
+        load_file(tmp_path / name / "model" / "fold-0.safetensors") for name in ("plain", "other")
     )
-    assert plain.keys() == compiled.keys()
+    assert plain.keys() == other.keys()
     for name, weights in plain.items():
-        torch.testing.assert_close(compiled[name], weights, rtol=1e-3, atol=1e-4, msg=name)
+        torch.testing.assert_close(other[name], weights, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_no_compiler_is_told(
