@@ -180,11 +180,12 @@ def remarks(part: dict[str, Any]) -> list[str]:
         "brain extraction and registration come on top (registration.md).",
     ]
     work, rate = part["network_gflop"], part["matrix_gflop_s"]
+    floor, half = 1e3 * work / rate, part["stages_ms"]["network, torch"]["median"] / 2
     said += [
         f"The network's convolutions are {work:.1f} GFLOP for the two volumes; a large product of",
         f"float32 matrices reaches {rate:.0f} GFLOP/s here, at which they would take",
-        f"{1e3 * work / rate:.0f} ms; half of torch's time is "
-        f"{part['stages_ms']['network, torch']['median'] / 2:.0f} ms.",
+        f"{floor:.0f} ms; half of torch's time is {half:.0f} ms"
+        + (", which is out of reach in float32 on this machine." if half < floor else "."),
     ]
     if part["openvino_times_faster"] is None:
         return [*said, "OpenVINO (the extra fast) was not installed."]
