@@ -13,12 +13,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from data.sending import sent
+
 
 def normal(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
     """[N, count] float32: standard normal numbers, a row for each seed (0 to 2^31)."""
     half = (count + 1) // 2
     place = torch.arange(half, dtype=torch.int32, device=device)
-    start = torch.tensor(seeds, dtype=torch.int32, device=device)[:, None]
+    start = sent(torch.tensor(seeds, dtype=torch.int32), device)[:, None]
     first = scramble(place * signed(0x9E3779B9) + scramble(start))
     second = scramble(first ^ signed(0x85EBCA6B))
     radius = unit(first).add_(0.5 * 2**-24).log_().mul_(-2).sqrt_()

@@ -16,7 +16,7 @@ from pipeline.bench_journal import Journal
 from pipeline.bench_page import aligned, markdown
 
 FORMAT = 2
-"""Of a part in speed.json; parts of another are dropped."""
+"""Of speed.json; what is in another is dropped."""
 PARTS = ("tune", "norm", "step", "data", "predict")
 
 
@@ -38,7 +38,8 @@ class Bench:
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON, a value for each part, instead of tables."""
     out: Path | None = None
-    """Folder for speed.json and speed.md; parts measured earlier are kept there. A run that was cut
+    """Folder for speed.json and speed.md; parts measured earlier, and those of a CPU beside those
+    of a GPU, are kept there. A run that was cut
     off goes on behind the last thing that it measured."""
 
     def run(self) -> int:
@@ -55,6 +56,8 @@ class Bench:
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"--device {name}: {str(error).splitlines()[0]}; use auto") from None
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)
         parts = {}
@@ -68,7 +71,7 @@ class Bench:
             if not self.as_json:
                 print(aligned(_module(what).table(part)), end="\n\n", flush=True)
             if self.out is not None:
-                self.keep(what, part)
+                keep(self.out, what, "gpu" if device.type == "cuda" else "cpu", part)
         if self.as_json:
             print(json.dumps(parts, indent=2))
         if self.out is not None:
@@ -87,7 +90,6 @@ class Bench:
         if not cases:
             return None
         facts = {
-            "format": FORMAT,
             "device": _device_name(device),
             "implementation": "kernels" if uses_kernels(torch.empty(0, device=device)) else "plain",
             "command": self.command(what),
@@ -115,21 +117,23 @@ class Bench:
             module.adopt(part, device)
         return part
 
-    def keep(self, what: str, part: dict[str, Any]) -> None:
-        """Put ``part`` into speed.json, and write speed.md anew from it."""
-        assert self.out is not None
-        path = self.out / "speed.json"
-        before = read_json(path) if path.exists() else {}
-        found = {**before, what: part}
-        parts = {n: found[n] for n in PARTS if n in found and found[n].get("format") == FORMAT}
-        write_json(path, parts)
-        write_text(self.out / "speed.md", markdown(parts))
-
     def command(self, what: str) -> str:
         """What measures the part ``what`` like this again."""
         options = [f"--device {self.device}"] * (self.device != "auto")
         options += [f"--rounds {self.rounds}"] + ["--quick"] * self.quick
         return f"uncus bench {what} {' '.join(options)}"
+
+
+def keep(folder: Path, what: str, kind: str, part: dict[str, Any]) -> None:
+    """Put ``part`` into speed.json as measured on a ``kind`` of device, and write speed.md anew."""
+    path = folder / "speed.json"
+    found = read_json(path) if path.exists() else {}
+    if found.get("format") != FORMAT:
+        found = {}
+    found[what] = {**found.get(what, {}), kind: part}
+    found = {"format": FORMAT, **{name: found[name] for name in PARTS if name in found}}
+    write_json(path, found)
+    write_text(folder / "speed.md", markdown(found))
 
 
 def _module(what: str) -> Any:

@@ -12,6 +12,7 @@ TITLES = {
     "predict": "The stages of one prediction",
 }
 Parts = dict[str, Any]
+"""Name of a part -> kind of device ("cpu", "gpu") -> what was measured on it."""
 
 
 def aligned(rows: list[list[str]]) -> str:
@@ -34,7 +35,7 @@ def markdown(parts: Parts) -> str:
         "",
         *pipes(aims(parts)),
     ]
-    if not _on_gpu(parts, "norm") or not _on_gpu(parts, "step"):
+    if any("gpu" not in parts.get(name, {}) for name in ("norm", "step")):
         lines += [
             "",
             "**No GPU has run this yet.** What is known of the kernels without one: they are",
@@ -43,22 +44,26 @@ def markdown(parts: Parts) -> str:
             "tuned. `pytest tests/test_gpu.py` is to show on a GPU that they are right there too.",
         ]
     for name, title in TITLES.items():
-        lines += ["", f"## {title}", ""]
-        if name not in parts:
-            lines.append(f"Not measured yet: `uncus bench {name} --out docs/results`.")
-            continue
-        part = parts[name]
-        module = importlib.import_module(f"pipeline.bench_{name}")
-        versions = ", ".join(f"{key} {value}" for key, value in part["versions"].items())
-        lines += [
-            f"{part['device']}; {versions}; {part['date']}; `{part['command']}`.",
-            "",
-            *pipes(module.table(part)),
-            "",
-            *module.remarks(part),
-            *(f"Not measured: {one['case']}: {one['why']}" for one in part["failed"]),
-        ]
+        lines += ["", f"## {title}"]
+        if not parts.get(name):
+            lines += ["", f"Not measured yet: `uncus bench {name} --out docs/results`."]
+        for part in parts.get(name, {}).values():
+            lines += ["", *_section(name, part)]
     return "\n".join(lines) + "\n"
+
+
+def _section(name: str, part: Any) -> list[str]:
+    """One part as measured on one device."""
+    module = importlib.import_module(f"pipeline.bench_{name}")
+    versions = ", ".join(f"{key} {value}" for key, value in part["versions"].items())
+    return [
+        f"{part['device']}; {versions}; {part['date']}; `{part['command']}`.",
+        "",
+        *pipes(module.table(part)),
+        "",
+        *module.remarks(part),
+        *(f"Not measured: {one['case']}: {one['why']}" for one in part["failed"]),
+    ]
 
 
 def pipes(rows: list[list[str]]) -> list[str]:
@@ -72,8 +77,10 @@ def aims(parts: Parts) -> list[list[str]]:
     out = [["aim", "bound", "measured", "reached"]]
     for part, what, at_most, bound, unit, find in AIMS:
         limit = f"{'at most ' if at_most else ''}{bound:g}{unit}"
-        whole = part in parts and "--quick" not in parts[part]["command"]
-        found = find(parts[part]) if whole else []
+        kind = "cpu" if part in {"data", "predict"} else "gpu"
+        measured = parts.get(part, {}).get(kind)
+        whole = measured is not None and "--quick" not in measured["command"]
+        found = find(measured) if whole else []
         if not found:
             out.append([what, limit, "-", "not measured"])
             continue
@@ -83,16 +90,10 @@ def aims(parts: Parts) -> list[list[str]]:
     return out
 
 
-def _on_gpu(parts: Parts, name: str) -> bool:
-    return bool(parts.get(name, {}).get("implementation") == "kernels")
-
-
 def _norm(peer: str) -> Callable[[Any], list[float]]:
     """Times faster than ``peer``, of each shape; only at batch 1 where that is torch eager."""
 
     def find(part: Any) -> list[float]:
-        if part["implementation"] != "kernels":
-            return []
         return [
             row["times_faster_than"][peer]
             for row in part["rows"]
@@ -103,8 +104,6 @@ def _norm(peer: str) -> Callable[[Any], list[float]]:
 
 
 def _bandwidth(part: Any) -> list[float]:
-    if part["implementation"] != "kernels":
-        return []
     largest = max(_voxels(row["shape"]) for row in part["rows"])
     return [
         100 * row["of_copy_bandwidth"] for row in part["rows"] if _voxels(row["shape"]) == largest
@@ -122,8 +121,6 @@ def _steps(compare: Callable[[dict[str, Any]], float | None]) -> Callable[[Any],
     """``compare`` of the networks (by name) of each case at 128^3 and batch 1 or 2, on a GPU."""
 
     def find(part: Any) -> list[float]:
-        if part["implementation"] != "kernels":
-            return []
         cases: dict[tuple[int, int], dict[str, Any]] = {}
         for row in part["rows"]:
             if row["volume"] == [128, 128, 128] and row["batch"] <= 2:

@@ -93,6 +93,8 @@ class Learner(L.LightningModule):
     graphs: whether full training batches are replayed as CUDA graphs.
     """
 
+    class_weights: Tensor | None
+
     def __init__(
         self,
         model: Classifier,
@@ -110,7 +112,8 @@ class Learner(L.LightningModule):
         self.spacing, self.seed, self.scale = spacing, seed, scale
         self.name_scans = name_scans
         self.graphed = GraphedNetwork(model, optimization.accumulate > 1) if graphs else None
-        self.class_weights = class_weights
+        # A buffer, so that it is where the network is: a copy in each step would wait for the GPU.
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self.validated: list[tuple[Tensor, Tensor]] = []
         self.unchecked: list[tuple[Tensor, int, Tensor]] = []
 
@@ -178,7 +181,7 @@ class Learner(L.LightningModule):
             return F.cross_entropy(
                 output,
                 label,
-                weight=None if self.class_weights is None else self.class_weights.to(output),
+                weight=self.class_weights,
                 label_smoothing=self.optimization.label_smoothing,
             )
         there = torch.isfinite(label)

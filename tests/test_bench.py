@@ -8,7 +8,7 @@ import torch
 from models.base import count_parameters
 from models.norms import GroupNorm
 from pipeline import bench_norm, bench_step, bench_tune, cli, engine, timing
-from pipeline.bench import PARTS, Bench
+from pipeline.bench import PARTS, Bench, keep
 from pipeline.bench_journal import NAME, Journal
 from pipeline.bench_page import AIMS, aims, markdown
 
@@ -17,13 +17,21 @@ from pipeline.bench_page import AIMS, aims, markdown
 def folder(tmp_path_factory):
     """speed.json and speed.md of all that a CPU has, by one command."""
     out = tmp_path_factory.mktemp("speed")
-    assert cli.main(["bench", "--quick", "--rounds", "2", "--out", str(out)]) == 0
+    assert (
+        cli.main(["bench", "--device", "cpu", "--quick", "--rounds", "2", "--out", str(out)]) == 0
+    )
     assert {path.name for path in out.iterdir()} == {"speed.json", "speed.md"}
     return out
 
 
+def parts_of(folder) -> dict:
+    """What was measured on a CPU."""
+    found = json.loads((folder / "speed.json").read_text())
+    return {name: part["cpu"] for name, part in found.items() if name != "format"}
+
+
 def test_norm_measures_everyone_on_every_shape(folder) -> None:
-    part = json.loads((folder / "speed.json").read_text())["norm"]
+    part = parts_of(folder)["norm"]
     assert len(part["rows"]) == len(bench_norm.QUICK) * len(bench_norm.LAYOUTS)
     for row in part["rows"]:
         assert {"fused", "eager", "autocast"} <= row["stream_ms"].keys()
@@ -38,7 +46,7 @@ def test_norm_measures_everyone_on_every_shape(folder) -> None:
 
 
 def test_bandwidth_counts_eight_passes(folder) -> None:
-    part = json.loads((folder / "speed.json").read_text())["norm"]
+    part = parts_of(folder)["norm"]
     row = part["rows"][0]
     seconds = (row["graph_ms"] or row["stream_ms"])["fused"]["median"] / 1e3
     moved = 8 * 2 * torch.Size(row["shape"]).numel()
@@ -48,30 +56,41 @@ def test_bandwidth_counts_eight_passes(folder) -> None:
 
 def test_the_page_says_what_was_measured_and_what_was_not(folder) -> None:
     page = (folder / "speed.md").read_text()
-    parts = json.loads((folder / "speed.json").read_text())
-    assert page == markdown(parts)
+    found = json.loads((folder / "speed.json").read_text())
+    assert page == markdown(found)
+    parts = parts_of(folder)
+    assert parts.keys() == set(PARTS) - {"tune"}
     for part in parts.values():
         assert part["device"] in page
         assert part["versions"]["torch"] in page
         assert part["date"] in page
         assert part["command"] in page
-    assert parts.keys() == set(PARTS) - {"tune"}
     assert parts["norm"]["implementation"] == "plain"
     assert "These are not the kernels" in page
     assert "No GPU has run this yet" in page
-    measured = {name: {**part, "implementation": "kernels"} for name, part in parts.items()}
-    assert "No GPU has run this yet" not in markdown(measured)
+    both = {name: {"cpu": part, "gpu": {**part, "device": "H1"}} for name, part in parts.items()}
+    assert "No GPU has run this yet" not in markdown(both)
+    assert markdown(both).count("\nH1; ") == len(parts)
     assert markdown({}).count("Not measured yet") == len(PARTS)
 
 
+def test_what_was_measured_elsewhere_is_kept(tmp_path) -> None:
+    (tmp_path / "speed.json").write_text('{"norm": {"rows": []}}')  # of another form
+    part = Bench("norm", quick=True, rounds=2).measure("norm", torch.device("cpu"))
+    keep(tmp_path, "norm", "gpu", part)
+    keep(tmp_path, "norm", "cpu", {**part, "device": "abacus"})
+    found = json.loads((tmp_path / "speed.json").read_text())
+    assert [one["device"] for one in found["norm"].values()] == [part["device"], "abacus"]
+
+
 def test_aims_name_the_worst_of_what_was_measured(folder) -> None:
-    parts = json.loads((folder / "speed.json").read_text())
+    measured = parts_of(folder)
+    parts = {name: {"cpu": part, "gpu": part} for name, part in measured.items()}
     assert {row[3] for row in aims(parts)[1:]} == {"not measured"}  # quick runs show nothing
     ms = {"low": 1.0, "high": 1.0}
-    for part in parts.values():
+    for part in measured.values():
         part["command"] = "uncus bench"
-        part["implementation"] = "kernels"
-    parts["norm"]["rows"] = [
+    measured["norm"]["rows"] = [
         {"shape": [n, 8, size, size, size], "times_faster_than": times, "of_copy_bandwidth": share}
         for n, size, times, share in (
             (1, 9, {"eager": 5.0, "compiled": 1.5}, 0.65),
@@ -80,7 +99,7 @@ def test_aims_name_the_worst_of_what_was_measured(folder) -> None:
         )
     ]
     times = {"uncus": 10, "uncus, augmented": 10.4, "uncus graphs": 8, "monai": 20}
-    parts["step"]["rows"] = [
+    measured["step"]["rows"] = [
         {
             "depth": depth,
             "batch": 1,
@@ -104,6 +123,8 @@ def test_aims_name_the_worst_of_what_was_measured(folder) -> None:
         ["4%", "yes"],
     ]
     assert all(row[1] in {"yes", "no"} for row in list(got.values())[7:])
+    only_cpu = {name: {"cpu": part} for name, part in measured.items()}
+    assert [row[3] for row in aims(only_cpu)[1:8]] == ["not measured"] * 7
 
 
 def test_a_run_that_was_cut_off_goes_on(folder, tmp_path, monkeypatch, capsys) -> None:
@@ -127,7 +148,7 @@ def test_a_run_that_was_cut_off_goes_on(folder, tmp_path, monkeypatch, capsys) -
     cases = bench_norm.cases(torch.device("cpu"), True)
     assert calls == [*cases[:3], *cases[2:]]
     assert not (tmp_path / NAME).exists()
-    rows = json.loads((tmp_path / "speed.json").read_text())["norm"]["rows"]
+    rows = parts_of(tmp_path)["norm"]["rows"]
     assert [row["shape"] for row in rows] == [case["shape"] for case in cases[1:]]
 
 
@@ -150,7 +171,7 @@ def test_what_fails_is_told_and_the_rest_is_measured(tmp_path, monkeypatch, caps
     assert cli.main(command) == 1
     assert "Tried to allocate 9 GiB" in capsys.readouterr().err
     assert "Tried to allocate 9 GiB" in (tmp_path / "speed.md").read_text()
-    rows = json.loads((tmp_path / "speed.json").read_text())["norm"]["rows"]
+    rows = parts_of(tmp_path)["norm"]["rows"]
     assert {row["layout"] for row in rows} == {"contiguous"}
 
 
@@ -173,7 +194,7 @@ def test_tuning_needs_kernels(capsys) -> None:
 
 
 def test_data_compares_the_same_epoch(folder) -> None:
-    part = json.loads((folder / "speed.json").read_text())["data"]
+    part = parts_of(folder)["data"]
     assert [row["source"].split()[0] for row in part["rows"]] == ["uncus", "monai", "monai"]
     for row in part["rows"]:
         assert row["scans_a_second"] == pytest.approx(1e3 / row["ms"]["median"])
@@ -181,7 +202,7 @@ def test_data_compares_the_same_epoch(folder) -> None:
 
 
 def test_predict_names_its_stages(folder) -> None:
-    part = json.loads((folder / "speed.json").read_text())["predict"]
+    part = parts_of(folder)["predict"]
     stages = part["stages_ms"]
     assert {"read", "place on the grid", "network, torch", "Grad-CAM"} <= stages.keys()
     assert all(0 < ms["low"] <= ms["median"] for ms in stages.values())
