@@ -125,7 +125,26 @@ def test_graphs_train_as_plain_passes_do(norm: str, accumulate: int) -> None:
         torch.testing.assert_close(weights[1][name], value, rtol=1e-2, atol=1e-3, msg=name)
 
 
-@pytest.mark.parametrize("options", [[], ["--graphs"], ["--compile"], ["--compile", "--graphs"]])
+def test_a_step_never_waits_for_the_gpu() -> None:
+    """Augmentation, forward, backward and AdamW are queued; torch raises where one waits."""
+    model = build_model(ModelConfig("resnet10", width=8), seed=0).train().to(GPU)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    x, target = torch.randn(2, 1, 32, 32, 32, device=GPU), torch.arange(2, device=GPU)
+    for mode in ("default", "error"):  # what is compiled and allocated first may wait
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            draws = [augment.draw(Augment(), 0, 0, scan) for scan in (0, 1)]
+            with torch.autocast("cuda", dtype=torch.bfloat16):
+                output = model(augment.apply(x, draws, (2.0, 2.0, 2.0)))
+            torch.nn.functional.cross_entropy(output.float(), target).backward()
+            optimizer.step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--graphs"], ["--compile"], ["--compile", "--graphs"], ["--channels-last"]]
+)
 def test_training_on_a_gpu(options: list[str], cohort: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert main(["train", str(cohort), str(run), *TRAIN, "--accelerator", "gpu", *options]) == 0
