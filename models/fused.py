@@ -107,7 +107,7 @@ def fused_group_norm(
     inputs = (x, weight, bias, residual, groups, eps, activation)
     if torch.compiler.is_compiling() or type(x) not in (Tensor, nn.Parameter):
         return cast(Tensor, group_norm_act(*inputs)[0])
-    y: Tensor = Direct.apply(*inputs)[0]  # type: ignore[no-untyped-call]
+    y: Tensor = Direct.apply(*inputs)  # type: ignore[no-untyped-call]
     return y
 
 

@@ -241,14 +241,13 @@ def _like(x: Tensor) -> Tensor:
     return dense(x, channels_last(x))
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], y: Tensor, statistics: Tensor) -> None:
+    """What the backward pass needs."""
     x, weight, bias, residual, _, _, activation = inputs
-    y, statistics = output
     ctx.activation = activation
     ctx.gate = gate_source(residual, activation)
     ctx.has_residual = residual is not None
     other = {"affine": None, "residual": residual, "output": y}[ctx.gate]
-    ctx.mark_non_differentiable(statistics)
     ctx.save_for_backward(x, weight, bias, other, statistics)
 
 
@@ -263,27 +262,34 @@ def _gradients(ctx: Any, dy: Tensor, backward: Any) -> tuple[Tensor | None, ...]
     return dx, dgamma, dbeta, dresidual, None, None, None
 
 
+def _registered_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    y, statistics = output
+    ctx.mark_non_differentiable(statistics)
+    _keep(ctx, inputs, y, statistics)
+
+
 def _registered_gradients(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     return _gradients(ctx, dy, group_norm_act_backward)
 
 
-group_norm_act.register_autograd(_registered_gradients, setup_context=_setup)
+group_norm_act.register_autograd(_registered_gradients, setup_context=_registered_setup)
 
 
 class Direct(torch.autograd.Function):
-    """The same operation without the dispatcher.
+    """y of the same operation without the dispatcher.
 
     A registered operation costs about 0.1 ms of Python in each direction, more than the kernels
-    of a small layer take; in a plain training step nothing needs the registration.
+    of a small layer take; in a plain training step nothing needs the registration. For the same
+    reason there is no ``setup_context``: torch binds a signature anew in each call of one that has.
     """
 
     @staticmethod
-    def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
-        return _forward(*inputs)
-
-    setup_context = staticmethod(_setup)
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        y, statistics = _forward(*inputs)
+        _keep(ctx, inputs, y, statistics)
+        return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         return _gradients(ctx, dy, _backward)

@@ -54,7 +54,7 @@ class Settings(NamedTuple):
 # (device as torch names it, channels last) -> the fastest that ``uncus bench tune`` found there.
 TUNED: dict[tuple[str, bool], Settings] = {}
 
-_tried: dict[bool, Settings] = {}
+_tried: dict[bool, Settings] = {}  # by layout, on any device
 
 
 @contextmanager
@@ -76,7 +76,10 @@ def settings(device: torch.device, last: bool) -> Settings:
 
 
 class Plan(NamedTuple):
-    """How a [N, C, S] tensor is cut: ``splits`` chunks of ``chunk`` voxels, in tiles."""
+    """How a [N, C, S] tensor is cut: ``splits`` chunks of ``chunk`` voxels, in tiles.
+
+    ``tiles`` and ``padded`` are the constants that kernels are compiled for.
+    """
 
     splits: int
     chunk: int
@@ -84,11 +87,15 @@ class Plan(NamedTuple):
     block_s: int
     warps: int
     programs: int
+    tiles: dict[str, Any]
+    padded: dict[str, Any]
 
 
 @functools.lru_cache(maxsize=4096)
-def plan(n: int, c: int, s: int, last: bool, chosen: Settings, processors: int) -> Plan:
-    """The cut of a tensor of ``n`` samples, ``c`` channels and ``s`` voxels."""
+def plan(
+    n: int, c: int, s: int, groups: int, last: bool, chosen: Settings, processors: int
+) -> Plan:
+    """The cut of a tensor of ``n`` samples, ``c`` channels in ``groups`` and ``s`` voxels."""
     block_c = min(triton.next_power_of_2(c), chosen.channels) if last else 1
     block_s = min(triton.next_power_of_2(s), max(chosen.tile // block_c, 1))
     columns = n * triton.cdiv(c, block_c)
@@ -98,7 +105,21 @@ def plan(n: int, c: int, s: int, last: bool, chosen: Settings, processors: int) 
     splits = triton.cdiv(s, chunk)
     warps = triton.next_power_of_2(block_c * block_s) // chosen.warp_elements
     warps = min(max(warps, 1), 8)
-    return Plan(splits, chunk, block_c, block_s, warps, columns * splits)
+    return Plan(
+        splits, chunk, block_c, block_s, warps, columns * splits,
+        {"LAST": last, "BLOCK_C": block_c, "BLOCK_S": block_s, "num_warps": warps},
+        {
+            "MEMBERS": triton.next_power_of_2(c // groups),
+            "SPLITS": triton.next_power_of_2(splits),
+        },
+    )  # fmt: skip
+
+
+def plan_of(x: Tensor, groups: int, last: bool) -> Plan:
+    """The cut of ``x`` [N, C, ...] on the device that it is on."""
+    n, c = x.shape[:2]
+    chosen = settings(x.device, last)
+    return plan(n, c, x.numel() // (n * c), groups, last, chosen, processors(x.device))
 
 
 @functools.cache
@@ -408,33 +429,23 @@ def forward(
     Returns y (as x), and mean and 1/std [2, N, groups] float32.
     """
     n, c = x.shape[:2]
-    s = x[0, 0].numel()
-    cut = plan(n, c, s, last, settings(x.device, last), processors(x.device))
+    s = x.numel() // (n * c)
+    cut = plan_of(x, groups, last)
     size = n * c * cut.splits
     moments = torch.empty(2 * size, dtype=torch.float32, device=x.device)
     statistics = torch.empty(2, n, groups, dtype=torch.float32, device=x.device)
     y = torch.empty_like(x)
     members = c // groups
-    padded: dict[str, Any] = {
-        "MEMBERS": triton.next_power_of_2(members),
-        "SPLITS": triton.next_power_of_2(cut.splits),
-    }
-    tiles: dict[str, Any] = {
-        "LAST": last,
-        "BLOCK_C": cut.block_c,
-        "BLOCK_S": cut.block_s,
-        "num_warps": cut.warps,
-    }
     shape = (c, s, cut.splits, cut.chunk)
-    _moments[(cut.programs,)](x, moments, size, *shape, **tiles)
+    _moments[(cut.programs,)](x, moments, size, *shape, **cut.tiles)
     if last:
         _merge_moments[(n * groups,)](
-            moments, size, statistics, *shape, groups, members, eps, **padded, num_warps=8
+            moments, size, statistics, *shape, groups, members, eps, **cut.padded, num_warps=8
         )
     _apply[(cut.programs,)](
         x, x if residual is None else residual, weight, bias, y, moments, size, statistics,
         n * groups, *shape, groups, members, eps,
-        ACTIVATION=ACTIVATIONS[activation], ADD=residual is not None, **tiles, **padded,
+        ACTIVATION=ACTIVATIONS[activation], ADD=residual is not None, **cut.tiles, **cut.padded,
     )  # fmt: skip
     return y, statistics
 
@@ -449,9 +460,9 @@ def backward(
     ``statistics`` is what `forward` returned.
     """
     n, c = x.shape[:2]
-    s = x[0, 0].numel()
+    s = x.numel() // (n * c)
     groups = statistics.shape[2]
-    cut = plan(n, c, s, last, settings(x.device, last), processors(x.device))
+    cut = plan_of(x, groups, last)
     size = n * c * cut.splits
     sums = torch.empty(2 * size, dtype=torch.float32, device=x.device)
     group_sums = torch.empty_like(statistics)
@@ -459,31 +470,21 @@ def backward(
     dz = torch.empty_like(x) if write else None
     dgamma, dbeta = torch.empty_like(weight), torch.empty_like(bias)
     members = c // groups
-    padded: dict[str, Any] = {
-        "MEMBERS": triton.next_power_of_2(members),
-        "SPLITS": triton.next_power_of_2(cut.splits),
-    }
-    tiles: dict[str, Any] = {
-        "LAST": last,
-        "BLOCK_C": cut.block_c,
-        "BLOCK_S": cut.block_s,
-        "num_warps": cut.warps,
-    }
     shape = (c, s, cut.splits, cut.chunk, groups, members)
     kind = {"ACTIVATION": ACTIVATIONS[activation], "GATE": GATES[gate]}
     _backward_reduce[(cut.programs,)](
         x, dy, x if other is None else other, weight, bias, statistics, n * groups, sums, size,
-        x if dz is None else dz, *shape, WRITE=write, **kind, **tiles,
+        x if dz is None else dz, *shape, WRITE=write, **kind, **cut.tiles,
     )  # fmt: skip
     if last:
         _merge_sums[(groups,)](
             sums, size, weight, group_sums, n * groups, dgamma, dbeta,
-            n, c, cut.splits, groups, members, **padded, num_warps=8,
+            n, c, cut.splits, groups, members, **cut.padded, num_warps=8,
         )  # fmt: skip
     if dz is not None:  # the gate is applied already
         dy, other, kind = dz, None, {"ACTIVATION": 0, "GATE": 0}
     _backward_apply[(cut.programs,)](
         x, dy, x if other is None else other, weight, bias, statistics, n * groups, sums, size,
-        group_sums, dx, dgamma, dbeta, n, *shape, **kind, **tiles, **padded,
+        group_sums, dx, dgamma, dbeta, n, *shape, **kind, **cut.tiles, **cut.padded,
     )  # fmt: skip
     return dx, dgamma, dbeta, dz

@@ -190,7 +190,7 @@ def test_chunks_cover_every_voxel_once() -> None:
         powers = {k: torch.randint(*span, (), generator=make) for k, span in SPANS.items()}
         chosen = Settings(**{name: 2 ** int(power) for name, power in powers.items()})
         for last in (False, True):
-            cut = plan(n, c, s, last, chosen, 132)
+            cut = plan(n, c, s, 1, last, chosen, 132)
             assert (cut.splits - 1) * cut.chunk < s <= cut.splits * cut.chunk
             assert cut.chunk % cut.block_s == 0
             assert cut.programs == n * -(-c // cut.block_c) * cut.splits
