@@ -39,16 +39,14 @@ class GraphedNetwork:
         """Output [N, K] for ``volume`` [N, 1, X, Y, Z] and ``covariates`` [N, P]."""
         if self.replay is None:
             self.shape, self.replay = volume.shape, self.record(volume, covariates)
+        if self.accumulates:
+            self.own_gradients()
         if volume.shape != self.shape:
             return self.model(volume, covariates)
         return self.replay(volume, covariates)
 
     def record(self, volume: Tensor, covariates: Tensor) -> Callable[..., Tensor]:
         """The graphs of both passes for batches of this shape, in the type that autocast is in."""
-        if self.accumulates:
-            for parameter in self.model.parameters():
-                if parameter.requires_grad:
-                    parameter.grad = torch.zeros_like(parameter)
         buffers = dict(self.model.named_buffers())
         before = {name: value.clone() for name, value in buffers.items()}
         samples = (volume.detach().clone(), covariates.detach().clone())
@@ -60,6 +58,12 @@ class GraphedNetwork:
         restore(buffers, before)
         graphs: Callable[..., Tensor] = replay
         return graphs
+
+    def own_gradients(self) -> None:
+        """Give each parameter a gradient to add to: autograd would keep the graph's own memory."""
+        for parameter in self.model.parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
 
 
 class Passes(nn.Module):

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import TRAIN
+from safetensors.torch import load_file
 from torch import Tensor
 
 from models.build import ModelConfig, build_model
+from pipeline import member
 from pipeline.cli import main
 from pipeline.graphed import GraphedNetwork, check_graphs
 
@@ -75,6 +77,22 @@ def test_trains_as_without_graphs(recorded, accumulate: int) -> None:
     assert recorded == [(2, 1, 8, 9, 8)]
     for name, value in weights[0].items():
         assert torch.equal(weights[1][name], value), name
+
+
+@pytest.mark.parametrize("accumulate", ["1", "3"])
+def test_a_run_by_graphs_is_the_run_without(
+    recorded, accumulate: str, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(member, "check_graphs", lambda *facts: None)
+    options = [*TRAIN, "--folds", "1", "--epochs", "2", "--accumulate", accumulate]
+    for name, more in (("plain", []), ("graphs", ["--graphs"])):
+        assert main(["train", str(cohort), str(tmp_path / name), *options, *more]) == 0
+    assert len(recorded) == 1
+    plain, graphs = (
+        load_file(tmp_path / name / "model" / "fold-0.safetensors") for name in ("plain", "graphs")
+    )
+    for name, value in plain.items():
+        assert torch.equal(graphs[name], value), name
 
 
 @pytest.mark.parametrize(
