@@ -144,7 +144,8 @@ class Learner(L.LightningModule):
         return {**batch, "volume": augment.apply(batch["volume"], draws, self.spacing)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.loss(self.answer(batch), batch["label"])
+        network = self.graphed or self.model
+        loss = self.loss(network(batch["volume"], batch["covariates"]), batch["label"])
         self.check_losses()
         self.unchecked.append((loss.detach(), batch_idx, batch["scan"]))
         self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch["scan"]))
@@ -170,8 +171,6 @@ class Learner(L.LightningModule):
 
     def answer(self, batch: Batch) -> Tensor:
         """The network's output [N, K] for a batch."""
-        if self.graphed is not None and self.trainer.training:
-            return self.graphed(batch["volume"], batch["covariates"])
         return self.model(batch["volume"], batch["covariates"])
 
     def loss(self, output: Tensor, label: Tensor) -> Tensor:
