@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from data import augment
 from data.augment import Augment
@@ -21,7 +22,7 @@ from models.checkpointed import save_memory
 from models.resnet import DEPTHS
 from models.swap import check_norms, swap_norm
 from pipeline.graphed import GraphedNetwork
-from pipeline.timing import clear
+from pipeline.timing import clear, matrix_rate
 from pipeline.timing import measure as time_all
 
 GROUPS = 8
@@ -88,6 +89,7 @@ class Contestant:
     compiled: bool = False
 
 
+REFERENCE = "uncus"
 # The first is measured again at the end: how far its two times differ is the noise.
 CONTESTANTS = {
     "uncus": Contestant(),
@@ -108,7 +110,8 @@ CONTESTANTS = {
 def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
     """Every network, batch and volume; compiled only where the aims ask for it."""
     gpu = device.type == "cuda"
-    return [
+    rate = {"matrix_product": "bfloat16" if gpu else "float32", "size": 8192 if gpu else 2048}
+    return [rate] + [
         {
             "depth": depth,
             "width": 8 if quick else 64,
@@ -125,14 +128,21 @@ def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
 
 def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
     """The part ``step`` of the report."""
-    return {
-        "groups": GROUPS,
-        "rows": [{**case, **row} for case, row in rows],
-    }
+    rate = next(row["flop_a_second"] for case, row in rows if "matrix_product" in case)
+    measured = [{**case, **row} for case, row in rows if "network" in case]
+    flop = {_shape(row): row["flop"] for row in measured if "flop" in row}
+    for row in measured:
+        if _shape(row) in flop:
+            seconds = row["step_ms"]["median"] * 1e-3
+            row["of_matrix_rate"] = flop[_shape(row)] / seconds / rate
+    return {"groups": GROUPS, "matrix_tflop_s": rate / 1e12, "rows": measured}
 
 
 def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
-    """Milliseconds of a network's step and the peak of memory."""
+    """Milliseconds of a network's step, the peak of memory, and for ours the operations in it."""
+    if "matrix_product" in case:
+        kind = getattr(torch, case["matrix_product"])
+        return {"flop_a_second": matrix_rate(device, kind, case["size"])}
     gc.collect()
     torch._dynamo.reset()
     one = CONTESTANTS[case["network"]]
@@ -143,8 +153,13 @@ def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str
             step()
         clear(device)
         timing = time_all({"step": step}, device, rounds if gpu else min(rounds, FEW))["step"]
-    peak = torch.cuda.max_memory_allocated(device) / 2**20 if gpu else None
-    return {"step_ms": timing.as_dict(), "peak_mib": peak, "parameters": parameters}
+        peak = torch.cuda.max_memory_allocated(device) / 2**20 if gpu else None
+        row = {"step_ms": timing.as_dict(), "peak_mib": peak, "parameters": parameters}
+        if case["network"] == REFERENCE:
+            with FlopCounterMode(display=False) as counted:
+                step()
+            row["flop"] = counted.get_total_flops()
+    return row
 
 
 def _step(
@@ -205,7 +220,19 @@ def deterministic(on: bool) -> Iterator[None]:
 
 def table(part: dict[str, Any]) -> list[list[str]]:
     """Header and rows for a person; ratios against MONAI's eager network of the same case."""
-    out = [["ResNet", "batch", "volume", "network", "step ms", "x monai", "peak MiB", "of monai"]]
+    out = [
+        [
+            "ResNet",
+            "batch",
+            "volume",
+            "network",
+            "step ms",
+            "x monai",
+            "peak MiB",
+            "of monai",
+            "of peak",
+        ]
+    ]
     peers = {_shape(row): row for row in part["rows"] if row["network"] == "monai"}
     for row in part["rows"]:
         time, peak, peer = row["step_ms"], row["peak_mib"], peers.get(_shape(row))
@@ -219,6 +246,7 @@ def table(part: dict[str, Any]) -> list[list[str]]:
                 f"{peer['step_ms']['median'] / time['median']:.2f}" if peer else "-",
                 "-" if peak is None else f"{peak:.0f}",
                 f"{peak / peer['peak_mib']:.2f}" if peer and peak is not None else "-",
+                f"{row['of_matrix_rate']:.0%}" if "of_matrix_rate" in row else "-",
             ]
         )
     return out
@@ -235,4 +263,10 @@ def remarks(part: dict[str, Any]) -> list[str]:
         "the peak counts weights, gradients and optimizer too. `deterministic` has the algorithms",
         "that `uncus train` asks for, `graphs` replays the network's passes as CUDA graphs",
         "(`--graphs`), `augmented` has each batch augmented on the device.",
+        "",
+        "Roofline: what a step computes is nearly all convolutions;"
+        f" a large product of matrices reaches {part['matrix_tflop_s']:.3g} TFLOP/s here, and `of"
+        " peak` is how near the whole step comes to that. What is in the way is what moves memory"
+        " and computes little: norms, activations, additions, the optimizer; and Python, where a"
+        " step is short.",
     ]

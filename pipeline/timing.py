@@ -97,9 +97,11 @@ def copy_bandwidth(device: torch.device, gigabytes: float = 2.0, rounds: int = 2
     return 2 * source.nbytes / (timing.median * 1e-3)
 
 
-def matrix_rate(device: torch.device, size: int = 2048, rounds: int = 10) -> float:
-    """Operations a second of a float32 matrix product; convolutions hardly do better."""
-    left, right = torch.randn(2, size, size, device=device)
+def matrix_rate(
+    device: torch.device, dtype: torch.dtype = torch.float32, size: int = 2048, rounds: int = 10
+) -> float:
+    """Operations a second of a product of two large matrices; convolutions hardly do better."""
+    left, right = torch.randn(2, size, size, device=device, dtype=dtype)
     out = torch.empty_like(left)
 
     def multiply() -> None:

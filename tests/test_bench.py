@@ -193,6 +193,16 @@ def test_tuning_needs_kernels(capsys) -> None:
     assert "use a GPU" in capsys.readouterr().err
 
 
+def test_a_step_is_held_against_the_rate_of_matrix_products(folder) -> None:
+    part = parts_of(folder)["step"]
+    ours = next(row for row in part["rows"] if row["network"] == "uncus")
+    assert ours["flop"] > 1e6
+    for row in part["rows"]:
+        rate = ours["flop"] / row["step_ms"]["median"] / 1e9
+        assert row["of_matrix_rate"] == pytest.approx(rate / part["matrix_tflop_s"])
+        assert row["parameters"] == ours["parameters"]
+
+
 def test_data_compares_the_same_epoch(folder) -> None:
     part = parts_of(folder)["data"]
     assert [row["source"].split()[0] for row in part["rows"]] == ["uncus", "monai", "monai"]

@@ -108,6 +108,20 @@ def test_agrees_with_float64(number: int, way: str) -> None:
     check_against_float64(shape, groups, layout, activation, residual, dtype, number)
 
 
+@pytest.mark.parametrize("number", range(6))
+def test_every_random_shape_agrees_with_float64(number: int, way: str) -> None:
+    make = torch.Generator().manual_seed(number)
+
+    def drawn(top: int) -> int:
+        return 1 + int(torch.randint(top, (), generator=make))
+
+    groups = drawn(5)
+    shape = (drawn(3), groups * drawn(4), drawn(13), drawn(11), 1 + drawn(9))
+    options = list(product(LAYOUTS, ACTIVATIONS, (False, True), TOLERANCE))
+    layout, activation, residual, dtype = options[drawn(len(options)) - 1]
+    check_against_float64(shape, groups, layout, activation, residual, dtype, number)
+
+
 @pytest.mark.skipif(INTERPRETED, reason="too many for the interpreter")
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
@@ -133,7 +147,7 @@ def test_the_kernels_agree_with_float64_in_tritons_interpreter() -> None:
         timeout=300,
     )
     assert process.returncode == 0, process.stdout[-3000:]
-    assert "16 passed" in process.stdout, process.stdout[-500:]
+    assert "22 passed" in process.stdout, process.stdout[-500:]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
