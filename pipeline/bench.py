@@ -15,7 +15,7 @@ from pipeline import bench_journal, environment
 from pipeline.bench_journal import Journal
 from pipeline.bench_page import aligned, markdown
 
-FORMAT = 2
+FORMAT = 3
 """Of speed.json; what is in another is dropped."""
 PARTS = ("tune", "norm", "step", "data", "predict")
 

@@ -222,12 +222,12 @@ def remarks(part: dict[str, Any]) -> list[str]:
     return [
         how,
         "",
-        f"Roofline: copying moves {part['copy_bandwidth_gb_s']:.0f} GB/s, read plus written. Nothing"
-        f" does with fewer than {part['passes']} passes over the tensor: forward reads x twice and"
-        " writes y, backward reads x and dy twice and writes dx. At the rate of copying these take"
-        " the floor; in brackets, what share of that rate the fused operation reaches. More than"
-        " 100% is possible where a tensor stays in the cache between its two readings; less is"
-        " arithmetic, and the start of each kernel where tensors are small.",
+        f"Roofline: copying moves {part['copy_bandwidth_gb_s']:.0f} GB/s, read plus written;",
+        f"nothing does with fewer than {part['passes']} passes over the tensor: forward reads x",
+        "twice and writes y, backward reads x and dy twice and writes dx. At the rate of copying",
+        "these take the floor; in brackets, what share of that rate the fused operation reaches.",
+        "More than 100% is possible where a tensor stays in the cache between its two readings;",
+        "less is arithmetic, and the start of each kernel where tensors are small.",
         "",
         "Largest relative error against float64: "
         + ", ".join(f"{peer} {error:.1e}" for peer, error in errors.items())

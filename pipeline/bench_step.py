@@ -264,9 +264,8 @@ def remarks(part: dict[str, Any]) -> list[str]:
         "that `uncus train` asks for, `graphs` replays the network's passes as CUDA graphs",
         "(`--graphs`), `augmented` has each batch augmented on the device.",
         "",
-        "Roofline: what a step computes is nearly all convolutions;"
-        f" a large product of matrices reaches {part['matrix_tflop_s']:.3g} TFLOP/s here, and `of"
-        " peak` is how near the whole step comes to that. What is in the way is what moves memory"
-        " and computes little: norms, activations, additions, the optimizer; and Python, where a"
-        " step is short.",
+        "Roofline: what a step computes is nearly all convolutions. A large product of matrices",
+        f"reaches {part['matrix_tflop_s']:.3g} TFLOP/s here; `of peak` is how near the whole step",
+        "comes to that. What is in the way moves memory and computes little: norms, activations,",
+        "additions, the optimizer; and Python, where a step is short.",
     ]
