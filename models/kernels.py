@@ -41,7 +41,7 @@ class Settings(NamedTuple):
 
     tile: elements a program holds at once.
     warp_elements: of these, what a warp takes: 512 are 16 a thread, two 16-byte loads in bf16.
-    programs: for each multiprocessor; 8 run at once, with at most 64 registers a thread.
+    programs: for each multiprocessor, as many as run at once: 8 with up to 64 registers a thread.
     channels: of a channels-last tile; 64 are 128 bytes of bf16 in one row.
     """
 
@@ -50,6 +50,9 @@ class Settings(NamedTuple):
     programs: int = 8
     channels: int = 64
 
+
+# By layout. Channels last, the backward kernels take up to 95 registers: 5 run at once.
+USUAL = {False: Settings(), True: Settings(programs=5)}
 
 # (device as torch names it, channels last) -> the fastest that ``uncus bench tune`` found there.
 TUNED: dict[tuple[str, bool], Settings] = {}
@@ -72,7 +75,7 @@ def using(chosen: Settings, last: bool) -> Iterator[None]:
 
 def settings(device: torch.device, last: bool) -> Settings:
     """What the kernels use on ``device`` for one layout."""
-    return _tried.get(last) or TUNED.get((device_name(device), last)) or Settings()
+    return _tried.get(last) or TUNED.get((device_name(device), last)) or USUAL[last]
 
 
 class Plan(NamedTuple):

@@ -14,7 +14,7 @@ from pipeline.timing import measure as time_all
 
 GRID: dict[str, tuple[int, ...]] = {
     "tile": (1024, 2048, 4096, 8192),
-    "programs": (4, 6, 8, 16, 32),
+    "programs": (4, 5, 6, 8, 16, 32),
     "warp_elements": (256, 512, 1024),
 }
 CHANNELS = (32, 64, 128)
