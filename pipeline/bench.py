@@ -1,6 +1,8 @@
 """``uncus bench``: how fast the pieces are here, beside what one would use instead."""
 
 import importlib
+import importlib.metadata
+import importlib.util
 import json
 import sys
 from dataclasses import dataclass
@@ -103,8 +105,10 @@ class Bench:
                 if journal.row(case) is None:
                     try:
                         journal.add(case, module.measure(case, device, self.rounds))
-                    except RuntimeError as error:  # out of memory, a compiler that gives up
-                        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+                    except Exception as error:  # out of memory, a compiler that gives up, ...
+                        # Hours on a GPU are not lost for one contestant that cannot run.
+                        said = str(error).strip().splitlines() or [""]
+                        why = f"{type(error).__name__}: {said[0]}"
                         failed.append({"case": case, "why": why})
                         print(f"bench {what} {case}: {why}", file=sys.stderr)
                 bar.advance(task)
@@ -162,8 +166,8 @@ def _versions() -> dict[str, str]:
     found = {name: environment.versions()[name] for name in ("python", "monai")}
     found["torch"] = torch.__version__
     if torch.cuda.is_available():
-        import triton
-
         cudnn: Any = torch.backends.cudnn
-        found |= {"triton": triton.__version__, "cudnn": str(cudnn.version())}
+        found["cudnn"] = str(cudnn.version())
+        if importlib.util.find_spec("triton") is not None:
+            found["triton"] = importlib.metadata.version("triton")
     return found

@@ -34,6 +34,8 @@ def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
 
 def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
     """Microseconds forward and backward on each shape, as the kernels are and at the best cut."""
+    from triton.errors import TritonError
+
     from models import kernels
 
     last = case["layout"] == "channels_last"
@@ -47,7 +49,7 @@ def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str
                     microseconds(shape, case["layout"], device, min(rounds, MOST))
                     for shape in case["shapes"]
                 ]
-            except RuntimeError:  # more registers or memory than there are
+            except (RuntimeError, TritonError):  # more registers or memory than there are
                 return math.inf
         return math.exp(sum(map(math.log, times[chosen])) / len(times[chosen]))
 
