@@ -15,7 +15,8 @@ import tyro
 from data.files import read_json, write_json, write_text
 from pipeline import bench_journal, environment
 from pipeline.bench_journal import Journal
-from pipeline.bench_page import aligned, markdown
+from pipeline.bench_page import markdown
+from pipeline.tables import aligned
 
 FORMAT = 3
 """Of speed.json; what is in another is dropped."""

@@ -20,9 +20,9 @@ from data.volume import read_volume
 from models.build import ModelConfig, build_model, medicalnet
 from pipeline import engine
 from pipeline.bench_data import made_up
-from pipeline.bench_page import pipes
 from pipeline.predict import Prediction, write
 from pipeline.saliency import SALIENCY
+from pipeline.tables import pipes
 from pipeline.timing import Work, matrix_rate
 from pipeline.timing import measure as time_all
 

@@ -9,8 +9,9 @@ from models.base import count_parameters
 from models.norms import GroupNorm
 from pipeline import bench_norm, bench_step, bench_tune, cli, engine, timing
 from pipeline.bench import PARTS, Bench, keep
+from pipeline.bench_aims import AIMS, aims
 from pipeline.bench_journal import NAME, Journal
-from pipeline.bench_page import AIMS, aims, markdown
+from pipeline.bench_page import markdown
 
 
 @pytest.fixture(scope="module")
