@@ -1,7 +1,7 @@
 """Gaussian noise that is the same on every device, drawn where it is needed.
 
-torch's generators differ between CPU and GPU, and a volume of noise drawn on the CPU takes longer
-than a GPU takes to learn from it. Here each number is computed from its seed and place alone, as in
+torch's generators differ between CPU and GPU, and a GPU would have to wait for noise that is drawn
+on the CPU and sent to it. Here each number is computed from its seed and place alone, as in
 Salmon 2011 ("Parallel random numbers: as easy as 1, 2, 3"): a hash of 32 bits (Wellons' lowbias32)
 gives two uniform numbers, and these two normal ones (Box & Muller 1958). Integers agree to the bit;
 logarithm and cosine to the last digits.

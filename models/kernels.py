@@ -51,7 +51,7 @@ class Settings(NamedTuple):
     channels: int = 64
 
 
-# By layout. Channels last, the backward kernels take up to 95 registers: 5 run at once.
+# By layout. Channels last, the backward kernels take more registers, and fewer run at once.
 USUAL = {False: Settings(), True: Settings(programs=5)}
 
 # (device as torch names it, channels last) -> the fastest that ``uncus bench tune`` found there.

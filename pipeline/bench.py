@@ -13,12 +13,13 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from data.files import read_json, write_json, write_text
-from pipeline import bench_journal, environment
+from pipeline import environment
 from pipeline.bench_journal import Journal
 from pipeline.bench_page import markdown
 from pipeline.tables import aligned
+from pipeline.timing import reason
 
-FORMAT = 3
+FORMAT = 4
 """Of speed.json; what is in another is dropped."""
 PARTS = ("tune", "norm", "step", "data", "predict")
 
@@ -42,8 +43,8 @@ class Bench:
     """Print JSON, a value for each part, instead of tables."""
     out: Path | None = None
     """Folder for speed.json and speed.md; parts measured earlier, and those of a CPU beside those
-    of a GPU, are kept there. A run that was cut
-    off goes on behind the last thing that it measured."""
+    of a GPU, are kept there. The same command again goes on where it was cut off, and tries again
+    what could not be measured."""
 
     def run(self) -> int:
         """Measure and show; returns 0, or 1 where something could not be measured."""
@@ -63,42 +64,40 @@ class Bench:
             torch.cuda.set_device(device)
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)
-        parts = {}
+        parts: dict[str, Any] = {}
+        journals = []
         for what in PARTS if self.what == "all" else (self.what,):
-            part = self.measure(what, device)
+            module = _module(what)
+            cases = module.cases(device, self.quick)
+            if not cases and self.what == what:
+                raise ValueError(f"bench {what}: {name} has no kernels to tune; use a GPU")
+            if not cases:
+                continue
+            journal = Journal(self.out, self.facts(what, device))
+            journals.append(journal)
+            part = self.part(what, cases, device, journal)
             if part is None:
-                if self.what == what:
-                    raise ValueError(f"bench {what}: {name} has no kernels to tune; use a GPU")
                 continue
             parts[what] = part
             if not self.as_json:
-                print(aligned(_module(what).table(part)), end="\n\n", flush=True)
+                print(aligned(module.table(part)), end="\n\n", flush=True)
             if self.out is not None:
                 keep(self.out, what, "gpu" if device.type == "cuda" else "cpu", part)
         if self.as_json:
             print(json.dumps(parts, indent=2))
-        if self.out is not None:
-            bench_journal.discard(self.out)
-        return int(any(part["failed"] for part in parts.values()))
+        if len(parts) < len(journals) or any(part["failed"] for part in parts.values()):
+            return 1
+        for journal in journals:
+            journal.discard()
+        return 0
 
-    def measure(self, what: str, device: Any) -> dict[str, Any] | None:
-        """One part, or None where there is nothing of it on this device."""
-        import torch
-
-        from models.fused_operation import uses_kernels
+    def part(
+        self, what: str, cases: list[dict[str, Any]], device: Any, journal: Journal
+    ) -> dict[str, Any] | None:
+        """What was measured of ``cases``; None without the first, which the others need."""
         from pipeline.workers import progress
 
         module = _module(what)
-        cases: list[dict[str, Any]] = module.cases(device, self.quick)
-        if not cases:
-            return None
-        facts = {
-            "device": _device_name(device),
-            "implementation": "kernels" if uses_kernels(torch.empty(0, device=device)) else "plain",
-            "command": self.command(what),
-            "versions": _versions(),
-        }
-        journal = Journal(self.out, facts)
         failed = []
         with progress() as bar:
             task = bar.add_task(what, total=len(cases))
@@ -108,19 +107,41 @@ class Bench:
                         journal.add(case, module.measure(case, device, self.rounds))
                     except Exception as error:  # out of memory, a compiler that gives up, ...
                         # Hours on a GPU are not lost for one contestant that cannot run.
-                        said = str(error).strip().splitlines() or [""]
-                        why = f"{type(error).__name__}: {said[0]}"
+                        why = reason(error)
                         failed.append({"case": case, "why": why})
                         print(f"bench {what} {case}: {why}", file=sys.stderr)
                 bar.advance(task)
+        if journal.row(cases[0]) is None:
+            return None
         rows = [(case, row) for case in cases if (row := journal.row(case)) is not None]
-        if not rows:
-            raise ValueError(f"bench {what}: nothing could be measured: {failed[0]['why']}")
         date = datetime.now(UTC).strftime("%Y-%m-%d")
-        part: dict[str, Any] = {**facts, "date": date, "failed": failed, **module.gather(rows)}
+        part: dict[str, Any] = {
+            **journal.facts,
+            "date": date,
+            "failed": failed,
+            **module.gather(rows),
+        }
         if what == "tune":
             module.adopt(part, device)
         return part
+
+    def facts(self, what: str, device: Any) -> dict[str, Any]:
+        """What a part is measured with; of other facts is another measurement."""
+        import torch
+
+        from models.fused_operation import uses_kernels
+
+        settings = None
+        if uses_kernels(torch.empty(0, device=device)):
+            from models import kernels
+
+            settings = [kernels.settings(device, last)._asdict() for last in (False, True)]
+        return {
+            "device": _device_name(device),
+            "kernels": settings,
+            "command": self.command(what),
+            "versions": _versions(),
+        }
 
     def command(self, what: str) -> str:
         """What measures the part ``what`` like this again."""
@@ -144,9 +165,9 @@ def keep(folder: Path, what: str, kind: str, part: dict[str, Any]) -> None:
 def _module(what: str) -> Any:
     """What measures one part.
 
-    ``cases(device, quick)`` lists what there is to measure, as JSON; ``measure(case, device,
-    rounds)`` measures one; ``gather`` makes the part of [(case, what was measured)]; ``table`` and
-    ``remarks`` show it.
+    ``cases(device, quick)`` lists what there is to measure, as JSON, first what the others are held
+    against; ``measure(case, device, rounds)`` measures one; ``gather`` makes the part of [(case,
+    what was measured)]; ``table`` and ``remarks`` show it.
     """
     return importlib.import_module(f"pipeline.bench_{what}")
 

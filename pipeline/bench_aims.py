@@ -1,7 +1,8 @@
 """What the project set out to reach in speed, beside what ``uncus bench`` has measured."""
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 Parts = dict[str, Any]
 """Name of a part -> kind of device ("cpu", "gpu") -> what was measured on it."""
@@ -10,19 +11,33 @@ Parts = dict[str, Any]
 def aims(parts: Parts) -> list[list[str]]:
     """What the project set out to reach, beside what was measured."""
     out = [["aim", "bound", "measured", "reached"]]
-    for part, what, at_most, bound, unit, find in AIMS:
-        limit = f"{'at most ' if at_most else ''}{bound:g}{unit}"
-        kind = "cpu" if part in {"data", "predict"} else "gpu"
-        measured = parts.get(part, {}).get(kind)
-        whole = measured is not None and "--quick" not in measured["command"]
-        found = find(measured) if whole else []
+    for aim in AIMS:
+        limit = f"{'at most ' if aim.at_most else ''}{aim.bound:g}{aim.unit}"
+        part = parts.get(aim.part, {}).get(aim.on)
+        found = aim.find(part) if part and "--quick" not in part["command"] else []
         if not found:
-            out.append([what, limit, "-", "not measured"])
+            out.append([aim.what, limit, "-", "not measured"])
             continue
-        worst = max(found) if at_most else min(found)
-        met = worst <= bound if at_most else worst >= bound
-        out.append([what, limit, f"{worst:.3g}{unit}", "yes" if met else "no"])
+        worst = max(found) if aim.at_most else min(found)
+        met = worst <= aim.bound if aim.at_most else worst >= aim.bound
+        out.append([aim.what, limit, f"{worst:.3g}{aim.unit}", "yes" if met else "no"])
     return out
+
+
+class Aim(NamedTuple):
+    """A bound on a figure.
+
+    part, on: of speed.json, and the kind of device that it must be measured on.
+    find: what was measured of it; the worst counts.
+    """
+
+    part: str
+    on: str
+    what: str
+    bound: float
+    unit: str
+    find: Callable[[Any], list[float]]
+    at_most: bool = False
 
 
 def _norm(peer: str) -> Callable[[Any], list[float]]:
@@ -39,17 +54,9 @@ def _norm(peer: str) -> Callable[[Any], list[float]]:
 
 
 def _bandwidth(part: Any) -> list[float]:
-    largest = max(_voxels(row["shape"]) for row in part["rows"])
-    return [
-        100 * row["of_copy_bandwidth"] for row in part["rows"] if _voxels(row["shape"]) == largest
-    ]
-
-
-def _voxels(shape: Sequence[int]) -> int:
-    product = 1
-    for size in shape:
-        product *= size
-    return product
+    largest = max(math.prod(row["shape"]) for row in part["rows"])
+    of_it = [row for row in part["rows"] if math.prod(row["shape"]) == largest]
+    return [100 * row["of_copy_bandwidth"] for row in of_it]
 
 
 def _steps(compare: Callable[[dict[str, Any]], float | None]) -> Callable[[Any], list[float]]:
@@ -104,51 +111,24 @@ def _grad_cam(part: Any) -> list[float]:
     return [100 * part["grad_cam_share_of_network"]]
 
 
-# Part, what, whether the bound is an upper one, bound, unit, what was measured: the worst counts.
-AIMS: tuple[tuple[str, str, bool, float, str, Callable[[Any], list[float]]], ...] = (
-    (
-        "norm",
-        "GroupNorm + ReLU on a GPU, batch 1, against torch eager",
-        False,
-        4,
-        " x",
-        _norm("eager"),
-    ),
-    ("norm", "the same against torch.compile", False, 1.3, " x", _norm("compiled")),
-    (
-        "norm",
-        "the same for the largest tensor, of the copy bandwidth",
-        False,
-        70,
-        "%",
-        _bandwidth,
-    ),
-    (
-        "step",
-        "training step on a GPU, 128^3, batch 1 and 2, ResNet-18 and 50, against MONAI's",
-        False,
-        1.5,
-        " x",
-        _steps(_time_ratio(("uncus",), "monai")),
-    ),
-    (
-        "step",
-        "the fastest of ours against MONAI's compiled",
-        False,
-        1,
-        " x",
-        _steps(_time_ratio(("uncus", "uncus graphs", "uncus compiled"), "monai compiled")),
-    ),
-    ("step", "its memory, of MONAI's", True, 0.75, "", _steps(_memory)),
-    ("step", "augmentation on a GPU, of a ResNet-18 step", True, 5, "%", _steps(_augmentation)),
-    ("data", "scans a second on a CPU, of MONAI's PersistentDataset", False, 1.5, " x", _data),
-    (
-        "predict",
-        "the network of a prediction on a CPU, against torch",
-        False,
-        2,
-        " x",
-        _openvino,
-    ),
-    ("predict", "Grad-CAM, of the network's time", True, 20, "%", _grad_cam),
+EAGER = "GroupNorm + ReLU on a GPU, batch 1, against torch eager"
+LARGEST = "the same for the largest tensor, of the copy bandwidth"
+STEP = "training step on a GPU, 128^3, batch 1 and 2, ResNet-18 and 50, against MONAI's"
+COMPILED = "the fastest of ours against MONAI's compiled"
+AUGMENTATION = "augmentation on a GPU, of a ResNet-18 step"
+DATA = "scans a second on a CPU, of MONAI's PersistentDataset"
+NETWORK = "the network of a prediction on a CPU, against torch"
+OURS = ("uncus", "uncus graphs", "uncus compiled")
+
+AIMS = (
+    Aim("norm", "gpu", EAGER, 4, " x", _norm("eager")),
+    Aim("norm", "gpu", "the same against torch.compile", 1.3, " x", _norm("compiled")),
+    Aim("norm", "gpu", LARGEST, 70, "%", _bandwidth),
+    Aim("step", "gpu", STEP, 1.5, " x", _steps(_time_ratio(OURS[:1], "monai"))),
+    Aim("step", "gpu", COMPILED, 1, " x", _steps(_time_ratio(OURS, "monai compiled"))),
+    Aim("step", "gpu", "its memory, of MONAI's", 0.75, "", _steps(_memory), at_most=True),
+    Aim("step", "gpu", AUGMENTATION, 5, "%", _steps(_augmentation), at_most=True),
+    Aim("data", "cpu", DATA, 1.5, " x", _data),
+    Aim("predict", "cpu", NETWORK, 2, " x", _openvino),
+    Aim("predict", "cpu", "Grad-CAM, of the network's time", 20, "%", _grad_cam, at_most=True),
 )

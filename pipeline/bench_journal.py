@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ NAME = "speed.partial.jsonl"
 class Journal:
     """Measured cases of one part, a line each in a folder that the parts share.
 
-    Only lines with the same ``facts`` (part, device, versions, rounds) count. A line that was cut
-    in the middle is none.
+    Only lines with the same ``facts`` (device, kernels' settings, command, versions) count. A line
+    that was cut in the middle is none.
 
     Parameters
     ----------
@@ -26,19 +27,24 @@ class Journal:
     def __init__(self, folder: Path | None, facts: Mapping[str, Any]) -> None:
         self.path = None if folder is None else folder / NAME
         self.facts = dict(facts)
-        self.rows: dict[str, dict[str, Any]] = {}
+        mine = [entry for entry in self.entries() if entry["facts"] == self.facts]
+        self.rows = {key(entry["case"]): entry["row"] for entry in mine}
+
+    def entries(self) -> list[dict[str, Any]]:
+        """What all parts have kept; a line that was cut off is taken away for good."""
         if self.path is None or not self.path.exists():
-            return
-        whole = []
-        for line in self.path.read_text().splitlines():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            whole.append(line)
-            if entry["facts"] == self.facts:
-                self.rows[key(entry["case"])] = entry["row"]
-        write_text(self.path, "".join(f"{line}\n" for line in whole))
+            return []
+        found = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            with suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+        self.write(found)
+        return found
+
+    def write(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Leave nothing but ``entries``."""
+        assert self.path is not None
+        write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in entries))
 
     def row(self, case: Mapping[str, Any]) -> dict[str, Any] | None:
         """What was measured for ``case``, now or before."""
@@ -54,12 +60,17 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
 
+    def discard(self) -> None:
+        """Forget this part's lines: they have gone into the results. The others stay."""
+        others = [entry for entry in self.entries() if entry["facts"] != self.facts]
+        if self.path is None:
+            return
+        if others:
+            self.write(others)
+        else:
+            self.path.unlink(missing_ok=True)
+
 
 def key(case: Mapping[str, Any]) -> str:
     """A case as text that is the same whatever the order of its entries."""
     return json.dumps(case, sort_keys=True)
-
-
-def discard(folder: Path) -> None:
-    """Forget what was measured: it has gone into the results."""
-    (folder / NAME).unlink(missing_ok=True)

@@ -8,14 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.fused import FusedGroupNorm
-from pipeline.timing import Timing, clear, copy_bandwidth, graphed
+from pipeline.timing import Timing, clear, copy_bandwidth, few, graphed, reason
 from pipeline.timing import measure as time_all
 
 GROUPS = 8
 SHAPES = ((1, 32, 96, 96, 96), (1, 64, 48, 48, 48), (2, 128, 24, 24, 24))
 QUICK = ((1, 16, 12, 12, 12), (2, 32, 6, 6, 6))
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last_3d}
-FEW = 5  # rounds on a CPU, where one takes seconds
 ROTATED = 2**28  # bytes of input that are rotated, several times a GPU's L2 cache
 # Passes over the tensor that no implementation avoids where it does not fit in the cache:
 # forward reads x twice and writes y, backward reads x and dy twice and writes dx.
@@ -54,9 +53,7 @@ def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str
     """One case: bytes a second of copying, or the times of everyone on one shape."""
     if "copy_gb" in case:
         return {"bytes_a_second": copy_bandwidth(device, case["copy_gb"], max(5, rounds))}
-    if device.type != "cuda":
-        rounds = min(rounds, FEW)
-    return _row(tuple(case["shape"]), case["layout"], device, rounds)
+    return _row(tuple(case["shape"]), case["layout"], device, few(rounds, device))
 
 
 def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
@@ -94,8 +91,17 @@ def _row(shape: tuple[int, ...], layout: str, device: torch.device, rounds: int)
     torch._dynamo.reset()  # each shape gets its own specialized code
     inputs, gradients = rotated(shape, layout, device)
     count = len(inputs)
-    modules = dict(_contestants(shape, device))
-    works = {name: passes(module, inputs, gradients) for name, module in modules.items()}
+    modules, works, left_out = {}, {}, {}
+    for name, module in _contestants(shape, device):
+        work = passes(module, inputs, gradients)
+        try:
+            work()
+        except Exception as error:  # a compiler that gives up must not cost the others
+            if name == "fused":
+                raise
+            left_out[name] = reason(error)
+        else:
+            modules[name], works[name] = module, work
     stream = time_all(works, device, rounds, count)
     graph: dict[str, Timing] = {}
     if device.type == "cuda":
@@ -112,7 +118,7 @@ def _row(shape: tuple[int, ...], layout: str, device: torch.device, rounds: int)
         "times_faster_than_stream": {
             name: stream[name].median / stream["fused"].median for name in stream if name != "fused"
         },
-        "settings": _settings(device, layout),
+        "left_out": left_out,
         "error": _errors(modules, inputs[0], gradients[0]),
         "same_bits_again": _repeats(modules["fused"], inputs[0], gradients[0]),
     }
@@ -144,15 +150,6 @@ def passes(
             torch.autograd.grad(module(x), [x, *parameters], dy)
 
     return step
-
-
-def _settings(device: torch.device, layout: str) -> dict[str, int] | None:
-    """How the kernels are cut, where they run."""
-    if device.type != "cuda":
-        return None
-    from models import kernels
-
-    return kernels.settings(device, layout == "channels_last")._asdict()
 
 
 def _results(module: nn.Module, x: Tensor, dy: Tensor) -> list[Tensor]:
@@ -211,7 +208,7 @@ def remarks(part: dict[str, Any]) -> list[str]:
         for peer in part["rows"][0]["error"]
     }
     repeat = all(row["same_bits_again"] for row in part["rows"])
-    if part["implementation"] == "kernels":
+    if part["kernels"]:
         how = "Times are those of a CUDA graph, the device alone."
     else:
         how = (
@@ -232,4 +229,9 @@ def remarks(part: dict[str, Any]) -> list[str]:
         "Largest relative error against float64: "
         + ", ".join(f"{peer} {error:.1e}" for peer, error in errors.items())
         + f". The same bits when run again: {'yes' if repeat else 'no'}.",
+        *(
+            f"Left out at {row['shape']}, {row['layout']}: {name}: {why}."
+            for row in part["rows"]
+            for name, why in row["left_out"].items()
+        ),
     ]

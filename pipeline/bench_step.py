@@ -22,7 +22,7 @@ from models.checkpointed import save_memory
 from models.resnet import DEPTHS
 from models.swap import check_norms, swap_norm
 from pipeline.graphed import GraphedNetwork
-from pipeline.timing import clear, matrix_rate
+from pipeline.timing import clear, few, matrix_rate
 from pipeline.timing import measure as time_all
 
 GROUPS = 8
@@ -33,7 +33,6 @@ CASES = (
 )
 ON_A_CPU = ((18, 1, VOLUMES[0]),)
 QUICK = ((18, 1, (16, 16, 16)),)
-FEW = 5  # rounds on a CPU, where a step takes seconds
 
 
 def ours(depth: int, width: int) -> nn.Module:
@@ -152,7 +151,7 @@ def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str
         for _ in range(3):
             step()
         clear(device)
-        timing = time_all({"step": step}, device, rounds if gpu else min(rounds, FEW))["step"]
+        timing = time_all({"step": step}, device, few(rounds, device))["step"]
         peak = torch.cuda.max_memory_allocated(device) / 2**20 if gpu else None
         row = {"step_ms": timing.as_dict(), "peak_mib": peak, "parameters": parameters}
         if case["network"] == REFERENCE:

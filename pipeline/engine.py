@@ -1,11 +1,10 @@
 """What computes a network's feature map: torch, or on a CPU OpenVINO where it is installed.
 
-OpenVINO (the extra ``fast``) was chosen by measurement: a ResNet-18 at 96 x 112 x 96 voxels took it
-two thirds of torch's time, ONNX Runtime as long as torch; written out so that it never leaves the
-layout of convolutions (``models/exported.py``) it takes less (``uncus bench predict``). It computes
-in float32, so the answers stay the same; each network is compared with torch when it is loaded, and
-left to torch where they differ by more than ``AGREE``. Not every network gains: ``auto`` measures
-once, on each machine, and leaves to torch what does not.
+OpenVINO (the extra ``fast``) was chosen by measurement (``uncus bench predict``; ONNX Runtime took
+as long as torch); a network is written out so that it never leaves the layout of convolutions
+(``models/exported.py``). It computes in float32, so the answers stay the same; each network is
+compared with torch when it is loaded, and left to torch where they differ by more than ``AGREE``.
+Not every network gains: ``auto`` measures once, on each machine, and leaves to torch what does not.
 
 Exporting a configuration takes some seconds and is kept in the user's cache folder, without
 weights: those come from the run's sealed files each time.
@@ -132,8 +131,9 @@ def _gain(network: Classifier, trunk: Trunk, folder: Path, shape: Sequence[int])
         }
         times = measure(works, volumes.device, rounds=3)
         known[machine] = times["torch"].median / times["openvino"].median
-        with suppress(BadInput):
-            write_json(path, known)
+        if folder.is_dir():  # not where nothing could be kept
+            with suppress(BadInput):
+                write_json(path, known)
     return known[machine]
 
 

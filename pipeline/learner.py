@@ -228,6 +228,7 @@ class Learner(L.LightningModule):
             torch.nn.utils.clip_grad_norm_(learnt, gradient_clip_val)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        # Gradients that are added up over graphs stay tensors of their own: see GraphedNetwork.
         optimizer.zero_grad(set_to_none=self.graphed is None or not self.graphed.accumulates)
 
     def configure_optimizers(self) -> Any:

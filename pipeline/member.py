@@ -54,11 +54,12 @@ class Devices:
     """Compile the network by torch.compile: a minute to begin with, then faster steps on a GPU.
     Dropout draws otherwise then, and the last digits differ."""
     channels_last: bool = False
-    """Lay the network out with channels last, which tensor cores prefer; uncus bench step tells
+    """Lay the network out with channels last, as tensor cores read it; uncus bench step tells
     whether it pays. The last digits differ."""
     graphs: bool = False
-    """Replay the network's passes as CUDA graphs: faster where volumes are so small that a GPU
-    waits for Python. On one GPU; with --compile, by torch.compile's own graphs."""
+    """Replay the network's passes as CUDA graphs, for volumes so small that a GPU waits for Python.
+    On one GPU; with --compile, by torch.compile's own graphs. uncus bench step tells whether it
+    pays."""
 
 
 @dataclass(frozen=True)

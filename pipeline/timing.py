@@ -51,6 +51,17 @@ def measure(
     return {name: Timing.of(values) for name, values in times.items()}
 
 
+def few(rounds: int, device: torch.device) -> int:
+    """Rounds of what takes seconds on a CPU: there 5 are enough."""
+    return rounds if device.type == "cuda" else min(rounds, 5)
+
+
+def reason(error: Exception) -> str:
+    """Why something could not be measured, in one line."""
+    said = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {said[0]}"
+
+
 def _once(work: Work, device: torch.device) -> float:
     if device.type != "cuda":
         start = time.perf_counter()

@@ -7,7 +7,7 @@ import torch
 
 from models.base import count_parameters
 from models.norms import GroupNorm
-from pipeline import bench_norm, bench_step, bench_tune, cli, engine, timing
+from pipeline import bench, bench_norm, bench_step, bench_tune, cli, engine, timing
 from pipeline.bench import PARTS, Bench, keep
 from pipeline.bench_aims import AIMS, aims
 from pipeline.bench_journal import NAME, Journal
@@ -66,7 +66,7 @@ def test_the_page_says_what_was_measured_and_what_was_not(folder) -> None:
         assert part["versions"]["torch"] in page
         assert part["date"] in page
         assert part["command"] in page
-    assert parts["norm"]["implementation"] == "plain"
+    assert parts["norm"]["kernels"] is None
     assert "These are not the kernels" in page
     assert "No GPU has run this yet" in page
     both = {name: {"cpu": part, "gpu": {**part, "device": "H1"}} for name, part in parts.items()}
@@ -75,9 +75,9 @@ def test_the_page_says_what_was_measured_and_what_was_not(folder) -> None:
     assert markdown({}).count("Not measured yet") == len(PARTS)
 
 
-def test_what_was_measured_elsewhere_is_kept(tmp_path) -> None:
+def test_what_was_measured_elsewhere_is_kept(folder, tmp_path) -> None:
     (tmp_path / "speed.json").write_text('{"norm": {"rows": []}}')  # of another form
-    part = Bench("norm", quick=True, rounds=2).measure("norm", torch.device("cpu"))
+    part = parts_of(folder)["norm"]
     keep(tmp_path, "norm", "gpu", part)
     keep(tmp_path, "norm", "cpu", {**part, "device": "abacus"})
     found = json.loads((tmp_path / "speed.json").read_text())
@@ -154,16 +154,26 @@ def test_a_run_that_was_cut_off_goes_on(folder, tmp_path, monkeypatch, capsys) -
 
 
 def test_other_facts_are_another_measurement(tmp_path) -> None:
-    Journal(tmp_path, {"rounds": 2}).add({"a": 1, "b": 2}, {"ms": 3})
+    two, three = (Journal(tmp_path, {"rounds": rounds}) for rounds in (2, 3))
+    two.add({"a": 1, "b": 2}, {"ms": 3})
     assert Journal(tmp_path, {"rounds": 2}).row({"b": 2, "a": 1}) == {"ms": 3}
     assert Journal(tmp_path, {"rounds": 3}).row({"a": 1, "b": 2}) is None
+    three.add({"a": 1}, {"ms": 4})
+    two.discard()
+    assert Journal(tmp_path, {"rounds": 2}).rows == {}
+    assert Journal(tmp_path, {"rounds": 3}).row({"a": 1}) == {"ms": 4}
+    three.discard()
+    assert not (tmp_path / NAME).exists()
 
 
-def test_what_fails_is_told_and_the_rest_is_measured(tmp_path, monkeypatch, capsys) -> None:
+def test_what_fails_is_told_and_tried_again(tmp_path, monkeypatch, capsys) -> None:
     measured = bench_norm.measure
+    calls: list[dict] = []
+    memory = {"short": True}
 
     def short_of_memory(case, device, rounds):
-        if case.get("layout") == "channels_last":
+        calls.append(case)
+        if memory["short"] and case.get("layout") == "channels_last":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
         return measured(case, device, rounds)
 
@@ -172,8 +182,50 @@ def test_what_fails_is_told_and_the_rest_is_measured(tmp_path, monkeypatch, caps
     assert cli.main(command) == 1
     assert "Tried to allocate 9 GiB" in capsys.readouterr().err
     assert "Tried to allocate 9 GiB" in (tmp_path / "speed.md").read_text()
+    layouts = [row["layout"] for row in parts_of(tmp_path)["norm"]["rows"]]
+    assert layouts == ["contiguous"] * len(bench_norm.QUICK)
+    calls.clear()
+    memory["short"] = False
+    assert cli.main(command) == 0
+    assert {case["layout"] for case in calls} == {"channels_last"}
+    assert "9 GiB" not in (tmp_path / "speed.md").read_text()
     rows = parts_of(tmp_path)["norm"]["rows"]
-    assert {row["layout"] for row in rows} == {"contiguous"}
+    assert len(rows) == len(bench_norm.QUICK) * len(bench_norm.LAYOUTS)
+    assert not (tmp_path / NAME).exists()
+
+
+def test_a_part_that_cannot_be_measured_does_not_cost_the_next(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    def broken(*arguments):
+        raise RuntimeError("no copying here")
+
+    monkeypatch.setattr(bench_norm, "copy_bandwidth", broken)
+    monkeypatch.setattr(bench, "PARTS", ("norm", "data"))
+    assert cli.main(["bench", "--quick", "--rounds", "2", "--out", str(tmp_path)]) == 1
+    assert "no copying here" in capsys.readouterr().err
+    assert parts_of(tmp_path).keys() == {"data"}
+
+
+def test_a_contestant_that_cannot_run_is_left_out(monkeypatch) -> None:
+    contestants = bench_norm._contestants
+
+    class Refused(torch.nn.Module):
+        def forward(self, x):
+            raise RuntimeError("no C compiler")
+
+    def with_one_more(shape, device):
+        yield from contestants(shape, device)
+        yield "compiled", Refused()
+
+    monkeypatch.setattr(bench_norm, "_contestants", with_one_more)
+    cpu = torch.device("cpu")
+    cases = bench_norm.cases(cpu, True)[:2]
+    part = bench_norm.gather([(case, bench_norm.measure(case, cpu, 2)) for case in cases])
+    (row,) = part["rows"]
+    assert row["left_out"] == {"compiled": "RuntimeError: no C compiler"}
+    assert row["stream_ms"].keys() == {"fused", "eager", "autocast"}
+    assert "no C compiler" in "\n".join(bench_norm.remarks({**part, "kernels": None}))
 
 
 def test_tuning_ends_where_no_single_change_is_faster() -> None:

@@ -1,5 +1,6 @@
 """CPU inference by another engine: the same answers, from every norm, or torch's."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,37 @@ def test_openvino_agrees_for_each_network(cache: Path) -> None:
         torch.testing.assert_close(trunk(x), want, rtol=1e-4, atol=1e-4 * float(want.max()))
     assert engine.difference(networks[0], trunks[1], SHAPE) > engine.AGREE
     assert list(cache.glob("uncus/openvino/*/graph.xml"))
+
+
+@needs_openvino
+def test_auto_leaves_to_torch_what_does_not_gain(
+    cache: Path,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The gain is measured once on a machine, and believed after that."""
+    (model, config), calls = network("group"), []
+    measured = engine.measure
+    monkeypatch.setattr(
+        engine, "measure", lambda *all_of, **o: calls.append(1) or measured(*all_of, **o)
+    )
+    monkeypatch.setattr(engine, "GAIN", 0.0)
+    shape = (1, 1, 16, 16, 24)
+    for _ in range(2):
+        assert engine.openvino_trunks([model], config, shape, if_faster=True)
+    assert len(calls) == 1
+    (kept,) = cache.glob("uncus/openvino/*/gain.json")
+    (machine,) = json.loads(kept.read_text())
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    kept.write_text(json.dumps({machine: 0.9}))
+    with pytest.raises(ValueError, match=r"torch's time divided by 0\.90"):
+        engine.openvino_trunks([model], config, shape, if_faster=True)
+    assert engine.openvino_trunks([model], config, shape)  # asked for
+    monkeypatch.setattr(engine, "WORTHWHILE", 1)
+    monkeypatch.setattr(engine, "GAIN", float("inf"))
+    predictor = Predictor(run, engine="auto")
+    assert predictor.engine == "torch" and "divided by" in predictor.engine_refused
 
 
 @needs_openvino

@@ -67,8 +67,12 @@ def results(inputs: list[Tensor], dy: Tensor, groups: int, activation: str) -> l
     return [y.detach(), *torch.autograd.grad(y, inputs, dy)]
 
 
-def check_against_float64(shape, groups, layout, activation, residual, dtype, seed=0, mean=5.0):
+def check_against_float64(
+    shape, groups, layout, activation, residual, dtype, seed=0, mean=5.0, device="cpu"
+):
     inputs, dy = tensors(shape, dtype, layout, residual, seed, mean)
+    inputs = [tensor.detach().to(device).requires_grad_() for tensor in inputs]
+    dy = dy.to(device)
     got = results(inputs, dy, groups, activation)
     assert got[0].dtype is dtype
     assert got[0].stride() == inputs[0].stride()
@@ -147,7 +151,7 @@ def test_the_kernels_agree_with_float64_in_tritons_interpreter() -> None:
         timeout=300,
     )
     assert process.returncode == 0, process.stdout[-3000:]
-    assert "22 passed" in process.stdout, process.stdout[-500:]
+    assert "23 passed" in process.stdout, process.stdout[-500:]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -220,6 +224,28 @@ def test_other_settings_compute_the_same(layout: str) -> None:
         assert kernels.settings(torch.device("cpu"), last).tile == 64
         check_against_float64((2, 4, 5, 7, 6), 2, layout, "relu", True, torch.float32)
     assert kernels.settings(torch.device("cpu"), last) == kernels.USUAL[last]
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="runs in the interpreter")
+def test_the_settings_are_tuned_by_running_the_kernels(monkeypatch) -> None:
+    from models import kernels
+    from pipeline import bench_tune
+
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(bench_tune, "GRID", {"tile": (8, 2048)})
+    monkeypatch.setattr(kernels, "TUNED", {})
+    case = {"layout": "contiguous", "shapes": [[1, 8, 2, 3, 4]]}
+    row = bench_tune.measure(case, cpu, 2)
+    assert row["tried"] == 2 and row["before"] == kernels.USUAL[False]._asdict()
+    assert row["best"]["tile"] in (8, 2048) and 0 < row["best_us"][0] <= row["before_us"][0]
+    part = {"device": "H1", **bench_tune.gather([(case, row)])}
+    assert bench_tune.table(part)[1][:2] == ["contiguous", "1x8x2x3x4"]
+    bench_tune.adopt(part, cpu)
+    assert kernels.settings(cpu, False)._asdict() == row["best"]
+    line = bench_tune.remarks(part)[-1].strip().rstrip(",")
+    assert eval(f"{{{line}}}", {"Settings": kernels.Settings}) == {
+        ("H1", False): kernels.settings(cpu, False)
+    }
 
 
 @pytest.mark.skipif(INTERPRETED, reason="needs the compiler")

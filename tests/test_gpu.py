@@ -11,8 +11,7 @@ import pytest
 import torch
 from conftest import TRAIN
 from safetensors.torch import load_file
-from test_fused import LAYOUTS, TOLERANCE, exact, results, tensors
-from torch import Tensor
+from test_fused import LAYOUTS, TOLERANCE, check_against_float64, results, tensors
 
 from data import augment
 from data.augment import Augment
@@ -26,10 +25,6 @@ from pipeline.graphed import GraphedNetwork
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GPU = torch.device("cuda")
 CPU = torch.device("cpu")
-
-
-def on_gpu(values: list[Tensor]) -> list[Tensor]:
-    return [value.detach().to(GPU).requires_grad_() for value in values]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -46,26 +41,16 @@ def on_gpu(values: list[Tensor]) -> list[Tensor]:
     ],
 )
 def test_the_kernels_agree_with_float64(shape, groups, activation, residual, layout, dtype) -> None:
-    inputs, dy = tensors(shape, dtype, layout, residual)
-    inputs, dy = on_gpu(inputs), dy.to(GPU)
-    assert fused.is_fused(inputs[0])
-    got = results(inputs, dy, groups, activation)
-    assert got[0].stride() == got[1].stride() == inputs[0].stride()
-    x, weight, bias, *rest = wide = [t.detach().double().requires_grad_() for t in inputs]
-    y = exact(x, weight, bias, groups, activation, rest[0] if rest else None)
-    wanted = [y.detach(), *torch.autograd.grad(y, wide, dy.double())]
-    for name, value, truth in zip(("y", "dx", "dw", "db", "dr"), got, wanted, strict=False):
-        error = float((value.double() - truth).norm() / truth.norm())
-        assert error < TOLERANCE[dtype], f"{name} is off by {error:.1e}"
-    again = results(inputs, dy, groups, activation)
-    assert all(torch.equal(a, b) for a, b in zip(got, again, strict=True)), "not the same bits"
+    check_against_float64(shape, groups, layout, activation, residual, dtype, device="cuda")
+    assert fused.is_fused(torch.empty(1, device=GPU, dtype=dtype))
 
 
 def test_the_kernels_and_their_twin_agree() -> None:
     for layout in LAYOUTS:
         inputs, dy = tensors((2, 16, 19, 17, 15), torch.float32, layout, True)
         here = results(inputs, dy, 4, "relu")
-        there = results(on_gpu(inputs), dy.to(GPU), 4, "relu")
+        moved = [tensor.detach().to(GPU).requires_grad_() for tensor in inputs]
+        there = results(moved, dy.to(GPU), 4, "relu")
         for a, b in zip(here, there, strict=True):
             torch.testing.assert_close(b.cpu(), a, rtol=1e-4, atol=1e-4)
 
