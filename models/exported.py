@@ -82,9 +82,9 @@ def normalized_by_group(
 
     ``y = x * s + t`` with ``s = gamma / sqrt(mean_g(x^2) - mean_g(x)^2 + eps)`` and
     ``t = beta - mean_g(x) * s``. The means over a group are a 1x1x1 convolution of the channels'
-    means, so that no step leaves the layout of convolutions. The difference of squares loses digits
-    where a group's mean is far above its spread; whoever uses the graph compares it with the
-    network.
+    means, and nothing is negated (which exports as a product with a tensor of one axis), so that no
+    step leaves the layout of convolutions. The difference of squares loses digits where a group's
+    mean is far above its spread; whoever uses the graph compares it with the network.
     """
     channels, axes = x.shape[1], tuple(range(2, x.ndim))
     mean = x.mean(axes, keepdim=True)
@@ -98,10 +98,10 @@ def normalized_by_group(
     scale = torch.rsqrt((square - mean * mean).clamp(min=0) + eps)
     if weight is not None:
         scale = weight.view(1, -1, 1, 1, 1) * scale
-    shift = -mean * scale
+    shift = mean * scale
     if bias is not None:
-        shift = bias.view(1, -1, 1, 1, 1) + shift
-    return x * scale + shift
+        shift = shift - bias.view(1, -1, 1, 1, 1)
+    return x * scale - shift
 
 
 def normalized_by_channel(
