@@ -28,7 +28,7 @@ from models.transfer import load_weights, save_weights
 from pipeline import pretrained
 from pipeline.batches import EpochSampler, ScanDataset, balanced, loader
 from pipeline.checkpoints import Checkpoints, check_checkpoint
-from pipeline.faults import check_gpu
+from pipeline.faults import check_bf16
 from pipeline.graphed import check_graphs
 from pipeline.head import refit
 from pipeline.learner import Learner, Optimization, predict
@@ -124,7 +124,6 @@ def train_member(run: Run, member: Member, task: Task) -> None:
     optimization = task.optimization
     L.seed_everything(member_seed(member), verbose=False)
     train, validation = (task.dataset(member.fold, part) for part in ("train", "validation"))
-    check_gpu(precision(optimization.precision, task.devices.accelerator))
     settings: Any = torch.utils.deterministic
     settings.fill_uninitialized_memory = False  # which costs a pass over each tensor
     learner = make_learner(member, task)
@@ -135,8 +134,9 @@ def train_member(run: Run, member: Member, task: Task) -> None:
     )
     with quiet_lightning():
         trainer = make_trainer(run, member, task)
+    on_gpu = isinstance(trainer.accelerator, CUDAAccelerator)
+    check_bf16(trainer.precision, on_gpu)
     if task.devices.graphs:
-        on_gpu = isinstance(trainer.accelerator, CUDAAccelerator)
         check_graphs(on_gpu, trainer.world_size, optimization.memory == "low")
     sampler.rank, sampler.processes = trainer.global_rank, trainer.world_size
     last = run.checkpoint(member)

@@ -9,6 +9,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -117,21 +118,25 @@ PRECISE = (40, 4, 4)
 
 
 def runs_at_batch_one_and_two_in_both_precisions(model: Classifier, config: ModelConfig) -> None:
-    """Forward, backward and inference."""
-    for batch in (1, 2):
-        for half in (False, True):
-            x = volumes(batch, PRECISE)
-            model.train().zero_grad()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+    """Forward, backward and inference.
+
+    By torch's own convolutions: oneDNN's are wrong in bf16 on some CPUs (`pipeline.faults`).
+    """
+    for batch, half in product((1, 2), (False, True)):
+        x = volumes(batch, PRECISE)
+        model.train().zero_grad()
+        narrow = torch.autocast("cpu", dtype=torch.bfloat16, enabled=half)
+        with torch.backends.mkldnn.flags(enabled=not half):
+            with narrow:
                 output = model(x)
             output.float().square().sum().backward()
-            assert output.isfinite().all()
-            for name, parameter in model.named_parameters():
-                assert parameter.grad is not None, f"no gradient reaches {name}"
-                assert parameter.grad.isfinite().all(), f"{name} at batch {batch}, bf16 {half}"
-            model.eval()
-            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
-                assert model(x).isfinite().all()
+        assert output.isfinite().all()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None, f"no gradient reaches {name}"
+            assert parameter.grad.isfinite().all(), f"{name} at batch {batch}, bf16 {half}"
+        model.eval()
+        with torch.no_grad(), narrow:
+            assert model(x).isfinite().all()
 
 
 def survives_bfloat16(model: Classifier, config: ModelConfig) -> None:

@@ -1,4 +1,4 @@
-"""The start-up check names the versions that are known to be wrong or slow, and no others."""
+"""The start-up check names what is known to be wrong or slow, and nothing else."""
 
 import pytest
 import torch
@@ -22,11 +22,27 @@ def test_known_faults(version: str, cudnn: int | None, wrong: int, slow: int) ->
     assert tuple(map(len, found)) == (wrong, slow)
 
 
-def test_only_bf16_on_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cudnn_that_is_wrong_is_refused_for_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    faults.check_gpu("bf16-mixed")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    faults.check_gpu("32-true")
+    faults.check_bf16("32-true", on_gpu=True)
     with pytest.raises(ValueError, match=r"cuDNN 9\.10\.2 .* --precision 32"):
-        faults.check_gpu("bf16-mixed")
+        faults.check_bf16("bf16-mixed", on_gpu=True)
+
+
+def test_a_cpu_is_tried_before_it_trains_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it computes wrongly, and not where torch's own convolutions are asked for."""
+    for attempt, right in (("", True), ("raise SystemExit(1)", False), ("os.abort()", False)):
+        faults.cpu_is_right.cache_clear()
+        monkeypatch.setattr(faults, "ON_THIS_CPU", "import os\n" + attempt)
+        assert faults.cpu_is_right() is right
+    faults.check_bf16("32-true", on_gpu=False)
+    with pytest.raises(ValueError, match=r"on this CPU .* --precision 32"):
+        faults.check_bf16("bf16-mixed", on_gpu=False)
+    with torch.backends.mkldnn.flags(enabled=False):
+        faults.check_bf16("bf16-mixed", on_gpu=False)
+    faults.cpu_is_right.cache_clear()
+
+
+def test_torchs_own_convolutions_pass_the_trial() -> None:
+    with torch.backends.mkldnn.flags(enabled=False):
+        exec(faults.ON_THIS_CPU, {})

@@ -64,7 +64,8 @@ def test_gradients_are_clipped_for_a_fused_optimizer_in_bf16() -> None:
             grads = [p.grad.norm() for p in self.parameters() if p.grad is not None]
             norms.append(float(torch.stack(grads).norm()))
 
-    fit(Watched, precision="bf16-mixed", gradient_clip_val=0.01)
+    with torch.backends.mkldnn.flags(enabled=False):  # oneDNN's are wrong in bf16 on some CPUs
+        fit(Watched, precision="bf16-mixed", gradient_clip_val=0.01)
     assert len(norms) == 6
     for before, after in zip(norms[::2], norms[1::2], strict=True):
         assert before > 0.02 and after == pytest.approx(0.01, rel=1e-3)
