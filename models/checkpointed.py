@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.base import Classifier
+from models.norm_act import runs_in_order
 
 
 def save_memory(model: Classifier) -> int:
@@ -39,7 +40,7 @@ def find_blocks(module: nn.Module) -> Iterator[nn.Module]:
         inner = [m for m in child.modules() if m is not child]
         if not any(isinstance(m, nn.Conv3d) for m in inner):
             continue
-        chain = type(child).forward is nn.Sequential.forward
+        chain = runs_in_order(child)
         nested = any(isinstance(m, nn.Conv3d) for part in child.children() for m in part.children())
         if chain and nested:
             yield from find_blocks(child)

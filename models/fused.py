@@ -29,12 +29,8 @@ from models.fused_operation import (
     uses_kernels,
     wide_type,
 )
-from models.norm_classic import GroupNorm, LayerNorm
-from models.norm_frn import FilterResponseNorm
 
 ACTIVATIONS = ("none", "relu", "silu")
-# Layers that are nothing but GroupNorm; a subclass of theirs may be something else.
-GROUP_NORMS = (nn.GroupNorm, GroupNorm, LayerNorm)
 
 _switch = {"on": os.environ.get("UNCUS_FUSED", "1") != "0"}
 
@@ -76,7 +72,7 @@ def plain(
     exact = residual is None and activation != "silu" and weight.dtype is bias.dtype is wide
     values = x if exact and x.device.type == "cpu" else x.to(wide)
     y = F.group_norm(values.contiguous(), groups, weight.to(wide), bias.to(wide), eps)
-    y = _activate(y if residual is None else y + residual, activation).to(x.dtype)
+    y = activated(y if residual is None else y + residual, activation).to(x.dtype)
     return dense(y, True) if channels_last(x) else y
 
 
@@ -111,27 +107,8 @@ def fused_group_norm(
     return y
 
 
-def norm_act(
-    norm: nn.Module, x: Tensor, activation: str = "relu", residual: Tensor | None = None
-) -> Tensor:
-    """``activation(norm(x) + residual)`` for any norm, in one operation where that can be.
-
-    A norm that is hooked is called as the module that it is. A filter response norm's threshold is
-    the activation where it has one.
-    """
-    if isinstance(norm, GROUP_NORMS) and type(norm) in GROUP_NORMS and is_fused(x):
-        hooked = norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks
-        if norm.weight is not None and norm.bias is not None and not hooked:
-            return fused_group_norm(
-                x, norm.weight, norm.bias, norm.num_groups, norm.eps, activation, residual
-            )
-    y: Tensor = norm(x)
-    if isinstance(norm, FilterResponseNorm) and norm.threshold is not None and residual is None:
-        return y
-    return _activate(y if residual is None else y + residual, activation)
-
-
-def _activate(y: Tensor, activation: str) -> Tensor:
+def activated(y: Tensor, activation: str) -> Tensor:
+    """``y`` after "none", "relu" or "silu"."""
     if activation == "none":
         return y
     return F.relu(y) if activation == "relu" else F.silu(y)

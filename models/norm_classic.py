@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from models.fused import fused_group_norm, is_fused
 from models.norm_parts import Affine, size, voxels
 
 
@@ -14,7 +15,8 @@ class GroupNorm(nn.GroupNorm):
 
     S = the C/G channels of one group and all voxels, of one sample:
     ``y = gamma_c * (x - mean_ng) / sqrt(var_ng + eps) + beta_c``. The same in training and
-    inference; independent of the batch. G = 1 is layer norm, G = C instance norm.
+    inference; independent of the batch. G = 1 is layer norm, G = C instance norm. On a GPU by the
+    kernels of ``models.fused``, which keep the input's type and layout.
 
     Raises
     ------
@@ -24,6 +26,8 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         refuse_single_values(input, self.num_groups)
+        if is_fused(input) and self.affine and input.ndim > 2:
+            return fused_group_norm(input, self.weight, self.bias, self.num_groups, self.eps)
         return super().forward(input)
 
 

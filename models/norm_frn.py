@@ -1,4 +1,4 @@
-"""Filter response normalization, and the ReLUs that its threshold replaces."""
+"""Filter response normalization."""
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ class FilterResponseNorm(Affine):
     small, so it is always there. The paper's eps is 1e-6; a layer that takes another's place in a
     network keeps that one's.
 
-    The threshold is the activation. `place_thresholds` takes out the ReLU that it stands for;
+    The threshold is the activation. `models.thresholds` takes out the ReLU that it stands for;
     where a norm is not followed by one (before a residual addition, before SiLU) it leaves the
     threshold out instead, and the network's own activation does its part.
     """
@@ -38,47 +38,3 @@ class FilterResponseNorm(Affine):
         if self.threshold is not None:
             y = torch.maximum(y, per_channel(self.threshold.to(x.dtype), x))
         return y.to(input.dtype)
-
-
-class ThresholdedBefore(nn.Identity):
-    """Stands where a ReLU was whose part the threshold of the FRN before it plays."""
-
-
-def place_thresholds(network: nn.Module) -> None:
-    """Settle which FRN has a threshold and which ReLU goes, in place.
-
-    A threshold takes the place of the ReLU that follows its norm in a chain of ``Sequential``s,
-    maximum pooling in between or not, or that `models.fused.norm_act` applies to the norms that a
-    module lists as ``activated_norms``. ReLUs taken out earlier come back where the norm is now
-    another.
-    """
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, ThresholdedBefore):
-                setattr(parent, name, nn.ReLU())
-    activated: set[nn.Module] = set()
-    for module in list(network.modules()):
-        activated |= {getattr(module, n) for n in getattr(module, "activated_norms", ())}
-        waiting: nn.Module | None = None
-        for parent, name, layer in _chain(module):
-            if isinstance(layer, FilterResponseNorm):
-                waiting = layer
-            elif isinstance(layer, nn.ReLU) and waiting is not None:
-                activated.add(waiting)
-                setattr(parent, name, ThresholdedBefore())
-                waiting = None
-            elif not isinstance(layer, nn.MaxPool3d | nn.Identity):
-                waiting = None
-    for layer in network.modules():
-        if isinstance(layer, FilterResponseNorm) and layer not in activated:
-            layer.threshold = None
-
-
-def _chain(module: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
-    """(parent, name, layer) of what a ``Sequential``, and those in it, run one after another."""
-    if type(module).forward is not nn.Sequential.forward:
-        return []
-    chain = []
-    for name, child in module.named_children():
-        chain += _chain(child) or [(module, name, child)]
-    return chain

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.base import Classifier, convolution, initialize
-from models.fused import norm_act
+from models.norm_act import norm_act
 from models.norm_positional import position_moments
 
 Layer = Callable[[int], nn.Module]

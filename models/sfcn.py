@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from models.base import Classifier, convolution, initialize
+from models.norm_act import Chain
 
 
 class SFCN(Classifier):
@@ -45,9 +46,7 @@ class SFCN(Classifier):
                 )
             )
             inputs = ratio * width
-        self.blocks.append(
-            nn.Sequential(convolution(inputs, 2 * width, 1), norm(2 * width), nn.ReLU())
-        )
+        self.blocks.append(Chain(convolution(inputs, 2 * width, 1), norm(2 * width), nn.ReLU()))
         initialize(self)
 
     def features(self, x: Tensor) -> Tensor:

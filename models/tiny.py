@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from models.base import Classifier, convolution, initialize
+from models.norm_act import Chain
 
 GAIN = 10.0
 
@@ -42,7 +43,7 @@ class Tiny(Classifier):
         inputs = 1
         for outputs, stride in ((max(1, width // 2), 2), (width, 2), (width, 1), (width, 1)):
             self.stages.append(
-                nn.Sequential(convolution(inputs, outputs, 3, stride), norm(outputs), nn.ReLU())
+                Chain(convolution(inputs, outputs, 3, stride), norm(outputs), nn.ReLU())
             )
             inputs = outputs
         initialize(self)

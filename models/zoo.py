@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.base import Classifier
+from models.norm_act import chained
 
 
 class HalvingPool(nn.Module):
@@ -33,7 +34,7 @@ class Zoo(Classifier):
         dropout: float,
     ) -> None:
         super().__init__(channels, classes, stride=stride, offset=offset, dropout=dropout)
-        self.body = body
+        self.body = chained(body)
         # Poolings that round down leave nothing of a slab's short axis.
         for parent in list(self.body.modules()):
             for name, layer in list(parent.named_children()):

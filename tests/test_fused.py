@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import fused
-from models.build import ModelConfig, build_model
+from models import fused, fused_operation
+from models.build import BACKBONES, ModelConfig, build_model
 from models.fused import ACTIVATIONS, FusedGroupNorm, fused_group_norm
 from models.fused_operation import HAS_TRITON, INTERPRETED, group_norm_act
+from models.norm_act import norm_act
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last_3d}
 # Largest relative error in norm: the results, and dz in between, are rounded to the type.
@@ -29,14 +30,14 @@ needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="triton is not installe
 def way(request, monkeypatch) -> str:
     """Which of the three implementations runs."""
     if request.param == "twin":
-        monkeypatch.setattr(fused, "is_fused", lambda x: True)
+        monkeypatch.setattr(fused, "uses_kernels", lambda x: True)
     return request.param
 
 
 @pytest.fixture
 def operation(monkeypatch) -> None:
     """The registered operation, as on a GPU, also where torch's layers would run."""
-    monkeypatch.setattr(fused, "is_fused", lambda x: True)
+    monkeypatch.setattr(fused, "uses_kernels", lambda x: True)
 
 
 def exact(x, weight, bias, groups, activation, residual):
@@ -396,32 +397,46 @@ def test_refuses(call, message: str) -> None:
         call(torch.ones(1, 4, 2, 2, 2))
 
 
-@pytest.mark.parametrize("depth", [10, 50])
-def test_a_resnet_is_the_same_with_and_without_it(depth: int, operation: None, monkeypatch) -> None:
-    model = build_model(ModelConfig(f"resnet{depth}", width=8, dropout=0.0), seed=0)
-    for norm in model.modules():
-        if isinstance(norm, nn.GroupNorm):
-            nn.init.normal_(norm.weight)  # some start at 0, which would hide what is behind them
-    x = torch.randn(1, 1, 17, 20, 18, generator=torch.Generator().manual_seed(0))
+# Norms of each network that take the activation behind them along; the others' comes after an
+# addition that is not ours, a pooling, or a nested chain.
+ACTIVATED = {
+    "tiny": 4,
+    "resnet10": 9,
+    "resnet18": 17,
+    "resnet34": 33,
+    "resnet50": 49,
+    "sfcn": 1,
+    "densenet121": 120,
+    "efficientnet-b0": 2,
+    "seresnet50": 33,
+}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_network_uses_it_for_each_norm(backbone: str, monkeypatch) -> None:
+    model = build_model(ModelConfig(backbone, width=8, groups=2), seed=0).eval()
+    norms = [layer for layer in model.modules() if isinstance(layer, nn.GroupNorm)]
+    for norm in norms:
+        nn.init.normal_(norm.weight)  # some start at 0, which would hide what is behind them
+    x = torch.randn(1, 1, 33, 36, 34, generator=torch.Generator().manual_seed(0))
+    wanted = gradients(model, x)
     calls: list[str] = []
-    taken = fused.fused_group_norm
+    taken = fused_operation._forward
     monkeypatch.setattr(
-        fused, "fused_group_norm", lambda *all_of: calls.append(all_of[5]) or taken(*all_of)
+        fused_operation, "_forward", lambda *all_of: calls.append(all_of[6]) or taken(*all_of)
     )
-    ours = gradients(model, x)
-    # every norm of the network, the shortcuts' among them
-    assert len(calls) == {10: 12, 50: 53}[depth]
-    monkeypatch.undo()
-    assert not fused.is_fused(x)
-    torch.testing.assert_close(ours, gradients(model, x), rtol=1e-3, atol=1e-5)
+    monkeypatch.setattr(fused, "uses_kernels", lambda x: True)
+    torch.testing.assert_close(gradients(model, x), wanted, rtol=1e-3, atol=1e-5)
+    assert len(calls) == len(norms)
+    assert len([one for one in calls if one != "none"]) == ACTIVATED[backbone]
 
 
 def test_a_hooked_norm_is_called_as_a_module(operation: None) -> None:
     norm, seen = nn.GroupNorm(2, 4), []
     x = torch.randn(1, 4, 2, 3, 2)
-    wanted = fused.norm_act(norm, x)
+    wanted = norm_act(norm, x)
     norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    torch.testing.assert_close(fused.norm_act(norm, x), wanted)
+    torch.testing.assert_close(norm_act(norm, x), wanted)
     assert len(seen) == 1
 
 

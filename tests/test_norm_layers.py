@@ -8,11 +8,12 @@ from torch.nn import functional as F
 from models.build import ModelConfig, build_model
 from models.norm_batch_channel import BatchChannelNorm
 from models.norm_batch_group import BatchGroupNorm, groups_for_batch
-from models.norm_frn import FilterResponseNorm, ThresholdedBefore
+from models.norm_frn import FilterResponseNorm
 from models.norm_group_plus import GroupPlusNorm
 from models.norm_positional import PositionalNorm, position_moments
 from models.norms import make_norm
 from models.swap import swap_norm
+from models.thresholds import ThresholdedBefore
 from models.weight_standardization import StandardizedConv3d, standardized
 
 EPS = 1e-5
