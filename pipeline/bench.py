@@ -19,7 +19,7 @@ from pipeline.bench_page import markdown
 from pipeline.tables import aligned
 from pipeline.timing import reason
 
-FORMAT = 4
+FORMAT = 5
 """Of speed.json; what is in another is dropped."""
 PARTS = ("tune", "norm", "step", "data", "predict")
 

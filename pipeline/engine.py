@@ -5,6 +5,8 @@ as long as torch); a network is written out so that it never leaves the layout o
 (``models/exported.py``). It computes in float32, so the answers stay the same; each network is
 compared with torch when it is loaded, and left to torch where they differ by more than ``AGREE``.
 Not every network gains: ``auto`` measures once, on each machine, and leaves to torch what does not.
+``openvino-bf16`` has to be asked for: its answers have fewer digits, and a CPU without matrix units
+(AMX) does not gain by it.
 
 Exporting a configuration takes some seconds and is kept in the user's cache folder, without
 weights: those come from the run's sealed files each time.
@@ -35,12 +37,14 @@ from models.build import ModelConfig
 from models.exported import export_features, open_weights
 from pipeline.timing import measure
 
-Engine = Literal["auto", "torch", "openvino"]
+Engine = Literal["auto", "torch", "openvino", "openvino-bf16"]
+Taken = Literal["torch", "openvino", "openvino-bf16"]
 Trunk = Callable[[Tensor], Tensor]
 """Volumes [N, 1, X, Y, Z] -> feature maps [N, C, x, y, z], without a gradient."""
 
-AGREE = 1e-4
+AGREE: dict[Taken, float] = {"openvino": 1e-4, "openvino-bf16": 0.05}
 """Largest difference from torch's feature map, as a share of that map's largest value."""
+PRECISIONS: dict[Taken, str] = {"openvino": "f32", "openvino-bf16": "bf16"}
 WORTHWHILE = 500_000
 """Voxels from which ``auto`` takes OpenVINO: below, loading takes longer than it saves."""
 GAIN = 1.1
@@ -54,7 +58,7 @@ def available() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-def choose(wanted: Engine, device: torch.device, voxels: int) -> Literal["torch", "openvino"]:
+def choose(wanted: Engine, device: torch.device, voxels: int) -> Taken:
     """The engine to try for volumes of so many ``voxels``.
 
     Raises
@@ -64,11 +68,13 @@ def choose(wanted: Engine, device: torch.device, voxels: int) -> Literal["torch"
     if wanted == "torch":
         return "torch"
     fits = device.type == "cpu" and available()
-    if wanted == "openvino" and not fits:
-        if device.type != "cpu":
-            raise ValueError(f"--engine openvino computes on the CPU; leave it out on {device}")
+    if wanted == "auto":
+        return "openvino" if fits and voxels >= WORTHWHILE else "torch"
+    if device.type != "cpu":
+        raise ValueError(f"--engine {wanted} computes on the CPU; leave it out on {device}")
+    if not fits:
         raise ValueError("openvino is not installed; pip install 'uncus[fast]', or leave it out")
-    return "openvino" if fits and (wanted == "openvino" or voxels >= WORTHWHILE) else "torch"
+    return wanted
 
 
 def torch_trunk(network: Classifier) -> Trunk:
@@ -86,6 +92,7 @@ def openvino_trunks(
     config: ModelConfig,
     shape: Sequence[int],
     if_faster: bool = False,
+    engine: Taken = "openvino",
 ) -> tuple[Trunk, ...]:
     """The networks' features by OpenVINO, for batches of exactly ``shape`` [N, 1, X, Y, Z].
 
@@ -97,13 +104,14 @@ def openvino_trunks(
     kept = _folder(config, shape)
     try:
         graph = _graph(networks[0], kept, shape)
-        trunks = tuple(_trunk(_compiled(graph, one, shape), shape) for one in networks)
+        made = (_compiled(graph, one, shape, PRECISIONS[engine]) for one in networks)
+        trunks = tuple(_trunk(one, shape) for one in made)
     except (RuntimeError, TypeError, KeyError, OSError, AttributeError, AssertionError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"OpenVINO cannot run {config.backbone}: {line}") from error
     for network, trunk in zip(networks, trunks, strict=True):
         differs = difference(network, trunk, shape)
-        if not differs <= AGREE:
+        if not differs <= AGREE[engine]:
             raise ValueError(
                 f"OpenVINO's feature map differs by {differs:.1e} of its largest value"
             )
@@ -216,7 +224,7 @@ def _trunk(compiled: Any, shape: Sequence[int]) -> Trunk:
     return features
 
 
-def _compiled(graph: Any, network: Classifier, shape: Sequence[int]) -> Any:
+def _compiled(graph: Any, network: Classifier, shape: Sequence[int], precision: str = "f32") -> Any:
     """``graph`` with the network's weights in it, compiled for this CPU and for one volume.
 
     A volume and its mirror image are computed side by side, each by half of the threads: so the
@@ -236,7 +244,7 @@ def _compiled(graph: Any, network: Classifier, shape: Sequence[int]) -> Any:
     model.reshape([1, *one])
     threads = torch.get_num_threads()
     options = {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": volumes if threads % volumes == 0 else 1,
     }

@@ -95,11 +95,12 @@ class Predictor:
     ----------
     run: folder of ``uncus train``; only its ``model`` folder is read.
     device: where the networks compute.
-    engine: what computes feature maps: torch, openvino, or auto for what pays on the run's volumes.
+    engine: what computes feature maps: torch, openvino or openvino-bf16, or auto for what pays on
+        the run's volumes.
 
     Attributes
     ----------
-    engine: the one that was taken, "torch" or "openvino".
+    engine: the one that was taken, "torch", "openvino" or "openvino-bf16".
     engine_refused: why it is not OpenVINO although that was tried; empty otherwise.
 
     Raises
@@ -140,11 +141,11 @@ class Predictor:
         self.trunks = tuple(engines.torch_trunk(network) for network in self.networks)
         self.engine_refused = ""
         self.engine = engines.choose(engine, self.device, math.prod(self.grid.shape))
-        if self.engine == "openvino":
+        if self.engine != "torch":
             shape = (2 if self.card["flip_average"] else 1, 1, *self.grid.shape)
             try:
                 self.trunks = engines.openvino_trunks(
-                    self.networks, config, shape, if_faster=engine == "auto"
+                    self.networks, config, shape, engine == "auto", self.engine
                 )
             except ValueError as error:
                 self.engine, self.engine_refused = "torch", str(error)
@@ -399,7 +400,8 @@ class Predict:
     """cpu, cuda, cuda:1 ..."""
     engine: engines.Engine = "auto"
     """What computes the networks: torch, or openvino (the extra fast, on a CPU); auto takes
-    OpenVINO for several scans of a size where it pays."""
+    OpenVINO for several scans of a size where it pays. openvino-bf16 is for CPUs with AMX: faster
+    there, with two or three digits right."""
 
     def run(self) -> int:
         """Predict every scan; 0 when all were answered, 1 when some failed, 2 when none was."""
@@ -417,7 +419,7 @@ class Predict:
         # For a single scan loading another engine takes longer than it saves.
         several = len(scans) > 2 or self.engine != "auto"
         predictor = Predictor(self.trained, self.device, self.engine if several else "torch")
-        if self.engine == "openvino" and predictor.engine_refused:
+        if self.engine != "auto" and predictor.engine_refused:
             print(f"uncus: {predictor.engine_refused}; torch computes instead", file=sys.stderr)
         answers: list[dict[str, Any] | None] = []
         failures: list[BadInput] = []

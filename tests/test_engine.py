@@ -70,7 +70,7 @@ def test_openvino_agrees_for_each_network(cache: Path) -> None:
         with torch.inference_mode():
             want = one.features(x)
         torch.testing.assert_close(trunk(x), want, rtol=1e-4, atol=1e-4 * float(want.max()))
-    assert engine.difference(networks[0], trunks[1], SHAPE) > engine.AGREE
+    assert engine.difference(networks[0], trunks[1], SHAPE) > engine.AGREE["openvino"]
     assert list(cache.glob("uncus/openvino/*/graph.xml"))
 
 
@@ -138,12 +138,22 @@ def test_a_run_answers_alike_by_either_engine(run: Path, scan: Path) -> None:  #
 
 
 @needs_openvino
+def test_bf16_is_asked_for_and_answers_nearly_alike(run: Path, scan: Path) -> None:  # noqa: F811
+    exact, fast = Predictor(run, engine="openvino"), Predictor(run, engine="openvino-bf16")
+    assert (fast.engine, fast.engine_refused) == ("openvino-bf16", "")
+    want, got = exact(scan), fast(scan)
+    assert got.model["engine"] == "openvino-bf16"
+    for name, share in want.probabilities.items():
+        assert got.probabilities[name] == pytest.approx(share, abs=0.02)
+
+
+@needs_openvino
 def test_a_network_that_differs_is_left_to_torch(
     run: Path,
     scan: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(engine, "AGREE", 0.0)
+    monkeypatch.setitem(engine.AGREE, "openvino", 0.0)
     predictor = Predictor(run, engine="openvino")
     assert predictor.engine == "torch" and "differs by" in predictor.engine_refused
     assert predictor(scan).probabilities == Predictor(run, engine="torch")(scan).probabilities
@@ -169,7 +179,7 @@ def test_small_volumes_and_gpus_stay_with_torch(capsys: pytest.CaptureFixture[st
     if engine.available():
         assert engine.choose("auto", cpu, 96**3) == "openvino"
     with pytest.raises(ValueError, match="on the CPU"):
-        engine.choose("openvino", torch.device("cuda"), 96**3)
+        engine.choose("openvino-bf16", torch.device("cuda"), 96**3)
 
 
 def test_without_openvino_it_says_how_to_get_it(
