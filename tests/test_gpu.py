@@ -17,7 +17,7 @@ from data import augment
 from data.augment import Augment
 from data.noise import normal
 from models import fused
-from models.build import ModelConfig, build_model
+from models.build import BACKBONES, ModelConfig, build_model
 from models.norms import NORMS
 from pipeline.cli import main
 from pipeline.graphed import GraphedNetwork
@@ -64,12 +64,13 @@ def test_compiled_networks_keep_the_kernels() -> None:
     torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_a_network_is_the_same_on_both_devices() -> None:
-    model = build_model(ModelConfig("resnet18", width=16), seed=0).eval()
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_network_is_the_same_on_both_devices(backbone: str) -> None:
+    model = build_model(ModelConfig(backbone, width=16), seed=0).eval()
     x = torch.randn(1, 1, 48, 56, 48)
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         here, there = model(x), model.to(GPU)(x.to(GPU)).cpu()
-    torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-3)  # convolutions may use TF32
+    torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-3)
 
 
 def test_augmentation_is_the_same_on_both_devices() -> None:
