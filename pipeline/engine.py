@@ -103,7 +103,7 @@ def openvino_trunks(
     """
     kept = _folder(config, shape)
     try:
-        graph = _graph(networks[0], kept, shape)
+        graph = _graph(networks[0], kept, (1, *shape[1:]))
         made = (_compiled(graph, one, shape, PRECISIONS[engine]) for one in networks)
         trunks = tuple(_trunk(one, shape) for one in made)
     except (RuntimeError, TypeError, KeyError, OSError, AttributeError, AssertionError) as error:
@@ -225,7 +225,7 @@ def _trunk(compiled: Any, shape: Sequence[int]) -> Trunk:
 
 
 def _compiled(graph: Any, network: Classifier, shape: Sequence[int], precision: str = "f32") -> Any:
-    """``graph`` with the network's weights in it, compiled for this CPU and for one volume.
+    """``graph``, of one volume, with the network's weights in it, compiled for this CPU.
 
     A volume and its mirror image are computed side by side, each by half of the threads: so the
     threads wait less for one another than when all of them work on one volume.

@@ -75,6 +75,15 @@ def test_openvino_agrees_for_each_network(cache: Path) -> None:
 
 
 @needs_openvino
+@pytest.mark.parametrize("norm", NORMS)
+def test_openvino_takes_every_norm(norm: str) -> None:
+    """For a volume and its mirror image; that they agree is checked when it is loaded."""
+    model, config = network(norm)
+    (trunk,) = engine.openvino_trunks([model], config, SHAPE)
+    assert len(trunk(engine.made_up(SHAPE))) == SHAPE[0]
+
+
+@needs_openvino
 @pytest.mark.parametrize("backbone", ["tiny", "resnet10"])
 def test_no_layer_leaves_the_layout_of_convolutions(backbone: str, cache: Path) -> None:
     """To carry every feature map there and back takes a third of the time."""
