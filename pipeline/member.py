@@ -28,7 +28,6 @@ from models.transfer import load_weights, save_weights
 from pipeline import pretrained
 from pipeline.batches import EpochSampler, ScanDataset, balanced, loader
 from pipeline.checkpoints import Checkpoints, check_checkpoint
-from pipeline.faults import check_bf16
 from pipeline.graphed import check_graphs
 from pipeline.head import refit
 from pipeline.learner import Learner, Optimization, predict
@@ -134,9 +133,8 @@ def train_member(run: Run, member: Member, task: Task) -> None:
     )
     with quiet_lightning():
         trainer = make_trainer(run, member, task)
-    on_gpu = isinstance(trainer.accelerator, CUDAAccelerator)
-    check_bf16(trainer.precision, on_gpu)
     if task.devices.graphs:
+        on_gpu = isinstance(trainer.accelerator, CUDAAccelerator)
         check_graphs(on_gpu, trainer.world_size, optimization.memory == "low")
     sampler.rank, sampler.processes = trainer.global_rank, trainer.world_size
     last = run.checkpoint(member)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import torch
 import tyro
 
 from data import covariates, files
@@ -17,8 +18,9 @@ from data.store import PreparedCohort
 from data.targets import Target, labelled, select
 from models.build import ModelConfig
 from pipeline import card, config, environment, pretrained
+from pipeline.faults import check_bf16
 from pipeline.learner import Optimization
-from pipeline.member import Devices, Task
+from pipeline.member import Devices, Task, precision
 from pipeline.notice import NOTICE
 from pipeline.parallel import train_members
 from pipeline.runs import Member, Run, members
@@ -138,7 +140,10 @@ class Train:
         return 0
 
     def start(self, run: Run, cohort: PreparedCohort) -> None:
-        """Write down what is run on what; refuse to mix two runs in one folder."""
+        """Write down what is run on what; refuse to compute wrongly, or to mix two runs."""
+        accelerator = self.devices.accelerator
+        on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+        check_bf16(precision(self.optimization.precision, accelerator), on_gpu)
         options = config.to_dict(replace(self, resume=False, load=None))
         del options["out"]
         path = run.path / "config.json"

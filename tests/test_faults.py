@@ -1,9 +1,13 @@
 """The start-up check names what is known to be wrong or slow, and nothing else."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from conftest import TRAIN
 
 from pipeline import faults
+from pipeline.cli import main
 
 
 @pytest.mark.parametrize(
@@ -41,6 +45,19 @@ def test_a_cpu_is_tried_before_it_trains_in_bf16(monkeypatch: pytest.MonkeyPatch
     with torch.backends.mkldnn.flags(enabled=False):
         faults.check_bf16("bf16-mixed", on_gpu=False)
     faults.cpu_is_right.cache_clear()
+
+
+def test_a_refused_run_leaves_its_folder_free(
+    cohort: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(faults, "cpu_is_right", lambda: False)
+    command = ["train", str(cohort), str(tmp_path / "run"), *TRAIN, "--epochs", "1"]
+    assert main([*command, "--precision", "bf16"]) == 2
+    assert "wrong gradients on this CPU" in capsys.readouterr().err
+    assert main([*command, "--precision", "32"]) == 0
 
 
 def test_torchs_own_convolutions_pass_the_trial() -> None:
