@@ -5,8 +5,8 @@ as long as torch); a network is written out so that it never leaves the layout o
 (``models/exported.py``). It computes in float32, so the answers stay the same; each network is
 compared with torch when it is loaded, and left to torch where they differ by more than ``AGREE``.
 Not every network gains: ``auto`` measures once, on each machine, and leaves to torch what does not.
-``openvino-bf16`` has to be asked for: its answers have fewer digits, and a CPU without matrix units
-(AMX) does not gain by it.
+``openvino-bf16`` has to be asked for: its answers have fewer digits, and the CPU that it was
+measured on, without matrix units (AMX), lost by it.
 
 Exporting a configuration takes some seconds and is kept in the user's cache folder, without
 weights: those come from the run's sealed files each time.
@@ -241,7 +241,7 @@ def _compiled(graph: Any, network: Classifier, shape: Sequence[int], precision: 
         place.output(0).replace(opset13.constant(value.numpy()).output(0))
         model.remove_parameter(place)
     volumes, *one = shape
-    model.reshape([1, *one])
+    model.reshape([1, *one])  # which also settles the sizes that the export leaves open
     threads = torch.get_num_threads()
     options = {
         "INFERENCE_PRECISION_HINT": precision,

@@ -66,7 +66,7 @@ def check_bf16(precision: str, on_gpu: bool) -> None:
         if torch.backends.mkldnn.enabled and not cpu_is_right():
             raise ValueError(
                 "bf16 convolutions have wrong gradients on this CPU (a fault of oneDNN); give "
-                "--precision 32, which is faster on a CPU too"
+                "--precision 32"
             )
         return
     cudnn: Any = torch.backends.cudnn

@@ -145,7 +145,11 @@ class Predictor:
             shape = (2 if self.card["flip_average"] else 1, 1, *self.grid.shape)
             try:
                 self.trunks = engines.openvino_trunks(
-                    self.networks, config, shape, engine == "auto", self.engine
+                    self.networks,
+                    config,
+                    shape,
+                    if_faster=engine == "auto",
+                    engine=self.engine,
                 )
             except ValueError as error:
                 self.engine, self.engine_refused = "torch", str(error)
@@ -400,8 +404,8 @@ class Predict:
     """cpu, cuda, cuda:1 ..."""
     engine: engines.Engine = "auto"
     """What computes the networks: torch, or openvino (the extra fast, on a CPU); auto takes
-    OpenVINO for several scans of a size where it pays. openvino-bf16 is for CPUs with AMX: faster
-    there, with two or three digits right."""
+    OpenVINO for several scans of a size where it pays. openvino-bf16 has two or three digits right
+    and is meant for CPUs with AMX; uncus bench predict tells whether it pays."""
 
     def run(self) -> int:
         """Predict every scan; 0 when all were answered, 1 when some failed, 2 when none was."""

@@ -120,7 +120,7 @@ PRECISE = (40, 4, 4)
 def runs_at_batch_one_and_two_in_both_precisions(model: Classifier, config: ModelConfig) -> None:
     """Forward, backward and inference.
 
-    By torch's own convolutions: oneDNN's are wrong in bf16 on some CPUs (`pipeline.faults`).
+    In bf16 by torch's own convolutions: oneDNN's are wrong on some CPUs (`pipeline.faults`).
     """
     for batch, half in product((1, 2), (False, True)):
         x = volumes(batch, PRECISE)

@@ -273,6 +273,8 @@ def test_predict_names_its_stages(folder) -> None:
     if "network, openvino" in stages:
         assert part["difference"] < engine.AGREE["openvino"]
         assert part["difference"] < part["bf16_difference"] < engine.AGREE["openvino-bf16"]
+        slower = stages["network, openvino-bf16"]["median"] / stages["network, openvino"]["median"]
+        assert part["bf16_times_slower"] == pytest.approx(slower)
         ratio = stages["network, torch"]["median"] / stages["network, openvino"]["median"]
         assert part["openvino_times_faster"] == pytest.approx(ratio)
 
