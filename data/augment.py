@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from monai.networks.utils import to_norm_affine
 from monai.transforms.utils import create_rotate, create_scale, create_translate
 
-from data.noise import normal
-from data.sending import sent
+from uncus.data.noise import normal
+from uncus.data.sending import sent
 
 ROUNDING = 1e-3
 """What resampling in float32 may make of the background 0, in standard deviations of the brain."""

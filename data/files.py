@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from data.errors import BadInput
+from uncus.data.errors import BadInput
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

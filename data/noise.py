@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from data.sending import sent
+from uncus.data.sending import sent
 
 
 def normal(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:

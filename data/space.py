@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from data import air, declared, mni, resample
-from data.errors import BadInput
-from data.foreground import brain_mask
-from data.grid import Grid as Grid
-from data.template import NAME, mni_grid
-from data.volume import Volume, native_array
+from uncus.data import image_quality
+from uncus.data.errors import BadInput
+from uncus.data.geometry import resample
+from uncus.data.geometry.foreground import brain_mask
+from uncus.data.geometry.grid import Grid as Grid
+from uncus.data.imageio.volume import Volume, native_array
+from uncus.data.mni import prealigned, registration
+from uncus.data.mni.template import NAME, mni_grid
 
 BACKGROUND = 0.0
 CLIP_PERCENTILES = (0.5, 99.5)
@@ -67,7 +69,7 @@ def place(volume: Volume, grid: Grid, space: str = "keep") -> Placed:
     if space not in SPACES:
         raise BadInput(f"space {space!r}", "is unknown", f"choose one of {', '.join(SPACES)}")
     placed = SPACES[space](volume, grid)
-    return replace(placed, warnings=placed.warnings + air.look(volume).warnings)
+    return replace(placed, warnings=placed.warnings + image_quality.look(volume).warnings)
 
 
 def keep(volume: Volume, grid: Grid) -> Placed:
@@ -95,14 +97,17 @@ def keep(volume: Volume, grid: Grid) -> Placed:
 
 
 def to_mni(volume: Volume, grid: Grid) -> Placed:
-    """Register a scan to the ICBM152 template and normalize its brain; see data.mni.
+    """Register a scan to the ICBM152 template and normalize its brain.
 
-    A stripped brain that its file calls aligned already stays where it is; see data.declared.
+    See uncus.data.mni.registration.
+
+    A stripped brain that its file calls aligned already stays where it is, see
+    uncus.data.mni.prealigned.
 
     Raises BadInput where the registration fails or the brain is cut off.
     """
-    registration = declared.believed(volume) or mni.register(volume)
-    array, inside = resample.masked(mni.corrected(volume, registration), registration.mask, grid)
+    found = prealigned.believed(volume) or registration.register(volume)
+    array, inside = resample.masked(registration.corrected(volume, found), found.mask, grid)
     if np.count_nonzero(inside) < 2:
         raise BadInput(
             volume.native.path,
@@ -114,13 +119,13 @@ def to_mni(volume: Volume, grid: Grid) -> Placed:
         mask=inside,
         volume=volume,
         seen=np.ones(grid.shape, bool),
-        contact=contact(registration.mask),
-        warnings=volume.warnings + registration.warnings,
-        to_grid=registration.to_mni,
+        contact=contact(found.mask),
+        warnings=volume.warnings + found.warnings,
+        to_grid=found.to_mni,
         quality={
             name: round(value, 4)
             for name in ("overlap", "similarity", "seen", "likeness", "contrast")
-            if (value := getattr(registration, name)) is not None
+            if (value := getattr(found, name)) is not None
         },
     )
     return replace(placed, seen=resample.field_of_view(placed.moved, grid))

@@ -14,9 +14,9 @@ from typing import Any
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT)]
 
-from browser import PATIENCE, chromium, served, viewer  # noqa: E402
+from tests.browser import PATIENCE, chromium, served, viewer  # noqa: E402
 
 OUT = ROOT / "docs" / "images"
 WIDTHS = (1440, 800)

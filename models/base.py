@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.covariates import Covariates
+from uncus.models.covariates import Covariates
 
 
 class Classifier(nn.Module):

@@ -10,16 +10,16 @@ from typing import Annotated, Any, get_args, get_type_hints
 import torch
 import tyro
 
-from models import zoo
-from models.base import Classifier
-from models.covariates import Covariates
-from models.norm_group_plus import GroupPlusNorm
-from models.norms import NORMS
-from models.resnet import ResNet
-from models.sfcn import SFCN
-from models.swap import check_norms, swap_norm
-from models.tiny import Tiny
-from models.weight_standardization import standardize_convolutions
+from uncus.models.backbones import monai
+from uncus.models.backbones.resnet import ResNet
+from uncus.models.backbones.sfcn import SFCN
+from uncus.models.backbones.tiny import Tiny
+from uncus.models.base import Classifier
+from uncus.models.covariates import Covariates
+from uncus.models.norms.group_plus import GroupPlusNorm
+from uncus.models.norms.registry import NORMS
+from uncus.models.swap import check_norms, swap_norm
+from uncus.models.weight_standardization import standardize_convolutions
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,11 @@ BACKBONES: dict[str, Backbone] = {
     "resnet34": Backbone(_resnet(34), "3D ResNet-34 (He 2016)"),
     "resnet50": Backbone(_resnet(50), "3D ResNet-50 with bottlenecks (He 2016)"),
     "sfcn": Backbone(_ours(SFCN), "simple fully convolutional network (Peng 2021)"),
-    "densenet121": Backbone(_ours(zoo.densenet121), "MONAI's DenseNet-121 (Huang 2017)"),
-    "efficientnet-b0": Backbone(_ours(zoo.efficientnet), "MONAI's EfficientNet-B0 (Tan & Le 2019)"),
-    "seresnet50": Backbone(_ours(zoo.seresnet50), "MONAI's SE-ResNet-50 (Hu 2018)"),
+    "densenet121": Backbone(_ours(monai.densenet121), "MONAI's DenseNet-121 (Huang 2017)"),
+    "efficientnet-b0": Backbone(
+        _ours(monai.efficientnet), "MONAI's EfficientNet-B0 (Tan & Le 2019)"
+    ),
+    "seresnet50": Backbone(_ours(monai.seresnet50), "MONAI's SE-ResNet-50 (Hu 2018)"),
 }
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from models.norms import NORMS, check_groups, find_norm, number_of_groups
-from models.thresholds import place_thresholds
+from uncus.models.norms.registry import NORMS, check_groups, find_norm, number_of_groups
+from uncus.models.norms.thresholds import place_thresholds
 
 CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm)  # torch's, which normalize the last axis
 

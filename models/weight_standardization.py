@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from models.norm_parts import wide
+from uncus.models.norms.parts import wide
 
 
 class StandardizedConv3d(nn.Conv3d):

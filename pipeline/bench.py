@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from data.files import read_json, write_json, write_text
-from pipeline import environment
-from pipeline.bench_journal import Journal
-from pipeline.bench_page import markdown
-from pipeline.tables import aligned
-from pipeline.timing import reason
+from uncus.data.files import read_json, write_json, write_text
+from uncus.pipeline import environment
+from uncus.pipeline.benchmark.journal import Journal
+from uncus.pipeline.benchmark.page import markdown
+from uncus.pipeline.benchmark.tables import aligned
+from uncus.pipeline.timing import reason
 
 FORMAT = 5
 """Of speed.json; what is in another is dropped."""
@@ -95,7 +95,7 @@ class Bench:
         self, what: str, cases: list[dict[str, Any]], device: Any, journal: Journal
     ) -> dict[str, Any] | None:
         """What was measured of ``cases``; None without the first, which the others need."""
-        from pipeline.workers import progress
+        from uncus.pipeline.preparation.workers import progress
 
         module = _module(what)
         failed = []
@@ -129,11 +129,11 @@ class Bench:
         """What a part is measured with; of other facts is another measurement."""
         import torch
 
-        from models.fused_operation import uses_kernels
+        from uncus.models.fused.operation import uses_kernels
 
         settings = None
         if uses_kernels(torch.empty(0, device=device)):
-            from models import kernels
+            from uncus.models.fused import kernels
 
             settings = [kernels.settings(device, last)._asdict() for last in (False, True)]
         return {
@@ -169,7 +169,7 @@ def _module(what: str) -> Any:
     against; ``measure(case, device, rounds)`` measures one; ``gather`` makes the part of [(case,
     what was measured)]; ``table`` and ``remarks`` show it.
     """
-    return importlib.import_module(f"pipeline.bench_{what}")
+    return importlib.import_module(f"uncus.pipeline.benchmark.{what}")
 
 
 def _device_name(device: Any) -> str:

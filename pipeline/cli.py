@@ -13,20 +13,27 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline import shadow
-
 VERBS: dict[str, tuple[str, str]] = {
-    "info": ("pipeline.info:Info", "versions, devices and what is registered"),
-    "phantom": ("pipeline.phantom:MakePhantom", "make a synthetic cohort with known atrophy"),
-    "prepare": ("pipeline.prepare:Prepare", "scans -> a cohort on one grid, ready to train on"),
-    "train": ("pipeline.train:Train", "train networks on a prepared cohort, fold by fold"),
-    "evaluate": ("pipeline.evaluate:Evaluate", "metrics with intervals, beside baselines"),
-    "predict": ("pipeline.predict:Predict", "probabilities and a saliency map for new scans"),
-    "compare": ("pipeline.compare:Compare", "norms against each other at several batch sizes"),
-    "explain": ("pipeline.explain:Explain", "saliency maps of a scan by several methods"),
-    "bench": ("pipeline.bench:Bench", "how fast the pieces are, beside what else one would use"),
-    "app": ("app.launch:App", "the web page: upload a scan, see the answer"),
-    "demo": ("pipeline.demo:Demo", "the whole path on the phantom cohort, in minutes"),
+    "info": ("uncus.pipeline.info:Info", "versions, devices and what is registered"),
+    "phantom": ("uncus.pipeline.phantom:MakePhantom", "make a synthetic cohort with known atrophy"),
+    "prepare": (
+        "uncus.pipeline.prepare:Prepare",
+        "scans -> a cohort on one grid, ready to train on",
+    ),
+    "train": ("uncus.pipeline.train:Train", "train networks on a prepared cohort, fold by fold"),
+    "evaluate": ("uncus.pipeline.evaluate:Evaluate", "metrics with intervals, beside baselines"),
+    "predict": ("uncus.pipeline.predict:Predict", "probabilities and a saliency map for new scans"),
+    "compare": (
+        "uncus.pipeline.compare:Compare",
+        "norms against each other at several batch sizes",
+    ),
+    "explain": ("uncus.pipeline.explain:Explain", "saliency maps of a scan by several methods"),
+    "bench": (
+        "uncus.pipeline.bench:Bench",
+        "how fast the pieces are, beside what else one would use",
+    ),
+    "app": ("uncus.app.launch:App", "the web page: upload a scan, see the answer"),
+    "demo": ("uncus.pipeline.demo:Demo", "the whole path on the phantom cohort, in minutes"),
 }
 
 
@@ -54,12 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; errors a user can mend become one line on stderr and exit code 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        shadow.check()
         if not arguments or arguments[0] in {"-h", "--help", "help"}:
             print(usage())
             return 0
         if arguments[0] == "--version":
-            from pipeline import __version__
+            from uncus import __version__
 
             print(f"uncus {__version__}")
             return 0

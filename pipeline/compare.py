@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import pandas as pd
 import tyro
 
-from data import files
-from data.splits import Splits, holdout_subjects
-from data.store import PreparedCohort
-from models.build import ModelConfig
-from pipeline import compare_page, compare_table, config, dynamics
-from pipeline.compare_cells import (
+from uncus.data import files
+from uncus.data.design.splits import Splits, holdout_subjects
+from uncus.data.prepared_cohort import PreparedCohort
+from uncus.models.build import ModelConfig
+from uncus.pipeline import config
+from uncus.pipeline.comparison import page, table, training_dynamics
+from uncus.pipeline.comparison.cells import (
     Cell,
     Rule,
     at_start,
@@ -22,12 +23,12 @@ from pipeline.compare_cells import (
     optimization_of,
     rule_text,
 )
-from pipeline.compare_train import Job, steps, train_jobs, why_not
-from pipeline.learner import Optimization
-from pipeline.member import Devices, Task
-from pipeline.notice import NOTICE
-from pipeline.runs import Member, Run, members
-from pipeline.train import Train, finish
+from uncus.pipeline.notice import NOTICE
+from uncus.pipeline.runs import Member, Run, members
+from uncus.pipeline.train import Train, finish
+from uncus.pipeline.training.learner import Optimization
+from uncus.pipeline.training.member import Devices, Task
+from uncus.pipeline.training.parallel import Job, steps, train_jobs, why_not
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class Compare(Train):
             todo = {cell.name: verb for cell, verb in verbs.items() if cell.name not in cannot}
             failed, tasks = self.train(cohort, todo)
             cannot |= failed
-            found = compare_table.assess(
+            found = table.assess(
                 list(verbs), {c.name: Run(v.out) for c, v in verbs.items()}, cannot, self
             )
             for entry in found["cells"]:
@@ -159,10 +160,10 @@ class Compare(Train):
                     entry["steps"] = steps(task, 0)
             found["rule"] = rule_text(self.lr_rule, self.base_batch, self.optimization.lr)
             if self.dynamics:
-                found["dynamics"] = dynamics.measure(self, cohort, tasks)
-            compare_table.write(self.out, found)
-            compare_page.write(self.out, found)
-        print(compare_page.plain_summary(found))
+                found["dynamics"] = training_dynamics.measure(self, cohort, tasks)
+            table.write(self.out, found)
+            page.write(self.out, found)
+        print(page.plain_summary(found))
         print(f"{self.out / 'index.html'}. {NOTICE}")
         return 0
 

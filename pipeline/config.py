@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from data.errors import BadInput
+from uncus.data.errors import BadInput
 
 T = TypeVar("T")
 

@@ -13,19 +13,19 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from data import files
-from data.augment import Augment
-from data.errors import BadInput
-from data.scans import read_table
-from models.build import ModelConfig
-from pipeline.evaluate import Evaluate
-from pipeline.learner import Optimization
-from pipeline.notice import NOTICE
-from pipeline.phantom import MakePhantom, scan_paths
-from pipeline.predict import Predict, scan_name
-from pipeline.prepare import Prepare
-from pipeline.runs import Run
-from pipeline.train import Train
+from uncus.data import files
+from uncus.data.augment import Augment
+from uncus.data.cohorts.scans import read_table
+from uncus.data.errors import BadInput
+from uncus.models.build import ModelConfig
+from uncus.pipeline.evaluate import Evaluate
+from uncus.pipeline.notice import NOTICE
+from uncus.pipeline.phantom import MakePhantom, scan_paths
+from uncus.pipeline.predict import Predict, scan_name
+from uncus.pipeline.prepare import Prepare
+from uncus.pipeline.runs import Run
+from uncus.pipeline.train import Train
+from uncus.pipeline.training.learner import Optimization
 
 POSITIVE = "AD"
 NEW_SPACING = 1.5  # mm; a new scan need not have the voxels of the cohort
@@ -77,7 +77,7 @@ class Demo:
                 done(Predict(self.out / "run", scans, self.out / "predictions", explain=POSITIVE))
             with clock.step("draw the page"):
                 found = self.measure(clock.seconds)
-                from pipeline import demo_page
+                from uncus.pipeline import demo_page
 
                 demo_page.write(self, found)
                 files.write_json(self.out / "demo.json", found)

@@ -8,15 +8,15 @@ import nibabel
 import numpy as np
 from matplotlib.figure import Figure
 
-from data import files
-from pipeline import plots, report
-from pipeline.figures import PLANES, View, draw_plane, save_png, widths
-from pipeline.notice import NOTICE
-from pipeline.runs import Run
-from pipeline.wording import spoken, text
+from uncus.data import files
+from uncus.pipeline.evaluation import plots, report
+from uncus.pipeline.evaluation.report_text import spoken, text
+from uncus.pipeline.notice import NOTICE
+from uncus.pipeline.rendering.slices import PLANES, View, draw_plane, save_png, widths
+from uncus.pipeline.runs import Run
 
 if TYPE_CHECKING:
-    from pipeline.demo import Demo
+    from uncus.pipeline.demo import Demo
 
 CSS = """
 img { display:block; width:100%; height:auto; border-radius:4px }

@@ -9,16 +9,17 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from data.scans import clean
-from data.where import to_number
-from pipeline import __version__, metrics
-from pipeline.agreement import MIN_PAIRS, agreement, session_pairs
-from pipeline.baselines import choose, predict_baseline
-from pipeline.bootstrap import LEVEL, bootstrap, interval, intervals, plain
-from pipeline.metrics import Array, Values
-from pipeline.notice import NOTICE
-from pipeline.runs import Run
-from pipeline.study import Answers, Study, model_answers
+from uncus import __version__
+from uncus.data.cohorts.scans import clean
+from uncus.data.design.row_filter import to_number
+from uncus.pipeline.evaluation import metrics
+from uncus.pipeline.evaluation.baselines import choose, predict_baseline
+from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, intervals, plain
+from uncus.pipeline.evaluation.metrics import Array, Values
+from uncus.pipeline.evaluation.predictions import Answers, Study, model_answers
+from uncus.pipeline.evaluation.retest_agreement import MIN_PAIRS, agreement, session_pairs
+from uncus.pipeline.notice import NOTICE
+from uncus.pipeline.runs import Run
 
 MIN_GROUP = 10  # scans below which nothing is said of a subgroup
 MAX_GROUPS = 6
@@ -43,7 +44,7 @@ class Evaluate:
 
     def run(self) -> int:
         """Measure, write and print; returns the exit code."""
-        from pipeline import report, terminal
+        from uncus.pipeline.evaluation import report, terminal
 
         if self.run_folder == Path():
             raise ValueError("RUN is missing; uncus evaluate RUN")

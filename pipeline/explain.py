@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from data import covariates
-from pipeline.notice import NOTICE
-from pipeline.predict import (
+from uncus.data.design import covariates
+from uncus.pipeline.notice import NOTICE
+from uncus.pipeline.predict import (
     Predictor,
     check_writable,
     scan_name,
@@ -16,7 +16,7 @@ from pipeline.predict import (
     write_regions,
     write_saliency,
 )
-from pipeline.saliency import SALIENCY
+from uncus.pipeline.saliency.registry import SALIENCY
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from pipeline import environment
-from pipeline.notice import NOTICE
+from uncus.pipeline import environment
+from uncus.pipeline.notice import NOTICE
 
 
 @dataclass(frozen=True)

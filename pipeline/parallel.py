@@ -14,8 +14,8 @@ from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
-from pipeline.member import Task, train_member
-from pipeline.runs import Member, Run
+from uncus.pipeline.runs import Member, Run
+from uncus.pipeline.training.member import Task, train_member
 
 
 def train_members(run: Run, members: tuple[Member, ...], task: Task, jobs: int) -> None:

@@ -18,10 +18,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 
-from data import files
-from data.anatomy import load_anatomy
-from data.errors import BadInput
-from data.phantom import (
+from uncus import __version__
+from uncus.data import files
+from uncus.data.cohorts.scans import write_table
+from uncus.data.errors import BadInput
+from uncus.data.phantom.anatomy import load_anatomy
+from uncus.data.phantom.subject import (
     SEVERITY,
     VISIBLE,
     Person,
@@ -31,9 +33,7 @@ from data.phantom import (
     make_subject,
     registered,
 )
-from data.scans import write_table
-from pipeline import __version__
-from pipeline.figures import View, montage, save_png
+from uncus.pipeline.rendering.slices import View, montage, save_png
 
 HIPPOCAMPUS = (26.0, -20.0, -14.0)  # MNI152, mm; the planes of pictures pass through it
 COLUMNS = {

@@ -18,23 +18,25 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from data import atlas, covariates, dicom, files
-from data.errors import BadInput
-from data.gate import Reference, judge
-from data.scans import write_table
-from data.space import Grid, Placed, place, to_scan
-from data.trees import fields_beside
-from data.volume import Volume, native_array, read_scan, write_native
-from models.base import Classifier
-from models.build import build_model
-from models.transfer import load_weights
-from pipeline import card
-from pipeline import engine as engines
-from pipeline.figures import three_planes
-from pipeline.learner import predict
-from pipeline.notice import NOTICE
-from pipeline.runs import Run
-from pipeline.saliency import SALIENCY
+from uncus.data import atlas, files
+from uncus.data.cohorts.bids import fields_beside
+from uncus.data.cohorts.scans import write_table
+from uncus.data.design import covariates
+from uncus.data.dicom import reader
+from uncus.data.errors import BadInput
+from uncus.data.imageio.volume import Volume, native_array, read_scan, write_native
+from uncus.data.quality_control import Reference, judge
+from uncus.data.space import Grid, Placed, place, to_scan
+from uncus.models.base import Classifier
+from uncus.models.build import build_model
+from uncus.models.weights import load_weights
+from uncus.pipeline.notice import NOTICE
+from uncus.pipeline.prediction import openvino_engine as engines
+from uncus.pipeline.rendering.slices import three_planes
+from uncus.pipeline.runs import Run
+from uncus.pipeline.saliency.registry import SALIENCY
+from uncus.pipeline.training import model_card
+from uncus.pipeline.training.learner import predict
 
 Map = NDArray[np.float32]
 
@@ -120,7 +122,7 @@ class Predictor:
             self.grid = Grid.from_dict(self.card["grid"])
             tensors = load_file(self.run.model_folder / "reference.safetensors")
             self.reference = Reference.from_state(tensors, self.card["reference"])
-            config = card.model_config(self.card, source)
+            config = model_card.model_config(self.card, source)
             self.target = self.run.target
             self.covariates = self.card.get("covariates", {})
             self.networks = tuple(self.network(config, m["file"]) for m in self.card["members"])
@@ -411,7 +413,7 @@ class Predict:
         """Predict every scan; 0 when all were answered, 1 when some failed, 2 when none was."""
         if not self.scans:
             raise ValueError("no scan given; uncus predict RUN SCAN... --out DIR")
-        scans = dicom.gather(self.scans)
+        scans = reader.gather(self.scans)
         names = [scan_name(whole(paths)) for paths in scans]
         twice = sorted({name for name in names if names.count(name) > 1})
         if self.covariates and len(scans) > 1:

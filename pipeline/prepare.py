@@ -14,19 +14,26 @@ import pandas as pd
 import tyro
 from numpy.typing import NDArray
 
-from data import derivatives, dicom, store
-from data.derivatives import Entry
-from data.errors import BadInput
-from data.files import locked
-from data.readers import read_cohort
-from data.scans import Scan, write_table
-from data.space import GRIDS, SPACES, Grid, place
-from data.volume import read_volume
-from data.where import select
-from pipeline import quality
-from pipeline.cluster import Cluster, connected
-from pipeline.measure import MEASURES, Measure, common_grid, measure
-from pipeline.workers import Failure, for_each, in_processes, process_count, progress
+from uncus.data import bids_derivatives, prepared_cohort
+from uncus.data.bids_derivatives import Entry
+from uncus.data.cohorts.readers import read_cohort
+from uncus.data.cohorts.scans import Scan, write_table
+from uncus.data.design.row_filter import select
+from uncus.data.dicom import reader
+from uncus.data.errors import BadInput
+from uncus.data.files import locked
+from uncus.data.imageio.volume import read_volume
+from uncus.data.space import GRIDS, SPACES, Grid, place
+from uncus.pipeline.preparation import quality_page
+from uncus.pipeline.preparation.cohort_grid import MEASURES, Measure, common_grid, measure
+from uncus.pipeline.preparation.dask_cluster import Cluster, connected
+from uncus.pipeline.preparation.workers import (
+    Failure,
+    for_each,
+    in_processes,
+    process_count,
+    progress,
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ class Preparation:
         for index, found in known.items():
             scan = self.scans[index]
             blank[index] = self._blank(scan, found, grid)
-            entry = derivatives.load_entry(root, scan, self.options.space, blank[index].key)
+            entry = bids_derivatives.load_entry(root, scan, self.options.space, blank[index].key)
             if entry is not None:
                 finished[index] = entry
         todo = [index for index in known if index not in finished]
@@ -123,7 +130,7 @@ class Preparation:
             _say(f"{root} is up to date: {len(finished)} scans, nothing to do")
             return 1 if failures else 0
         # From here on the folder changes, and until the end it is no finished cohort.
-        (root / store.MANIFEST).unlink(missing_ok=True)
+        (root / prepared_cohort.MANIFEST).unlink(missing_ok=True)
         arguments = [(shown, self._sent(self.scans[i]), grid, space, blank[i]) for i in todo]
         for place_of, result in for_each("place", _place, arguments, workers, self.cluster).items():
             if isinstance(result, Failure):
@@ -149,7 +156,7 @@ class Preparation:
 
     def _series(self, scan: Scan) -> str:
         """Which DICOM series a scan is: the reader knows, or the user says."""
-        return scan.series or (self.options.series if dicom.is_dicom(scan.path) else "")
+        return scan.series or (self.options.series if reader.is_dicom(scan.path) else "")
 
     def _own_grid(self) -> Grid | None:
         """The grid that the space brings; None where it follows from the scans."""
@@ -160,12 +167,14 @@ class Preparation:
         """Bring the page of pictures up to date, in spaces that register scans."""
         root = self.options.cohort
         if self.options.space not in GRIDS:
-            (root / quality.PAGE).unlink(missing_ok=True)  # of an earlier cohort in this folder
+            (root / quality_page.PAGE).unlink(
+                missing_ok=True
+            )  # of an earlier cohort in this folder
             return
         told = [(self.scans[i].name, f.reason) for i, f in sorted(failures.items())]
         entries = [finished[i] for i in sorted(finished)]
-        quality.write_page(root, grid, entries, told, self.options.workers)
-        _say(f"look at {root / quality.PAGE}")
+        quality_page.write_page(root, grid, entries, told, self.options.workers)
+        _say(f"look at {root / quality_page.PAGE}")
 
     def _spacing(self) -> NDArray[np.float64]:
         return np.broadcast_to(np.asarray(self.options.spacing, np.float64), (3,))
@@ -177,7 +186,7 @@ class Preparation:
             source=_relative(scan.path, self.source),
             source_sha256=measure.source_sha256,
             voxel_hash=measure.voxel_hash,
-            key=derivatives.result_key(measure.source_sha256, grid, self.options.space),
+            key=bids_derivatives.result_key(measure.source_sha256, grid, self.options.space),
             derivative="",
             derivative_sha256="",
             contact=(),
@@ -193,11 +202,11 @@ class Preparation:
         """Whether the folder already holds exactly this."""
         root = self.options.cohort
         try:
-            cohort = store.PreparedCohort.open(root)
+            cohort = prepared_cohort.PreparedCohort.open(root)
         except ValueError:
             return False
         entries = [finished[index] for index in sorted(finished)]
-        wanted = store.scans_table(self.table.iloc[sorted(finished)], entries)
+        wanted = prepared_cohort.scans_table(self.table.iloc[sorted(finished)], entries)
         # Compared as it would be read back: a missing cell is n/a in the file, "" in memory.
         same_table = list(wanted.columns) == list(cohort.table.columns) and np.array_equal(
             wanted.to_numpy(str), cohort.table.to_numpy(str)
@@ -212,12 +221,16 @@ class Preparation:
         _drop_strangers(root, {entry.derivative for entry in entries})
         voxels = in_processes(
             process_count(self.options.workers, len(entries)),
-            derivatives.read_voxels,
+            bids_derivatives.read_voxels,
             [(root, entry, grid) for entry in entries],
         )
         with progress() as bar:
-            store.write_volumes(root, grid, bar.track(voxels, len(entries), description="join"))
-        store.finish(root, self._options(), grid, self.table.iloc[list(finished)], entries)
+            prepared_cohort.write_volumes(
+                root, grid, bar.track(voxels, len(entries), description="join")
+            )
+        prepared_cohort.finish(
+            root, self._options(), grid, self.table.iloc[list(finished)], entries
+        )
         for warning in repeated_voxels(entries):
             _say(f"warning: {warning}")
         told = Counter(warning for entry in entries for warning in entry.warnings)
@@ -265,9 +278,9 @@ def repeated_voxels(entries: Iterable[Entry]) -> list[str]:
 def _place(root: Path, scan: Scan, grid: Grid, space: str, blank: Entry) -> Entry:
     """Place one scan and save it."""
     placed = place(read_volume(scan.path, series=scan.series), grid, space)
-    if derivatives.source_sha256(scan.path, scan.series) != blank.source_sha256:
+    if bids_derivatives.source_sha256(scan.path, scan.series) != blank.source_sha256:
         raise BadInput(scan.path, "changed while it was being prepared", "start again")
-    return derivatives.save(root, scan, placed, grid, space, blank)
+    return bids_derivatives.save(root, scan, placed, grid, space, blank)
 
 
 def _drop_strangers(root: Path, wanted: set[str]) -> None:
@@ -277,7 +290,7 @@ def _drop_strangers(root: Path, wanted: set[str]) -> None:
     for image in root.glob("sub-*/**/*_desc-preproc_T1w.nii.gz"):
         if image.relative_to(root).as_posix() not in wanted:
             image.unlink()
-            derivatives.sidecar_path(image).unlink(missing_ok=True)
+            bids_derivatives.sidecar_path(image).unlink(missing_ok=True)
 
 
 def _check_target(root: Path, source: Path) -> None:
@@ -286,7 +299,7 @@ def _check_target(root: Path, source: Path) -> None:
         raise BadInput(root, "is where the scans are", "choose another folder for the cohort")
     if root.exists() and not root.is_dir():
         raise BadInput(root, "is a file", "choose a folder")
-    ours = (store.MANIFEST, MEASURES, ".lock")
+    ours = (prepared_cohort.MANIFEST, MEASURES, ".lock")
     if root.is_dir() and any(root.iterdir()) and not any((root / name).exists() for name in ours):
         raise BadInput(root, "holds other files", "choose an empty folder or a prepared cohort")
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import pandas as pd
 
-from data import files
-from data.errors import BadInput
-from data.scans import read_table, write_table
-from data.splits import Splits
-from data.targets import Target
+from uncus.data import files
+from uncus.data.cohorts.scans import read_table, write_table
+from uncus.data.design.splits import Splits
+from uncus.data.design.targets import Target
+from uncus.data.errors import BadInput
 
 SCHEMA = 1
 """Version of the layout and of ``card.json``; a newer one is refused."""

@@ -9,21 +9,23 @@ import pandas as pd
 import torch
 import tyro
 
-from data import covariates, files
-from data.augment import Augment
-from data.errors import BadInput
-from data.scans import read_table
-from data.splits import Splits, check_leakage, holdout_subjects, make_splits
-from data.store import PreparedCohort
-from data.targets import Target, labelled, select
-from models.build import ModelConfig
-from pipeline import card, config, environment, pretrained
-from pipeline.faults import check_bf16
-from pipeline.learner import Optimization
-from pipeline.member import Devices, Task, precision
-from pipeline.notice import NOTICE
-from pipeline.parallel import train_members
-from pipeline.runs import Member, Run, members
+from uncus.data import files
+from uncus.data.augment import Augment
+from uncus.data.cohorts.scans import read_table
+from uncus.data.design import covariates
+from uncus.data.design.splits import Splits, check_leakage, holdout_subjects, make_splits
+from uncus.data.design.targets import Target, labelled, select
+from uncus.data.errors import BadInput
+from uncus.data.prepared_cohort import PreparedCohort
+from uncus.models.build import ModelConfig
+from uncus.pipeline import config, environment
+from uncus.pipeline.notice import NOTICE
+from uncus.pipeline.parallel import train_members
+from uncus.pipeline.runs import Member, Run, members
+from uncus.pipeline.training import model_card, pretraining
+from uncus.pipeline.training.bf16_check import check_bf16
+from uncus.pipeline.training.learner import Optimization
+from uncus.pipeline.training.member import Devices, Task, precision
 
 FREE = frozenset({"cohort", "devices", "jobs"})
 """Options that may change on the way: where the cohort lies and what computes."""
@@ -213,7 +215,7 @@ class Train:
             )
         check_leakage(splits, table)
         if self.init_from:
-            pretrained.check(Run(self.init_from), splits, table)
+            pretraining.check(Run(self.init_from), splits, table)
         splits.save(path)
         return splits
 
@@ -247,4 +249,4 @@ def finish(run: Run, task: Task, todo: tuple[Member, ...]) -> None:
     """What a run holds when all of its members are trained: predictions, and the sealed model."""
     predictions = [read_table(run.member_predictions(member)) for member in todo]
     run.write_table("predictions.tsv", pd.concat(predictions, ignore_index=True))
-    card.write(run, task.cohort, task, todo)
+    model_card.write(run, task.cohort, task, todo)

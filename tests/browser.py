@@ -30,7 +30,7 @@ def served(run: Path, folder: Path, **variables: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    code = "import sys; from pipeline.cli import main; sys.exit(main())"
+    code = "import sys; from uncus.pipeline.cli import main; sys.exit(main())"
     arguments = [sys.executable, "-c", code, "app", str(run), "--port", str(port)]
     address = f"http://127.0.0.1:{port}"
     own = {**os.environ, **variables, "TMPDIR": str(folder)}

@@ -10,7 +10,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from pipeline.cli import main
+from uncus.pipeline.cli import main
 
 SUBJECTS = 12
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])

@@ -14,11 +14,11 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from models.base import Classifier
-from models.build import ModelConfig, build_model
-from models.norms import NORMS, Norm, make_norm
-from models.swap import check_norms, find_norms
-from pipeline.saliency import Saliency
+from uncus.models.base import Classifier
+from uncus.models.build import ModelConfig, build_model
+from uncus.models.norms.registry import NORMS, Norm, make_norm
+from uncus.models.swap import check_norms, find_norms
+from uncus.pipeline.saliency.registry import Saliency
 
 SLAB = (40, 10, 36)
 """Voxels; the short axis is 1 after four halvings."""
@@ -120,7 +120,8 @@ PRECISE = (40, 4, 4)
 def runs_at_batch_one_and_two_in_both_precisions(model: Classifier, config: ModelConfig) -> None:
     """Forward, backward and inference.
 
-    In bf16 by torch's own convolutions: oneDNN's are wrong on some CPUs (`pipeline.faults`).
+    In bf16 by torch's own convolutions: oneDNN's are wrong on some CPUs, see
+    uncus.pipeline.training.bf16_check.
     """
     for batch, half in product((1, 2), (False, True)):
         x = volumes(batch, PRECISE)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from dicom_files import save, series
 from scipy import ndimage
+
+from tests.dicom_files import save, series
 
 
 def three_ways(head: Path, labels: Path, folder: Path) -> tuple[Path, Path, Path]:

@@ -24,7 +24,7 @@ def named_in(name: str) -> tuple[frozenset[str], frozenset[str]]:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split(" | ")[0].strip("| "))
 def test_every_line_has_its_test(row: str) -> None:
-    named = re.findall(r"`(test_\w+\.py)::(test_\w+)(?:\[([^\]]+)\])?`", row)
+    named = re.findall(r"`([\w/]*test_\w+\.py)::(test_\w+)(?:\[([^\]]+)\])?`", row)
     assert named and len(named) == row.count("::")
     for file, test, case in named:
         functions, texts = named_in(file)
@@ -34,5 +34,5 @@ def test_every_line_has_its_test(row: str) -> None:
 
 def test_both_formats_are_there_and_no_test_is_made_up() -> None:
     assert len(ROWS) > 45 and "## NIfTI" in PAGE and "## DICOM" in PAGE
-    functions, _ = named_in("test_volume.py")
+    functions, _ = named_in("data/imageio/test_volume.py")
     assert "test_refuses_a_constant_image" in functions and "test_nothing" not in functions

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TRAIN
 from safetensors.torch import load_file
 from test_fused import LAYOUTS, TOLERANCE, check_against_float64, results, tensors
 
-from data import augment
-from data.augment import Augment
-from data.noise import normal
-from models import fused
-from models.build import BACKBONES, ModelConfig, build_model
-from models.norms import NORMS
-from pipeline.cli import main
-from pipeline.graphed import GraphedNetwork
+from tests.conftest import TRAIN
+from uncus.data import augment
+from uncus.data.augment import Augment
+from uncus.data.noise import normal
+from uncus.models.build import BACKBONES, ModelConfig, build_model
+from uncus.models.fused import layer
+from uncus.models.norms.registry import NORMS
+from uncus.pipeline.cli import main
+from uncus.pipeline.training.cuda_graphs import GraphedNetwork
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GPU = torch.device("cuda")
@@ -42,7 +42,7 @@ CPU = torch.device("cpu")
 )
 def test_the_kernels_agree_with_float64(shape, groups, activation, residual, layout, dtype) -> None:
     check_against_float64(shape, groups, layout, activation, residual, dtype, device="cuda")
-    assert fused.is_fused(torch.empty(1, device=GPU, dtype=dtype))
+    assert layer.is_fused(torch.empty(1, device=GPU, dtype=dtype))
 
 
 def test_the_kernels_and_their_twin_agree() -> None:

@@ -1,13 +1,17 @@
-"""Imports go one way, and nobody else's packages bear our names."""
+"""Imports go one way and never in a circle, folders stay small, and only `uncus` is installed."""
 
 import ast
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
-from pipeline.cli import VERBS
-from pipeline.shadow import PACKAGES
+from uncus.pipeline.cli import VERBS
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
@@ -16,55 +20,136 @@ MAY_IMPORT = {
     "pipeline": {"data", "models", "pipeline"},
     "app": {"app", "data", "pipeline"},
 }
-MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).glob("**/*.py"))
+MODULES = {
+    ".".join(("uncus", *path.relative_to(ROOT).with_suffix("").parts)): path
+    for package in MAY_IMPORT
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if path.name != "__init__.py"
+}
+MAX_FILES = 18
+"""Python files in one folder."""
 
 
-def imported(path: Path) -> set[str]:
-    """Our packages that a module imports, anywhere in it; a relative import is called '.'."""
-    found = set()
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """Every module that a file imports, inside functions and under TYPE_CHECKING too."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add("." if node.level else (node.module or "").partition(".")[0])
-    return found & {*PACKAGES, "."}
+            base = "." * node.level + (node.module or "")
+            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return frozenset(names)
+
+
+def ours(path: Path) -> set[str]:
+    """Our own modules that a file imports."""
+    return {name for name in imported(path) if name in MODULES}
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The strongly connected parts of a graph with more than one node."""
+    reach: dict[str, set[str]] = {}
+    for node in graph:
+        seen, waiting = set(), list(graph[node])
+        while waiting:
+            if (other := waiting.pop()) not in seen:
+                seen.add(other)
+                waiting += graph.get(other, ())
+        reach[node] = seen
+    groups = {
+        tuple(sorted({node, *(o for o in reach[node] if node in reach.get(o, ()))}))
+        for node in graph
+    }
+    return [list(group) for group in groups if len(group) > 1]
+
+
+def room(module: str) -> str:
+    """The folder of a module below its package, or the module itself where it is in no folder."""
+    parts = module.split(".")
+    return ".".join(parts[:3])
 
 
 def test_imports_go_one_way() -> None:
-    assert len(MODULES) > 50
-    for path in MODULES:
-        package = path.relative_to(ROOT).parts[0]
-        wrong = imported(path) - MAY_IMPORT[package]
-        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+    assert len(MODULES) > 150
+    for name, path in MODULES.items():
+        package = name.split(".")[1]
+        allowed = {f"uncus.{other}" for other in MAY_IMPORT[package]}
+        for other in imported(path):
+            top = other.partition(".")[0]
+            assert top not in MAY_IMPORT, f"{name} imports {other}, which is uncus.{other}"
+            assert top, f"{name} has a relative import"
+            if other.startswith("uncus.") and other.count(".") > 1:
+                assert ".".join(other.split(".")[:2]) in allowed, f"{name} imports {other}"
 
 
-def test_the_walk_sees_imports_inside_functions(tmp_path: Path) -> None:
+def test_no_two_files_import_each_other() -> None:
+    assert circles({name: ours(path) for name, path in MODULES.items()}) == []
+
+
+def test_no_two_rooms_import_each_other() -> None:
+    graph: dict[str, set[str]] = defaultdict(set)
+    for name, path in MODULES.items():
+        graph[room(name)] |= {room(other) for other in ours(path)} - {room(name)}
+    assert circles(dict(graph)) == []
+
+
+def test_circles_are_seen(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
-    module.write_text("def f():\n    from models.norms import NORMS\n    from . import x\n")
-    assert imported(module) == {"models", "."}
+    module.write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from uncus.data import files\n"
+        "def f():\n    import uncus.data.tables\n    from . import x\n"
+    )
+    assert {"uncus.data.files", "uncus.data.tables", "."} <= imported(module)
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
 
-def test_packages_hold_nothing_that_is_imported_twice_over() -> None:
-    names = [path.relative_to(ROOT).as_posix() for path in MODULES]
-    assert "app/app.py" not in names
-    for package in PACKAGES:
-        assert f"{package}/{package}.py" not in names
-        assert f"{package}/__init__.py" in names
-        # setuptools is told the four packages by name and would leave out a folder below them
-        assert not [n for n in names if n.startswith(f"{package}/") and n.count("/") > 1]
+def test_folders_stay_small_and_are_packages() -> None:
+    folders: dict[Path, list[str]] = defaultdict(list)
+    for path in MODULES.values():
+        folders[path.parent].append(path.name)
+    for folder, names in folders.items():
+        assert (folder / "__init__.py").is_file(), f"{folder} has no __init__.py"
+        assert len(names) <= MAX_FILES, f"{folder} holds {len(names)} files; give some a folder"
 
 
-def test_no_dependency_ships_our_names() -> None:
+def test_tests_stand_where_their_files_stand() -> None:
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        folder = path.relative_to(ROOT / "tests").parent
+        assert (ROOT / folder).is_dir(), f"{path} tests a folder that does not exist"
+
+
+def after_import(module: str, packages: Iterable[str]) -> list[str]:
+    """Which of ``packages`` are loaded once ``module`` is."""
+    code = f"import sys, {module}; print(*(p for p in {list(packages)} if p in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+def test_a_prediction_loads_nothing_of_training() -> None:
+    training = ["lightning", "torchmetrics", "sklearn", "uncus.pipeline.training"]
+    assert after_import("uncus.pipeline.predict", [*training, "torch"]) == ["torch"]
+
+
+def test_the_command_loads_nothing_heavy() -> None:
+    assert after_import("uncus.pipeline.cli", ["torch", "numpy", "pandas", "tyro"]) == []
+
+
+def test_only_our_name_is_installed() -> None:
     owners = packages_distributions()
-    assert "torch" in owners
-    for name in PACKAGES:
-        assert set(owners.get(name, ["uncus"])) == {"uncus"}, f"{name} comes from {owners[name]}"
+    assert "torch" in owners and set(owners["uncus"]) == {"uncus"}
+    for name in MAY_IMPORT:
+        assert "uncus" not in owners.get(name, [])
+        link = ROOT / "uncus" / name
+        assert link.is_symlink() and link.resolve() == ROOT / name
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_written(verb: str) -> None:
     module, _, attribute = VERBS[verb][0].partition(":")
-    path = ROOT / Path(*module.split(".")).with_suffix(".py")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    (found,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == attribute)
-    assert "run" in {n.name for n in found.body if isinstance(n, ast.FunctionDef)}
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    (cls,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == attribute)
+    assert "run" in {n.name for n in cls.body if isinstance(n, ast.FunctionDef)}

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT)]
 
-from browser import chromium, served, upload, visit  # noqa: E402
-
-from app.sweep import EVERY, GRACE  # noqa: E402
+from tests.browser import chromium, served, upload, visit  # noqa: E402
+from uncus.app.sessions import EVERY, GRACE  # noqa: E402
 
 HERE = Path(__file__).parent
 MEGABYTE = 1 << 20
@@ -103,7 +102,7 @@ def resident() -> int:
         except (OSError, IndexError, ValueError):
             continue
     own = os.getpid()
-    ours = {pid for pid in parents if parents[pid] == own and b"pipeline.cli" in command(pid)}
+    ours = {pid for pid in parents if parents[pid] == own and b"uncus.pipeline.cli" in command(pid)}
     for _ in range(4):
         ours |= {pid for pid, parent in parents.items() if parent in ours}
     return sum(pages.get(pid, 0) for pid in ours) * os.sysconf("SC_PAGE_SIZE")

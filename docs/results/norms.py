@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline import compare_page
-from pipeline.cli import main
+from uncus.pipeline.cli import main
+from uncus.pipeline.comparison import page
 
 HERE = Path(__file__).parent
 JOBS = 2
@@ -90,9 +90,9 @@ def table(found: dict[str, Any], metric: str) -> str:
     for line in dict.fromkeys(cell["line"] for cell in found["cells"]):
         cells = []
         for size in sizes:
-            cell = compare_page.at(found, line, size)
+            cell = page.at(found, line, size)
             done = cell is not None and cell["status"] == "done"
-            cells.append(compare_page.spoken(cell["metrics"][metric]) if done else "cannot")
+            cells.append(page.spoken(cell["metrics"][metric]) if done else "cannot")
         rows.append(f"| {line} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
@@ -109,9 +109,9 @@ def part(task: str, found: dict[str, Any]) -> str:
         f"{seconds / JOBS / 60:.0f} minutes, two networks at a time.",
         f"![{metric} against batch size](norms-{task}.svg)",
         table(found, metric),
-        *(f"- {compare_page.at_batch(found, size)}" for size in found["batch_sizes"]),
+        *(f"- {page.at_batch(found, size)}" for size in found["batch_sizes"]),
     ]
-    if falls := compare_page.from_large_to_small(found):
+    if falls := page.from_large_to_small(found):
         lines += ["From the largest batch to the smallest:", *(f"- {told}" for told in falls)]
     if "auc" in found["metrics"]:
         lines += ["AUC:", table(found, "auc")]
@@ -145,9 +145,9 @@ def verdicts(found: dict[str, dict[str, Any]]) -> str:
             if not some:
                 cells.append("not measured")
                 continue
-            judged = compare_page.verdict(one, some[0])
+            judged = page.verdict(one, some[0])
             held = {wanted: "holds", "": "cannot be told"}.get(judged, "the contrary")
-            cells.append(f"{held}: {compare_page.spoken(some[0][one['metric']])}")
+            cells.append(f"{held}: {page.spoken(some[0][one['metric']])}")
         rows.append(f"| {claim} | " + " | ".join(cells) + " |")
     cells = []
     for one in found.values():
@@ -156,14 +156,14 @@ def verdicts(found: dict[str, dict[str, Any]]) -> str:
             continue
         falls = [f for f in one["falls"] if f["line"] == "group"]
         entry = min(falls, key=lambda f: f["batch_size"])
-        flat = compare_page.verdict(one, entry) != "worse"
-        told = compare_page.spoken(entry[one["metric"]])
+        flat = page.verdict(one, entry) != "worse"
+        told = page.spoken(entry[one["metric"]])
         cells.append(f"{'no fall beyond chance' if flat else 'the contrary'}: {told}")
     rows.append("| GN is no worse at batch 1 than at 16 (GN paper) | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
-def page(work: Path) -> tuple[str, dict[str, Any]]:
+def write_page(work: Path) -> tuple[str, dict[str, Any]]:
     """The page, and the figures in it."""
     found = {task: json.loads((work / task / "compare.json").read_text()) for task in TITLES}
     text = (
@@ -187,7 +187,7 @@ if __name__ == "__main__":
     if "--write" not in sys.argv:
         run(*arguments)
     work = Path(arguments[1])
-    text, figures = page(work)
+    text, figures = write_page(work)
     for task, one in figures.items():
         shutil.copy(work / task / f"{one['metric']}.svg", HERE / f"norms-{task}.svg")
     (HERE / "norms.md").write_text(text)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.cli import main
+from uncus.pipeline.cli import main
 
 HERE = Path(__file__).parent
 JOBS = 2

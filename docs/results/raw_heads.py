@@ -12,11 +12,10 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parents[1]), str(HERE.parents[1] / "tests")]
+sys.path.insert(0, str(HERE.parents[1]))
 
-from raw_heads import three_ways  # noqa: E402
-
-from pipeline.predict import Predictor  # noqa: E402
+from tests.raw_heads import three_ways  # noqa: E402
+from uncus.pipeline.predict import Predictor  # noqa: E402
 
 WAYS = ("whole head, NIfTI", "whole head, DICOM series", "brain alone, NIfTI")
 

@@ -22,17 +22,17 @@ import numpy as np
 from rich.progress import track
 from scipy import optimize
 
-from data import air
-from data.image import Image, coarser, points
-from data.mni import (
+from uncus.data import image_quality
+from uncus.data.geometry.image import Image, coarser, points
+from uncus.data.imageio.volume import read_volume
+from uncus.data.mni.registration import (
     LEAST_CONTRAST,
     LEAST_LIKENESS,
     LEAST_OVERLAP,
     LEAST_SIMILARITY,
     register,
 )
-from data.template import load_template
-from data.volume import read_volume
+from uncus.data.mni.template import load_template
 
 HERE = Path(__file__).parent
 KINDS = ("aged", "good", "bad")
@@ -78,7 +78,7 @@ def measure(kind: str, name: str, head: str, labels: str) -> dict[str, Any]:
         "likeness": found.likeness,
         "contrast": found.contrast,
         "seen": found.seen,
-        "warnings": [*volume.warnings, *found.warnings, *air.look(volume).warnings],
+        "warnings": [*volume.warnings, *found.warnings, *image_quality.look(volume).warnings],
         "cpu": spent,
     }
 

@@ -1,0 +1,45 @@
+"""The frame of every page; Streamlit runs it from top to bottom at every action of a visitor."""
+
+from pathlib import Path
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from uncus.app.pages import card, predict, runs
+from uncus.app.sessions import SESSIONS
+from uncus.pipeline.notice import NOTICE
+
+ICON = Path(__file__).parents[1] / "icon.png"
+STYLE = """<style>
+  [data-testid="stMainBlockContainer"] {max-width: 82rem; padding: 4.2rem 1.6rem 5rem}
+  [data-testid="stDecoration"], [data-testid="stStatusWidget"], footer,
+  [data-testid="stToolbarActions"], [data-testid="stMainMenu"] {display: none}
+  .uncus-notice {position: fixed; inset: auto 0 0 0; z-index: 1000; padding: .45rem 1rem;
+                 background: #31333f; color: #fff; text-align: center; font-size: .875rem}
+  .uncus-paper {width: 100%; max-width: 34rem; background: #fff;
+                border-radius: .5rem; padding: .6rem}
+  .uncus-files {display: flex; flex-wrap: wrap; gap: .6rem; margin: .2rem 0 1rem}
+  .uncus-files a {padding: .38rem .8rem; border: 1px solid rgba(128, 132, 149, .45);
+                  border-radius: .5rem; text-decoration: none; color: inherit; font-size: .95rem}
+  .uncus-files a:hover, .uncus-files a:focus-visible {border-color: #0b7285; color: #0b7285}
+</style>"""
+
+
+def main() -> None:
+    """The page that is asked for."""
+    st.set_page_config(page_title="uncus", page_icon=str(ICON), layout="wide")
+    st.html(STYLE)
+    st.html(f'<div class="uncus-notice" role="note">{NOTICE}</div>')
+    context = get_script_run_ctx()
+    if context:
+        SESSIONS.seen(context.session_id)
+    pages = [
+        st.Page(predict.page, title="Predict", url_path="predict", default=True),
+        st.Page(runs.page, title="Runs", url_path="runs"),
+        st.Page(card.page, title="Model card", url_path="card"),
+    ]
+    st.navigation(pages, position="top").run()
+
+
+if __name__ == "__main__":  # streamlit's name for it
+    main()

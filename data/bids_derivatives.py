@@ -1,0 +1,134 @@
+"""One placed scan on disk as a BIDS derivative: an image and a sidecar that says what it is."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from uncus.data.cohorts.scans import Scan
+from uncus.data.errors import BadInput
+from uncus.data.files import sha256, write_json
+from uncus.data.imageio.volume import source_files, write_nifti
+from uncus.data.space import LABELS, Grid, Placed
+
+# Raise it when the same source and options would give other voxels: all results are made anew.
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of one placed scan.
+
+    Parameters
+    ----------
+    name: "sub-S" or "sub-S_ses-T".
+    source: the source file, relative to the cohort it came from.
+    source_sha256: of the source's bytes.
+    voxel_hash: of the source's voxels in RAS+.
+    key: SHA-256 of all that the result depends on; an equal key means an equal result.
+    derivative, derivative_sha256: the image, relative to the prepared cohort, and its hash.
+    contact: see uncus.data.space.Placed.
+    warnings: see uncus.data.space.Placed.
+    """
+
+    name: str
+    source: str
+    source_sha256: str
+    voxel_hash: str
+    key: str
+    derivative: str
+    derivative_sha256: str
+    contact: tuple[float, ...]
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "Entry":
+        """The inverse of ``dataclasses.asdict`` through JSON."""
+        lists = {name: tuple(value[name]) for name in ("contact", "warnings")}
+        return cls(**{**value, **lists})
+
+
+def source_sha256(path: Path, series: str = "") -> str:
+    """SHA-256 of a source image: of both files of a .hdr/.img pair, of all in a DICOM folder.
+
+    ``series`` tells apart what is read from one folder.
+    """
+    hashes = [sha256(part) for part in source_files(path)] + ([series] if series else [])
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def result_key(source_hash: str, grid: Grid, space: str) -> str:
+    """The key of the result of placing a source on a grid by a space."""
+    inputs = [SCHEMA, source_hash, grid.as_dict(), space]
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+
+
+def derivative_path(scan: Scan, space: str) -> Path:
+    """Where the scan's image lies, relative to the prepared cohort (BIDS derivative names)."""
+    session = f"ses-{scan.session}" if scan.session else ""
+    name = f"{scan.name}_space-{LABELS[space]}_desc-preproc_T1w.nii.gz"
+    return Path(f"sub-{scan.subject}", session, "anat", name)
+
+
+def sidecar_path(image: Path) -> Path:
+    """The JSON beside an image."""
+    return image.with_name(image.name.removesuffix(".nii.gz") + ".json")
+
+
+def save(root: Path, scan: Scan, placed: Placed, grid: Grid, space: str, source: Entry) -> Entry:
+    """Write image and sidecar atomically, the sidecar last, and return the completed entry.
+
+    Voxels are rounded to float16 first, as the memory-mapped array holds them, so that the array
+    can be made again from the images to the bit.
+    """
+    relative = derivative_path(scan, space)
+    image = root / relative
+    sidecar_path(image).unlink(missing_ok=True)  # never an old sidecar beside a new image
+    write_nifti(image, placed.array.astype(np.float16).astype(np.float32), grid.affine)
+    entry = Entry(
+        **{
+            **asdict(source),
+            "voxel_hash": placed.volume.voxel_hash,
+            "derivative": relative.as_posix(),
+            "derivative_sha256": sha256(image),
+            "contact": tuple(round(share, 4) for share in placed.contact),
+            "warnings": placed.warnings,
+        }
+    )
+    bids = {
+        "Sources": [f"bids:raw:{source.source}"],
+        "SpatialReference": {"grid": grid.as_dict()},
+        # Scan mm -> grid mm (RAS+), and how well it holds.
+        "Transform": placed.to_grid.tolist(),
+        "Registration": dict(placed.quality),
+    }
+    write_json(sidecar_path(image), {**bids, "Intensity": "z-score", "Uncus": asdict(entry)})
+    return entry
+
+
+def load_entry(root: Path, scan: Scan, space: str, key: str) -> Entry | None:
+    """The entry of a finished result with this key whose image is unharmed, or None."""
+    image = root / derivative_path(scan, space)
+    try:
+        sidecar = json.loads(sidecar_path(image).read_text(encoding="utf-8"))
+        entry = Entry.from_dict(sidecar["Uncus"])
+        unharmed = entry.key == key and sha256(image) == entry.derivative_sha256
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return entry if unharmed and entry.name == scan.name else None
+
+
+def read_voxels(root: Path, entry: Entry, grid: Grid) -> NDArray[np.float16]:
+    """Voxels float16 [X, Y, Z] of a derivative; raises BadInput where it was changed."""
+    image = root / entry.derivative
+    if not image.is_file() or sha256(image) != entry.derivative_sha256:
+        raise BadInput(image, "is missing or was changed since it was made", "run `uncus prepare`")
+    array = np.asarray(nib.Nifti1Image.from_filename(image).dataobj)
+    if array.shape != grid.shape:
+        raise BadInput(image, f"has shape {array.shape}, not {grid.shape}", "run `uncus prepare`")
+    return array.astype(np.float16)

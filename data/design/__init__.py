@@ -1,0 +1,1 @@
+"""Which scans, which target, which covariates, which folds."""

@@ -1,0 +1,118 @@
+"""Subjects in an order by which neighbours are alike, and even draws along it."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from uncus.data.cohorts.scans import clean, need_column
+from uncus.data.design.row_filter import to_number
+
+MAX_STRATA = 10  # values of a column that are taken one by one
+AGE_BINS = 5  # at most; fewer where a bin would hold less than a subject a fold
+
+Array = np.ndarray[Any, Any]
+
+
+def is_classes(y: Array | None) -> bool:
+    """Whether ``y`` holds classes, not numbers."""
+    return y is not None and np.asarray(y).dtype.kind in "iub"
+
+
+def describe_subjects(
+    table: pd.DataFrame, y: Array | None, stratify: Sequence[str] = ()
+) -> pd.DataFrame:
+    """By participant_id, sorted: group (class or quintile), sex, age (years, NaN if missing).
+
+    Each column of ``stratify`` is there as ``stratum-COLUMN``.
+
+    The first scan of a subject that is labelled speaks for the subject.
+    """
+    need_column(table, "participant_id", "table")
+    sex = table["sex"] if "sex" in table else [""] * len(table)
+    age = table["age"] if "age" in table else [""] * len(table)
+    if y is None:
+        group = np.zeros(len(table), dtype=np.int64)
+    elif is_classes(y):
+        group = np.maximum(np.asarray(y, dtype=np.int64), -1)
+    else:
+        group = quintiles(np.asarray(y, dtype=np.float64).reshape(len(table), -1)[:, 0])
+    frame = pd.DataFrame(
+        {
+            "participant_id": table["participant_id"].to_numpy(),
+            "session_id": table["session_id"].to_numpy() if "session_id" in table else "",
+            "group": group,
+            "sex": [clean(cell).lower()[:1] for cell in sex],
+            "age": [math.nan if (n := to_number(clean(cell))) is None else n for cell in age],
+        }
+    )
+    for column in stratify:
+        need_column(table, column, "--stratify")
+        frame[f"stratum-{column}"] = strata([clean(cell) for cell in table[column]])
+    frame["unlabelled"] = frame["group"] < 0
+    frame = frame.sort_values(["participant_id", "unlabelled", "session_id"], kind="stable")
+    return frame.drop_duplicates("participant_id").set_index("participant_id")
+
+
+def quintiles(values: Array) -> Array:
+    """int64 [N]: the fifth that each value of float [N] is in, -1 where it is NaN."""
+    known = np.isfinite(values)
+    edges: list[float] = []
+    if known.any():
+        edges = list(np.quantile(values[known], [0.2, 0.4, 0.6, 0.8]))
+    return np.where(known, np.searchsorted(edges, values, side="right"), -1).astype(np.int64)
+
+
+def strata(cells: list[str]) -> list[str]:
+    """The cells themselves, or the quintiles of numbers with over ten different values."""
+    numbers = [to_number(cell) for cell in cells]
+    if any(cell and number is None for cell, number in zip(cells, numbers, strict=True)):
+        return cells
+    values = np.array([math.nan if number is None else number for number in numbers])
+    if len(np.unique(values[np.isfinite(values)])) > MAX_STRATA:
+        values = quintiles(values).astype(float)
+    return [str(value) for value in values]
+
+
+def serpentine(people: pd.DataFrame, rng: np.random.Generator, folds: int) -> list[str]:
+    """The participant_ids in serpentine order of group, strata, sex and age group."""
+    keys = ["group", *(name for name in people if str(name).startswith("stratum-")), "sex"]
+    backwards = dict.fromkeys([*keys, "age"], False)
+
+    def walk(some: pd.DataFrame, depth: int) -> Iterator[str]:
+        if depth == len(keys):
+            shuffled = some.iloc[rng.permutation(len(some))]  # ties in age fall at random
+            ages = shuffled.sort_values("age", kind="stable", na_position="first").index.to_numpy()
+            bins = int(np.clip(len(some) // max(folds, 2), 1, AGE_BINS))
+            runs = [rng.permutation(run) for run in np.array_split(ages, bins)]
+            for run in reversed(runs) if backwards["age"] else runs:
+                yield from map(str, run)
+            backwards["age"] = not backwards["age"]
+            return
+        key = keys[depth]
+        back, backwards[key] = backwards[key], not backwards[key]
+        for value in sorted(set(some[key]), reverse=back):
+            yield from walk(some[some[key] == value], depth + 1)
+
+    return list(walk(people, 0))
+
+
+def draw(
+    order: list[str], people: pd.DataFrame, share: float, rng: np.random.Generator
+) -> set[str]:
+    """A ``share`` of each group at even distances along ``order``; one at least, never all."""
+    chosen: set[str] = set()
+    owed = 0.0
+    members = people["group"].to_dict()
+    for group in sorted(set(members.values())):
+        names = [name for name in order if members[name] == group]
+        owed += share * len(names)
+        count = max(math.floor(owed + 0.5), min(1, len(names) // 3))
+        count = max(0, min(count, len(names) - 1))
+        owed -= count
+        step = len(names) / max(count, 1)
+        places = np.floor((np.arange(count) + rng.uniform()) * step).astype(int)
+        chosen |= {names[place] for place in places}
+    return chosen

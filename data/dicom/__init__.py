@@ -1,0 +1,1 @@
+"""DICOM series as volumes, decoded in a process of its own."""

@@ -1,0 +1,1 @@
+"""NIfTI, Analyze and MGZ files as volumes in RAS+."""

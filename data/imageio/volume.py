@@ -1,0 +1,282 @@
+"""One scan as an array in RAS+ with its affine in mm, and the way back to the file's own grid."""
+
+import gzip
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from uncus.data.dicom import reader
+from uncus.data.errors import BadInput
+from uncus.data.files import write_atomically
+from uncus.data.imageio import gzip_stream
+from uncus.data.imageio.header import Layout, check_affine
+from uncus.data.imageio.mgh import read_mgh_layout
+from uncus.data.imageio.nifti import HEAD_BYTES, read_layout
+
+SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is read at most, and when a warning is due.
+
+    Parameters
+    ----------
+    voxels: the most voxels of a scan.
+    trailing_bytes: the most bytes that may follow the voxels (footers, padding).
+    bad_share: the largest share of NaN or infinite voxels that is replaced by 0.
+    slice_mm: thicker slices get a warning.
+    """
+
+    voxels: int = 512**3
+    trailing_bytes: int = 1 << 20
+    bad_share: float = 0.001
+    slice_mm: float = 5.0
+
+
+@dataclass(frozen=True)
+class Native:
+    """The file's own grid: what is needed to write a map back onto it.
+
+    Parameters
+    ----------
+    shape: voxels per axis as stored.
+    affine: float64 [4, 4], stored voxel index -> mm, RAS+.
+    axcodes: where the stored axes point, for example "LIA".
+    qform, sform: the affines of the two NIfTI transforms with their codes.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    axcodes: str
+    qform: tuple[NDArray[np.float64] | None, int]
+    sform: tuple[NDArray[np.float64] | None, int]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scan in RAS+.
+
+    Parameters
+    ----------
+    array: float32 [X, Y, Z]; x to the right, y to the front, z up.
+    affine: float64 [4, 4], voxel index -> mm, RAS+ (oblique scans keep their tilt here).
+    native: the grid it came from.
+    warnings: what was odd about the file, one sentence each.
+    person: what a DICOM header says of the person: "age" in years, "sex"; "" where it does not.
+    """
+
+    array: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    native: Native
+    warnings: tuple[str, ...] = ()
+    person: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along x, y, z."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @cached_property
+    def voxel_hash(self) -> str:
+        """SHA-256 of shape and RAS+ voxels: equal for equal images, however they are stored."""
+        digest = hashlib.sha256(repr(self.array.shape).encode())
+        digest.update(np.ascontiguousarray(self.array + np.float32(0)).data)  # +0: -0 becomes 0
+        return digest.hexdigest()
+
+
+def read_volume(path: Path, limits: Limits = Limits(), series: str = "") -> Volume:
+    """Read a NIfTI-1/2, Analyze or MGZ file, or a DICOM folder, zip or file, into RAS+.
+
+    Nothing is allocated or inflated before the header is checked against the file's size and
+    ``limits``; every fault of a file raises BadInput naming file, cause and mend. ``series``
+    chooses among several DICOM series, see :func:`uncus.data.dicom.reader.read_series`.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(SUFFIXES) and reader.is_dicom(path):
+        return read_dicom((path,), limits, series)
+    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise BadInput(
+            path,
+            "is not a kind of image that can be read",
+            f"give one of {', '.join(SUFFIXES)}, or a DICOM folder, zip or file",
+        )
+    parts = source_files(path)
+    header_path, data_path = parts[0], parts[-1]
+    for part in parts:
+        _check_file(part, compressed=suffix in {".nii.gz", ".mgz"})
+    head = gzip_stream.read_head(header_path, HEAD_BYTES)
+    is_mgh = suffix in {".mgz", ".mgh"}
+    layout = read_mgh_layout(path, head) if is_mgh else read_layout(header_path, head)
+    array, warnings = _read_voxels(data_path, layout, limits, footer=is_mgh)
+    return _turned(path, array, layout, layout.warnings + warnings)
+
+
+def read_scan(paths: Sequence[Path], limits: Limits = Limits(), series: str = "") -> Volume:
+    """Read one scan from its file or folder, or from the several DICOM files that it has."""
+    if len(paths) == 1:
+        return read_volume(paths[0], limits, series)
+    return read_dicom(paths, limits, series)
+
+
+def read_dicom(paths: Sequence[Path], limits: Limits = Limits(), series: str = "") -> Volume:
+    """Read DICOM folders, zips and files, together one scan, into RAS+."""
+    decoded = reader.read_series(paths, series, limits.voxels)
+    path, array, affine = reader.subject(paths), decoded.array, decoded.affine
+    check_affine(path, affine)
+    x, y, z = array.shape
+    layout = Layout(
+        (x, y, z), array.dtype, 0, 1.0, 0.0, affine, qform=(affine, 1), sform=(affine, 1)
+    )
+    warnings = list(decoded.warnings)
+    array = _scaled(path, array, layout, limits, warnings)
+    return replace(_turned(path, array, layout, tuple(warnings)), person=decoded.person)
+
+
+def _turned(
+    path: Path, array: NDArray[np.float32], layout: Layout, warnings: tuple[str, ...]
+) -> Volume:
+    """The volume of voxels as stored: its axes in the order and direction of RAS+."""
+    affine = layout.affine
+    orientation = nib.io_orientation(affine)
+    ras = nib.apply_orientation(array, orientation)
+    ras_affine = affine @ nib.orientations.inv_ornt_aff(orientation, layout.shape)
+    native = Native(
+        path=path,
+        shape=layout.shape,
+        affine=affine,
+        axcodes="".join(nib.aff2axcodes(affine)),
+        qform=layout.qform,
+        sform=layout.sform,
+    )
+    return Volume(np.ascontiguousarray(ras), ras_affine, native, warnings)
+
+
+def source_files(path: Path) -> tuple[Path, ...]:
+    """The files of the image at ``path``: one, the two of a .hdr/.img pair, all in a folder."""
+    if path.is_dir() and not path.name.lower().endswith(SUFFIXES):
+        return tuple(sorted(part for part in path.rglob("*") if part.is_file()))
+    if path.suffix.lower() in {".hdr", ".img"}:
+        return path.with_suffix(".hdr"), path.with_suffix(".img")
+    return (path,)
+
+
+def native_array(volume: Volume, array: NDArray[Any]) -> NDArray[Any]:
+    """Turn ``array`` [X, Y, Z] in RAS+ back into the voxel order of the scan's file."""
+    there = nib.io_orientation(volume.native.affine)
+    ras = nib.orientations.axcodes2ornt("RAS")
+    back = nib.orientations.ornt_transform(ras, there)
+    return np.ascontiguousarray(nib.apply_orientation(array, back))
+
+
+def write_native(path: Path, array: NDArray[Any], native: Native) -> None:
+    """Write ``array`` (in the file's own voxel order) as .nii.gz over the scan, atomically.
+
+    The affines and their codes are the scan's, so that any viewer lays the map over it.
+    """
+    if tuple(array.shape) != native.shape:
+        raise ValueError(f"array of shape {array.shape} on a grid of {native.shape}")
+    write_nifti(path, array, native.affine, native.qform, native.sform)
+
+
+def write_nifti(
+    path: Path,
+    array: NDArray[Any],
+    affine: NDArray[np.float64],
+    qform: tuple[NDArray[np.float64] | None, int] | None = None,
+    sform: tuple[NDArray[np.float64] | None, int] | None = None,
+) -> None:
+    """Write ``array`` [X, Y, Z] with its affine (mm) as .nii.gz; the same bytes for the same image.
+
+    ``qform`` and ``sform`` default to the affine with code 2 (aligned).
+    """
+    image = nib.Nifti1Image(array, affine)
+    q_affine, q_code = qform if qform is not None else (affine, 2)
+    s_affine, s_code = sform if sform is not None else (affine, 2)
+    image.set_sform(s_affine if s_affine is not None else affine, s_code)
+    image.set_qform(q_affine if q_affine is not None else affine, q_code)
+    image.header.set_xyzt_units("mm")
+    content = gzip.compress(image.to_bytes(), compresslevel=3, mtime=0)
+    write_atomically(path, lambda temporary: _write(temporary, content))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _check_file(path: Path, compressed: bool) -> None:
+    if not path.is_file():
+        raise BadInput(
+            path, "is not there" if not path.exists() else "is not a file", "check the path"
+        )
+    if path.stat().st_size == 0:
+        raise BadInput(path, "is empty", "copy or download it again")
+    if compressed != gzip_stream.is_gzip(path):
+        cause = "is not gzip data, whatever its name" if compressed else "is gzip data"
+        mend = f"rename it without {path.suffix}" if compressed else f"rename it to {path.name}.gz"
+        raise BadInput(path, cause, mend)
+
+
+def _read_voxels(
+    path: Path, layout: Layout, limits: Limits, footer: bool
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """The voxels [X, Y, Z] as stored, scaled, as float32, and warnings about them."""
+    voxels = math.prod(layout.shape)
+    size = " x ".join(map(str, layout.shape))
+    if voxels > limits.voxels:
+        raise BadInput(
+            path, f"has {size} voxels, over the cap of {limits.voxels:,}", "resample the scan first"
+        )
+    expected = layout.offset + layout.data_bytes
+    if expected > gzip_stream.capacity(path):
+        raise BadInput(
+            path,
+            f"is truncated: its header declares {size} voxels from byte {layout.offset} on, "
+            f"{expected:,} bytes, more than the file can hold",
+            "copy or download it again",
+        )
+    content, beyond = gzip_stream.read_content(path, expected, limits.trailing_bytes)
+    warnings = []
+    if beyond and not footer:  # MGH files end in a footer of scan parameters
+        warnings.append(f"{beyond:,} bytes follow the voxels; they were ignored.")
+    stored = np.frombuffer(content, dtype=layout.dtype, count=voxels, offset=layout.offset)
+    stored = stored.reshape(layout.shape, order="F")
+    return _scaled(path, stored, layout, limits, warnings), tuple(warnings)
+
+
+def _scaled(
+    path: Path, stored: NDArray[Any], layout: Layout, limits: Limits, warnings: list[str]
+) -> NDArray[np.float32]:
+    # Scaled in float64: 32-bit integers lose digits in float32 before the intercept centres them.
+    plain = layout.slope == 1 and layout.intercept == 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = stored if plain else stored.astype(np.float64) * layout.slope + layout.intercept
+        array = scaled.astype(np.float32)
+    bad = ~np.isfinite(array)
+    count = int(bad.sum())
+    if count > limits.bad_share * array.size:
+        raise BadInput(
+            path,
+            f"{count / array.size:.1%} of its voxels are NaN or infinite",
+            "export the scan again",
+        )
+    if count:
+        warnings.append(f"{count:,} voxels were NaN or infinite; they were set to 0.")
+        array[bad] = 0
+    if array.min() == array.max():
+        raise BadInput(path, f"is constant: every voxel is {array.flat[0]:g}", "give another scan")
+    thickest = float(np.linalg.norm(layout.affine[:3, :3], axis=0).max())
+    if thickest > limits.slice_mm:
+        warnings.append(f"Slices are {thickest:.1f} mm thick; fine structures are lost.")
+    return array

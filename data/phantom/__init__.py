@@ -1,0 +1,1 @@
+"""Synthetic brains with known atrophy."""

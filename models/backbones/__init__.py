@@ -1,0 +1,1 @@
+"""The networks: ResNet, SFCN, tiny and MONAI's."""

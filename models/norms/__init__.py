@@ -1,0 +1,27 @@
+"""The norms, each by its name in ``NORMS``."""
+
+from uncus.models.norms.registry import (
+    NORMS,
+    BatchNorm,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    Norm,
+    check_groups,
+    find_norm,
+    make_norm,
+    number_of_groups,
+)
+
+__all__ = [
+    "NORMS",
+    "BatchNorm",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
+    "Norm",
+    "check_groups",
+    "find_norm",
+    "make_norm",
+    "number_of_groups",
+]

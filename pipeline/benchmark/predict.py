@@ -1,0 +1,249 @@
+"""The stages of one prediction, with torch and with OpenVINO computing the network."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from uncus.data.geometry.grid import Grid
+from uncus.data.imageio.volume import read_volume
+from uncus.data.space import place, to_scan
+from uncus.models.build import ModelConfig, build_model, medicalnet
+from uncus.pipeline.benchmark.data import made_up
+from uncus.pipeline.benchmark.tables import pipes
+from uncus.pipeline.predict import Prediction, write
+from uncus.pipeline.prediction import openvino_engine
+from uncus.pipeline.saliency.registry import SALIENCY
+from uncus.pipeline.timing import Work, matrix_rate
+from uncus.pipeline.timing import measure as time_all
+
+SHAPE, SPACING, FINE = (96, 112, 96), 2.0, 1.0
+QUICK_SHAPE, QUICK_SPACING, QUICK_FINE = (16, 16, 16), 12.0, 6.0
+NETWORK = ModelConfig("resnet18", "group", width=16)
+QUICK_NETWORK = ModelConfig("tiny", "group", width=16)
+OTHERS = (
+    ModelConfig("tiny"),
+    ModelConfig("resnet10"),
+    ModelConfig("resnet18", width=32),
+    medicalnet(18),
+    ModelConfig("resnet50"),
+    ModelConfig("sfcn"),
+    ModelConfig("densenet121"),
+)
+QUICK_OTHERS = (ModelConfig("resnet10", width=8),)
+MOST = 10  # rounds: a stage of seconds needs no more
+
+
+def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
+    """The stages, and what each engine makes of other networks."""
+    networks = QUICK_OTHERS if quick else OTHERS
+    compared = device.type == "cpu" and openvino_engine.available()
+    return [
+        {"quick": quick},
+        *({"quick": quick, "network": one.as_dict()} for one in networks if compared),
+    ]
+
+
+def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    """The part ``predict`` of the report."""
+    stages = next(row for case, row in rows if "network" not in case)
+    return {**stages, "others": [{**case, **row} for case, row in rows if "network" in case]}
+
+
+def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
+    """One case: every stage, or a network by torch and by OpenVINO."""
+    if "network" in case:
+        return _engines(case, rounds)
+    quick = case["quick"]
+    shape, spacing, fine = (
+        (QUICK_SHAPE, QUICK_SPACING, QUICK_FINE) if quick else (SHAPE, SPACING, FINE)
+    )
+    config = QUICK_NETWORK if quick else NETWORK
+    network = build_model(config, seed=0).eval().to(device)
+    grid = Grid(shape, np.diag([spacing, spacing, spacing, 1.0]))
+    with tempfile.TemporaryDirectory(prefix="uncus-bench-") as folder:
+        scan = Path(folder) / "scan_T1w.nii.gz"
+        size = tuple(round(n * spacing / fine) for n in shape)
+        image = 100 + 10 * made_up(size, 0).astype(np.float32)
+        nib.save(nib.Nifti1Image(np.where(image == 100, 0, image), np.diag([fine] * 3 + [1])), scan)
+        works, loading, differs = _stages(network, config, scan, grid, device)
+        with FlopCounterMode(display=False) as counted, torch.inference_mode():
+            network.features(torch.zeros(2, 1, *shape, device=device))
+        times = time_all(works, device, min(rounds, MOST))
+    fast = "network, openvino" if "network, openvino" in times else "network, torch"
+    return {
+        "backbone": config.backbone,
+        "width": config.width,
+        "shape": list(shape),
+        "scan": list(size),
+        "stages_ms": {name: timing.as_dict() for name, timing in times.items()},
+        "network_gflop": counted.get_total_flops() / 1e9,
+        "matrix_gflop_s": matrix_rate(device) / 1e9,
+        "loading_s": loading,
+        "difference": differs.get("openvino"),
+        "bf16_difference": differs.get("openvino-bf16"),
+        "bf16_times_slower": times["network, openvino-bf16"].median / times[fast].median
+        if "openvino-bf16" in differs
+        else None,
+        "openvino_times_faster": times["network, torch"].median / times[fast].median
+        if fast != "network, torch"
+        else None,
+        "grad_cam_share_of_network": times["Grad-CAM"].median / times[fast].median,
+    }
+
+
+def _engines(case: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """A network's time for a scan and its mirror image by either engine."""
+    config = ModelConfig.from_dict(case["network"])
+    network = build_model(config, seed=0).eval()
+    volumes = openvino_engine.made_up((2, 1, *(QUICK_SHAPE if case["quick"] else SHAPE)))
+    (trunk,) = openvino_engine.openvino_trunks((network,), config, tuple(volumes.shape))
+    works: dict[str, Work] = {
+        "torch": partial(openvino_engine.torch_trunk(network), volumes),
+        "openvino": partial(trunk, volumes),
+    }
+    times = time_all(works, volumes.device, min(rounds, MOST))
+    return {f"{name}_ms": timing.as_dict() for name, timing in times.items()}
+
+
+def _stages(
+    network: Any, config: ModelConfig, scan: Path, grid: Grid, device: torch.device
+) -> tuple[dict[str, Work], dict[str, float], dict[str, float]]:
+    """Name -> what to time; how long OpenVINO took to load; how far each engine is from torch."""
+    placed = place(read_volume(scan), grid, "keep")
+    volume = torch.from_numpy(placed.array.astype(np.float32))[None, None].to(device)
+    both = torch.cat([volume, volume.flip(2)])
+    trunks = {"torch": openvino_engine.torch_trunk(network)}
+    loading: dict[str, float] = {}
+    differs: dict[str, float] = {}
+    if device.type == "cpu" and openvino_engine.available():
+        with empty_cache(scan.parent):
+            for what in ("anew", "again"):  # the second time from the cache
+                start = time.perf_counter()
+                (trunk,) = openvino_engine.openvino_trunks((network,), config, tuple(both.shape))
+                loading[what] = time.perf_counter() - start
+            trunks["openvino"] = trunk
+            (trunks["openvino-bf16"],) = openvino_engine.openvino_trunks(
+                (network,), config, tuple(both.shape), engine="openvino-bf16"
+            )
+            for name in ("openvino", "openvino-bf16"):
+                differs[name] = openvino_engine.difference(network, trunks[name], both.shape)
+    feature_map = trunks["torch"](both)[:1].clone()
+    saliency = SALIENCY["grad_cam"](network, volume, 1, feature_map=feature_map).cpu().numpy()
+    on_scan = to_scan(saliency, grid, placed)
+    answer = Prediction(
+        scan.name, {"a": 0.5, "b": 0.5}, {}, {"a": 0.0, "b": 0.0}, (), {}, (), {}, placed
+    )
+
+    def forward(trunk: openvino_engine.Trunk) -> Work:
+        def once() -> None:
+            with torch.inference_mode():
+                network.classify(trunk(both))
+
+        return once
+
+    def call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Work:
+        def once() -> None:
+            function(*arguments, **options)
+
+        return once
+
+    works = {
+        "read": call(read_volume, scan),
+        "place on the grid": call(place, read_volume(scan), grid, "keep"),
+        **{f"network, {name}": forward(trunk) for name, trunk in trunks.items()},
+        "Grad-CAM": call(SALIENCY["grad_cam"], network, volume, 1, feature_map=feature_map),
+        "onto the scan's voxels": call(to_scan, saliency, grid, placed),
+        "write map and picture": call(write, scan.parent / "out", answer, on_scan, "grad_cam", "b"),
+    }
+    return works, loading, differs
+
+
+@contextmanager
+def empty_cache(folder: Path) -> Iterator[None]:
+    """Keep what OpenVINO exports in ``folder`` for a while, where nothing is yet."""
+    name = "XDG_CACHE_HOME"
+    before = os.environ.get(name)
+    os.environ[name] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+def table(part: dict[str, Any]) -> list[list[str]]:
+    """Header and rows for a person."""
+    return [
+        ["stage", "ms"],
+        *(
+            [name, f"{ms['median']:.0f} [{ms['low']:.0f}-{ms['high']:.0f}]"]
+            for name, ms in part["stages_ms"].items()
+        ),
+    ]
+
+
+def remarks(part: dict[str, Any]) -> list[str]:
+    """What to know beside the table."""
+    size = "x".join(map(str, part["scan"]))
+    grid = "x".join(map(str, part["shape"]))
+    said = [
+        f"One scan of {size} voxels, one {part['backbone']} of width {part['width']} at {grid}; a",
+        "network answers for the scan and for its mirror image. A raw head's bias correction,",
+        "brain extraction and registration come on top (registration.md).",
+    ]
+    work, rate = part["network_gflop"], part["matrix_gflop_s"]
+    floor = 1e3 * work / rate
+    share = floor / part["stages_ms"]["network, torch"]["median"]
+    said += [
+        f"The network's convolutions are {work:.1f} GFLOP for the two volumes; a large product of",
+        f"float32 matrices reaches {rate:.0f} GFLOP/s here, at which they would take",
+        f"{floor:.0f} ms. Torch's whole network runs at {share:.0%} of that rate; in half",
+        f"of its time it would have to run at {2 * share:.0%}, norms and all.",
+    ]
+    if part["openvino_times_faster"] is None:
+        return [*said, "OpenVINO (the extra fast) was not installed."]
+    loading = part["loading_s"]
+    return [
+        *said,
+        "",
+        f"OpenVINO takes torch's time divided by {part['openvino_times_faster']:.2f} (it runs at",
+        f"{part['openvino_times_faster'] * share:.0%} of that rate), and its",
+        f"feature map differs by {part['difference']:.0e} of the map's largest value. Loading it",
+        f"takes {loading['anew']:.1f} s for a configuration that it has not seen and",
+        f"{loading['again']:.1f} s after that, most of it the comparison with torch. Grad-CAM",
+        "comes from the map that the prediction left and adds",
+        f"{part['grad_cam_share_of_network']:.1%} to the network's time. `openvino-bf16` takes",
+        f"{part['bf16_times_slower']:.2f} times as long as float32 here (it is meant for CPUs with",
+        f"AMX), and its map differs by {part['bf16_difference']:.0e}.",
+        *_others(part["others"]),
+    ]
+
+
+def _others(rows: list[dict[str, Any]]) -> list[str]:
+    """What OpenVINO gains with other networks."""
+    if not rows:
+        return []
+    table = [["network", "width", "torch ms", "OpenVINO ms", "x torch"]]
+    for row in rows:
+        torch_ms, openvino_ms = (row[f"{name}_ms"]["median"] for name in ("torch", "openvino"))
+        name = row["network"]["backbone"] + ", MedicalNet" * (row["network"]["stem_kernel"] == 7)
+        times = [f"{torch_ms:.0f}", f"{openvino_ms:.0f}", f"{torch_ms / openvino_ms:.2f}"]
+        table.append([name, str(row["network"]["width"]), *times])
+    return [
+        "",
+        "Other networks at the same size; where OpenVINO is not at least",
+        f"{openvino_engine.GAIN:g} times as fast on a machine, `--engine auto` stays with torch.",
+        "",
+        *pipes(table),
+    ]

@@ -1,0 +1,1 @@
+"""Cells, tables, plots and the page of ``uncus compare``."""

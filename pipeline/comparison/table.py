@@ -1,0 +1,209 @@
+"""Measuring the cells of a comparison: intervals over people and seeds, and paired differences."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from uncus import __version__
+from uncus.data import files
+from uncus.data.cohorts.scans import write_table
+from uncus.pipeline.comparison.cells import Cell
+from uncus.pipeline.evaluate import measure
+from uncus.pipeline.evaluation.baselines import predict_baseline
+from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, plain
+from uncus.pipeline.evaluation.metrics import Array, Values
+from uncus.pipeline.evaluation.predictions import Study, model_answers
+from uncus.pipeline.notice import NOTICE
+from uncus.pipeline.runs import Run
+
+if TYPE_CHECKING:
+    from uncus.pipeline.compare import Compare
+
+SHOWN = {"classification": ("error", "balanced_accuracy", "auc"), "regression": ("mae", "r2")}
+LOWER = frozenset({"error", "mae"})
+
+
+def assess(
+    cells: Sequence[Cell], runs: Mapping[str, Run], cannot: Mapping[str, str], options: "Compare"
+) -> dict[str, Any]:
+    """What compare.json holds.
+
+    A cell's value is the mean over its seeds. Its interval is of resamples that draw subjects
+    (with all of their scans) and seeds at once (Owen 2007, "The pigeonhole bootstrap"). Every cell
+    meets the same draws, so that differences between cells are paired.
+    """
+    drawn: dict[str, Values] = {}
+    entries = []
+    shown: list[str] = []
+    chance: dict[str, float | None] = {}
+    counts: dict[str, int] = {}
+    for cell in cells:
+        run = runs[cell.name]
+        entry: dict[str, Any] = {
+            "name": cell.name,
+            "line": cell.line,
+            "norm": cell.norm,
+            "groups": cell.groups,
+            "start": cell.start,
+            "batch_size": cell.batch,
+        }
+        used = run.config["optimization"] if (run.path / "config.json").exists() else {}
+        entry |= {name: used.get(name) for name in ("lr", "weight_decay", "epochs")}
+        if cell.name in cannot:
+            entries.append({**entry, "status": "cannot", "reason": cannot[cell.name]})
+            continue
+        study = Study.of(run.scans(), run.target, run.splits())
+        kind = "regression" if study.target.regression else "classification"
+        each, folds = by_seed(study, run.predictions(), options.draws, options.seed)
+        if not shown:
+            shown = [m for m in each[0] if m.split("_")[0] in SHOWN[kind] or m in SHOWN[kind]]
+            shown.sort(key=lambda m: next(k for k, s in enumerate(SHOWN[kind]) if m.startswith(s)))
+            chance, counts = reference(study, run.predictions(), shown)
+        drawn[cell.name] = {m: crossed([one[m] for one in each], options.seed) for m in shown}
+        entry["metrics"] = {
+            m: {
+                **interval(drawn[cell.name][m]),
+                "seeds": [plain(one[m][0]) for one in each],
+                "folds": [[plain(value) for value in seed[m]] for seed in folds],
+                "sd_over_seeds": spread([one[m][0] for one in each]),
+                "sd_over_folds_and_seeds": spread([v for seed in folds for v in seed[m]]),
+            }
+            for m in shown
+        }
+        times = [float(t["seconds"].sum()) for t in run.training_curves().values()]
+        entries.append({**entry, "status": "done", "seconds": round(sum(times), 1)})
+    metric = options.metric or (shown[0] if shown else "")
+    if shown and metric not in shown:
+        raise ValueError(f"--metric {metric}: here there are {', '.join(shown)}")
+    return {
+        "target": list(options.target),
+        "metric": metric,
+        "metrics": shown,
+        "lower_is_better": metric.split("_")[0] in LOWER,
+        "reference": cells[0].line,
+        "batch_sizes": list(options.batch_sizes),
+        "seeds": options.seeds,
+        **counts,
+        "chance": chance,
+        "interval": {
+            "level": LEVEL,
+            "method": "bootstrap over subjects and seeds",
+            "draws": options.draws,
+        },
+        "cells": entries,
+        "differences": differences(cells, drawn, cells[0].line),
+        "falls": falls(cells, drawn),
+        "notice": NOTICE,
+        "version": __version__,
+    }
+
+
+def with_error(values: Values) -> Values:
+    """The metrics with the papers' own: the share of scans that are called wrongly."""
+    if "accuracy" in values:
+        values = {**values, "error": 1 - values["accuracy"]}
+    return values
+
+
+def by_seed(
+    study: Study, predictions: pd.DataFrame, draws: int, seed: int
+) -> tuple[list[Values], list[dict[str, list[float]]]]:
+    """Each seed's metrics, float [1 + draws]; and each seed's metrics in each fold."""
+    each, folds = [], []
+    for one in sorted(predictions["seed"].unique()):
+        answers = model_answers(study, predictions[predictions["seed"] == one])
+        pooled = answers.pooled("test")
+        pooled = pooled.take(pooled.labelled)
+        each.append(
+            bootstrap(
+                lambda w, p=pooled: with_error(measure(study, p.labels, p.said["model"], w)),  # type: ignore[misc]
+                pooled.subjects,
+                draws,
+                seed,
+            )
+        )
+        by_fold: dict[str, list[float]] = {name: [] for name in each[-1]}
+        for fold in range(study.splits.folds):
+            here = ((answers.rows["fold"] == fold) & (answers.rows["part"] == "test")).to_numpy()
+            some = answers.take(here & answers.labelled)
+            if len(some.rows):
+                ones = np.ones((1, len(some.rows)))
+                values = with_error(measure(study, some.labels, some.said["model"], ones))
+                for name, value in values.items():
+                    by_fold[name].append(float(value[0]))
+        folds.append(by_fold)
+    return each, folds
+
+
+def crossed(each: Sequence[Array], seed: int) -> Array:
+    """The mean over seeds, and over drawn seeds in each draw of subjects: float [1 + draws]."""
+    values = np.stack(each)
+    rng = np.random.default_rng((seed, len(values)))
+    times = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), values.shape[1])
+    times[0] = 1
+    return np.asarray((values * times.T).sum(axis=0) / len(values))
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Standard deviation; None for fewer than two."""
+    known = [value for value in values if np.isfinite(value)]
+    return plain(np.std(known, ddof=1)) if len(known) > 1 else None
+
+
+def reference(
+    study: Study, predictions: pd.DataFrame, shown: Sequence[str]
+) -> tuple[dict[str, float | None], dict[str, int]]:
+    """What saying the same of everybody reaches; and how many were tested."""
+    rows = model_answers(study, predictions).pooled("test")
+    rows = rows.take(rows.labelled)
+    said = predict_baseline(study, rows.rows, ())
+    values = with_error(measure(study, rows.labels, said, np.ones((1, len(rows.rows)))))
+    people = len(np.unique(rows.subjects))
+    return {m: plain(values[m][0]) for m in shown}, {"subjects": people, "scans": len(rows.rows)}
+
+
+def differences(
+    cells: Sequence[Cell], drawn: Mapping[str, Values], line: str
+) -> list[dict[str, Any]]:
+    """Each cell minus the reference line at the same batch size, draw by draw."""
+    references = {cell.batch: cell.name for cell in cells if cell.line == line}
+    found = []
+    for cell in cells:
+        other = references.get(cell.batch, "")
+        if cell.line != line and cell.name in drawn and other in drawn:
+            mine, theirs = drawn[cell.name], drawn[other]
+            each = {m: interval(mine[m] - theirs[m]) for m in mine}
+            found.append({"line": cell.line, "batch_size": cell.batch, "minus": line, **each})
+    return found
+
+
+def falls(cells: Sequence[Cell], drawn: Mapping[str, Values]) -> list[dict[str, Any]]:
+    """Each line at each smaller batch minus itself at its largest, draw by draw."""
+    found = []
+    for line in dict.fromkeys(cell.line for cell in cells):
+        there = [cell for cell in cells if cell.line == line and cell.name in drawn]
+        if len(there) > 1:
+            top = max(there, key=lambda cell: cell.batch)
+            for cell in there:
+                if cell != top:
+                    mine, theirs = drawn[cell.name], drawn[top.name]
+                    each = {m: interval(mine[m] - theirs[m]) for m in mine}
+                    sizes = {"batch_size": cell.batch, "minus_batch_size": top.batch}
+                    found.append({"line": line, **sizes, **each})
+    return found
+
+
+def write(out: Path, found: Mapping[str, Any]) -> None:
+    """compare.json and table.tsv: one row a cell and metric."""
+    files.write_json(out / "compare.json", found)
+    rows = []
+    for entry in found["cells"]:
+        keys = ("norm", "groups", "start", "batch_size", "lr", "weight_decay", "epochs", "steps")
+        shared = {key: entry.get(key) for key in (*keys, "seconds", "status", "reason")}
+        for metric, value in entry.get("metrics", {"": {}}).items():
+            numbers = {key: value.get(key) for key in ("value", "low", "high", "sd_over_seeds")}
+            rows.append({**shared, "metric": metric, **numbers})
+    write_table(out / "table.tsv", pd.DataFrame(rows).astype(object).fillna("n/a"))

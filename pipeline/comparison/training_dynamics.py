@@ -1,0 +1,298 @@
+"""``uncus compare --dynamics``: how smooth training is with each norm.
+
+The framework of Santurkar 2018 (arXiv 1805.11604), which the authors of GN+ (Gunawan 2022, arXiv
+2207.01972) turn on group norm. At a step from x_t along d (the optimizer's own step, per unit of
+learning rate), for five learning rates eta:
+
+- loss band: the least and largest ``L(x_t + eta d)`` on the same batch,
+- gradient change: the least and largest ``|g(x_t + eta d) - g(x_t)|``,
+- effective beta-smoothness: the largest ``|g(x_t + eta d) - g(x_t)| / |eta d|``,
+
+and what noise ``N(0.001, s)``, one draw a sample and group after each norm, or dropout after each
+norm, during training, do to the answers for unseen people.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from uncus.data import augment, files
+from uncus.data.prepared_cohort import PreparedCohort
+from uncus.models.swap import find_norms
+from uncus.pipeline import config
+from uncus.pipeline.comparison import plots
+from uncus.pipeline.evaluation.report import card
+from uncus.pipeline.runs import Member, members
+from uncus.pipeline.training import member
+from uncus.pipeline.training.data_loading import Batch, EpochSampler, loader
+from uncus.pipeline.training.learner import Learner, parameter_groups
+from uncus.pipeline.training.member import Task
+
+if TYPE_CHECKING:
+    from uncus.pipeline.compare import Compare
+
+RATES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""The five learning rates, as multiples of the cell's own."""
+NOISE = (0.0, 0.5, 1.001)
+"""Standard deviations of the noise; the largest is the one of the GN+ authors."""
+NOISE_MEAN = 0.001
+DROPOUT = (0.0, 0.25, 0.5)
+PROBES = 20
+"""Steps of a training at which the neighbourhood is measured."""
+
+
+def measure(options: "Compare", cohort: PreparedCohort, tasks: Mapping[str, Task]) -> Any:
+    """Every norm at the batch size nearest the base batch, fold 0; each training is kept on disk.
+
+    Returns
+    -------
+    line -> ``bands`` (lists over the measured steps, the mean over seeds), ``noise`` and
+    ``dropout`` (strength -> loss on the test people, the mean over seeds).
+    """
+    from uncus.pipeline.comparison.cells import grid
+
+    batch = min(options.batch_sizes, key=lambda size: (abs(size - options.base_batch), size))
+    cells = [c for c in grid(options.norms, options.groups, (batch,)) if c.name in tasks]
+    variants = [("noise", s) for s in NOISE] + [("dropout", p) for p in DROPOUT if p]
+    seeds = [m for m in members(1, options.seed, options.seeds) if m.fold == 0]
+    found: dict[str, Any] = {}
+    todo = list(itertools.product(cells, variants, seeds))
+    for cell, (kind, level), one in track(todo, "dynamics", transient=True):
+        task = tasks[cell.name]
+        made = {
+            "steps": options.dynamics_steps,
+            "model": config.to_dict(task.model),
+            "optimization": config.to_dict(task.optimization),
+            "cohort": cohort.fingerprint,
+        }
+        path = options.out / "dynamics" / f"{cell.name}-{kind}-{level:g}-seed-{one.seed}.json"
+        kept = files.read_json(path) if path.exists() else {}
+        if kept.get("made") != made:
+            kept = {"made": made, **train(task, one, options.dynamics_steps, kind, level)}
+            files.write_json(path, kept)
+        entry = found.setdefault(cell.line, {"bands": [], "noise": {}, "dropout": {}})
+        if level == 0:
+            entry["bands"].append(kept["bands"])
+            entry["dropout"].setdefault("0", []).append(kept["test_loss"])
+        entry[kind].setdefault(f"{level:g}", []).append(kept["test_loss"])
+    for entry in found.values():
+        bands = entry["bands"]
+        names = [
+            name for name in bands[0] if all(len(b[name]) == len(bands[0][name]) for b in bands)
+        ]
+        entry["bands"] = {n: np.mean([b[n] for b in bands], axis=0).tolist() for n in names}
+        for kind in ("noise", "dropout"):
+            entry[kind] = {k: mean(values) for k, values in entry[kind].items()}
+    return {"batch_size": batch, "steps": options.dynamics_steps, "rates": RATES, "lines": found}
+
+
+def mean(values: list[float | None]) -> float | None:
+    """The mean; None where a training diverged."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
+
+
+def train(task: Task, one: Member, steps: int, kind: str, level: float) -> dict[str, Any]:
+    """One training of ``steps`` steps at a constant learning rate; measured if ``level`` is 0."""
+    torch.manual_seed(member.member_seed(one))
+    learner = member.make_learner(one, task)
+    model = learner.model.train()
+    optimizer = torch.optim.AdamW(parameter_groups(model, task.optimization))
+    generator = torch.Generator().manual_seed(one.seed)
+    bands: dict[str, list[float]] = {
+        name: [] for name in ("step", "loss", "low", "high", "change_low", "change_high", "beta")
+    }
+    every = max(1, steps // PROBES)
+    with disturbed(model, kind, level, generator):
+        for step, batch in enumerate(batches(task, one, learner, steps)):
+            loss, gradient = look(learner, batch)
+            if not np.isfinite(loss):
+                return {"bands": bands, "test_loss": None}
+            if task.optimization.clip:
+                nn.utils.clip_grad_norm_(model.parameters(), task.optimization.clip)
+            before = [p.detach().clone() for p in model.parameters()]
+            optimizer.step()
+            if level == 0 and step % every == 0:
+                after = [p.detach().clone() for p in model.parameters()]
+                for name, value in probe(learner, batch, before, after, gradient).items():
+                    bands[name].append(value)
+                bands["step"].append(step)
+                bands["loss"].append(loss)
+                restore(model, after)
+    return {"bands": bands, "test_loss": test_loss(learner, task, one)}
+
+
+def batches(task: Task, one: Member, learner: Learner, steps: int) -> Iterator[Batch]:
+    """``steps`` augmented batches of the fold's training scans."""
+    scans = task.dataset(one.fold, "train")
+    sampler = EpochSampler(len(scans), member.member_seed(one))
+    read = loader(scans, task.optimization.batch_size, sampler=sampler)
+    left = steps
+    for epoch in itertools.count():
+        sampler.set_epoch(epoch)
+        for batch in read:
+            draws = [
+                augment.draw(task.augment, learner.seed, epoch, scan)
+                for scan in batch["scan"].tolist()
+            ]
+            yield {**batch, "volume": augment.apply(batch["volume"], draws, learner.spacing)}
+            left -= 1
+            if not left:
+                return
+
+
+def look(learner: Learner, batch: Batch) -> tuple[float, Tensor]:
+    """Loss and gradient (one long vector) of a batch where the weights are."""
+    learner.model.zero_grad()
+    loss = learner.loss(learner.answer(batch), batch["label"])
+    torch.autograd.backward(loss)
+    parts = [
+        torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten().clone()
+        for p in learner.model.parameters()
+    ]
+    return float(loss.detach()), torch.cat(parts)
+
+
+def probe(
+    learner: Learner, batch: Batch, before: list[Tensor], after: list[Tensor], gradient: Tensor
+) -> dict[str, float]:
+    """Loss and gradient at the five learning rates along the step from ``before`` to ``after``."""
+    model = learner.model
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    length = float(torch.sqrt(sum_squares(before, after)))
+    losses, changes, betas = [], [], []
+    for rate in RATES:
+        restore(model, [b + rate * (a - b) for b, a in zip(before, after, strict=True)])
+        loss, there = look(learner, batch)
+        change = float((there - gradient).norm())
+        losses.append(loss)
+        changes.append(change)
+        betas.append(change / (rate * length) if length else 0.0)
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():  # running statistics have not been here
+            buffer.copy_(kept[name])
+    return {
+        "low": min(losses),
+        "high": max(losses),
+        "change_low": min(changes),
+        "change_high": max(changes),
+        "beta": max(betas),
+    }
+
+
+def sum_squares(before: list[Tensor], after: list[Tensor]) -> Tensor:
+    """The squared distance between two sets of weights."""
+    parts = [(a - b).square().sum() for b, a in zip(before, after, strict=True)]
+    return torch.stack(parts).sum()
+
+
+def restore(model: nn.Module, values: list[Tensor]) -> None:
+    """Set the weights."""
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), values, strict=True):
+            parameter.copy_(value)
+
+
+@contextmanager
+def disturbed(
+    model: nn.Module, kind: str, level: float, generator: torch.Generator
+) -> Iterator[None]:
+    """Noise or dropout after every norm, in training."""
+
+    def after(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
+        if kind == "dropout":
+            return F.dropout(output, level)
+        channels = output.shape[1]
+        # batch_group counts groups over the whole batch, perhaps more than there are channels
+        groups = math.gcd(getattr(layer, "num_groups", None) or channels, channels)
+        shape = (output.shape[0], groups, 1)
+        noise = NOISE_MEAN + level * torch.randn(shape, generator=generator)
+        spread = noise.to(output).expand(-1, -1, channels // groups)
+        return output + spread.reshape(*output.shape[:2], *[1] * (output.ndim - 2))
+
+    hooks = [n.register_forward_hook(after) for n in find_norms(model).values()] if level else []
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.inference_mode()
+def test_loss(learner: Learner, task: Task, one: Member) -> float | None:
+    """The loss on the fold's test people, undisturbed."""
+    learner.model.eval()
+    scans = task.dataset(one.fold, "test")
+    outputs, labels = [], []
+    for batch in loader(scans, 1):
+        outputs.append(learner.answer(batch))
+        labels.append(batch["label"])
+    loss = float(learner.loss(torch.cat(outputs), torch.cat(labels)))
+    return loss if np.isfinite(loss) else None
+
+
+def section(found: Mapping[str, Any]) -> str:
+    """The part of the page: curves of every norm."""
+    lines: Mapping[str, Any] = found["lines"]
+
+    def band(low: str, high: str, middle: str) -> dict[str, dict[str, list[float]]]:
+        return {
+            name: {
+                "x": entry["bands"]["step"],
+                "low": entry["bands"][low],
+                "high": entry["bands"][high],
+                "middle": entry["bands"][middle],
+            }
+            for name, entry in lines.items()
+            if entry["bands"].get("step")
+        }
+
+    def strength(kind: str) -> dict[str, dict[str, list[float]]]:
+        return {
+            name: {
+                "x": [float(k) for k, v in entry[kind].items() if v is not None],
+                "y": [v for v in entry[kind].values() if v is not None],
+            }
+            for name, entry in lines.items()
+        }
+
+    draw: Callable[..., str] = plots.curves
+    cards = [
+        card(
+            "",
+            draw(band("low", "high", "loss"), "loss along the step", log=False),
+            "Five step sizes.",
+        ),
+        card(
+            "",
+            draw(band("change_low", "change_high", "change_high"), "change of the gradient"),
+            "Least to largest over the five step sizes.",
+        ),
+        card(
+            "", draw(band("beta", "beta", "beta"), "effective beta-smoothness"), "Lower: smoother."
+        ),
+        card(
+            "",
+            plots.levels(strength("noise"), "noise after each norm (SD)", "test loss"),
+            "Trained with the noise, tested without.",
+        ),
+        card(
+            "",
+            plots.levels(strength("dropout"), "dropout after each norm", "test loss"),
+            "Trained with the dropout, tested without.",
+        ),
+    ]
+    return (
+        f"<h2>Training dynamics at batch {found['batch_size']}</h2><p>The first {found['steps']} "
+        "steps of each training at a constant learning rate; the mean over seeds. Step sizes are "
+        "1/4, 1/2, 1, 2 and 4 times the optimizer's own.</p>"
+        f"<div class='figures pairs'>{''.join(cards)}</div>"
+    )

@@ -1,0 +1,1 @@
+"""Metrics with intervals, baselines, and the report of a run."""

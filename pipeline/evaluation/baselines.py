@@ -1,0 +1,129 @@
+"""What simpler methods reach on the very same folds: the numbers to beat."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from uncus.data.cohorts.scans import clean, need_column
+from uncus.data.design.row_filter import to_number
+from uncus.data.errors import BadInput
+from uncus.pipeline.evaluation.metrics import Array
+from uncus.pipeline.evaluation.predictions import Study
+
+DEMOGRAPHICS = ("age", "sex")
+MAX_LEVELS = 30
+
+
+def choose(study: Study, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Name -> the columns it is fitted on: none, age and sex, each column named, all of them.
+
+    Raises
+    ------
+    BadInput: a column that is not there, or is the target itself.
+    """
+    for column in columns:
+        need_column(study.scans, column, f"--baseline {column}")
+        if column in study.target.columns:
+            raise BadInput(f"--baseline {column}", "it is the target itself", "name another column")
+    there = [
+        name
+        for name in DEMOGRAPHICS
+        if name in study.scans
+        and name not in study.target.columns
+        and any(map(clean, study.scans[name]))
+    ]
+    constant = "majority" if study.target.is_classification else "mean"
+    chosen: dict[str, tuple[str, ...]] = {constant: ()}
+    for group in (there, *([name] for name in columns), list(columns)):
+        if group:
+            chosen["+".join(group)] = tuple(group)
+    return chosen
+
+
+def predict_baseline(study: Study, rows: pd.DataFrame, columns: Sequence[str]) -> Array:
+    """What a baseline says of ``rows``, fold by fold, by what the fold's networks were trained on.
+
+    Logistic or linear regression on the columns (numbers standardized, missing ones the training
+    mean, text one-hot). Without columns: the share of each class, or the mean, over everybody who
+    trains in some fold. That is one constant for all folds, because constants that differ by fold
+    would rank each fold's scans by how few of them were positive: an AUC below a half from nothing.
+
+    Parameters
+    ----------
+    rows: the predictions to match: participant_id, session_id, fold, part.
+
+    Returns
+    -------
+    probabilities float [N, classes], or values float [N, columns of the target].
+    """
+    places = study.places(rows)
+    out = np.full((len(rows), len(study.target.names)), np.nan)
+    people = study.scans["participant_id"].to_numpy()
+    folds = rows["fold"].to_numpy()
+    everybody = np.isin(
+        people, sorted(set().union(*(study.trained(int(f)) for f in np.unique(folds))))
+    )
+    for fold in np.unique(folds):
+        train = np.isin(people, sorted(study.trained(int(fold))))
+        here = folds == fold
+        if not columns:
+            out[here] = constant(study, everybody)
+            continue
+        x = features(study.scans, columns, train)
+        out[here] = fit_predict(study, x, train, places[here])
+    return out
+
+
+def constant(study: Study, train: Array) -> Array:
+    """The shares of the classes, or the means of the columns, [K]."""
+    labels = study.labels[train]
+    if study.target.regression:
+        return np.asarray(np.nanmean(labels, axis=0))
+    counts = np.bincount(labels[labels >= 0], minlength=len(study.target.names))
+    return np.asarray(counts / counts.sum())
+
+
+def features(scans: pd.DataFrame, columns: Sequence[str], train: Array) -> Array:
+    """float [N, F]: the columns as numbers, centred and scaled by the training rows."""
+    parts = []
+    for column in columns:
+        cells = [clean(cell) for cell in scans[column]]
+        numbers = [to_number(cell) if cell else np.nan for cell in cells]
+        if all(number is not None for number in numbers):
+            parts.append(np.array(numbers, dtype=float)[:, None])
+            continue
+        levels = sorted({cell for cell, seen in zip(cells, train, strict=True) if seen and cell})
+        if len(levels) > MAX_LEVELS:
+            raise BadInput(f"--baseline {column}", f"{len(levels)} different texts", "use numbers")
+        hot = np.array([[float(cell == level) for level in levels[1:]] for cell in cells])
+        hot[[not cell for cell in cells]] = np.nan
+        parts.append(hot.reshape(len(cells), len(levels[1:])))
+    x = np.concatenate(parts, axis=1)
+    x[~np.isfinite(x)] = np.nan
+    with warnings.catch_warnings():
+        # The mean of a column that nobody trained on has is NaN, and becomes 0 below.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean, spread = np.nanmean(x[train], axis=0), np.nanstd(x[train], axis=0)
+    mean = np.nan_to_num(mean)
+    x = np.where(np.isnan(x), mean, x) - mean
+    return np.asarray(x / np.where(np.nan_to_num(spread) > 1e-12, spread, 1))
+
+
+def fit_predict(study: Study, x: Array, train: Array, test: Array) -> Array:
+    """Fit on the rows ``train`` (bool [N]) and predict the rows ``test`` (int [M]): [M, K]."""
+    from sklearn.linear_model import LinearRegression, LogisticRegression
+
+    out = np.full((len(test), len(study.target.names)), np.nan)
+    if study.target.regression:
+        for k in range(out.shape[1]):
+            known = train & np.isfinite(study.labels[:, k])
+            model = LinearRegression().fit(x[known], study.labels[known, k].astype(float))
+            out[:, k] = model.predict(x[test])
+        return out
+    known = train & (study.labels >= 0)
+    model = LogisticRegression(max_iter=2000).fit(x[known], study.labels[known])
+    out[:] = 0
+    out[:, model.classes_] = model.predict_proba(x[test])
+    return out

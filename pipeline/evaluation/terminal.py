@@ -1,0 +1,47 @@
+"""An evaluation as tables on the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from uncus.pipeline.evaluation import metrics
+from uncus.pipeline.evaluation.report_text import number, span, spoken
+
+
+def show(name: str, report: Mapping[str, Any]) -> None:
+    """Print the table of metrics, the fixed test set, the folds and test-retest."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)  # a file or a pipe need not be folded
+    console.print(terminal_table(f"{name}: out of fold", report))
+    if report.get("holdout"):
+        console.print(terminal_table(f"{name}: fixed test set", report["holdout"]))
+    within = report["within_folds"]
+    if within and len(report["folds"]) > 1:
+        folds = "  ".join(number(row["score"]) for row in report["folds"])
+        mean = f"{number(within['mean'])}, SD {number(within['sd'])}"
+        console.print(f"{metrics.title(within['metric'])} within folds: {folds}  (mean {mean})")
+    for what, found in (report["test_retest"] or {"of": {}})["of"].items():
+        console.print(
+            f"test-retest of {what}, {found['n']} people: ICC(2,1) {spoken(found['icc'])}, "
+            f"mean absolute difference {spoken(found['mean_absolute_difference'])}"
+        )
+
+
+def terminal_table(title: str, part: Mapping[str, Any]) -> Any:
+    """The table of metrics for the terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    counts = part["counts"]
+    grid = Table(title=Text(f"{title}, {counts['scans']} scans of {counts['subjects']} people"))
+    grid.add_column("", no_wrap=True)
+    columns = {"model": part["metrics"], **part["baselines"]}
+    for name in columns:
+        grid.add_column(Text(name), justify="right", style="bold" if name == "model" else "")
+    for metric in part["metrics"]:
+        entries = (found[metric] for found in columns.values())
+        cells = [f"{number(entry['value'])}\n[dim]{span(entry, 2)}[/dim]" for entry in entries]
+        grid.add_row(Text(metrics.title(metric)), *cells)
+    return grid

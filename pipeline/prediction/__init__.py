@@ -1,0 +1,1 @@
+"""From one scan to an answer and its files."""

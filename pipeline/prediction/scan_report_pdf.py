@@ -1,0 +1,106 @@
+"""The sheet of a scan as a PDF."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib
+
+from uncus.pipeline.notice import NOTICE
+from uncus.pipeline.prediction.scan_report import (
+    CAUTION,
+    HEADS,
+    REGION_HEADS,
+    Sheet,
+    calibration,
+    sentence,
+)
+
+if TYPE_CHECKING:
+    from fpdf import FPDF
+
+INK, FAINT, RULE = (34, 48, 58), (98, 113, 124), (210, 216, 221)
+FONT = "DejaVu"  # ships with matplotlib; file names may hold any letter
+
+
+def pdf(sheet: Sheet) -> bytes:
+    """A4 pages; text stays text."""
+    page = _document()
+    page.set_title(f"{sheet.answer['scan']} · uncus")
+    _text(page, str(sheet.answer["scan"]), 15, style="B")
+    _text(page, NOTICE, 10, style="B", gap=4)
+    _text(page, sentence(sheet.answer), 11)
+    _text(page, calibration(sheet.answer), 9, FAINT, gap=3)
+    for warning in sheet.answer["warnings"]:
+        _text(page, f"Warning: {warning}", 9.5, gap=2)
+    _table(page, HEADS, sheet.rows, (60, 60, 50))
+    page.ln(4)
+    _text(page, f"What speaks for {sheet.name} in the scan", 12, style="B", gap=2)
+    page.image(io.BytesIO(sheet.picture), w=page.epw)
+    page.ln(1)
+    _text(page, CAUTION, 8.5, FAINT, gap=4)
+    if sheet.regions:
+        _text(page, "Where the map lies", 12, style="B", gap=2)
+        _table(page, REGION_HEADS, sheet.regions, (76, 34, 30, 30))
+        page.ln(4)
+    _text(page, "How it was made", 12, style="B", gap=2)
+    for name, value in sheet.facts:
+        _text(page, f"{name}: {value}", 8.5, FAINT, gap=0.5)
+    return bytes(page.output())
+
+
+def _document() -> "FPDF":
+    from fpdf import FPDF
+
+    class Pages(FPDF):
+        def footer(self) -> None:
+            self.set_y(-14)
+            self.set_font(FONT, size=8)
+            self.set_text_color(*FAINT)
+            self.cell(0, 6, f"{NOTICE}  {self.page_no()}", align="C")
+
+    page = Pages(format="A4")
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    page.add_font(FONT, "", fonts / "DejaVuSans.ttf")
+    page.add_font(FONT, "B", fonts / "DejaVuSans-Bold.ttf")
+    page.set_margins(18, 16)
+    page.set_auto_page_break(True, margin=18)
+    page.add_page()
+    return page
+
+
+def _text(
+    page: "FPDF",
+    text: str,
+    size: float,
+    colour: tuple[int, int, int] = INK,
+    style: str = "",
+    gap: float = 1.5,
+) -> None:
+    page.set_font(FONT, style=style, size=size)
+    page.set_text_color(*colour)
+    from fpdf.enums import WrapMode
+
+    # A hash or a long name has no spaces.
+    wrap = WrapMode.CHAR if len(text.split()) == 1 else WrapMode.WORD
+    page.multi_cell(0, size * 0.5, text, new_x="LMARGIN", new_y="NEXT", align="L", wrapmode=wrap)
+    page.ln(gap)
+
+
+def _table(
+    page: "FPDF", heads: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]
+) -> None:
+    page.set_font(FONT, size=9)
+    page.set_text_color(*INK)
+    page.set_draw_color(*RULE)
+    with page.table(
+        col_widths=tuple(widths),
+        width=sum(widths),
+        align="L",
+        text_align=("LEFT", *["RIGHT"] * (len(heads) - 1)),
+        borders_layout="HORIZONTAL_LINES",
+        line_height=5.2,
+    ) as drawn:
+        for row in (heads, *rows):
+            drawn.row(list(row))

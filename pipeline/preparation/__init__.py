@@ -1,0 +1,1 @@
+"""The workers, the grid and the quality control page of ``uncus prepare``."""

@@ -1,0 +1,91 @@
+"""The first pass over a cohort: what its scans are, and the grid that holds them all."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uncus.data import bids_derivatives
+from uncus.data.errors import BadInput
+from uncus.data.files import write_json
+from uncus.data.geometry.foreground import brain_mask
+from uncus.data.imageio.volume import Limits, read_volume
+from uncus.data.space import GRIDS, Grid
+
+MEASURES = ".measures"
+STRAY_MM = 15.0
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is learnt of a scan: hashes and the brain's box (outer faces, mm)."""
+
+    source_sha256: str
+    voxel_hash: str
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+def measure(path: Path, root: Path, space: str = "keep", series: str = "") -> Measure:
+    """Hashes and the brain's box of a scan, kept on disk by the source's hash.
+
+    Where the space brings its own grid, no brain is looked for and the box is empty.
+    """
+    source_hash = bids_derivatives.source_sha256(path, series)
+    boxed = space not in GRIDS
+    kept = (
+        root / MEASURES / f"{source_hash}-{bids_derivatives.SCHEMA}{'' if boxed else '-hash'}.json"
+    )
+    try:
+        value = json.loads(kept.read_text(encoding="utf-8"))
+        low, high = tuple(map(float, value["low"])), tuple(map(float, value["high"]))
+        return Measure(source_hash, str(value["voxel_hash"]), low, high)
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # not measured before, or not whole
+    volume = read_volume(path, series=series)
+    if not boxed:
+        found = Measure(source_hash, volume.voxel_hash, (), ())
+        write_json(kept, asdict(found))
+        return found
+    box = np.argwhere(brain_mask(volume))
+    ends = np.array([box.min(axis=0) - 0.5, box.max(axis=0) + 0.5])
+    corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
+    places = corners @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    found = Measure(
+        source_hash,
+        volume.voxel_hash,
+        tuple(places.min(axis=0).round(4).tolist()),
+        tuple(places.max(axis=0).round(4).tolist()),
+    )
+    write_json(kept, asdict(found))
+    return found
+
+
+def common_grid(measures: Sequence[Measure], spacing: NDArray[np.float64]) -> Grid:
+    """The grid over the union of the brains' boxes.
+
+    A face that lies far beyond the median one (15 mm, or 5 robust standard deviations where
+    positions vary more) does not count: one misplaced scan must not blow up the grid of all.
+    """
+    lows = np.array([measure.low for measure in measures])
+    highs = np.array([measure.high for measure in measures])
+
+    def extreme(outward: NDArray[np.float64]) -> NDArray[np.float64]:
+        middle = np.median(outward, axis=0)
+        reach = np.maximum(STRAY_MM, 5 * 1.4826 * np.median(np.abs(outward - middle), axis=0))
+        farthest: NDArray[np.float64] = np.where(outward <= middle + reach, outward, -np.inf).max(
+            axis=0
+        )
+        return farthest
+
+    grid = Grid.from_box(-extreme(-lows), extreme(highs), spacing)
+    if np.prod(grid.shape, dtype=float) > Limits().voxels:
+        raise BadInput(
+            f"--spacing {' x '.join(f'{step:g}' for step in grid.spacing)}",
+            f"gives a grid of {' x '.join(map(str, grid.shape))} voxels",
+            "choose larger voxels",
+        )
+    return grid

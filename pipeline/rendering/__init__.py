@@ -1,0 +1,1 @@
+"""HTML, SVG and slices that every page draws with."""

@@ -1,0 +1,1 @@
+"""Saliency methods, each by its name."""

@@ -1,0 +1,85 @@
+"""What a member leaves on disk after each epoch: where to go on, the best weights, the curves."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from uncus.data import files
+from uncus.data.errors import BadInput
+from uncus.models.weights import save_weights
+from uncus.pipeline.runs import Member, Run
+
+
+class Checkpoints(Callback):
+    """After each epoch: the training state, the weights if they are the best yet, and metrics.csv.
+
+    Each file is replaced as a whole, so a kill while saving leaves the previous one. The epochs'
+    metrics are part of the state: a resumed run rewrites them and repeats no row.
+    """
+
+    def __init__(self, run: Run, member: Member, patience: int) -> None:
+        self.run, self.member, self.patience = run, member, patience
+        self.best, self.best_epoch = float("-inf"), -1
+        self.rows: list[dict[str, float]] = []
+        self.started = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch, "rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+        self.rows = list(state_dict["rows"])
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        epoch = trainer.current_epoch
+        values = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        rate = trainer.optimizers[0].param_groups[-1]["lr"]
+        seconds = round(time.monotonic() - self.started, 3)
+        self.rows.append({"epoch": epoch, **values, "lr": rate, "seconds": seconds})
+        score = values.get("score", float("nan"))
+        improved = score > self.best
+        if improved:
+            self.best, self.best_epoch = score, epoch
+        if self.patience and "score" in values and epoch - self.best_epoch >= self.patience:
+            trainer.should_stop = True
+        path = self.run.checkpoint(self.member)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if trainer.is_global_zero and improved:
+            model: Any = pl_module.model
+            save_weights(model, self.run.best_weights(self.member))
+        # Every process takes part in saving: with sharded strategies each holds a piece.
+        temporary = path.with_suffix(".tmp")
+        try:
+            trainer.save_checkpoint(temporary)
+        except OSError as error:
+            raise BadInput(
+                path, f"cannot be written ({error})", "free space, then uncus train --resume"
+            ) from error
+        if trainer.is_global_zero:
+            files.write_atomically(path, lambda whole: files.void(temporary.replace(whole)))
+            metrics = pd.DataFrame(self.rows)
+            files.write_text(self.run.metrics(self.member), metrics.to_csv(index=False))
+
+
+def check_checkpoint(path: Path) -> None:
+    """Raise BadInput unless ``path`` is a whole checkpoint of ours; nothing in it is executed."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        finite = all(
+            bool(torch.isfinite(value).all())
+            for value in state["state_dict"].values()
+            if value.is_floating_point()
+        )
+    except Exception as error:
+        cause = f"is not a whole training state ({type(error).__name__})"
+        raise BadInput(path, cause, "delete it: the member then starts anew") from error
+    if not finite:
+        raise BadInput(path, "holds weights that are not finite", "delete it, lower --lr")

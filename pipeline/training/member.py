@@ -1,0 +1,326 @@
+"""Training one network of a run: one fold, one seed."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch.accelerators import CUDAAccelerator
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch._dynamo.exc import BackendCompilerFailed
+
+from uncus.data.augment import Augment
+from uncus.data.cohorts.scans import write_table
+from uncus.data.design.splits import Splits
+from uncus.data.design.targets import Target
+from uncus.data.errors import BadInput
+from uncus.data.prepared_cohort import PreparedCohort
+from uncus.models.activation_checkpointing import save_memory
+from uncus.models.base import Classifier
+from uncus.models.build import ModelConfig, build_model
+from uncus.models.weights import load_weights, save_weights
+from uncus.pipeline.runs import Member, Run
+from uncus.pipeline.training import pretraining
+from uncus.pipeline.training.checkpoints import Checkpoints, check_checkpoint
+from uncus.pipeline.training.cuda_graphs import check_graphs
+from uncus.pipeline.training.data_loading import EpochSampler, ScanDataset, balanced, loader
+from uncus.pipeline.training.epoch_bar import EpochBar
+from uncus.pipeline.training.head_refit import refit
+from uncus.pipeline.training.learner import Learner, Optimization, predict
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Where the training runs; the values are those of Lightning's Trainer."""
+
+    accelerator: str = "auto"
+    """auto, cpu, gpu."""
+    devices: str = "1"
+    """How many devices on each machine, or auto for all of them."""
+    nodes: int = 1
+    """How many machines; under SLURM, start one task a device with srun."""
+    strategy: str = "auto"
+    """How several devices share the work: ddp, fsdp ..."""
+    workers: int = 0
+    """Processes that read volumes; 0 reads in the training process, best for small cohorts."""
+    compile: bool = False
+    """Compile the network by torch.compile: a minute to begin with, then faster steps on a GPU.
+    Dropout draws otherwise then, and the last digits differ."""
+    channels_last: bool = False
+    """Lay the network out with channels last, as tensor cores read it; uncus bench step tells
+    whether it pays. The last digits differ."""
+    graphs: bool = False
+    """Replay the network's passes as CUDA graphs, for volumes so small that a GPU waits for Python.
+    On one GPU; with --compile, by torch.compile's own graphs. uncus bench step tells whether it
+    pays."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the members of a run share.
+
+    ``table`` holds the scans used; its index is their position in the cohort's volumes, and
+    ``labels`` [N] or [N, K] and ``covariates`` [N, P] have a row for each of its rows.
+    """
+
+    cohort: PreparedCohort
+    table: pd.DataFrame
+    labels: np.ndarray[Any, Any]
+    covariates: np.ndarray[Any, Any]
+    covariate_names: tuple[str, ...]
+    target: Target
+    splits: Splits
+    model: ModelConfig
+    optimization: Optimization
+    augment: Augment
+    devices: Devices
+    flip_average: bool
+    init_from: Run | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process maps the cohort's file itself rather than being sent its content.
+        return {**self.__dict__, "cohort": self.cohort.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, cohort=PreparedCohort.open(state["cohort"]))
+
+    def rows(self, fold: int, *parts: str) -> np.ndarray[Any, Any]:
+        """Positions in ``table`` of the scans whose subject is in one of ``parts``."""
+        subjects = set[str]().union(*(self.splits.subjects(fold, part) for part in parts))
+        return np.flatnonzero(self.table["participant_id"].isin(subjects))
+
+    def standardization(self, fold: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Mean and standard deviation [K] of a regression's columns, training subjects only."""
+        values = self.labels[self.rows(fold, "train")]
+        spread = np.nanstd(values, axis=0)
+        if not np.all(spread > 0):
+            flat = [n for n, s in zip(self.target.names, spread, strict=True) if not s > 0]
+            raise ValueError(
+                f"--target {', '.join(flat)}: constant or missing in the training subjects of fold "
+                f"{fold}; leave the column out, or use fewer folds"
+            )
+        return np.nanmean(values, axis=0), spread
+
+    def dataset(self, fold: int, *parts: str) -> ScanDataset:
+        """The scans of ``parts`` with labels as a network learns them."""
+        rows = self.rows(fold, *parts)
+        labels = self.labels[rows]
+        if self.target.regression:
+            mean, spread = self.standardization(fold)
+            labels = ((labels - mean) / spread).astype(np.float32)
+        positions = self.table.index[rows].tolist()
+        return ScanDataset(self.cohort.volumes, positions, labels, self.covariates[rows])
+
+
+def train_member(run: Run, member: Member, task: Task) -> None:
+    """Train one member from its last checkpoint, or anew; leave its weights and predictions."""
+    optimization = task.optimization
+    L.seed_everything(member_seed(member), verbose=False)
+    train, validation = (task.dataset(member.fold, part) for part in ("train", "validation"))
+    settings: Any = torch.utils.deterministic
+    settings.fill_uninitialized_memory = False  # which costs a pass over each tensor
+    learner = make_learner(member, task)
+    sampler = EpochSampler(
+        len(train),
+        member_seed(member),
+        weights=balanced(train.labels) if optimization.balance == "sampling" else None,
+    )
+    with quiet_lightning():
+        trainer = make_trainer(run, member, task)
+    if task.devices.graphs:
+        on_gpu = isinstance(trainer.accelerator, CUDAAccelerator)
+        check_graphs(on_gpu, trainer.world_size, optimization.memory == "low")
+    sampler.rank, sampler.processes = trainer.global_rank, trainer.world_size
+    last = run.checkpoint(member)
+    if last.exists():
+        check_checkpoint(last)
+    workers = {"num_workers": task.devices.workers}
+    if optimization.epochs:
+        with quiet_lightning():
+            fit(
+                trainer,
+                learner,
+                loader(train, optimization.batch_size, sampler=sampler, **workers),
+                loader(validation, optimization.batch_size, **workers) if len(validation) else None,
+                str(last) if last.exists() else None,
+            )
+    if trainer.is_global_zero:
+        model = learner.model.cpu()
+        best = optimization.keep == "best" and len(validation) and optimization.epochs
+        if best:
+            load_weights(model, run.best_weights(member))
+        if optimization.refit_head:
+            # Validation scans that have chosen nothing are training scans like the others.
+            parts = ("train",) if best else ("train", "validation")
+            scans = task.dataset(member.fold, *parts)
+            refit(
+                model,
+                scans,
+                task.target,
+                optimization.refit_head,
+                flip=task.flip_average,
+                balance=optimization.balance != "none",
+            )
+        write_table(run.member_predictions(member), test_predictions(model, member, task))
+        run.model_folder.mkdir(exist_ok=True)
+        save_weights(model, run.weights(member))
+
+
+def fit(
+    trainer: L.Trainer, learner: Learner, train: Any, validation: Any, last: str | None
+) -> None:
+    """Lightning's fit, with running out of memory told as what to change."""
+    try:
+        trainer.fit(learner, train, validation, ckpt_path=last, weights_only=True)
+    except torch.OutOfMemoryError as error:
+        size = learner.optimization.batch_size
+        raise MemoryError(
+            f"the GPU's memory ran out at batch size {size}: lower --batch-size (and raise "
+            "--accumulate), --width, or prepare the cohort at a larger --spacing"
+        ) from error
+    except BackendCompilerFailed as error:
+        line = str(error.inner_exception).strip().splitlines()[0]
+        raise ValueError(f"--compile: {line}; leave it out, or install a C compiler") from error
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def make_learner(member: Member, task: Task) -> Learner:
+    """The network with its first weights, and how it learns."""
+    model = build_model(task.model, seed=member_seed(member))
+    if task.init_from:
+        pretraining.start(model, task.init_from, member, task.target)
+    if task.optimization.memory == "low":
+        save_memory(model)
+    if task.devices.channels_last:
+        model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    if task.devices.compile:
+        model.compile(dynamic=False, mode="reduce-overhead" if task.devices.graphs else None)
+    train = task.dataset(member.fold, "train")
+    if model.covariates:
+        try:
+            model.covariates.standardize(torch.from_numpy(train.covariates))
+        except ValueError as error:
+            raise BadInput(
+                f"--covariates {' '.join(task.covariate_names)}",
+                f"{error} that fold {member.fold} is trained on",
+                "leave it out, or use fewer folds",
+            ) from None
+    weights = None
+    if task.optimization.balance == "weights" and task.target.is_classification:
+        per_class = [balanced(train.labels)[train.labels == c] for c in np.unique(train.labels)]
+        first = torch.tensor([w[0] for w in per_class], dtype=torch.float32)
+        weights = first / first.mean()
+    names = task.table[["participant_id", "session_id"]].agg(" ".join, axis=1)
+
+    def name_scans(rows: Sequence[int]) -> str:
+        return ", ".join(names.loc[list(rows)].str.strip())
+
+    return Learner(
+        model=model,
+        optimization=task.optimization,
+        augmentation=task.augment,
+        spacing=np.diag(task.cohort.grid.affine)[:3].tolist(),
+        seed=member_seed(member),
+        class_weights=weights,
+        scale=task.standardization(member.fold)[1] if task.target.regression else None,
+        name_scans=name_scans,
+        graphs=task.devices.graphs and not task.devices.compile,
+    )
+
+
+def make_trainer(run: Run, member: Member, task: Task) -> L.Trainer:
+    """Lightning's Trainer for one member."""
+    optimization, devices = task.optimization, task.devices
+    return L.Trainer(
+        accelerator=devices.accelerator,
+        devices=int(devices.devices) if devices.devices.lstrip("-").isdigit() else devices.devices,
+        num_nodes=devices.nodes,
+        strategy=devices.strategy,
+        precision=precision(optimization.precision, devices.accelerator),
+        max_epochs=optimization.epochs,
+        accumulate_grad_batches=optimization.accumulate,
+        gradient_clip_val=optimization.clip or None,
+        deterministic="warn",
+        benchmark=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=50,
+        logger=TensorBoardLogger(run.path, name=member.name, version="tensorboard"),
+        callbacks=[Checkpoints(run, member, optimization.patience), EpochBar(member.name)],
+    )
+
+
+def precision(
+    wanted: Literal["auto", "32", "bf16"], accelerator: str
+) -> Literal["32-true", "bf16-mixed"]:
+    """bf16 where it pays: on GPUs that compute in it; on a CPU it is slower than float32."""
+    gpu = accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return "bf16-mixed" if wanted == "bf16" or (wanted == "auto" and gpu) else "32-true"
+
+
+def member_seed(member: Member) -> int:
+    """A seed of its own for each fold and seed."""
+    return int(np.random.SeedSequence((member.seed, member.fold)).generate_state(1)[0])
+
+
+@torch.inference_mode()
+def test_predictions(model: Classifier, member: Member, task: Task) -> pd.DataFrame:
+    """Predictions for the member's test and holdout scans, in the columns of predictions.tsv."""
+    model.eval()
+    tables = []
+    for part in ("test", "holdout"):
+        rows = task.rows(member.fold, part)
+        if not len(rows):
+            continue
+        outputs = []
+        for row, position in zip(rows, task.table.index[rows], strict=True):
+            volume = torch.from_numpy(np.asarray(task.cohort.volumes[position], dtype=np.float32))
+            known = torch.from_numpy(task.covariates[row][None])
+            output, _ = predict(model, volume[None, None], task.flip_average, known)
+            outputs.append(output)
+        table = task.table.iloc[rows][["participant_id", "session_id"]].copy()
+        table = table.assign(fold=member.fold, seed=member.seed, part=part)
+        tables.append(table.assign(**answers(torch.cat(outputs), rows, member, task)))
+    return pd.concat(tables, ignore_index=True)
+
+
+def answers(
+    output: torch.Tensor, rows: np.ndarray[Any, Any], member: Member, task: Task
+) -> dict[str, Any]:
+    """What was said and what was true: class probabilities, or values in their own units."""
+    names = task.target.names
+    if task.target.is_classification:
+        shares = output.softmax(1).numpy()
+        true = [names[label] for label in task.labels[rows]]
+        return {"true": true, **{f"p_{name}": shares[:, k] for k, name in enumerate(names)}}
+    mean, spread = task.standardization(member.fold)
+    values = output.numpy() * spread + mean
+    columns: dict[str, Any] = {}
+    for k, name in enumerate(names):
+        columns[f"true_{name}"] = task.labels[rows, k]
+        columns[f"pred_{name}"] = values[:, k]
+    return columns
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence advice that does not apply: few workers suit a memory-mapped cohort."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,79 @@
+"""Starting from another run without leaks.
+
+Fold k of a new run starts from fold k of the other (from fold 0 when that has one fold only). No
+subject, and no voxels, that the new fold tests on may have been seen in that pre-training.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from uncus.data.design.splits import Splits
+from uncus.data.design.targets import Target
+from uncus.data.errors import BadInput
+from uncus.models.base import Classifier
+from uncus.models.weights import read_weights, transfer
+from uncus.pipeline.runs import Member, Run, members
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a fold of a run was trained and validated on."""
+
+    subjects: frozenset[str]
+    voxels: frozenset[str]
+
+
+def seen(run: Run, fold: int) -> Seen:
+    """Subjects and voxel hashes that ``fold``'s networks saw, their own pre-training included."""
+    splits, scans = run.splits(), run.scans()
+    fold = source_fold(splits, fold)
+    subjects = splits.subjects(fold, "train") | splits.subjects(fold, "validation")
+    voxels = frozenset(scans.loc[scans["participant_id"].isin(subjects), "voxel_hash"])
+    earlier = run.config.get("init_from")
+    if earlier:
+        before = seen(Run(earlier), fold)
+        return Seen(subjects | before.subjects, voxels | before.voxels)
+    return Seen(subjects, voxels)
+
+
+def source_fold(splits: Splits, fold: int) -> int:
+    """The fold of the pre-training that a new fold starts from."""
+    return 0 if splits.folds == 1 else fold
+
+
+def check(run: Run, splits: Splits, table: pd.DataFrame) -> None:
+    """Raise BadInput where a fold would be tested on what its first weights have seen."""
+    before = run.splits().folds
+    if before not in (1, splits.folds):
+        raise BadInput(
+            run.path,
+            f"has {before} folds, the new run {splits.folds}: they cannot be paired",
+            "use the same number of folds, or let the splits come from that run",
+        )
+    for fold in range(splits.folds):
+        known = seen(run, fold)
+        tested = splits.subjects(fold, "test") | splits.subjects(fold, "holdout")
+        both = sorted(tested & known.subjects)
+        rows = table[table["participant_id"].isin(tested)]
+        copies = sorted(rows.loc[rows["voxel_hash"].isin(known.voxels), "participant_id"])
+        if both or copies:
+            raise BadInput(
+                run.path,
+                f"was trained on {(both or copies)[0]}, which fold {fold} of the new run tests on",
+                "share its folds: leave --splits out, or pre-train with these splits",
+            )
+
+
+def start(model: Classifier, run: Run, member: Member, target: Target) -> None:
+    """Load the weights of the paired member of ``run``; its head only for the same target."""
+    same_task = run.target == target
+    run.verify()
+    fold = source_fold(run.splits(), member.fold)
+    config = run.config
+    sources = members(run.splits().folds, config["seed"], config["seeds"])
+    candidates = [m for m in sources if m.fold == fold]
+    source = candidates[member.seed % len(candidates)]
+    path = run.weights(source)
+    report = transfer(model, read_weights(path), head=same_task, source=str(path))
+    print(f"{member.name} starts from {report}")

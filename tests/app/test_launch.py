@@ -1,0 +1,110 @@
+"""``uncus app``: what it refuses before it listens, what it finds, what it tells the server."""
+
+import importlib.util
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from uncus.app import launch, server, settings
+from uncus.pipeline.cli import main
+from uncus.pipeline.runs import Run
+
+Started = list[tuple[list[str], dict[str, str]]]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
+    """Calls of the server, which is not started; the demo is never made."""
+    calls: Started = []
+
+    def serve(arguments: list[str], variables: dict[str, str], folder: str) -> int:
+        assert Path(folder).is_dir() and variables["TMPDIR"] == folder
+        calls.append((arguments, variables))
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "serve", serve)
+    return calls
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["app", *arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_refusals(
+    run: Path,
+    started: Started,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "not there" in refused([str(tmp_path / "none")], capsys)
+    assert "is not a run" in refused([str(tmp_path)], capsys)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert "--port" in refused([str(run), "--port", port], capsys)
+    assert "65535" in refused([str(run), "--port", "70000"], capsys)
+    assert "--address" in refused([str(run), "--address", "192.0.2.1"], capsys)
+    (tmp_path / "empty").write_text("\n")
+    assert "no password" in refused([str(run), "--password-file", "empty"], capsys)
+    shutil.copytree(run, tmp_path / "damaged")
+    (tmp_path / "damaged" / "model" / "fold-0.safetensors").write_bytes(b"0")
+    assert "SHA-256" in refused([str(tmp_path / "damaged")], capsys)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "streamlit" else find(name)
+    )
+    assert "uncus[app]" in refused([str(run)], capsys)
+    assert not started
+
+
+def test_the_demo_is_made_where_there_is_none(
+    run: Path, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+
+    def demo(self: object) -> int:
+        made.append(self.out)  # type: ignore[attr-defined]
+        shutil.copytree(run, self.out / "run")  # type: ignore[attr-defined]
+        return 0
+
+    monkeypatch.setattr("uncus.pipeline.demo.Demo.run", demo)
+    for _ in range(2):
+        assert main(["app", "--port", str(free_port())]) == 0
+    assert made == [Path("runs/demo")]
+    variables = started[-1][1]
+    assert Run(Path(variables[settings.RUN_VARIABLE])).verify()
+    assert not Path(variables["TMPDIR"]).exists()
+
+
+def test_a_folder_of_runs_and_a_password(run: Path, started: Started, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "all" / "one")
+    (tmp_path / "word").write_text("hush\nmore\n")
+    port = str(free_port())
+    assert main(["app", "all", "--port", port, "--password-file", "word"]) == 0
+    ((arguments, variables),) = started
+    assert variables[settings.RUN_VARIABLE] == str(tmp_path / "all" / "one")
+    assert variables[settings.FOLDER_VARIABLE] == str(tmp_path / "all")
+    assert variables[settings.PASSWORD_VARIABLE] == "hush"
+    assert "hush" not in " ".join(arguments)  # anybody on the machine may list processes
+
+
+def test_settings_tell_strangers_nothing() -> None:
+    found = server.settings("127.0.0.1", 8501)
+    assert found["client.showErrorDetails"] == "none"
+    assert found["browser.gatherUsageStats"] is False
+    assert found["server.enableXsrfProtection"] is True
+    assert launch.App().address == "127.0.0.1"

@@ -1,0 +1,272 @@
+"""Folds by subject, their balance, and the guard against leakage."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from uncus.data.cohorts.readers import read_cohort
+from uncus.data.design.splits import Splits, check_leakage, holdout_subjects, make_splits
+from uncus.data.design.targets import Target, labelled, select
+from uncus.data.errors import BadInput
+
+OASIS = Path(__file__).parents[4] / "shared" / "mri" / "oasis1-slab"
+
+
+def people(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
+    """A study of n people, a third of them with two sessions; and the class of every row."""
+    rng = np.random.default_rng(seed)
+    ids = np.repeat([f"sub-{k:03}" for k in range(n)], rng.choice([1, 2], n, p=[2 / 3, 1 / 3]))
+    person = pd.factorize(ids)[0]
+    table = pd.DataFrame(
+        {
+            "participant_id": ids,
+            "session_id": [f"ses-{k}" for k in pd.Series(ids).groupby(ids).cumcount()],
+            "sex": rng.choice(["F", "M", ""], n)[person],
+            "age": [f"{a:.1f}" for a in rng.normal(70, 10, n)[person]],
+            "site": rng.choice(["A", "B"], n)[person],
+        }
+    )
+    return table, (rng.random(n) < 0.3).astype(int)[person]
+
+
+def counts(splits: Splits, part: str) -> list[int]:
+    return [len(splits.subjects(fold, part)) for fold in range(splits.folds)]
+
+
+def test_every_subject_is_tested_once_and_nobody_is_in_two_parts() -> None:
+    table, y = people(61)
+    splits = make_splits(table, y, folds=5)
+    everybody = set(table["participant_id"])
+    tested = [splits.subjects(fold, "test") for fold in range(5)]
+    assert sorted(name for test in tested for name in test) == sorted(everybody)
+    for fold in range(5):
+        parts = [splits.subjects(fold, part) for part in ("train", "validation", "test")]
+        assert set().union(*parts) == everybody
+        assert sum(map(len, parts)) == len(everybody)
+    assert sorted(counts(splits, "test")) == [12, 12, 12, 12, 13]
+    assert set(counts(splits, "validation")) <= {7, 8}  # 15% of 49 or 48
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_folds_are_alike_even_in_small_strata(seed: int) -> None:
+    table, y = people(83, seed)
+    splits = make_splits(table, y, folds=5, seed=seed)
+    rows = table.assign(y=y).drop_duplicates("participant_id").set_index("participant_id")
+    for _, some in [*rows.groupby("y"), *rows.groupby(["y", "sex"])]:
+        per_fold = [len(splits.subjects(fold, "test") & set(some.index)) for fold in range(5)]
+        assert max(per_fold) - min(per_fold) <= 1
+    sexes = [
+        [int((rows.loc[sorted(splits.subjects(k, "test")), "sex"] == s).sum()) for k in range(5)]
+        for s in "FM"
+    ]
+    assert all(max(sex) - min(sex) <= 2 for sex in sexes)
+
+
+def test_age_is_alike_in_the_folds() -> None:
+    gaps = []
+    for seed in range(5):
+        table, y = people(100, 3)
+        splits = make_splits(table, y, folds=5, seed=seed)
+        age = table.drop_duplicates("participant_id").set_index("participant_id")["age"]
+        means = [age[list(splits.subjects(k, "test"))].astype(float).mean() for k in range(5)]
+        gaps.append(np.std(means))
+    # Drawn at random, the mean of 20 people of SD 10 years has an SD of 10 / sqrt(20) = 2.2.
+    assert np.mean(gaps) < 1.3
+
+
+def test_the_seed_decides_and_the_order_of_rows_does_not() -> None:
+    table, y = people(60)
+    splits = make_splits(table, y, seed=1)
+    order = np.random.default_rng(0).permutation(len(table))
+    again = make_splits(table.iloc[order], y[order], seed=1)
+    assert again.frame.equals(splits.frame)
+    other = make_splits(table, y, seed=2)
+    together = [len(splits.subjects(0, "test") & other.subjects(k, "test")) for k in range(5)]
+    assert max(together) < 9  # of 12: another seed mixes the folds, and does not only rename them
+
+
+def test_continuous_targets_are_balanced_by_quintile() -> None:
+    table, _ = people(100)
+    y = table["age"].astype(float).to_numpy().copy()
+    y[:4] = np.nan
+    splits = make_splits(table.drop(columns="age"), y[:, None], folds=5)
+    age = pd.Series(y, index=table["participant_id"])
+    age = age[~age.index.duplicated()]
+    fifth = np.searchsorted(np.nanquantile(y, [0.2, 0.4, 0.6, 0.8]), age, side="right")
+    for group in (*range(5), np.nan):
+        same = age.isna() if np.isnan(group) else age.notna() & (fifth == group)
+        per_fold = [len(splits.subjects(k, "test") & set(age.index[same])) for k in range(5)]
+        assert max(per_fold) - min(per_fold) <= 1
+    assert sum(counts(splits, "test")) == 100
+
+
+def test_unlabelled_subjects_are_spread_too() -> None:
+    table, y = people(100)
+    table, y = table.drop_duplicates("participant_id"), y[~table["participant_id"].duplicated()]
+    y[::2] = -1
+    splits = make_splits(table, y, folds=5)
+    for label in (-1, 0, 1):
+        names = set(table["participant_id"][y == label])
+        per_fold = [len(names & splits.subjects(k, "test")) for k in range(5)]
+        assert max(per_fold) - min(per_fold) <= 1
+
+
+def test_further_columns_are_spread() -> None:
+    table, y = people(80)
+    splits = make_splits(table, y, folds=4, stratify=["site"])
+    rows = table.assign(y=y).drop_duplicates("participant_id").set_index("participant_id")
+    for _, some in rows.groupby(["y", "site"]):
+        per_fold = [len(splits.subjects(k, "test") & set(some.index)) for k in range(4)]
+        assert max(per_fold) - min(per_fold) <= 1
+    with pytest.raises(BadInput, match="no column 'scanner'"):
+        make_splits(table, y, stratify=["scanner"])
+
+
+def test_one_fold_is_one_split() -> None:
+    table, y = people(100)
+    splits = make_splits(table, y, folds=1)
+    assert (splits.folds, counts(splits, "test"), counts(splits, "validation")) == (1, [20], [12])
+
+
+def test_validation_may_be_none_and_has_every_class_where_it_can() -> None:
+    table, y = people(20)
+    assert counts(make_splits(table, y, folds=2, validation=0), "validation") == [0, 0]
+    y[:] = 0
+    y[table["participant_id"].isin(sorted(set(table["participant_id"]))[:6])] = 1
+    splits = make_splits(table, y, folds=2, validation=0.1)
+    for fold in range(2):
+        names = splits.subjects(fold, "validation")
+        assert set(y[table["participant_id"].isin(names)]) == {0, 1}
+
+
+def test_holdout_is_the_same_in_every_fold() -> None:
+    table, y = people(50)
+    held = sorted(set(table["participant_id"]))[:8]
+    splits = make_splits(table, y, folds=3, holdout=[held[0].removeprefix("sub-"), *held[1:], "x"])
+    assert all(splits.subjects(fold, "holdout") == set(held) for fold in range(3))
+    assert sum(counts(splits, "test")) == 42
+    with pytest.raises(BadInput, match="none of its subjects"):
+        make_splits(table, y, holdout=["sub-nobody"])
+
+
+@pytest.mark.parametrize(
+    ("n", "options", "cause"),
+    [
+        (4, {"folds": 5}, "4 subjects for 5 folds"),
+        (30, {"folds": 0}, "folds 0"),
+        (30, {"validation": 0.9}, "validation 0.9"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(n: int, options: dict, cause: str) -> None:
+    table, y = people(n)
+    with pytest.raises(BadInput, match=cause):
+        make_splits(table, y, **options)
+
+
+def test_a_class_that_a_fold_could_not_train_on_is_refused() -> None:
+    table, y = people(30)
+    y[:] = table["participant_id"] == "sub-007"
+    with pytest.raises(BadInput, match="class 1 has 1 subjects, so that fold"):
+        make_splits(table, y, folds=5)
+
+
+def test_splits_survive_a_file(tmp_path: Path) -> None:
+    table, y = people(30)
+    splits = make_splits(table, y, folds=3, holdout=["sub-001"])
+    splits.save(tmp_path / "splits.tsv")
+    assert Splits.load(tmp_path / "splits.tsv").frame.equals(splits.frame)
+    some = splits.restricted(["sub-001", "sub-002", "sub-003", "sub-004", "sub-005", "sub-006"])
+    assert some.parts(0) == {k: v for k, v in splits.parts(0).items() if k in some.parts(0)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "cause"),
+    [
+        (["participant_id\tfold-0", "sub-1\ttrain", "sub-1\ttest"], "sub-1 is there twice"),
+        (["participant_id\tfold-0", "sub-1\ttrain", "sub-2\ttests"], "'tests' in fold-0"),
+        (["participant_id\tfold-0", "sub-1\ttrain", "sub-2\tn/a"], "'' in fold-0"),
+        (["participant_id\tfold-0", "sub-1\ttest"], "fold-0 has no train"),
+        (["participant_id\tfold-0", "sub-1\ttrain"], "fold-0 has no test"),
+        (["participant_id\tfold-1", "sub-1\ttrain"], "name them participant_id, fold-0"),
+        (["participant_id", "sub-1"], "name them participant_id, fold-0"),
+        (["subject\tfold-0", "1\ttrain"], "no column 'participant_id'"),
+        (["participant_id,fold-0", "sub-1,train"], r"a \.tsv with commas"),
+        (
+            ["participant_id\tfold-0\tfold-1", "sub-1\tholdout\ttrain", "sub-2\ttrain\ttest"],
+            "sub-1 is holdout in some folds only",
+        ),
+    ],
+)
+def test_broken_split_files_are_refused(tmp_path: Path, rows: list[str], cause: str) -> None:
+    path = tmp_path / "splits.tsv"
+    path.write_text("\n".join(rows) + "\n")
+    with pytest.raises(BadInput, match=cause):
+        Splits.load(path)
+
+
+def split_of(**parts: str) -> Splits:
+    names = [f"sub-{name}" for name in parts]
+    return Splits(pd.DataFrame({"participant_id": names, "fold-0": list(parts.values())}))
+
+
+def test_leakage_guard_refuses_the_same_voxels_under_two_names() -> None:
+    splits = split_of(a="train", b="test", c="train", d="validation")
+    rows = pd.DataFrame(
+        {"participant_id": ["sub-a", "sub-b", "sub-c", "sub-d"], "voxel_hash": ["1", "2", "1", "4"]}
+    )
+    check_leakage(splits, rows)  # the same voxels twice within one part tell nothing
+    check_leakage(splits, pd.concat([rows, rows.iloc[:1]]))  # nor a subject's own second scan
+    check_leakage(splits, rows.assign(participant_id=["sub-x", *rows["participant_id"][1:]]))
+    for other in ("2", "4"):
+        leaking = rows.assign(voxel_hash=["1", "2", other, "4"])
+        with pytest.raises(BadInput, match=r"the same voxels .* in fold 0: sub-\w \("):
+            check_leakage(splits, leaking)
+
+
+def test_leakage_guard_refuses_a_subject_in_two_parts_and_missing_hashes() -> None:
+    splits = split_of(a="train", b="test")
+    rows = pd.DataFrame({"participant_id": ["sub-a", "sub-b"], "voxel_hash": ["1", "2"]})
+    frame = pd.concat([splits.frame, splits.frame.assign(**{"fold-0": ["test", "train"]})])
+    object.__setattr__(splits, "frame", frame)
+    with pytest.raises(BadInput, match="sub-a is there twice"):
+        check_leakage(splits, rows)
+    with pytest.raises(BadInput, match="no voxel_hash"):
+        check_leakage(split_of(a="train", b="test"), rows.assign(voxel_hash=["1", ""]))
+    with pytest.raises(BadInput, match="no column 'voxel_hash'"):
+        check_leakage(split_of(a="train", b="test"), rows.drop(columns="voxel_hash"))
+
+
+def test_fixed_test_set_by_expression_table_or_list(tmp_path: Path) -> None:
+    table, _ = people(20)
+    site_b = set(table.loc[table["site"] == "B", "participant_id"])
+    assert holdout_subjects("site == 'B'", table) == site_b
+    names = tmp_path / "test.txt"
+    names.write_text("sub-001\n002  # seen by hand\n\n")
+    assert holdout_subjects(str(names), table) == {"sub-001", "sub-002"}
+    rows = tmp_path / "test.tsv"
+    rows.write_text("participant_id\tage\n001\t60\n")
+    assert holdout_subjects(str(rows), table) == {"sub-001"}
+    names.write_text("sub-001\nsub-typo\n")
+    with pytest.raises(BadInput, match="not in the cohort: sub-typo"):
+        holdout_subjects(str(names), table)
+    names.write_text("\n")
+    with pytest.raises(BadInput, match="names nobody"):
+        holdout_subjects(str(names), table)
+    with pytest.raises(BadInput, match="no column 'sit'"):
+        holdout_subjects("sit == 'B'", table)
+
+
+@pytest.mark.skipif(not OASIS.is_dir(), reason="../shared/mri/oasis1-slab is absent")
+def test_oasis_folds_are_balanced() -> None:
+    rows = select(read_cohort(OASIS).table(), "age >= 60 and cdr is not missing")
+    table, y, _ = labelled(rows, Target.parse(["cdr"], ["CN=0", "AD=0.5,1,2"]))
+    splits = make_splits(table, y, folds=5, seed=0)
+    positives, ages = [], []
+    for fold in range(5):
+        test = table["participant_id"].isin(splits.subjects(fold, "test")).to_numpy()
+        positives.append(int(y[test].sum()))
+        ages.append(float(table.loc[test, "age"].astype(float).mean()))
+    assert sorted(positives) == [14] * 5
+    assert np.ptp(ages) < 2.5

@@ -1,0 +1,84 @@
+"""Scans that say they lie in MNI152: believed where they do, registered where they do not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uncus.data.imageio.volume import Native, Volume
+from uncus.data.mni import prealigned, registration
+from uncus.data.mni.affine import rotation
+from uncus.data.mni.template import mni_grid
+from uncus.data.phantom.anatomy import load_anatomy
+from uncus.data.phantom.subject import draw_person, make_subject, registered
+from uncus.data.space import place
+
+
+@pytest.fixture(scope="module")
+def scan() -> Volume:
+    """A phantom at 4 mm, made in the template's place, whose file says so."""
+    made = make_subject(registered(draw_person(0, 1)), load_anatomy(4), 4)
+    return volume(made.image.astype(np.float32), made.affine)
+
+
+def volume(array: np.ndarray, affine: np.ndarray, code: int = 4) -> Volume:
+    native = Native(Path("x.nii.gz"), array.shape, affine, "RAS", (affine, code), (affine, code))
+    return Volume(array, affine, native)
+
+
+def moved(scan: Volume, transform: np.ndarray) -> Volume:
+    return volume(scan.array, transform @ scan.affine)
+
+
+def test_a_brain_in_the_templates_place_is_kept_there(
+    scan: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration, "register", lambda _: pytest.fail("it was registered"))
+    found = prealigned.believed(scan)
+    assert found is not None and found.stripped
+    np.testing.assert_array_equal(found.to_mni, np.eye(4))
+    np.testing.assert_array_equal(found.mask[scan.array > 0], True)
+    grid = mni_grid(np.full(3, 4.0))
+    placed = place(scan, grid, "mni")
+    assert placed.quality["overlap"] >= prealigned.LEAST_OVERLAP and placed.warnings == ()
+    # Nothing but the resampling of space keep was done to it.
+    kept = place(scan, grid, "keep")
+    np.testing.assert_allclose(placed.array, kept.array, atol=1e-5)
+
+
+SHIFTS = {
+    "5 mm to the right": (5, 0, 0),
+    "5 mm to the front": (0, 5, 0),
+    "5 mm up": (0, 0, 5),
+}
+
+
+@pytest.mark.parametrize("name", SHIFTS)
+def test_one_out_of_place_is_not_believed(name: str, scan: Volume) -> None:
+    transform = np.eye(4)
+    transform[:3, 3] = SHIFTS[name]
+    assert prealigned.believed(moved(scan, transform)) is None
+
+
+def test_one_turned_mirrored_or_of_another_size_is_not_believed(scan: Volume) -> None:
+    for change in (
+        rotation((np.radians(6), 0, 0)),
+        np.diag([1.07, 1.07, 1.07]),
+        np.diag([1.0, 1, -1]),
+    ):
+        transform = np.eye(4)
+        transform[:3, :3] = change
+        assert prealigned.believed(moved(scan, transform)) is None
+
+
+def test_only_stripped_brains_that_say_so_are_believed(scan: Volume) -> None:
+    for code in (0, 1, 2, 3):
+        assert prealigned.believed(volume(scan.array, scan.affine, code)) is None
+    noise = np.random.default_rng(0).normal(300, 40, scan.array.shape).astype(np.float32)
+    head = np.where(scan.array > 0, scan.array, noise)
+    assert prealigned.believed(volume(head, scan.affine)) is None
+    inverted = np.where(scan.array > 0, scan.array.max() + 1 - scan.array, 0)
+    assert prealigned.believed(volume(inverted, scan.affine)) is None
+    half = scan.array * (np.arange(scan.array.shape[2]) > 20)
+    assert prealigned.believed(replace(scan, array=half.astype(np.float32))) is None

@@ -1,0 +1,38 @@
+"""From a real raw head to an answer: the same however the scan comes, and on its own voxels."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.raw_heads import three_ways
+from uncus.pipeline.cli import main
+
+HEADS = Path(__file__).parents[4] / "shared" / "mri" / "heads"
+
+
+@pytest.mark.skipif(not HEADS.is_dir(), reason="../shared/mri/heads is absent")
+def test_a_head_its_dicom_and_its_brain_get_the_same_answer(mni_run: Path, tmp_path: Path) -> None:
+    """Whole head (NIfTI, LIA), the same as a DICOM series, the same without skull."""
+    head = nib.load(HEADS / "aomic-0001_T1w.nii.gz")
+    scans = three_ways(*(HEADS / f"aomic-0001_{n}.nii.gz" for n in ("T1w", "aseg")), tmp_path)
+    out = tmp_path / "out"
+    assert main(["predict", str(mni_run), *map(str, scans), "--out", str(out)]) == 0
+    folders = [out / name for name in ("whole_T1w", "dicom", "brain_T1w")]
+    answers = [json.loads((folder / "prediction.json").read_text()) for folder in folders]
+    shares = [answer["probabilities"]["AD"] for answer in answers]
+    assert shares[1] == pytest.approx(shares[0], abs=1e-4)
+    assert shares[2] == pytest.approx(shares[0], abs=0.02)
+    saliency = nib.load(folders[0] / "saliency.nii.gz")
+    assert saliency.shape == head.shape
+    np.testing.assert_allclose(saliency.affine, head.affine, atol=1e-4)
+    # The regions of this head, against FreeSurfer's of the same: a place, not a segmentation.
+    rows = pd.read_csv(folders[0] / "atlas.tsv", sep="\t").set_index("region")
+    for name, low, high in (("Hippocampus", 2500, 5500), ("Lateral Ventricle", 3000, 20000)):
+        for side in ("Left", "Right"):
+            assert low < rows.loc[f"{side} {name}", "volume_mm3"] < high
+    assert rows["saliency_share"].between(0, 1).all() and rows["saliency_share"].sum() <= 1.001
+    assert answers[0]["atlas"].startswith("Neuromorphometrics")

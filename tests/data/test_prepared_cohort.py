@@ -1,0 +1,174 @@
+"""A prepared cohort opens as it was made, or is refused; only the array may be made again."""
+
+import gzip
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from uncus.data.bids_derivatives import Entry, load_entry, sidecar_path
+from uncus.data.cohorts.scans import Scan, read_table, write_table
+from uncus.data.errors import BadInput
+from uncus.data.prepared_cohort import MANIFEST, TABLE, VOLUMES, PreparedCohort, write_volumes
+
+
+@pytest.fixture
+def copy(cohort: Path, tmp_path: Path) -> Path:
+    """A copy of the small cohort that a test may spoil."""
+    return Path(shutil.copytree(cohort, tmp_path / "cohort"))
+
+
+def test_opens_with_table_array_and_grid(cohort: Path) -> None:
+    opened = PreparedCohort.open(cohort)
+    assert len(opened) == 12 and opened.space == "keep"
+    assert isinstance(opened.volumes, np.memmap) and not opened.volumes.flags.writeable
+    assert opened.volumes.dtype == np.float16
+    assert opened.volumes.shape == (12, *opened.grid.shape)
+    columns = ["participant_id", "session_id", "voxel_hash", "source_sha256"]
+    assert list(opened.table.columns) == [*columns, "sex", "age", "diagnosis"]
+    assert opened.table.participant_id.tolist() == [f"sub-{i:02d}" for i in range(12)]
+    assert opened.table.age[3] == "" and opened.table.age[4] == "64"
+    assert opened.contacts.shape == (12, 6)
+    assert opened.manifest["versions"]["nibabel"] == nib.__version__
+
+
+def test_every_derivative_holds_its_row_of_the_array(cohort: Path) -> None:
+    opened = PreparedCohort.open(cohort)
+    for row, entry in zip(opened.volumes, opened.manifest["scans"], strict=True):
+        image = nib.load(cohort / entry["derivative"])
+        np.testing.assert_array_equal(np.asarray(image.dataobj), row)
+        np.testing.assert_allclose(image.affine, opened.grid.affine)
+        sidecar = json.loads(sidecar_path(cohort / entry["derivative"]).read_text())
+        assert sidecar["Uncus"] == entry
+        assert len(entry["source_sha256"]) == 64
+
+
+def test_the_fingerprint_is_that_of_the_content(copy: Path, cohort: Path) -> None:
+    assert PreparedCohort.open(copy).fingerprint == PreparedCohort.open(cohort).fingerprint
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_a_damaged_array_is_made_again_with_a_warning(damage: str, copy: Path) -> None:
+    path = copy / VOLUMES
+    sound = path.read_bytes()
+    if damage == "remove":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(sound[:-100])
+    else:
+        path.write_bytes(sound[:500] + bytes([sound[500] ^ 4]) + sound[501:])
+    with pytest.warns(UserWarning, match="made again from the derivatives"):
+        opened = PreparedCohort.open(copy)
+    assert path.read_bytes() == sound
+    assert opened.volumes.shape[0] == 12
+
+
+def spoil(path: Path, how: str) -> str:
+    """Change a finished cohort by hand; returns what the refusal must say."""
+    image = next(path.glob("sub-05/anat/*.nii.gz"))
+    manifest = json.loads((path / MANIFEST).read_text())
+    match how:
+        case "derivative changed":
+            content = bytearray(gzip.decompress(image.read_bytes()))
+            content[4000] ^= 1
+            image.write_bytes(gzip.compress(content))
+            return "was changed"
+        case "derivative gone":
+            image.unlink()
+            return "is missing"
+        case "table changed":
+            table = read_table(path / TABLE)
+            table.loc[0, "diagnosis"] = "AD"
+            write_table(path / TABLE, table)
+            return r"scans\.tsv: is missing or was changed"
+        case "unfinished":
+            (path / MANIFEST).unlink()
+            return "not a finished prepared cohort"
+        case "newer":
+            (path / MANIFEST).write_text(json.dumps({**manifest, "schema": 99}))
+            return "schema 99"
+        case "manifest changed":
+            manifest["scans"][0]["source_sha256"] = "0" * 64
+            (path / MANIFEST).write_text(json.dumps(manifest))
+            return r"manifest\.json: was changed"
+        case "not JSON":
+            (path / MANIFEST).write_text("{")
+            return "JSON"
+        case "other JSON":
+            (path / MANIFEST).write_text("[1]")
+            return "not a manifest"
+    raise AssertionError(how)
+
+
+SPOILT = [
+    "derivative changed",
+    "derivative gone",
+    "table changed",
+    "unfinished",
+    "newer",
+    "manifest changed",
+    "not JSON",
+    "other JSON",
+]
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_changed_cohort_is_refused(how: str, copy: Path) -> None:
+    cause = spoil(copy, how)
+    with pytest.raises(BadInput, match=cause):
+        PreparedCohort.open(copy)
+
+
+def test_an_array_is_not_made_from_a_changed_derivative(copy: Path) -> None:
+    (copy / VOLUMES).unlink()
+    cause = spoil(copy, "derivative changed")
+    with pytest.raises(BadInput, match=cause):
+        PreparedCohort.open(copy)
+    assert not (copy / VOLUMES).exists()
+
+
+def test_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="run `uncus prepare`"):
+        PreparedCohort.open(tmp_path / "nowhere")
+
+
+def test_the_array_is_written_one_by_one(cohort: Path, tmp_path: Path) -> None:
+    grid = PreparedCohort.open(cohort).grid
+    many = np.random.default_rng(0).random((1234, *grid.shape)).astype(np.float16)[:1234]
+    assert write_volumes(tmp_path, grid, iter(many)) == 1234
+    np.testing.assert_array_equal(np.load(tmp_path / VOLUMES), many)
+
+
+def test_a_failure_midway_leaves_the_old_array(cohort: Path, tmp_path: Path) -> None:
+    grid = PreparedCohort.open(cohort).grid
+    (tmp_path / VOLUMES).write_bytes(b"old")
+
+    def volumes() -> Any:
+        yield np.zeros(grid.shape, np.float16)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(BadInput, match="No space left"):
+        write_volumes(tmp_path, grid, volumes())
+    assert (tmp_path / VOLUMES).read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == [VOLUMES]
+
+
+def test_a_result_counts_only_under_its_key_and_unharmed(copy: Path) -> None:
+    manifest = PreparedCohort.open(copy).manifest
+    entry = Entry.from_dict(manifest["scans"][5])
+    scan = Scan("05", "", Path("unused"), {})
+    assert load_entry(copy, scan, "keep", entry.key) == entry
+    assert load_entry(copy, scan, "keep", hashlib.sha256(b"other").hexdigest()) is None
+    assert load_entry(copy, Scan("99", "", Path("unused"), {}), "keep", entry.key) is None
+    sidecar = sidecar_path(copy / entry.derivative)
+    whole = sidecar.read_text()
+    sidecar.write_text(whole[:-20])
+    assert load_entry(copy, scan, "keep", entry.key) is None
+    sidecar.write_text(whole)
+    spoil(copy, "derivative changed")
+    assert load_entry(copy, scan, "keep", entry.key) is None

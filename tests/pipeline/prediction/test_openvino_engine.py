@@ -1,0 +1,205 @@
+"""CPU inference by another engine: the same answers, from every norm, or torch's."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_predict import scan  # noqa: F401 - a fixture
+
+from uncus.models.build import ModelConfig, build_model
+from uncus.models.export import export_features, normalized_by_group, open_weights
+from uncus.models.norms.registry import NORMS
+from uncus.pipeline.cli import main
+from uncus.pipeline.predict import Predictor
+from uncus.pipeline.prediction import openvino_engine
+
+SHAPE = (2, 1, 16, 24, 16)
+needs_openvino = pytest.mark.skipif(
+    not openvino_engine.available(), reason="needs the extra 'fast'"
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of this test session's own."""
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
+def network(norm: str, backbone: str = "tiny", seed: int = 0):
+    """A network whose norms do something, in evaluation mode."""
+    config = ModelConfig(backbone=backbone, norm=norm, width=16)
+    model = build_model(config, seed=seed).eval()
+    generator = torch.Generator().manual_seed(seed)
+    for value in [*model.parameters(), *model.buffers()]:
+        if value.ndim == 1 and value.is_floating_point():
+            value.data.copy_(0.5 + torch.rand(value.shape, generator=generator))
+    return model, config
+
+
+@pytest.mark.parametrize("groups", [1, 4, 8])
+def test_group_norm_written_out_is_group_norm(groups: int) -> None:
+    x = 3 + torch.randn(2, 8, 4, 5, 6)
+    weight, bias = torch.randn(8), torch.randn(8)
+    want = torch.nn.functional.group_norm(x, groups, weight, bias)
+    torch.testing.assert_close(
+        normalized_by_group(x, groups, weight, bias), want, rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_norm_can_be_exported(norm: str) -> None:
+    """The graph itself, run by torch, with weights that were not there when it was made."""
+    model, _ = network(norm)
+    program = export_features(model, SHAPE)
+    other, _ = network(norm, seed=1)
+    x = openvino_engine.made_up(SHAPE)
+    with torch.no_grad():
+        want, got = other.features(x), program.module()(x, open_weights(other))
+    # batch channel norm moves its groups' means far from zero here: see normalized_by_group
+    assert float((got - want).abs().max() / want.abs().max()) < 2e-3
+
+
+@needs_openvino
+def test_openvino_agrees_for_each_network(cache: Path) -> None:
+    networks = [network("group", seed=seed)[0] for seed in (0, 1)]
+    trunks = openvino_engine.openvino_trunks(networks, network("group")[1], SHAPE)
+    x = torch.randn(SHAPE)
+    for one, trunk in zip(networks, trunks, strict=True):
+        with torch.inference_mode():
+            want = one.features(x)
+        torch.testing.assert_close(trunk(x), want, rtol=1e-4, atol=1e-4 * float(want.max()))
+    assert (
+        openvino_engine.difference(networks[0], trunks[1], SHAPE)
+        > openvino_engine.AGREE["openvino"]
+    )
+    assert list(cache.glob("uncus/openvino/*/graph.xml"))
+
+
+@needs_openvino
+@pytest.mark.parametrize("norm", NORMS)
+def test_openvino_takes_every_norm(norm: str) -> None:
+    """For a volume and its mirror image; that they agree is checked when it is loaded."""
+    model, config = network(norm)
+    (trunk,) = openvino_engine.openvino_trunks([model], config, SHAPE)
+    assert len(trunk(openvino_engine.made_up(SHAPE))) == SHAPE[0]
+
+
+@needs_openvino
+@pytest.mark.parametrize("backbone", ["tiny", "resnet10"])
+def test_no_layer_leaves_the_layout_of_convolutions(backbone: str, cache: Path) -> None:
+    """To carry every feature map there and back takes a third of the time."""
+    model, _ = network("group", backbone)
+    shape = (1, 1, 32, 32, 32)
+    compiled = openvino_engine._compiled(
+        openvino_engine._graph(model, cache / backbone / "kept", shape), model, shape
+    )
+    moved = [
+        node.get_friendly_name()
+        for node in compiled.get_runtime_model().get_ordered_ops()
+        if node.get_rt_info()["layerType"].astype(str) == "Reorder"
+        and node.get_output_shape(0)[1] > 1  # not the volume itself
+        and np.prod(node.get_output_shape(0)[2:]) > 1
+        and "Result" not in node.get_friendly_name()  # nor what leaves the graph
+    ]
+    assert moved == []
+
+
+@needs_openvino
+def test_auto_leaves_to_torch_what_does_not_gain(
+    cache: Path,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The gain is measured once on a machine, and believed after that."""
+    (model, config), calls = network("group"), []
+    measured = openvino_engine.measure
+    monkeypatch.setattr(
+        openvino_engine, "measure", lambda *all_of, **o: calls.append(1) or measured(*all_of, **o)
+    )
+    monkeypatch.setattr(openvino_engine, "GAIN", 0.0)
+    shape = (1, 1, 16, 16, 24)
+    for _ in range(2):
+        assert openvino_engine.openvino_trunks([model], config, shape, if_faster=True)
+    assert len(calls) == 1
+    (kept,) = cache.glob("uncus/openvino/*/gain.json")
+    (machine,) = json.loads(kept.read_text())
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    kept.write_text(json.dumps({machine: 0.9}))
+    with pytest.raises(ValueError, match=r"torch's time divided by 0\.90"):
+        openvino_engine.openvino_trunks([model], config, shape, if_faster=True)
+    assert openvino_engine.openvino_trunks([model], config, shape)  # asked for
+    monkeypatch.setattr(openvino_engine, "WORTHWHILE", 1)
+    monkeypatch.setattr(openvino_engine, "GAIN", float("inf"))
+    predictor = Predictor(run, engine="auto")
+    assert predictor.engine == "torch" and "divided by" in predictor.engine_refused
+
+
+@needs_openvino
+def test_a_run_answers_alike_by_either_engine(run: Path, scan: Path) -> None:  # noqa: F811
+    by_torch, fast = Predictor(run, engine="torch"), Predictor(run, engine="openvino")
+    assert (by_torch.engine, fast.engine, fast.engine_refused) == ("torch", "openvino", "")
+    want, got = by_torch(scan), fast(scan)
+    assert got.model["engine"] == "openvino"
+    for name, share in want.probabilities.items():
+        assert got.probabilities[name] == pytest.approx(share, abs=1e-5)
+    maps = [p.explain(a, "grad_cam") for p, a in ((by_torch, want), (fast, got))]
+    np.testing.assert_allclose(maps[1], maps[0], atol=1e-3)
+
+
+@needs_openvino
+def test_bf16_is_asked_for_and_answers_nearly_alike(run: Path, scan: Path) -> None:  # noqa: F811
+    exact, fast = Predictor(run, engine="openvino"), Predictor(run, engine="openvino-bf16")
+    assert (fast.engine, fast.engine_refused) == ("openvino-bf16", "")
+    want, got = exact(scan), fast(scan)
+    assert got.model["engine"] == "openvino-bf16"
+    for name, share in want.probabilities.items():
+        assert got.probabilities[name] == pytest.approx(share, abs=0.02)
+
+
+@needs_openvino
+def test_a_network_that_differs_is_left_to_torch(
+    run: Path,
+    scan: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(openvino_engine.AGREE, "openvino", 0.0)
+    predictor = Predictor(run, engine="openvino")
+    assert predictor.engine == "torch" and "differs by" in predictor.engine_refused
+    assert predictor(scan).probabilities == Predictor(run, engine="torch")(scan).probabilities
+
+
+def test_grad_cam_computes_no_trunk_again(
+    run: Path,
+    scan: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    predictor = Predictor(run, engine="torch")
+    answer = predictor(scan)
+    want = predictor.explain(answer, "occlusion"), predictor.explain(answer, "grad_cam")
+    for one in predictor.networks:
+        monkeypatch.setattr(one, "features", lambda x: pytest.fail("computed again"))
+    np.testing.assert_array_equal(predictor.explain(answer, "grad_cam"), want[1])
+
+
+def test_small_volumes_and_gpus_stay_with_torch(capsys: pytest.CaptureFixture[str]) -> None:
+    cpu = torch.device("cpu")
+    assert openvino_engine.choose("auto", cpu, 16**3) == "torch"
+    assert openvino_engine.choose("auto", torch.device("cuda"), 96**3) == "torch"
+    if openvino_engine.available():
+        assert openvino_engine.choose("auto", cpu, 96**3) == "openvino"
+    with pytest.raises(ValueError, match="on the CPU"):
+        openvino_engine.choose("openvino-bf16", torch.device("cuda"), 96**3)
+
+
+def test_without_openvino_it_says_how_to_get_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(openvino_engine, "available", lambda: False)
+    assert openvino_engine.choose("auto", torch.device("cpu"), 96**3) == "torch"
+    assert main(["predict", str(run), "scan.nii.gz", "--engine", "openvino"]) == 2
+    assert "uncus[fast]" in capsys.readouterr().err

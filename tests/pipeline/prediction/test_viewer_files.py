@@ -1,0 +1,50 @@
+"""What the viewer is given lies where the scan lies."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.conftest import AFFINE, small_brain
+from uncus.data.space import to_scan
+from uncus.pipeline.predict import Predictor
+from uncus.pipeline.prediction import viewer_files
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LIA"])
+def test_map_and_scan_lie_together(run: Path, tmp_path: Path, codes: str) -> None:
+    image = nib.Nifti1Image(small_brain(99, ill=True), AFFINE)
+    turn = nib.orientations.ornt_transform(
+        nib.io_orientation(AFFINE), nib.orientations.axcodes2ornt(codes)
+    )
+    image = image.as_reoriented(turn)
+    nib.save(image, tmp_path / "scan.nii.gz")
+    predictor = Predictor(run)
+    prediction = predictor(tmp_path / "scan.nii.gz")
+    placed, grid = prediction.placed, predictor.grid
+    viewer_files.write_scan(tmp_path / "shown.nii.gz", placed)
+    shown = nib.load(tmp_path / "shown.nii.gz")
+    assert shown.get_data_dtype() == np.uint8 and np.allclose(shown.affine, image.affine)
+    assert np.corrcoef(shown.get_fdata().ravel(), image.get_fdata().ravel())[0, 1] > 0.99
+    saliency = np.zeros(grid.shape, np.float32)
+    spot = tuple(np.argwhere(placed.mask)[len(np.argwhere(placed.mask)) // 2])
+    saliency[spot], saliency[0, 0, 0] = -2.0, 2.0  # the corner lies outside the brain
+    found = viewer_files.write_map(tmp_path / "map.nii.gz", saliency, grid, placed)
+    stored = nib.load(tmp_path / "map.nii.gz")
+    assert found["signed"] and found["outside"] == pytest.approx(0.5)
+    assert stored.get_fdata()[spot] == -found["top"] and np.count_nonzero(stored.get_fdata()) == 1
+    saliency[0, 0, 0] = 0
+    carried = np.abs(to_scan(saliency, grid, placed))
+    place = np.unravel_index(carried.argmax(), carried.shape)
+    mm = placed.volume.affine @ [*place, 1.0]
+    assert np.linalg.norm(mm[:3] - found["peak"]) <= 4  # mm, a voxel's edge
+
+
+def test_a_map_of_nothing(run: Path, tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(small_brain(99, ill=True), AFFINE), tmp_path / "scan.nii.gz")
+    predictor = Predictor(run)
+    placed = predictor(tmp_path / "scan.nii.gz").placed
+    empty = np.zeros(predictor.grid.shape, np.float32)
+    found = viewer_files.write_map(tmp_path / "map.nii.gz", empty, predictor.grid, placed)
+    assert found["outside"] == 0 and not found["signed"]

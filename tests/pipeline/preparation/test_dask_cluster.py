@@ -1,0 +1,107 @@
+"""Preparing on a cluster: the same cohort from two workers, and what is refused."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_prepare import contents, image, prepare, times
+
+from tests.conftest import write_source
+from uncus.pipeline.cli import main
+from uncus.pipeline.preparation import dask_cluster as clusters
+from uncus.pipeline.preparation.dask_cluster import Cluster, connected
+from uncus.pipeline.preparation.workers import Failure
+
+dask = pytest.importorskip("dask", reason="the extra cluster is not installed")
+distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A scheduler with two worker processes on this machine; a task that kills one is given up."""
+    settings = {
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.comm.timeouts.connect": "60s",
+    }
+    options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with dask.config.set(settings), distributed.LocalCluster(**options) as local:
+        yield local.scheduler_address
+
+
+def test_two_workers_make_the_same_cohort(
+    address: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = write_source(tmp_path / "source", 5)
+    image(source, 4).write_bytes(image(source, 4).read_bytes()[:-40])
+    assert prepare(source, tmp_path / "alone") == 1
+    monkeypatch.chdir(tmp_path)  # the workers started elsewhere
+    assert prepare(Path("source"), Path("both"), "--cluster", address) == 1
+    whole = contents(tmp_path / "alone")
+    found = contents(tmp_path / "both")
+    assert found.keys() == whole.keys()
+    assert {n: c for n, c in found.items() if n != "failed.tsv"} == {
+        n: c for n, c in whole.items() if n != "failed.tsv"
+    }
+    assert "5/5" in capsys.readouterr().err
+    # Started again, it goes on where it was: one derivative is gone, one alone is made.
+    old = times(tmp_path / "both")
+    next((tmp_path / "both" / "sub-02").rglob("*.json")).unlink()
+    assert prepare(Path("source"), Path("both"), "--cluster", address) == 1
+    new = times(tmp_path / "both")
+    assert [name for name in new if new[name] != old[name]] == ["sub-02"]
+
+
+def test_a_lost_worker_costs_its_task_alone(address: str, tmp_path: Path) -> None:
+    with connected(address, tmp_path) as cluster:
+        assert cluster is not None
+        ((number, answer),) = cluster.each([(os._exit, 7, (1,))])
+        assert number == 7 and isinstance(answer, Failure) and "workers were lost" in answer.reason
+        assert dict(cluster.each([(abs, 0, (-3,)), (abs, 1, (-4,))])) == {0: 3, 1: 4}
+
+
+def test_workers_that_do_not_see_the_folder_are_refused(tmp_path: Path) -> None:
+    class Other:
+        """A client whose one worker is on a machine without the shared disk."""
+
+        def wait_for_workers(self, count: int, timeout: float) -> None: ...
+
+        def run(self, work: Any, mark: str) -> dict[str, Any]:
+            Path(mark).unlink()
+            answer = work(mark)
+            Path(mark).touch()
+            return {"tcp://other": answer}
+
+    with pytest.raises(ValueError, match="worker tcp://other does not see"):
+        Cluster(Other(), "tcp://x").check(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_workers_of_another_version_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Old:
+        """A client whose worker runs another uncus."""
+
+        def wait_for_workers(self, count: int, timeout: float) -> None: ...
+
+        def run(self, work: Any, mark: str) -> dict[str, Any]:
+            return {"tcp://old": ("0.0.1", True)}
+
+    with pytest.raises(ValueError, match=r"worker tcp://old has uncus 0\.0\.1"):
+        Cluster(Old(), "tcp://x").check(tmp_path)
+
+
+def test_nobody_there_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "CONNECT_S", 1)
+    source = write_source(tmp_path / "source", 2)
+    command = ["prepare", str(source), str(tmp_path / "out"), "--cluster", "tcp://127.0.0.1:9"]
+    assert main(command) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("uncus: --cluster tcp://127.0.0.1:9: no scheduler answers")

@@ -1,0 +1,118 @@
+"""The page of pictures: what needs a look comes first, and it is always that of the cohort."""
+
+import gzip
+import io
+import re
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from uncus.data.bids_derivatives import Entry, read_voxels
+from uncus.data.mni.template import NAME
+from uncus.data.prepared_cohort import PreparedCohort
+from uncus.pipeline.cli import main
+from uncus.pipeline.preparation import quality_page
+
+
+def prepare(source: Path, cohort: Path, *options: str) -> int:
+    command = ["prepare", str(source), str(cohort), "--space", "mni", "--spacing", "8"]
+    return main([*command, "--workers", "1", *options])
+
+
+def scan(source: Path, number: int) -> Path:
+    return source / f"sub-P000{number}" / "anat" / f"sub-P000{number}_T1w.nii.gz"
+
+
+@pytest.fixture
+def source(mni_source: Path, tmp_path: Path) -> Path:
+    """Four phantoms: 2 is followed by stray bytes, 3 is a slab, 4 is empty of brain."""
+    out = tmp_path / "source"
+    for number in (1, 2, 3, 4):
+        scan(out, number).parent.mkdir(parents=True)
+        shutil.copy(scan(mni_source, number), scan(out, number))
+    plain = nib.load(scan(out, 2))
+    nib.save(plain, tmp_path / "plain.nii")
+    content = (tmp_path / "plain.nii").read_bytes() + bytes(40)
+    scan(out, 2).write_bytes(gzip.compress(content))
+    slab = nib.load(scan(out, 3)).slicer[:, 20:25]
+    nib.save(slab, scan(out, 3))
+    scan(out, 4).write_bytes(scan(out, 4).read_bytes()[:-50])
+    return out
+
+
+def test_scans_that_need_a_look_come_first_and_the_rest_stands(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cohort"
+    assert prepare(source, out) == 1
+    cohort = PreparedCohort.open(out)
+    assert cohort.table.participant_id.tolist() == ["sub-P0001", "sub-P0002"]
+    files = [path.name for path in out.rglob("*_T1w.nii.gz")]
+    assert sorted(files)[0] == f"sub-P0001_space-{NAME}_desc-preproc_T1w.nii.gz"
+    page = (out / quality_page.PAGE).read_text()
+    order = [page.index(name) for name in ("sub-P0003", "sub-P0004", "sub-P0002", "sub-P0001")]
+    assert order == sorted(order)
+    assert "3 want a look" in page and "slab of 20 mm" in page and "40 bytes follow" in page
+    assert len(re.findall(r'src="data:image/png;base64,\w', page)) == 2
+    assert f"look at {out / quality_page.PAGE}" in capsys.readouterr().err
+
+
+def test_the_page_is_made_again_where_it_is_gone_or_old_and_else_left_alone(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cohort"
+    prepare(source, out)
+    page = out / quality_page.PAGE
+    whole, when = page.read_bytes(), page.stat().st_mtime_ns
+    assert prepare(source, out) == 1
+    assert page.stat().st_mtime_ns == when
+    page.unlink()
+    assert prepare(source, out) == 1
+    assert page.read_bytes() == whole
+    # No scan is made anew, but a failed one is gone: the page must not go on telling of it.
+    shutil.rmtree(source / "sub-P0003")
+    assert prepare(source, out) == 1
+    whole = page.read_bytes()
+    assert b"sub-P0003" not in whole and b"2 want a look" in whole
+    capsys.readouterr()
+    for harm in (page.unlink, lambda: page.write_text("cut")):
+        harm()
+        assert prepare(source, out) == 1
+        assert "nothing to do" in capsys.readouterr().err and page.read_bytes() == whole
+
+
+def test_where_all_fail_the_page_says_why(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "cohort"
+    for number in (1, 2):
+        shutil.rmtree(source / f"sub-P000{number}")
+    assert prepare(source, out) == 2
+    page = (out / quality_page.PAGE).read_text()
+    assert "Failed: 2" in page and "slab of 20 mm" in page and "<figure>" not in page
+
+
+def test_names_cannot_bring_markup(mni_cohort: Path, tmp_path: Path) -> None:
+    cohort = PreparedCohort.open(mni_cohort)
+    told = [("sub-<script>", "has <b>markup</b> in it")]
+    quality_page.write_page(tmp_path, cohort.grid, [], told)
+    page = (tmp_path / quality_page.PAGE).read_text()
+    assert "<script>" not in page and "&lt;b&gt;markup" in page
+
+
+def test_contours_lie_on_the_brains_edge(mni_cohort: Path) -> None:
+    """The cyan line follows the scan's outline: the mean scan's edge is the template's."""
+    cohort = PreparedCohort.open(mni_cohort)
+    brain, _ = quality_page._template_on(
+        cohort.grid.shape, tuple(cohort.grid.affine.ravel().tolist())
+    )
+    shown = (np.asarray(cohort.volumes) != 0).mean(axis=0) > 0.5
+    inside = brain > 0.5
+    assert 2 * (shown & inside).sum() / (shown.sum() + inside.sum()) > 0.93
+    entry = Entry.from_dict(cohort.manifest["scans"][0])
+    drawn = quality_page.picture(read_voxels(mni_cohort, entry, cohort.grid), cohort.grid)
+    pixels = imread(io.BytesIO(drawn))[..., :3]
+    cyan = (pixels[..., 0] < 0.3) & (pixels[..., 1:] > 0.7).all(axis=-1)
+    assert pixels.shape == (525, 525, 3) and 0.005 < cyan.mean() < 0.1

@@ -1,0 +1,133 @@
+"""The command line: every verb is found, every refusal is one line and exit code 2."""
+
+import re
+import subprocess
+import sys
+from dataclasses import is_dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from uncus import __version__, cli
+from uncus.pipeline.cli import VERBS, main
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "monai", "lightning", "streamlit", "pandas", "scipy", "sklearn", "nibabel")
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that says why; the exit code is 2."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.count("\n") == 1
+    assert error.startswith("uncus: ")
+    assert "Traceback" not in error
+    return error
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_help_lists_every_verb(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, (_, summary) in VERBS.items():
+        assert [line.split() for line in lines].count([name, *summary.split()]) == 1
+    assert max(map(len, lines)) <= 100
+    assert any("not a medical device" in line for line in lines)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["info"], ["info", "--json"]])
+def test_quick_answers_import_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; from uncus.pipeline.cli import main; code = main(sys.argv[2:]); "
+        "print('\\n' + ' '.join(set(sys.argv[1].split(',')) & set(sys.modules))); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, ",".join(HEAVY), *arguments]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert len(out.splitlines()) > 1
+    assert out.splitlines()[-1] == ""
+
+
+def test_unknown_verbs_name_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean 'train'?" in refused(capsys, "trian", "x")
+    assert "uncus --help lists the verbs" in refused(capsys, "qqqq")
+
+
+@pytest.mark.parametrize("arguments", [["info", "--jsn"], ["info", "extra"], ["bench", "nothing"]])
+def test_unknown_options_are_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert arguments[1] in refused(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a\nb"), OSError(28, "No space left"), MemoryError()],
+    ids=lambda e: repr(e),
+)
+def test_what_a_user_can_mend_is_one_line(
+    error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(verb: str, arguments: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "call", fail)
+    monkeypatch.delenv("UNCUS_TRACEBACK", raising=False)
+    assert len(refused(capsys, "info")) > len("uncus: \n")
+    monkeypatch.setenv("UNCUS_TRACEBACK", "1")
+    with pytest.raises(type(error)):
+        main(["info"])
+
+
+def test_an_interruption_is_no_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(verb: str, arguments: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "call", interrupt)
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err == "uncus: interrupted\n"
+
+
+def test_the_command_and_the_module_are_the_same() -> None:
+    (script,) = entry_points(group="console_scripts", name="uncus")
+    assert script.value == "uncus.pipeline.cli:main"
+    command = [sys.executable, "-m", "pipeline"]
+    said = subprocess.run([*command, "--version"], capture_output=True, text=True, cwd=ROOT)
+    assert (said.returncode, said.stdout) == (0, f"uncus {__version__}\n")
+    said = subprocess.run([*command, "nosuch"], capture_output=True, text=True, cwd=ROOT)
+    assert (said.returncode, said.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_its_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    kind = cli.load_verb(verb)
+    assert is_dataclass(kind)
+    assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert callable(kind.run)  # type: ignore[attr-defined]
+    assert main([verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"uncus {verb}" in out
+    assert kind.__doc__
+    words = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", out).split())
+    assert kind.__doc__.split()[0] in words
+
+
+def test_help_names_everything_that_is_registered(capsys: pytest.CaptureFixture[str]) -> None:
+    from uncus.data.cohorts.readers import READERS
+    from uncus.models.build import BACKBONES
+    from uncus.models.norms.registry import NORMS
+    from uncus.pipeline.saliency.registry import SALIENCY
+
+    for verb, names in (
+        ("train", [*BACKBONES, *NORMS]),
+        ("prepare", READERS),
+        ("predict", SALIENCY),
+        ("explain", SALIENCY),
+    ):
+        assert main([verb, "--help"]) == 0
+        words = re.findall(r"[\w-]+", re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out))
+        assert not set(names) - set(words), f"uncus {verb} --help does not name them"

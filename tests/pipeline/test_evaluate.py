@@ -1,0 +1,299 @@
+"""The core of uncus evaluate, on studies made up here."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from uncus.data.design.splits import Splits, make_splits
+from uncus.data.design.targets import Target
+from uncus.data.errors import BadInput
+from uncus.pipeline.evaluate import Evaluate, assess
+from uncus.pipeline.evaluation.baselines import choose, features, predict_baseline
+from uncus.pipeline.evaluation.metrics import auc
+from uncus.pipeline.evaluation.predictions import Study, model_answers
+from uncus.pipeline.runs import Run
+
+CN_AD = Target.parse(["dx"], ["CN=CN", "AD=AD"])
+
+
+def people(n: int = 90, classes: tuple[str, ...] = ("CN", "AD"), sessions: int = 1) -> pd.DataFrame:
+    """n people whose class goes with age, and more with the column volume."""
+    rng = np.random.default_rng(0)
+    label = np.arange(n) % len(classes)
+    one = pd.DataFrame(
+        {
+            "participant_id": [f"sub-{k:03}" for k in range(n)],
+            "dx": [classes[k] for k in label],
+            "age": [f"{a:.1f}" for a in 65 + 4 * label + rng.normal(0, 6, n)],
+            "sex": rng.choice(["F", "M"], n),
+            "volume": [f"{v:.3f}" for v in rng.normal(0, 1, n) - 1.2 * label],
+            "site": rng.choice(["A", "B", ""], n),
+        }
+    )
+    parts = [one.assign(session_id=f"ses-{k + 1}" if sessions > 1 else "") for k in range(sessions)]
+    return pd.concat(parts).sort_values(["participant_id", "session_id"], kind="stable")
+
+
+def predictions(
+    scans: pd.DataFrame, splits: Splits, target: Target, seeds: int = 1, skill: float = 2.0
+) -> pd.DataFrame:
+    """What networks that know something of the label would have said."""
+    study = Study.of(scans, target, splits)
+    rng = np.random.default_rng(1)
+    rows = []
+    for fold in range(splits.folds):
+        for part in ("test", "holdout"):
+            names = splits.subjects(fold, part)
+            for place, scan in study.scans.iterrows():
+                if scan["participant_id"] not in names:
+                    continue
+                for seed in range(seeds):
+                    row = {"fold": fold, "seed": seed, "part": part}
+                    row |= {key: scan[key] for key in ("participant_id", "session_id")}
+                    label = study.labels[place]
+                    if target.regression:
+                        for name, true in zip(target.columns, label, strict=True):
+                            row |= {f"true_{name}": true, f"pred_{name}": true + rng.normal(0, 5)}
+                    else:
+                        logits = rng.normal(0, 1, len(target.names))
+                        logits[max(label, 0)] += skill
+                        p = np.exp(logits) / np.exp(logits).sum()
+                        row["true"] = target.names[label] if label >= 0 else ""
+                        row |= {f"p_{n}": x for n, x in zip(target.names, p, strict=True)}
+                    rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def case(
+    target: Target = CN_AD, holdout: int = 0, folds: int = 3, **options: object
+) -> tuple[Study, pd.DataFrame]:
+    scans = people(**options)  # type: ignore[arg-type]
+    names = sorted(set(scans["participant_id"]))
+    splits = make_splits(scans, folds=folds, holdout=names[:holdout])
+    return Study.of(scans, target, splits), predictions(scans, splits, target)
+
+
+def test_report_holds_what_others_rely_on() -> None:
+    study, said = case()
+    report = assess(study, said, ["volume"], draws=200).report
+    for entry in (
+        report["metrics"],
+        *report["baselines"].values(),
+        *report["differences"].values(),
+    ):
+        for metric in ("auc", "balanced_accuracy", "sensitivity", "specificity", "brier", "ece"):
+            assert set(entry[metric]) == {"value", "low", "high"}
+    assert set(report["baselines"]) == {"majority", "age+sex", "volume"}
+    assert report["counts"] == {"scans": 90, "subjects": 90, "classes": {"CN": 45, "AD": 45}}
+    assert report["notice"] == "Research use only, not a medical device."
+    assert report["rule"] == "AD where its probability is over 0.5"
+    assert np.sum(report["confusion"]) == 90
+    json.dumps(report, allow_nan=False)
+
+
+def test_values_are_those_of_the_pooled_predictions() -> None:
+    study, said = case()
+    report = assess(study, said, draws=100).report
+    positive = (said["true"] == "AD").to_numpy()
+    pooled = auc(positive, said["p_AD"].to_numpy(), np.ones((1, len(said))))[0]
+    assert report["metrics"]["auc"]["value"] == pytest.approx(pooled)
+    within = []
+    for fold, some in said.groupby("fold"):
+        positive, score = (some["true"] == "AD").to_numpy(), some["p_AD"].to_numpy()
+        within.append(auc(positive, score, np.ones((1, len(some))))[0])
+        assert report["folds"][int(str(fold))]["score"] == pytest.approx(within[-1])
+    assert report["within_folds"]["mean"] == pytest.approx(np.mean(within))
+    assert report["within_folds"]["sd"] == pytest.approx(np.std(within, ddof=1))
+
+
+def test_same_seed_same_report_and_order_of_rows_is_of_no_matter() -> None:
+    study, said = case()
+    first = assess(study, said, draws=100, seed=5).report
+    assert assess(study, said, draws=100, seed=5).report == first
+    assert assess(study, said, draws=100, seed=6).report["metrics"] != first["metrics"]
+    shuffled = assess(study, said.sample(frac=1, random_state=0), draws=100).report["metrics"]
+    for metric, found in shuffled.items():
+        assert found["value"] == pytest.approx(first["metrics"][metric]["value"], abs=1e-12)
+
+
+def test_baselines_never_see_the_test_subjects_labels() -> None:
+    study, said = case(n=60)
+    rows = model_answers(study, said).rows
+    before = predict_baseline(study, rows, ["volume", "site"])
+    for fold in range(study.splits.folds):
+        tested = study.scans["participant_id"].isin(study.splits.subjects(fold, "test")).to_numpy()
+        labels = np.where(tested, 1 - study.labels, study.labels)
+        flipped = Study(study.scans, study.target, labels, study.splits)
+        here = (rows["fold"] == fold).to_numpy()
+        after = predict_baseline(flipped, rows, ["volume", "site"])
+        np.testing.assert_array_equal(before[here], after[here])
+        assert np.abs(before[~here] - after[~here]).max() > 0.01
+
+
+def test_baselines_do_what_they_should() -> None:
+    study, said = case(n=120)
+    report = assess(study, said, ["volume", "age"], draws=100).report
+    assert list(report["baselines"]) == ["majority", "age+sex", "volume", "age", "volume+age"]
+    value = {name: found["auc"]["value"] for name, found in report["baselines"].items()}
+    assert value["majority"] == 0.5  # and not less: one constant for all folds
+    assert value["volume"] > 0.7
+    assert value["volume+age"] > value["age"]
+
+
+def test_baseline_of_the_target_or_of_no_column_is_refused() -> None:
+    study, _ = case()
+    with pytest.raises(BadInput, match="it is the target itself"):
+        choose(study, ["dx"])
+    with pytest.raises(BadInput, match="no column 'volum'"):
+        choose(study, ["volum"])
+
+
+def test_age_is_no_baseline_for_age() -> None:
+    target = Target.parse(["age"], regression=True)
+    study, said = case(target)
+    report = assess(study, said, ["volume"], draws=100).report
+    assert set(report["baselines"]) == {"mean", "sex", "volume"}
+    assert set(report["metrics"]) == {"mae", "r2", "pearson_r"}
+    assert report["baselines"]["mean"]["r2"]["value"] == pytest.approx(0, abs=0.01)
+    assert report["confusion"] is None
+    assert report["metrics"]["mae"]["value"] == pytest.approx(5 * np.sqrt(2 / np.pi), rel=0.2)
+
+
+def test_missing_features_become_the_training_mean() -> None:
+    scans = pd.DataFrame({"a": ["1", "3", "", "100"], "s": ["x", "y", "", "z"]})
+    train = np.array([True, True, False, False])
+    x = features(scans, ["a", "s"], train)
+    np.testing.assert_allclose(x[:, 0], [-1, 1, 0, 98])
+    np.testing.assert_allclose(x[:, 1], [-1, 1, 0, -1])  # y against x; z was never seen
+
+
+def test_seeds_are_averaged() -> None:
+    scans = people(30)
+    splits = make_splits(scans, folds=2)
+    study = Study.of(scans, CN_AD, splits)
+    said = predictions(scans, splits, CN_AD, seeds=3)
+    answers = model_answers(study, said)
+    assert len(answers.rows) == 30
+    first = said[said["participant_id"] == answers.rows["participant_id"][0]]
+    assert answers.said["model"][0, 1] == pytest.approx(first["p_AD"].mean())
+
+
+def test_holdout_is_told_apart_and_averaged_over_folds() -> None:
+    study, said = case(holdout=24)
+    report = assess(study, said, draws=100).report
+    assert report["counts"]["subjects"] == 66
+    assert report["holdout"]["counts"]["subjects"] == report["holdout"]["counts"]["scans"] == 24
+    held = (
+        said[said["part"] == "holdout"]
+        .groupby("participant_id")
+        .agg({"p_AD": "mean", "true": "first"})
+    )
+    expected = auc((held["true"] == "AD").to_numpy(), held["p_AD"].to_numpy(), np.ones((1, 24)))
+    assert report["holdout"]["metrics"]["auc"]["value"] == pytest.approx(expected[0])
+    assert set(report["holdout"]["baselines"]) == set(report["baselines"])
+    assert "holdout" not in assess(*case(), draws=100).report
+
+
+def test_three_classes() -> None:
+    target = Target.parse(["dx"], ["CN=CN", "MCI=MCI", "AD=AD"])
+    report = assess(*case(target, classes=("CN", "MCI", "AD")), ["volume"], draws=100).report
+    each = [report["metrics"][f"auc_{name}"]["value"] for name in target.names]
+    assert report["metrics"]["auc"]["value"] == pytest.approx(np.mean(each))
+    assert report["rule"] == "the class of the highest probability"
+    assert np.shape(report["confusion"]) == (3, 3)
+
+
+def test_sessions_give_test_retest_even_where_a_label_is_missing() -> None:
+    scans = people(60, sessions=2)
+    second = (scans["session_id"] == "ses-2").to_numpy()
+    scans.loc[second & (scans["age"].astype(float) > 65).to_numpy(), "dx"] = ""
+    splits = make_splits(scans, folds=3)
+    study = Study.of(scans, CN_AD, splits)
+    report = assess(study, predictions(scans, splits, CN_AD), draws=100).report
+    unlabelled = int((scans["dx"] == "").sum())
+    assert unlabelled > 0
+    assert report["counts"]["scans"] == 120 - unlabelled
+    found = report["test_retest"]
+    assert found["subjects"] == 60 and set(found["of"]) == {"AD"}
+    assert found["of"]["AD"]["n"] == 60
+    assert 0 <= found["same_class"] <= 1
+    assert assess(*case(), draws=100).report["test_retest"] is None
+
+
+def test_intervals_are_wider_where_people_have_two_scans() -> None:
+    scans = people(60, sessions=2)
+    splits = make_splits(scans, folds=3)
+    said = predictions(scans, splits, CN_AD)
+    for key in ("p_CN", "p_AD"):  # the second session says the same as the first
+        said[key] = said.groupby("participant_id")[key].transform("first")
+    twice = assess(Study.of(scans, CN_AD, splits), said, draws=300).report["metrics"]["auc"]
+    first = scans[scans["session_id"] == "ses-1"]
+    one = said[said["session_id"] == "ses-1"]
+    once = assess(Study.of(first, CN_AD, splits), one, draws=300).report["metrics"]["auc"]
+    assert twice["value"] == pytest.approx(once["value"])
+    assert twice["high"] - twice["low"] == pytest.approx(once["high"] - once["low"], rel=0.02)
+
+
+def test_subgroups_by_sex_and_age() -> None:
+    report = assess(*case(n=100), draws=100).report
+    groups = report["subgroups"]
+    assert set(groups) == {"sex", "age"} and set(groups["sex"]) == {"F", "M"}
+    for column in groups.values():
+        assert sum(group["scans"] for group in column.values()) == 100
+        assert all(group["score"]["value"] is not None for group in column.values())
+    study, said = case(n=100)
+    study.scans["sex"] = ["X"] * 5 + ["F"] * 95
+    assert assess(study, said, draws=100).report["subgroups"]["sex"]["X"]["score"] is None
+
+
+@pytest.mark.parametrize(
+    ("break_it", "cause"),
+    [
+        (lambda t: t.drop(columns="p_AD"), "no column 'p_AD'"),
+        (lambda t: t.assign(p_AD=np.nan), "no finite numbers"),
+        (lambda t: t.iloc[:0], "empty"),
+        (lambda t: t.assign(p_AD=t["p_AD"] + 0.5), "do not sum to 1"),
+        (lambda t: pd.concat([t, t.iloc[:1]]), "a scan is there twice"),
+        (lambda t: t.assign(fold=(t["fold"] + 1) % 3), r"sub-\d+ is no test subject of fold"),
+        (lambda t: t.assign(true=t["true"].map({"AD": "CN", "CN": "AD"})), "another label"),
+        (lambda t: t.assign(session_id="ses-9"), r"sub-\d+_ses-9 is not in scans.tsv"),
+    ],
+)
+def test_predictions_that_do_not_fit_are_refused(break_it: object, cause: str) -> None:
+    study, said = case(n=30)
+    with pytest.raises(BadInput, match=cause):
+        assess(study, break_it(said), draws=100)  # type: ignore[operator]
+
+
+def test_the_verb_reads_a_run_and_writes_its_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, said = case(n=60)
+    run = Run(tmp_path / "run")
+    run.write_table("scans.tsv", study.scans)
+    run.write_table("predictions.tsv", said)
+    study.splits.save(run.path / "splits.tsv")
+    (run.path / "fold-0").mkdir()
+    (run.path / "fold-0" / "metrics.csv").write_text("epoch,loss,score\n0,0.7,0.6\n1,0.5,0.8\n")
+    monkeypatch.setattr(Run, "target", study.target)
+    assert Evaluate(run.path, ("volume",), draws=100).run() == 0
+    report = json.loads((run.path / "report.json").read_text())
+    assert report["metrics"]["auc"]["low"] < report["metrics"]["auc"]["value"]
+    expected = assess(study, said, ["volume"], draws=100).report
+    assert report["metrics"]["auc"]["value"] == pytest.approx(expected["metrics"]["auc"]["value"])
+    printed = capsys.readouterr().out
+    assert "volume" in printed and "AUC" in printed and "not a medical device" in printed
+    page = (run.path / "report.html").read_text()
+    assert "loss and validation score" in page and page.count("<svg") >= 5
+
+
+def test_the_verb_refuses_what_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="RUN is missing"):
+        Evaluate().run()
+    with pytest.raises(BadInput, match=r"is not a run|not there"):
+        Evaluate(tmp_path).run()
+    with pytest.raises(ValueError, match="draws=3"):
+        Evaluate(tmp_path, draws=3)

@@ -1,0 +1,111 @@
+"""The run folder: members' names, the seal, and runs that are not finished or not runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uncus.data.errors import BadInput
+from uncus.pipeline.runs import SCHEMA, Member, Run, members
+
+CARD: dict[str, Any] = {
+    "schema": SCHEMA,
+    "target": {"columns": ["cdr"], "classes": {"CN": ["0"], "AD": ["1"]}, "regression": False},
+    "members": [{"file": "fold-0.safetensors", "fold": 0, "seed": 0}],
+}
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Run:
+    """A run whose model folder is whole; its weights are any bytes."""
+    run = Run(tmp_path / "run")
+    run.write_json("model/card.json", CARD)
+    run.write_text("model/fold-0.safetensors", "weights")
+    run.write_text("model/reference.safetensors", "reference")
+    run.seal()
+    return run
+
+
+def refusal(run: Run) -> str:
+    """What a fresh reader of the run's model is told."""
+    with pytest.raises(BadInput) as caught:
+        Run(run.path).verify()
+    return str(caught.value)
+
+
+def test_members_are_named_by_fold_and_only_then_by_seed() -> None:
+    assert members(2, 7, 1) == (Member(0, 7, "fold-0"), Member(1, 7, "fold-1"))
+    two = members(2, 7, 2)
+    names = ["fold-0_seed-7", "fold-0_seed-8", "fold-1_seed-7", "fold-1_seed-8"]
+    assert [m.name for m in two] == names
+    assert [(m.fold, m.seed) for m in two] == [(0, 7), (0, 8), (1, 7), (1, 8)]
+    assert len({Run(Path()).weights(m) for m in members(11, 0, 11)}) == 121
+
+
+def test_a_sealed_model_verifies(sealed: Run) -> None:
+    assert set(sealed.verify()) == {"card.json", "fold-0.safetensors", "reference.safetensors"}
+    assert sealed.target.classes == {"CN": ("0",), "AD": ("1",)}
+    (sealed.model_folder / ".partial").write_text("")
+    sealed.seal()
+    assert ".partial" not in sealed.verify()
+
+
+@pytest.mark.parametrize("name", ["card.json", "fold-0.safetensors", "reference.safetensors"])
+def test_a_flipped_bit_is_found(sealed: Run, name: str) -> None:
+    path = sealed.model_folder / name
+    content = bytearray(path.read_bytes())
+    content[content.index(b"0" if name == "card.json" else b"e")] ^= 1
+    path.write_bytes(content)
+    assert "SHA-256" in refusal(sealed)
+    assert str(path) in refusal(sealed)
+
+
+@pytest.mark.parametrize("name", ["fold-0.safetensors", "reference.safetensors"])
+def test_a_lost_file_is_found(sealed: Run, name: str) -> None:
+    (sealed.model_folder / name).unlink()
+    assert f"{sealed.model_folder / name}: not there" in refusal(sealed)
+
+
+@pytest.mark.parametrize("name", ["card.json", "fold-0.safetensors", "reference.safetensors"])
+def test_a_seal_that_leaves_a_file_out_is_no_seal(sealed: Run, name: str) -> None:
+    seal = sealed.model_folder / "SHA256SUMS"
+    lines = [line for line in seal.read_text().splitlines() if not line.endswith(name)]
+    seal.write_text("\n".join(lines))
+    assert f"does not list {name}" in refusal(sealed)
+    seal.unlink()
+    assert "not there" in refusal(sealed)
+
+
+def test_unfinished_and_foreign_folders_are_told_apart(tmp_path: Path) -> None:
+    assert "is not a run" in refusal(Run(tmp_path / "absent"))
+    run = Run(tmp_path / "run")
+    run.write_json("config.json", {"folds": 2})
+    assert "training is not finished; go on with uncus train --resume" in refusal(run)
+    with pytest.raises(BadInput, match="not there"):
+        run.predictions()
+    with pytest.raises(BadInput, match="not there"):
+        run.scans()
+
+
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        ({**CARD, "schema": SCHEMA + 1}, f"schema {SCHEMA + 1} is newer than {SCHEMA}"),
+        ({**CARD, "schema": "1"}, "holds no model card"),
+        ([CARD], "holds no model card"),
+        ({}, "holds no model card"),
+    ],
+)
+def test_other_cards_are_refused(sealed: Run, card: Any, said: str) -> None:
+    (sealed.model_folder / "card.json").write_text(json.dumps(card))
+    sealed.seal()
+    assert said in refusal(sealed)
+
+
+@pytest.mark.parametrize("name", ["config", "environment"])
+def test_json_that_is_no_object_is_refused(tmp_path: Path, name: str) -> None:
+    run = Run(tmp_path)
+    run.write_json(f"{name}.json", [1])
+    with pytest.raises(BadInput, match="holds list, not options"):
+        getattr(run, name)

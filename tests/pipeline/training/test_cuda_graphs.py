@@ -1,0 +1,117 @@
+"""CUDA graphs: what is around the recording, here; the graphs themselves in test_gpu.py."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tests.conftest import TRAIN
+from uncus.models.build import ModelConfig, build_model
+from uncus.pipeline.cli import main
+from uncus.pipeline.training import member
+from uncus.pipeline.training.cuda_graphs import GraphedNetwork, check_graphs
+
+
+@pytest.fixture
+def recorded(monkeypatch) -> list[tuple[int, ...]]:
+    """Shapes that were recorded; torch's recorder, which needs a GPU, runs the passes plainly.
+
+    As torch does, it computes some steps beforehand and gives every gradient in the same memory.
+    """
+    shapes: list[tuple[int, ...]] = []
+
+    def record(module, samples: tuple[Tensor, ...], allow_unused_input: bool):
+        shapes.append(tuple(samples[0].shape))
+        learnt = [p for p in module.parameters() if p.requires_grad]
+        kept = [torch.empty_like(p) for p in learnt]
+
+        class Replayed(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, volume, covariates, *parameters):
+                with torch.enable_grad():
+                    ctx.output = module(volume, covariates)
+                return ctx.output.detach()
+
+            @staticmethod
+            def backward(ctx, dy):
+                for place, value in zip(
+                    kept, torch.autograd.grad(ctx.output, learnt, dy), strict=True
+                ):
+                    place.copy_(value)
+                return None, None, *(place.detach() for place in kept)
+
+        for _ in range(3):
+            module(*samples)
+        return lambda *inputs: Replayed.apply(*inputs, *learnt)
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
+    return shapes
+
+
+def batches(*sizes: int) -> list[tuple[Tensor, Tensor]]:
+    make = torch.Generator().manual_seed(1)
+    return [(torch.randn(n, 1, 8, 9, 8, generator=make), torch.zeros(n, 0)) for n in sizes]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_trains_as_without_graphs(recorded, accumulate: int) -> None:
+    """Running statistics, dropout, a smaller last batch and added gradients among it."""
+    weights = []
+    for graphs in (False, True):
+        model = build_model(ModelConfig("tiny", "batch", width=4, dropout=0.5), seed=0).train()
+        network = GraphedNetwork(model, accumulate > 1) if graphs else model
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        for step, (volume, covariates) in enumerate(batches(2, 2, 2, 1)):
+            torch.manual_seed(step)
+            output = network(volume, covariates)
+            if step % accumulate == 0:
+                optimizer.zero_grad(set_to_none=not graphs or accumulate == 1)
+            output.square().sum().backward()
+            if (step + 1) % accumulate == 0:
+                optimizer.step()
+        weights.append(model.state_dict())
+    assert recorded == [(2, 1, 8, 9, 8)]
+    for name, value in weights[0].items():
+        assert torch.equal(weights[1][name], value), name
+
+
+@pytest.mark.parametrize("accumulate", ["1", "3"])
+def test_a_run_by_graphs_is_the_run_without(
+    recorded, accumulate: str, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(member, "check_graphs", lambda *facts: None)
+    options = [*TRAIN, "--folds", "1", "--epochs", "2", "--accumulate", accumulate]
+    for name, more in (("plain", []), ("graphs", ["--graphs"])):
+        assert main(["train", str(cohort), str(tmp_path / name), *options, *more]) == 0
+    assert len(recorded) == 1
+    plain, graphs = (
+        load_file(tmp_path / name / "model" / "fold-0.safetensors") for name in ("plain", "graphs")
+    )
+    for name, value in plain.items():
+        assert torch.equal(graphs[name], value), name
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"on_gpu": False}, "need a CUDA device"),
+        ({"devices": 2}, "2 devices"),
+        ({"low_memory": True}, "--memory low"),
+    ],
+)
+def test_refuses(facts, message: str) -> None:
+    usual = SimpleNamespace(on_gpu=True, devices=1, low_memory=False)
+    check_graphs(**vars(usual))
+    with pytest.raises(ValueError, match=message):
+        check_graphs(**{**vars(usual), **facts})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_training_on_a_cpu_says_what_graphs_need(cohort: Path, tmp_path: Path, capsys) -> None:
+    assert main(["train", str(cohort), str(tmp_path / "run"), *TRAIN, "--graphs"]) == 2
+    said = capsys.readouterr().err
+    assert "--graphs: CUDA graphs need a CUDA device; leave it out" in said
+    assert "Traceback" not in said

@@ -1,0 +1,45 @@
+"""Nearest training scans: a training scan is nearest to itself, and no name is kept."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from uncus.data.errors import BadInput
+from uncus.data.prepared_cohort import PreparedCohort
+from uncus.pipeline.predict import Predictor
+from uncus.pipeline.runs import Run
+from uncus.pipeline.training.neighbours import PEOPLE, Neighbours, features
+
+
+@torch.inference_mode()
+def test_a_training_scan_is_nearest_to_itself(run: Path, cohort: Path) -> None:
+    known, predictor = Neighbours.read(Run(run)), Predictor(run)
+    prepared = PreparedCohort.open(cohort)
+    assert known is not None and len(known.people) == len(prepared)
+    for place in (0, 5):
+        volume = torch.from_numpy(np.asarray(prepared.volumes[place], np.float32))[None, None]
+        first, second, *_ = known.nearest(features(predictor.networks[0].features(volume)))
+        row = prepared.table.iloc[place]
+        assert first["distance"] < 1e-3 < second["distance"]
+        assert first["label"] == row["diagnosis"] and first["sex"] == row["sex"]
+    spread = np.where(np.isfinite(known.spread), known.spread, 0)  # a feature that never varies
+    apart = [known.nearest(row * spread, 2)[1]["distance"] for row in known.scaled]
+    assert np.median(apart) == pytest.approx(1, abs=1e-2)
+
+
+def test_no_name_is_kept_and_the_seal_holds_them(run: Path) -> None:
+    text = (run / "model" / PEOPLE).read_text()
+    assert "sub-" not in text and '"label"' in text
+    assert PEOPLE in Run(run).verify()
+
+
+def test_runs_without_and_damaged_files(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "model", tmp_path / "model")
+    (tmp_path / "model" / "neighbours.safetensors").write_bytes(b"0")
+    with pytest.raises(BadInput, match="cannot be read"):
+        Neighbours.read(Run(tmp_path))
+    (tmp_path / "model" / "neighbours.safetensors").unlink()
+    assert Neighbours.read(Run(tmp_path)) is None

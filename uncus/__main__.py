@@ -1,0 +1,7 @@
+"""``python -m uncus`` is the command ``uncus``."""
+
+import sys
+
+from uncus.pipeline.cli import main
+
+sys.exit(main())
