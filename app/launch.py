@@ -82,10 +82,12 @@ def find(trained: Path) -> Path:
         Demo(DEMO).run()
     if not trained.exists():
         raise ValueError(f"{trained}: not there; name a run of uncus train: uncus app RUN")
-    runs = [trained] if (trained / "config.json").exists() else find_runs(trained)
+    runs = [trained] if Run(trained).config_path.exists() else find_runs(trained)
     if not runs:
         Run(trained).verify()  # says what it lacks
-    newest = max(runs, key=lambda run: (run / "model").stat().st_mtime if len(runs) > 1 else 0.0)
+    newest = max(
+        runs, key=lambda run: Run(run).model_folder.stat().st_mtime if len(runs) > 1 else 0.0
+    )
     Run(newest).verify()
     return newest
 

@@ -9,7 +9,7 @@ import streamlit as st
 from uncus.app.sanitize import plain
 from uncus.app.settings import FOLDER_VARIABLE, RUN_VARIABLE
 from uncus.data.errors import BadInput
-from uncus.pipeline.runs import Run, find_comparisons, find_runs
+from uncus.pipeline.runs import Comparison, Run, find_comparisons, find_runs
 
 
 def all_runs() -> dict[str, Path]:
@@ -45,9 +45,9 @@ def page_of(shown: str) -> Path | None:
     """The page that was written for a run or a comparison; None where there is none."""
     runs, comparisons = all_runs(), all_comparisons()
     if shown in runs:
-        path = runs[shown] / "report.html"
+        path = Run(runs[shown]).report_page
     elif shown in comparisons:
-        path = comparisons[shown] / "index.html"
+        path = Comparison(comparisons[shown]).page
     else:
         return None
     return path if path.is_file() else None
@@ -66,7 +66,7 @@ def chosen_run(runs: dict[str, Path] | None = None) -> Run:
             label = st.selectbox("Run", list(runs), index=place)
             st.session_state["chosen run"] = label
         path = runs[label]
-        return verified(path, (path / "model" / "SHA256SUMS").stat().st_mtime_ns)
+        return verified(path, Run(path).changed())
     except (BadInput, ValueError, OSError) as error:
         st.error(plain(" ".join(str(error).split())))
         st.stop()

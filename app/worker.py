@@ -28,6 +28,7 @@ from uncus.pipeline.predict import Prediction, Predictor, write
 from uncus.pipeline.prediction import viewer_files
 from uncus.pipeline.prediction.scan_report import Sheet
 from uncus.pipeline.prediction.scan_report_pdf import pdf
+from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency.registry import SALIENCY
 from uncus.pipeline.training.neighbours import Neighbours, features
 
@@ -149,7 +150,7 @@ class Clerk:
 
     def predictor(self, run: str) -> Predictor:
         """The networks of a run; loaded anew when it has changed on disk."""
-        sums = (Path(run) / "model" / "SHA256SUMS").read_text(encoding="utf-8")
+        sums = Run(Path(run)).seal_path.read_text(encoding="utf-8")
         key = f"{run}\n{sums}"
         if key not in self.runs:
             self.runs[key] = Predictor(run)

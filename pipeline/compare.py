@@ -8,6 +8,7 @@ import pandas as pd
 import tyro
 
 from uncus.data import files
+from uncus.data.cohorts.scans import write_table
 from uncus.data.design.splits import Splits, holdout_subjects
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.build import ModelConfig
@@ -24,7 +25,7 @@ from uncus.pipeline.comparison.cells import (
     rule_text,
 )
 from uncus.pipeline.notice import NOTICE
-from uncus.pipeline.runs import Member, Run, members
+from uncus.pipeline.runs import Comparison, Member, Run, members
 from uncus.pipeline.train import Train, finish
 from uncus.pipeline.training.learner import Optimization
 from uncus.pipeline.training.member import Devices, Task
@@ -132,8 +133,9 @@ class Compare(Train):
         if not self.target:
             raise ValueError("--target is missing; name the column to predict")
         cohort = PreparedCohort.open(self.cohort)
+        folder = Comparison(self.out)
         with files.locked(self.out, "comparison"):
-            files.write_json(self.out / "config.json", config.to_dict(replace(self, load=None)))
+            files.write_json(folder.config_path, config.to_dict(replace(self, load=None)))
             cells = grid(self.norms, self.groups, self.batch_sizes)
             cannot: dict[str, str] = {}
             verbs = {cell: self.training(cell) for cell in cells}
@@ -164,7 +166,7 @@ class Compare(Train):
             table.write(self.out, found)
             page.write(self.out, found)
         print(page.plain_summary(found))
-        print(f"{self.out / 'index.html'}. {NOTICE}")
+        print(f"{folder.page}. {NOTICE}")
         return 0
 
     def training(self, cell: Cell) -> Train:
@@ -185,13 +187,13 @@ class Compare(Train):
             channels_last=self.devices.channels_last,
             graphs=self.devices.graphs,
         )
-        return Train(out=self.out / "cells" / cell.name, **shared)
+        return Train(out=Comparison(self.out).cell(cell.name).path, **shared)
 
     def pretraining(self, cell: Cell) -> Train:
         """The training whose weights a cell may start from: other columns, every scan."""
         return replace(
             self.training(cell),
-            out=self.out / "pretrained" / cell.name,
+            out=Comparison(self.out).pretrained(cell.name).path,
             target=self.transfer,
             classes=self.transfer_classes,
             regression=not self.transfer_classes,
@@ -200,7 +202,8 @@ class Compare(Train):
 
     def common_folds(self, cohort: PreparedCohort, cell: Cell) -> None:
         """The folds of pre-training and training: those of the task, and all others train only."""
-        run, verb = Run(self.out / "folds"), self.training(cell)
+        folder, verb = Comparison(self.out), self.training(cell)
+        run = folder.folds
         table, labels, _ = verb.scans(run, cohort)
         frame = verb.subjects(run, cohort.table, table, labels).frame
         known = {*frame["participant_id"]}
@@ -212,7 +215,7 @@ class Compare(Train):
             for p in others
         ]
         everybody = pd.concat([frame, pd.DataFrame(rows, columns=frame.columns)])
-        Splits(everybody.reset_index(drop=True)).save(run.path / "everybody.tsv")
+        Splits(everybody.reset_index(drop=True)).save(folder.all_subjects_path)
 
     def train(
         self, cohort: PreparedCohort, verbs: dict[str, Train]
@@ -229,10 +232,10 @@ class Compare(Train):
             if scans is None:
                 scans = verb.scans(run, cohort)
             table, labels, target = scans
-            run.write_table("scans.tsv", table)
-            path = run.path / "splits.tsv"
+            write_table(run.scans_path, table)
+            path = run.splits_path
             if self.transfer and not path.exists():
-                Splits.load(self.out / "folds" / "everybody.tsv").save(path)
+                Splits.load(Comparison(self.out).all_subjects_path).save(path)
             splits = verb.subjects(run, cohort.table, table, labels)
             task = verb.task(cohort, table, labels, target, splits)
             todo = members(splits.folds, self.seed, self.seeds)
@@ -246,6 +249,6 @@ class Compare(Train):
             epochs = self.optimization.epochs
             cannot |= train_jobs(jobs, self.jobs, self.devices.accelerator, epochs)
         for name, (run, todo) in wholes.items():
-            if name not in cannot and not (run.model_folder / "SHA256SUMS").exists():
+            if name not in cannot and not run.is_sealed():
                 finish(run, tasks[name], todo)
         return cannot, {name: task for name, task in tasks.items() if name not in cannot}

@@ -149,7 +149,7 @@ class Demo:
 
     def measure(self, seconds: dict[str, float]) -> dict[str, Any]:
         """What demo.json holds: scores, answers for the new scans, and where the saliency lies."""
-        report = files.read_json(Run(self.out / "run").path / "report.json")
+        report = Run(self.out / "run").report()
         answers = {
             diagnosis: files.read_json(self.answer_folder(scan) / "prediction.json")
             for diagnosis, (scan, _) in self.new_scans().items()

@@ -10,6 +10,7 @@ import pandas as pd
 import tyro
 
 from uncus import __version__
+from uncus.data import files
 from uncus.data.cohorts.scans import clean
 from uncus.data.design.row_filter import to_number
 from uncus.pipeline.evaluation import metrics
@@ -52,10 +53,10 @@ class Evaluate:
         study = Study.of(run.scans(), run.target, run.splits())
         result = assess(study, run.predictions(), self.baseline, self.draws, self.seed)
         name = run.path.resolve().name
-        run.write_json("report.json", result.report)
-        run.write_text("report.html", report.page(name, result, run.training_curves()))
+        files.write_json(run.report_path, result.report)
+        files.write_text(run.report_page, report.page(name, result, run.training_curves()))
         terminal.show(name, result.report)
-        print(f"{run.path / 'report.html'}. {NOTICE}")
+        print(f"{run.report_page}. {NOTICE}")
         return 0
 
 

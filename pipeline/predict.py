@@ -117,10 +117,10 @@ class Predictor:
         self.run, self.device = Run(Path(run)), torch.device(device)
         sums = self.run.verify()
         self.card = self.run.card
-        source = self.run.model_folder / "card.json"
+        source = self.run.card_path
         try:
             self.grid = Grid.from_dict(self.card["grid"])
-            tensors = load_file(self.run.model_folder / "reference.safetensors")
+            tensors = load_file(self.run.reference_path)
             self.reference = Reference.from_state(tensors, self.card["reference"])
             config = model_card.model_config(self.card, source)
             self.target = self.run.target
@@ -162,7 +162,7 @@ class Predictor:
             "networks": len(self.networks),
             "engine": self.engine,
             "uncus": self.card["versions"]["uncus"],
-            "card_sha256": sums["card.json"],
+            "card_sha256": sums[source.name],
         }
 
     def network(self, config: Any, name: str) -> Classifier:

@@ -1,16 +1,20 @@
-"""The run folder: the only code that knows its layout.
+"""The folders of runs and comparisons: the only code that knows their layout.
 
 ::
 
     RUN/  config.json environment.json splits.tsv scans.tsv predictions.tsv report.html report.json
-          fold-K/  metrics.csv predictions.tsv checkpoints/last.ckpt checkpoints/best.safetensors
-          model/   card.json reference.safetensors fold-K.safetensors SHA256SUMS
+          fold-K/  metrics.csv predictions.tsv tensorboard/
+                   checkpoints/last.ckpt checkpoints/best.safetensors
+          model/   card.json fold-K.safetensors reference.safetensors SHA256SUMS
+                   neighbours.safetensors neighbours.json
+
+    COMPARISON/  config.json compare.json table.tsv METRIC.svg index.html dynamics/
+                 cells/CELL/  folds/  pretrained/CELL/   each a run
 
 With several seeds a member's folder and weights are called ``fold-K_seed-S``. ``model/`` alone is
-all that a prediction needs; it holds no pickle, and a SHA-256 of every file.
+all that a prediction needs; it contains no pickle, and a SHA-256 of every file.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +23,15 @@ from typing import Any
 import pandas as pd
 
 from uncus.data import files
-from uncus.data.cohorts.scans import read_table, write_table
+from uncus.data.cohorts.scans import read_table
 from uncus.data.design.splits import Splits
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
 
 SCHEMA = 1
 """Version of the layout and of ``card.json``; a newer one is refused."""
+CARD, COMPARISON = "model/card.json", "compare.json"
+"""Files that a finished run and a finished comparison are known by."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +53,36 @@ def members(folds: int, seed: int, seeds: int) -> tuple[Member, ...]:
 
 
 class Run:
-    """A run folder. Reading what is not there, or is damaged, raises BadInput."""
+    """A run folder. Reading a file that is missing or damaged raises BadInput."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self.config_path = self.path / "config.json"
+        self.environment_path = self.path / "environment.json"
+        self.splits_path = self.path / "splits.tsv"
+        self.scans_path = self.path / "scans.tsv"
+        self.predictions_path = self.path / "predictions.tsv"
+        self.report_path = self.path / "report.json"
+        self.report_page = self.path / "report.html"
+        self.model_folder = self.path / "model"
+        """All that a prediction needs."""
+        self.card_path = self.model_folder / "card.json"
+        self.reference_path = self.model_folder / "reference.safetensors"
+        self.neighbours_path = self.model_folder / "neighbours.json"
+        self.neighbour_features_path = self.model_folder / "neighbours.safetensors"
+        self.seal_path = self.model_folder / "SHA256SUMS"
 
-    # What a run is made from
+    # Before training
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """The training verb's options, as saved."""
-        return self.read_object("config.json")
+        return read_object(self.config_path)
 
     @property
     def environment(self) -> dict[str, Any]:
         """Versions and devices at the start, and the cohort's fingerprint."""
-        return self.read_object("environment.json")
+        return read_object(self.environment_path)
 
     @property
     def target(self) -> Target:
@@ -75,21 +95,21 @@ class Run:
         )
 
     def splits(self) -> Splits:
-        """Who was trained, validated and tested on, fold by fold."""
-        return Splits.load(self.path / "splits.tsv")
+        """The subjects of the training, validation and test parts, fold by fold."""
+        return Splits.load(self.splits_path)
 
     def scans(self) -> pd.DataFrame:
         """The scans used, one a row, with every field of the cohort as a string."""
-        return self.read_table("scans.tsv")
+        return finished_table(self.scans_path)
 
-    # What a member leaves
+    # Of each member
 
     def member_folder(self, member: Member) -> Path:
         """Where a member keeps its checkpoints, metrics and predictions."""
         return self.path / member.name
 
     def checkpoint(self, member: Member) -> Path:
-        """The state from which a broken member goes on."""
+        """The state from which an interrupted member resumes."""
         return self.member_folder(member) / "checkpoints" / "last.ckpt"
 
     def best_weights(self, member: Member) -> Path:
@@ -97,8 +117,12 @@ class Run:
         return self.member_folder(member) / "checkpoints" / "best.safetensors"
 
     def weights(self, member: Member) -> Path:
-        """The member's final weights; when they are there, the member is done."""
+        """The member's final weights; they exist once it is trained."""
         return self.model_folder / f"{member.name}.safetensors"
+
+    def tensorboard(self, member: Member) -> Path:
+        """TensorBoard's log of the member."""
+        return self.member_folder(member) / "tensorboard"
 
     def metrics(self, member: Member) -> Path:
         """One row an epoch."""
@@ -110,38 +134,37 @@ class Run:
 
     def training_curves(self) -> dict[str, pd.DataFrame]:
         """Member name -> its metrics, one row an epoch."""
-        found = sorted(self.path.glob("fold-*/metrics.csv"))
-        return {path.parent.name: pd.read_csv(path) for path in found}
+        paths = sorted(self.path.glob("fold-*/metrics.csv"))
+        return {path.parent.name: pd.read_csv(path) for path in paths}
 
-    # What is left when all members are done
+    # When all members are trained
 
     def predictions(self) -> pd.DataFrame:
-        """Predictions of every member on scans that it never saw, one row (scan, fold, seed)."""
-        table = self.read_table("predictions.tsv")
+        """Out-of-fold and holdout predictions of every member, one row (scan, fold, seed)."""
+        table = finished_table(self.predictions_path)
         numeric = [c for c in table.columns if c.startswith(("p_", "pred_", "true_"))]
         for column in [*numeric, "fold", "seed"]:
             table[column] = pd.to_numeric(table[column].replace("", None))
         return table
 
-    @property
-    def model_folder(self) -> Path:
-        """All that a prediction needs."""
-        return self.path / "model"
+    def report(self) -> dict[str, Any]:
+        """What ``uncus evaluate`` measured."""
+        return read_object(self.report_path)
 
     @cached_property
     def card(self) -> dict[str, Any]:
         """The model card, as data; a newer schema is refused."""
-        path = self.model_folder / "card.json"
+        path = self.card_path
         if not path.exists():
-            unfinished = (self.path / "config.json").exists()
-            raise BadInput(
-                self.path,
-                "training is not finished" if unfinished else "is not a run",
-                "go on with uncus train --resume" if unfinished else "name a folder of uncus train",
-            )
+            unfinished = self.config_path.exists()
+            if unfinished:
+                cause, remedy = "training is not finished", "continue it with uncus train --resume"
+            else:
+                cause, remedy = "is not a run", "name a folder that uncus train wrote"
+            raise BadInput(self.path, cause, remedy)
         card = files.read_json(path)
         if not isinstance(card, dict) or not isinstance(card.get("schema"), int):
-            raise BadInput(path, "holds no model card", "restore the run's model folder")
+            raise BadInput(path, "is not a model card", "restore the run's model folder")
         if card["schema"] > SCHEMA:
             raise BadInput(
                 path, f"schema {card['schema']} is newer than {SCHEMA}", "update uncus to read it"
@@ -149,92 +172,112 @@ class Run:
         return card
 
     def seal(self) -> None:
-        """Write the SHA-256 of every file of the model, after which it counts as whole."""
+        """Write the SHA-256 of every file of the model; from then on it is complete."""
         names = sorted(p.name for p in self.model_folder.iterdir() if not p.name.startswith("."))
         lines = (
             f"{files.sha256(self.model_folder / name)}  {name}\n"
             for name in names
-            if name != "SHA256SUMS"
+            if name != self.seal_path.name
         )
-        files.write_text(self.model_folder / "SHA256SUMS", "".join(lines))
+        files.write_text(self.seal_path, "".join(lines))
+
+    def is_sealed(self) -> bool:
+        """Whether training is complete."""
+        return self.seal_path.exists()
+
+    def changed(self) -> int:
+        """When the model was sealed (ns), a key for caches; raises OSError where it is not."""
+        return self.seal_path.stat().st_mtime_ns
 
     def verify(self) -> dict[str, str]:
         """Name -> SHA-256 of the model's files; raises BadInput when one differs from its seal."""
         _ = self.card
-        seal = self.model_folder / "SHA256SUMS"
+        seal = self.seal_path
         if not seal.exists():
-            raise BadInput(seal, "not there", "finish the run with uncus train --resume")
+            raise BadInput(seal, "is missing", "finish the run with uncus train --resume")
         sums = {}
         for line in seal.read_text(encoding="utf-8").splitlines():
             expected, _, name = line.partition("  ")
             path = self.model_folder / Path(name).name
             if not path.exists():
-                raise BadInput(path, "not there", "copy the whole model folder again")
+                raise BadInput(path, "is missing", "copy the whole model folder again")
             sums[name] = files.sha256(path)
             if sums[name] != expected:
                 raise BadInput(
-                    path, "its SHA-256 is not the one written when it was made", "copy it again"
+                    path, "its SHA-256 differs from the one in SHA256SUMS", "copy it again"
                 )
         weights = [member["file"] for member in self.card["members"]]
-        for name in ("card.json", "reference.safetensors", *weights):
+        for name in (self.card_path.name, self.reference_path.name, *weights):
             if name not in sums:
                 raise BadInput(seal, f"does not list {name}", "copy the model again")
         return sums
 
-    # Reading and writing
 
-    def read_object(self, name: str) -> dict[str, Any]:
-        """A JSON file of the run that holds names and values."""
-        value = files.read_json(self.path / name)
-        if not isinstance(value, dict):
-            kind = type(value).__name__
-            raise BadInput(self.path / name, f"holds {kind}, not options", "restore the run")
-        return value
+class Comparison:
+    """The folder of ``uncus compare``."""
 
-    def read_table(self, name: str) -> pd.DataFrame:
-        """A TSV of the run, every cell a string."""
-        path = self.path / name
-        if not path.exists():
-            raise BadInput(path, "not there", "finish the run with uncus train --resume")
-        return read_table(path)
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.config_path = self.path / "config.json"
+        self.results_path = self.path / COMPARISON
+        self.table_path = self.path / "table.tsv"
+        self.page = self.path / "index.html"
+        self.folds = Run(self.path / "folds")
+        """The folds that pre-training and training share."""
+        self.all_subjects_path = self.folds.path / "everybody.tsv"
 
-    def write_table(self, name: str, table: pd.DataFrame) -> None:
-        """Write a TSV of the run."""
-        write_table(self.path / name, table)
+    def cell(self, name: str) -> Run:
+        """The run of a cell."""
+        return Run(self.path / "cells" / name)
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file of the run."""
-        files.write_json(self.path / name, value)
+    def pretrained(self, name: str) -> Run:
+        """The run that a cell starts from."""
+        return Run(self.path / "pretrained" / name)
 
-    def write_text(self, name: str, text: str) -> None:
-        """Write a text file of the run."""
-        files.write_text(self.path / name, text)
+    def plot(self, metric: str) -> Path:
+        """A metric against the batch size."""
+        return self.path / f"{metric}.svg"
 
-    def discard(self, paths: Iterable[Path]) -> None:
-        """Remove files that the next step makes anew."""
-        for path in paths:
-            path.unlink(missing_ok=True)
+    def dynamics(self, name: str) -> Path:
+        """One measurement of the training dynamics."""
+        return self.path / "dynamics" / f"{name}.json"
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; raises BadInput for any other content."""
+    value = files.read_json(path)
+    if not isinstance(value, dict):
+        cause = f"contains a {type(value).__name__}, not an object"
+        raise BadInput(path, cause, "restore the run")
+    return value
+
+
+def finished_table(path: Path) -> pd.DataFrame:
+    """A table of a finished run, every cell a string; raises BadInput where it is missing."""
+    if not path.exists():
+        raise BadInput(path, "is missing", "finish the run with uncus train --resume")
+    return read_table(path)
 
 
 def find_runs(folder: Path) -> list[Path]:
     """Finished runs in ``folder`` and a few folders below it, by name."""
-    return find(folder, "model/card.json", but="compare.json")
+    return find(folder, CARD, without=COMPARISON)
 
 
 def find_comparisons(folder: Path) -> list[Path]:
     """Comparisons of norms in ``folder`` and a few folders below it, by name."""
-    return find(folder, "compare.json")
+    return find(folder, COMPARISON)
 
 
-def find(folder: Path, marker: str, depth: int = 3, but: str = "") -> list[Path]:
-    """Folders that hold the file ``marker``, up to ``depth`` folders below ``folder``.
+def find(folder: Path, marker: str, depth: int = 3, without: str = "") -> list[Path]:
+    """Folders that contain the file ``marker``, up to ``depth`` folders below ``folder``.
 
-    Nothing is looked for below a folder that holds the file ``but``: a comparison's many runs.
+    A folder that contains the file ``without`` (a comparison and its many runs) is left out.
     """
     if (folder / marker).exists():
         return [folder]
     if depth == 0 or not folder.is_dir():
         return []
     below = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[:1] != ".")
-    below = [path for path in below if not (but and (path / but).exists())]
-    return [found for path in below for found in find(path, marker, depth - 1, but)]
+    below = [path for path in below if not (without and (path / without).exists())]
+    return [match for path in below for match in find(path, marker, depth - 1, without)]

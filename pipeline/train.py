@@ -11,7 +11,7 @@ import tyro
 
 from uncus.data import files
 from uncus.data.augment import Augment
-from uncus.data.cohorts.scans import read_table
+from uncus.data.cohorts.scans import read_table, write_table
 from uncus.data.design import covariates
 from uncus.data.design.splits import Splits, check_leakage, holdout_subjects, make_splits
 from uncus.data.design.targets import Target, labelled, select
@@ -148,7 +148,7 @@ class Train:
         check_bf16(precision(self.optimization.precision, accelerator), on_gpu)
         options = config.to_dict(replace(self, resume=False, load=None))
         del options["out"]
-        path = run.path / "config.json"
+        path = run.config_path
         if path.exists():
             if not self.resume:
                 raise BadInput(run.path, "holds a run", "go on with --resume, or name a new folder")
@@ -165,7 +165,7 @@ class Train:
                 )
             return
         facts = {**environment.describe(), "cohort_fingerprint": cohort.fingerprint}
-        run.write_json("environment.json", facts)
+        files.write_json(run.environment_path, facts)
         files.write_json(path, options)
 
     def scans(
@@ -178,7 +178,7 @@ class Train:
         table, labels, warnings = labelled(table, target)
         for warning in warnings:
             print(f"warning: {warning}")
-        run.write_table("scans.tsv", table)
+        write_table(run.scans_path, table)
         return table, labels, target
 
     def subjects(
@@ -189,8 +189,8 @@ class Train:
         labels: np.ndarray[Any, Any],
     ) -> Splits:
         """The folds: those of this run, of the run it starts from, or new ones; never leaking."""
-        path = run.path / "splits.tsv"
-        shared = self.splits or (self.init_from and Run(self.init_from).path / "splits.tsv")
+        path = run.splits_path
+        shared = self.splits or (self.init_from and Run(self.init_from).splits_path)
         people = set(table["participant_id"])
         source = path if path.exists() else shared
         known = Splits.load(source) if source else None
@@ -248,5 +248,5 @@ class Train:
 def finish(run: Run, task: Task, todo: tuple[Member, ...]) -> None:
     """What a run holds when all of its members are trained: predictions, and the sealed model."""
     predictions = [read_table(run.member_predictions(member)) for member in todo]
-    run.write_table("predictions.tsv", pd.concat(predictions, ignore_index=True))
+    write_table(run.predictions_path, pd.concat(predictions, ignore_index=True))
     model_card.write(run, task.cohort, task, todo)

@@ -138,6 +138,17 @@ def test_the_command_loads_nothing_heavy() -> None:
     assert after_import("uncus.pipeline.cli", ["torch", "numpy", "pandas", "tyro"]) == []
 
 
+def test_one_file_knows_the_layout_of_a_run() -> None:
+    names = {"splits.tsv", "report.json", "environment.json", "card.json", "compare.json"}
+    names |= {"SHA256SUMS", "metrics.csv", "last.ckpt", "best.safetensors"}
+    names |= {"reference.safetensors", "neighbours.json", "neighbours.safetensors"}
+    for name, path in MODULES.items():
+        tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        texts = {n.value for n in tree if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+        used = texts & names
+        assert bool(used) == (name == "uncus.pipeline.runs"), f"{name} names {used}"
+
+
 def test_only_our_name_is_installed() -> None:
     owners = packages_distributions()
     assert "torch" in owners and set(owners["uncus"]) == {"uncus"}

@@ -11,7 +11,6 @@ import streamlit as st
 
 from uncus.app.run_catalog import all_comparisons, all_runs, page_of, verified
 from uncus.app.sanitize import plain
-from uncus.data import files
 from uncus.data.errors import BadInput
 from uncus.pipeline.evaluation import metrics
 from uncus.pipeline.evaluation.report_text import main_of, spoken
@@ -43,10 +42,10 @@ def page() -> None:
 def report_of(path: Path) -> dict[str, Any] | None:
     """What an evaluation has written; None where there is none."""
     try:
-        found = files.read_json(path / "report.json")
+        found = Run(path).report()
     except (BadInput, OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and "metrics" in found else None
+    return found if "metrics" in found else None
 
 
 def overview(runs: dict[str, Path], measured: dict[str, Any]) -> pd.DataFrame:
@@ -55,7 +54,7 @@ def overview(runs: dict[str, Path], measured: dict[str, Any]) -> pd.DataFrame:
     for name, path in runs.items():
         row = {"run": name, "predicts": "", "network": "", "scans": None, "main metric": ""}
         try:
-            card = verified(path, (path / "model" / "SHA256SUMS").stat().st_mtime_ns).card
+            card = verified(path, Run(path).changed()).card
             row["predicts"] = " or ".join(card["target"]["classes"] or card["target"]["columns"])
             row["network"] = f"{card['model']['backbone']}, {card['model']['norm']} norm"
             row["scans"] = card["training"]["scans"]
@@ -114,7 +113,7 @@ def height(rows: int) -> int:
 def drawn_of(path: Path) -> dict[str, str]:
     """A run's figures; a message where they cannot be drawn."""
     try:
-        return figures_of(path, (path / "report.json").stat().st_mtime_ns)
+        return figures_of(path, Run(path).report_path.stat().st_mtime_ns)
     except (BadInput, OSError) as error:
         st.error(plain(str(error)))
         return {}

@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-from uncus.data.errors import BadInput
 from uncus.data.cohorts.bids_names import (
     Key,
     check_files,
@@ -17,8 +16,9 @@ from uncus.data.cohorts.bids_names import (
     strip,
 )
 from uncus.data.cohorts.scans import Cohort, Scan, need_column, read_table
-from uncus.data.text import shorten
 from uncus.data.design.row_filter import same_value
+from uncus.data.errors import BadInput
+from uncus.data.text import shorten
 
 T1W = re.compile(r".+_T1w\.nii(\.gz)?")
 

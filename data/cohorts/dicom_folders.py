@@ -9,12 +9,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from uncus.data.cohorts.bids import participants_table
+from uncus.data.cohorts.bids_names import IMAGES, Key, entity, join, natural, refuse_list
+from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.dicom import reader
 from uncus.data.dicom.signature import has_signature, is_named
 from uncus.data.errors import BadInput
-from uncus.data.cohorts.bids_names import IMAGES, Key, entity, join, natural, refuse_list
-from uncus.data.cohorts.scans import Cohort, Scan
-from uncus.data.cohorts.bids import participants_table
 
 AT_ONCE = 4  # child processes that look into folders
 

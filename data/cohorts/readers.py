@@ -4,8 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from uncus.data.cohorts.dicom_folders import holds_dicom, read_dicom_tree
-from uncus.data.errors import BadInput
+from uncus.data.cohorts.bids import read_bids, read_caps
 from uncus.data.cohorts.bids_names import (
     Key,
     check_files,
@@ -19,9 +18,10 @@ from uncus.data.cohorts.bids_names import (
     strip,
     subject_of,
 )
+from uncus.data.cohorts.dicom_folders import holds_dicom, read_dicom_tree
 from uncus.data.cohorts.scans import Cohort, Scan, need_column, read_table
+from uncus.data.errors import BadInput
 from uncus.data.text import shorten
-from uncus.data.cohorts.bids import read_bids, read_caps
 
 SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "participant", "sub")
 SESSION_COLUMNS = ("session_id", "session", "ses")

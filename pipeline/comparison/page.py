@@ -9,6 +9,7 @@ from uncus.pipeline.comparison import plots, training_dynamics
 from uncus.pipeline.evaluation.report import CSS, card, table
 from uncus.pipeline.evaluation.report_text import number, span, spoken, text
 from uncus.pipeline.notice import NOTICE
+from uncus.pipeline.runs import Comparison
 
 EXTRA = """
 td.worse { background:#fbe9e2 } td.better { background:#e4f3e6 } td.cannot { color:var(--faint) }
@@ -20,8 +21,8 @@ Found = Mapping[str, Any]
 def write(out: Path, found: Found) -> None:
     """index.html, which needs no other file, and a plot of each metric."""
     for metric in found["metrics"]:
-        files.write_text(out / f"{metric}.svg", plots.against_batch(found, metric) + "\n")
-    files.write_text(out / "index.html", page(found))
+        files.write_text(Comparison(out).plot(metric), plots.against_batch(found, metric) + "\n")
+    files.write_text(Comparison(out).page, page(found))
 
 
 def at(found: Found, line: str, batch: int) -> Any:

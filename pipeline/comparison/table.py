@@ -17,7 +17,7 @@ from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, plai
 from uncus.pipeline.evaluation.metrics import Array, Values
 from uncus.pipeline.evaluation.predictions import Study, model_answers
 from uncus.pipeline.notice import NOTICE
-from uncus.pipeline.runs import Run
+from uncus.pipeline.runs import Comparison, Run
 
 if TYPE_CHECKING:
     from uncus.pipeline.compare import Compare
@@ -50,7 +50,7 @@ def assess(
             "start": cell.start,
             "batch_size": cell.batch,
         }
-        used = run.config["optimization"] if (run.path / "config.json").exists() else {}
+        used = run.config["optimization"] if run.config_path.exists() else {}
         entry |= {name: used.get(name) for name in ("lr", "weight_decay", "epochs")}
         if cell.name in cannot:
             entries.append({**entry, "status": "cannot", "reason": cannot[cell.name]})
@@ -198,7 +198,7 @@ def falls(cells: Sequence[Cell], drawn: Mapping[str, Values]) -> list[dict[str, 
 
 def write(out: Path, found: Mapping[str, Any]) -> None:
     """compare.json and table.tsv: one row a cell and metric."""
-    files.write_json(out / "compare.json", found)
+    files.write_json(Comparison(out).results_path, found)
     rows = []
     for entry in found["cells"]:
         keys = ("norm", "groups", "start", "batch_size", "lr", "weight_decay", "epochs", "steps")
@@ -206,4 +206,4 @@ def write(out: Path, found: Mapping[str, Any]) -> None:
         for metric, value in entry.get("metrics", {"": {}}).items():
             numbers = {key: value.get(key) for key in ("value", "low", "high", "sd_over_seeds")}
             rows.append({**shared, "metric": metric, **numbers})
-    write_table(out / "table.tsv", pd.DataFrame(rows).astype(object).fillna("n/a"))
+    write_table(Comparison(out).table_path, pd.DataFrame(rows).astype(object).fillna("n/a"))

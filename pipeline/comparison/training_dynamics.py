@@ -30,7 +30,7 @@ from uncus.models.swap import find_norms
 from uncus.pipeline import config
 from uncus.pipeline.comparison import plots
 from uncus.pipeline.evaluation.report import card
-from uncus.pipeline.runs import Member, members
+from uncus.pipeline.runs import Comparison, Member, members
 from uncus.pipeline.training import member
 from uncus.pipeline.training.data_loading import Batch, EpochSampler, loader
 from uncus.pipeline.training.learner import Learner, parameter_groups
@@ -73,7 +73,8 @@ def measure(options: "Compare", cohort: PreparedCohort, tasks: Mapping[str, Task
             "optimization": config.to_dict(task.optimization),
             "cohort": cohort.fingerprint,
         }
-        path = options.out / "dynamics" / f"{cell.name}-{kind}-{level:g}-seed-{one.seed}.json"
+        name = f"{cell.name}-{kind}-{level:g}-seed-{one.seed}"
+        path = Comparison(options.out).dynamics(name)
         kept = files.read_json(path) if path.exists() else {}
         if kept.get("made") != made:
             kept = {"made": made, **train(task, one, options.dynamics_steps, kind, level)}

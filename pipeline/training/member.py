@@ -255,7 +255,7 @@ def make_trainer(run: Run, member: Member, task: Task) -> L.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=50,
-        logger=TensorBoardLogger(run.path, name=member.name, version="tensorboard"),
+        logger=TensorBoardLogger(run.tensorboard(member), name="", version=""),
         callbacks=[Checkpoints(run, member, optimization.patience), EpochBar(member.name)],
     )
 

@@ -26,7 +26,7 @@ def write(run: Run, cohort: PreparedCohort, task: Task, members: tuple[Member, .
     """Write the card and the reference, then seal the model folder."""
     reference, judged = fit_reference(cohort, task).state()
     whole = save(reference)  # save_file's own error on a full disk is not an OSError
-    path = run.model_folder / "reference.safetensors"
+    path = run.reference_path
     files.write_atomically(path, lambda temporary: files.void(temporary.write_bytes(whole)))
     card = {
         "schema": SCHEMA,
@@ -49,7 +49,7 @@ def write(run: Run, cohort: PreparedCohort, task: Task, members: tuple[Member, .
         "training": training(task),
         "init_from": str(task.init_from.path) if task.init_from else None,
     }
-    files.write_json(run.model_folder / "card.json", card)
+    files.write_json(run.card_path, card)
     neighbours.write(run, cohort, task, members[0])
     run.seal()
 

@@ -24,7 +24,6 @@ from uncus.models.weights import load_weights
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training.member import Task
 
-FEATURES, PEOPLE = "neighbours.safetensors", "neighbours.json"
 SHOWN = ("age", "sex")
 COUNT = 5
 
@@ -51,13 +50,13 @@ class Neighbours:
     @classmethod
     def read(cls, run: Run) -> "Neighbours | None":
         """Those of a run; None where it was made without. Raises BadInput for damaged files."""
-        path = run.model_folder / FEATURES
+        path = run.neighbour_features_path
         if not path.exists():
             return None
         try:
             tensors = load(path.read_bytes())
             scaled, spread = tensors["scaled"], tensors["spread"]
-            people = files.read_json(run.model_folder / PEOPLE)
+            people = files.read_json(run.neighbours_path)
             usual = float(tensors["usual"][0])
         except Exception as error:
             raise BadInput(path, f"cannot be read ({error})", "copy the model again") from error
@@ -101,9 +100,9 @@ def write(run: Run, cohort: PreparedCohort, task: Task, member: Member) -> None:
     usual = np.array([max(_usual(scaled), 1e-12)], np.float32)
     content = save({"scaled": scaled, "spread": spread, "usual": usual})
     files.write_atomically(
-        run.model_folder / FEATURES, lambda path: files.void(path.write_bytes(content))
+        run.neighbour_features_path, lambda path: files.void(path.write_bytes(content))
     )
-    files.write_json(run.model_folder / PEOPLE, [person(task, int(row)) for row in rows])
+    files.write_json(run.neighbours_path, [person(task, int(row)) for row in rows])
 
 
 def features(feature_map: torch.Tensor) -> Features:

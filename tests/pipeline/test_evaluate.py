@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from uncus.data.cohorts.scans import write_table
 from uncus.data.design.splits import Splits, make_splits
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
@@ -273,10 +274,10 @@ def test_the_verb_reads_a_run_and_writes_its_report(
 ) -> None:
     study, said = case(n=60)
     run = Run(tmp_path / "run")
-    run.write_table("scans.tsv", study.scans)
-    run.write_table("predictions.tsv", said)
-    study.splits.save(run.path / "splits.tsv")
-    (run.path / "fold-0").mkdir()
+    (run.path / "fold-0").mkdir(parents=True)
+    write_table(run.scans_path, study.scans)
+    write_table(run.predictions_path, said)
+    study.splits.save(run.splits_path)
     (run.path / "fold-0" / "metrics.csv").write_text("epoch,loss,score\n0,0.7,0.6\n1,0.5,0.8\n")
     monkeypatch.setattr(Run, "target", study.target)
     assert Evaluate(run.path, ("volume",), draws=100).run() == 0
@@ -293,7 +294,7 @@ def test_the_verb_reads_a_run_and_writes_its_report(
 def test_the_verb_refuses_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="RUN is missing"):
         Evaluate().run()
-    with pytest.raises(BadInput, match=r"is not a run|not there"):
+    with pytest.raises(BadInput, match=r"is not a run|is missing"):
         Evaluate(tmp_path).run()
     with pytest.raises(ValueError, match="draws=3"):
         Evaluate(tmp_path, draws=3)

@@ -172,7 +172,7 @@ def test_damaged_models_are_refused(
         weights.write_bytes(damaged)
         assert "SHA-256" in refused(copy, scan, capsys)
     weights.unlink()
-    assert "not there" in refused(copy, scan, capsys)
+    assert "is missing" in refused(copy, scan, capsys)
 
 
 def test_weights_that_are_sealed_but_wrong_are_refused(
@@ -196,7 +196,7 @@ def test_weights_that_are_sealed_but_wrong_are_refused(
     ("change", "said"),
     [
         ({"schema": 99}, "newer"),
-        ({"schema": None}, "no model card"),
+        ({"schema": None}, "is not a model card"),
         ({"grid": None}, ""),
         ({"model": {"backbone": "tiny", "norms": "group"}}, "did you mean 'norm'"),
         ({"members": []}, ""),

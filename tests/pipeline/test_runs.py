@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from uncus.data import files
 from uncus.data.errors import BadInput
 from uncus.pipeline.runs import SCHEMA, Member, Run, members
 
@@ -20,15 +21,15 @@ CARD: dict[str, Any] = {
 def sealed(tmp_path: Path) -> Run:
     """A run whose model folder is whole; its weights are any bytes."""
     run = Run(tmp_path / "run")
-    run.write_json("model/card.json", CARD)
-    run.write_text("model/fold-0.safetensors", "weights")
-    run.write_text("model/reference.safetensors", "reference")
+    files.write_json(run.card_path, CARD)
+    (run.model_folder / "fold-0.safetensors").write_text("weights")
+    run.reference_path.write_text("reference")
     run.seal()
     return run
 
 
 def refusal(run: Run) -> str:
-    """What a fresh reader of the run's model is told."""
+    """The error that reading the run's model anew raises."""
     with pytest.raises(BadInput) as caught:
         Run(run.path).verify()
     return str(caught.value)
@@ -64,43 +65,43 @@ def test_a_flipped_bit_is_found(sealed: Run, name: str) -> None:
 @pytest.mark.parametrize("name", ["fold-0.safetensors", "reference.safetensors"])
 def test_a_lost_file_is_found(sealed: Run, name: str) -> None:
     (sealed.model_folder / name).unlink()
-    assert f"{sealed.model_folder / name}: not there" in refusal(sealed)
+    assert f"{sealed.model_folder / name}: is missing" in refusal(sealed)
 
 
 @pytest.mark.parametrize("name", ["card.json", "fold-0.safetensors", "reference.safetensors"])
 def test_a_seal_that_leaves_a_file_out_is_no_seal(sealed: Run, name: str) -> None:
-    seal = sealed.model_folder / "SHA256SUMS"
+    seal = sealed.seal_path
     lines = [line for line in seal.read_text().splitlines() if not line.endswith(name)]
     seal.write_text("\n".join(lines))
     assert f"does not list {name}" in refusal(sealed)
     seal.unlink()
-    assert "not there" in refusal(sealed)
+    assert "is missing" in refusal(sealed)
 
 
-def test_unfinished_and_foreign_folders_are_told_apart(tmp_path: Path) -> None:
+def test_unfinished_and_other_folders_have_their_own_errors(tmp_path: Path) -> None:
     assert "is not a run" in refusal(Run(tmp_path / "absent"))
     run = Run(tmp_path / "run")
-    run.write_json("config.json", {"folds": 2})
-    assert "training is not finished; go on with uncus train --resume" in refusal(run)
-    with pytest.raises(BadInput, match="not there"):
+    files.write_json(run.config_path, {"folds": 2})
+    assert "training is not finished; continue it with uncus train --resume" in refusal(run)
+    with pytest.raises(BadInput, match="is missing"):
         run.predictions()
-    with pytest.raises(BadInput, match="not there"):
+    with pytest.raises(BadInput, match="is missing"):
         run.scans()
 
 
 @pytest.mark.parametrize(
-    ("card", "said"),
+    ("card", "cause"),
     [
         ({**CARD, "schema": SCHEMA + 1}, f"schema {SCHEMA + 1} is newer than {SCHEMA}"),
-        ({**CARD, "schema": "1"}, "holds no model card"),
-        ([CARD], "holds no model card"),
-        ({}, "holds no model card"),
+        ({**CARD, "schema": "1"}, "is not a model card"),
+        ([CARD], "is not a model card"),
+        ({}, "is not a model card"),
     ],
 )
-def test_other_cards_are_refused(sealed: Run, card: Any, said: str) -> None:
+def test_other_cards_are_refused(sealed: Run, card: Any, cause: str) -> None:
     (sealed.model_folder / "card.json").write_text(json.dumps(card))
     sealed.seal()
-    assert said in refusal(sealed)
+    assert cause in refusal(sealed)
 
 
 @pytest.mark.parametrize("name", ["config", "environment"])

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.conftest import AFFINE, small_brain
-from tests.dicom_files import UID, save, series
 from pydicom.dataset import Dataset
 
+from tests.conftest import AFFINE, small_brain
+from tests.dicom_files import UID, save, series
 from uncus.data.bids_derivatives import source_sha256
-from uncus.data.errors import BadInput
 from uncus.data.cohorts.readers import guess_reader, read_cohort
+from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.cli import main
 

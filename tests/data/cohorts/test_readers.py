@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from uncus.data.errors import BadInput
-from uncus.data.cohorts.readers import READERS, guess_reader, read_cohort
 from uncus.data.cohorts.bids import fields_beside
+from uncus.data.cohorts.readers import READERS, guess_reader, read_cohort
+from uncus.data.errors import BadInput
 
 OASIS = Path(__file__).parents[4] / "shared" / "mri" / "oasis1-slab"
 

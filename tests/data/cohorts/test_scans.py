@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uncus.data.errors import BadInput
 from uncus.data.cohorts.scans import (
     Cohort,
     Scan,
@@ -20,6 +19,7 @@ from uncus.data.cohorts.scans import (
     unescape_cell,
     write_table,
 )
+from uncus.data.errors import BadInput
 
 Factory = pytest.TempPathFactory
 

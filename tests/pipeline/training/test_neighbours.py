@@ -11,7 +11,7 @@ from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.predict import Predictor
 from uncus.pipeline.runs import Run
-from uncus.pipeline.training.neighbours import PEOPLE, Neighbours, features
+from uncus.pipeline.training.neighbours import Neighbours, features
 
 
 @torch.inference_mode()
@@ -31,9 +31,9 @@ def test_a_training_scan_is_nearest_to_itself(run: Path, cohort: Path) -> None:
 
 
 def test_no_name_is_kept_and_the_seal_holds_them(run: Path) -> None:
-    text = (run / "model" / PEOPLE).read_text()
+    text = Run(run).neighbours_path.read_text()
     assert "sub-" not in text and '"label"' in text
-    assert PEOPLE in Run(run).verify()
+    assert "neighbours.json" in Run(run).verify()
 
 
 def test_runs_without_and_damaged_files(run: Path, tmp_path: Path) -> None:

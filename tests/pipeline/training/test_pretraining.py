@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from tests.conftest import TRAIN
+from uncus.data import files
+from uncus.data.cohorts.scans import write_table
 from uncus.data.design.splits import Splits
 from uncus.data.errors import BadInput
 from uncus.pipeline.cli import main
@@ -50,9 +52,9 @@ def make(tmp_path: Path) -> Make:
 
     def write(name: str, parts: Parts, init_from: Path | None = None) -> Run:
         run = Run(tmp_path / name)
-        run.write_json("config.json", {"init_from": init_from})
-        as_splits(parts).save(run.path / "splits.tsv")
-        run.write_table("scans.tsv", scans(parts))
+        files.write_json(run.config_path, {"init_from": init_from})
+        as_splits(parts).save(run.splits_path)
+        write_table(run.scans_path, scans(parts))
         return run
 
     return write

@@ -1,0 +1,1 @@
+"""Sources of scans (BIDS, CAPS, tables, folders, DICOM trees) as one table."""
