@@ -1,4 +1,4 @@
-"""``uncus bench``: how fast the pieces are here, beside what one would use instead."""
+"""``uncus bench``: how fast each part runs on this machine, compared with its alternatives."""
 
 import importlib
 import importlib.metadata
@@ -20,7 +20,7 @@ from uncus.pipeline.benchmark.tables import aligned
 from uncus.pipeline.timing import reason
 
 FORMAT = 5
-"""Of speed.json; what is in another is dropped."""
+"""Version of speed.json; files in another format are ignored."""
 PARTS = ("tune", "norm", "step", "data", "predict")
 
 
@@ -29,25 +29,25 @@ class Bench:
     """Measure, print a table and, with --out, keep it as speed.json and speed.md."""
 
     what: tyro.conf.Positional[Literal["all", "tune", "norm", "step", "data", "predict"]] = "all"
-    """norm: GroupNorm + ReLU, forward and backward, against torch eager and compiled. tune: how its
-    kernels are best cut on this GPU. step: a training step of ResNet-18 and ResNet-50 against
-    MONAI's with GroupNorm. data: reading and augmenting against MONAI's datasets. predict: the
-    stages of one prediction. all: one after the other."""
+    """norm: GroupNorm + ReLU, forward and backward, against torch eager and compiled. tune: search
+    for the fastest settings of its kernels on this GPU. step: a training step of ResNet-18 and
+    ResNet-50 against MONAI's with GroupNorm. data: reading and augmentation against MONAI's
+    datasets. predict: the stages of one prediction. all: every part in turn."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
+    """cpu, cuda, cuda:1, ...; auto uses a GPU if there is one."""
     rounds: int = 30
-    """Rounds of each measurement; the median is shown, with the quartiles."""
+    """Rounds of each measurement; the median and the quartiles are reported."""
     quick: bool = False
-    """Small sizes, to see that it runs."""
+    """Small sizes, as a smoke test."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """Print JSON, a value for each part, instead of tables."""
+    """Print JSON, one entry per part, instead of tables."""
     out: Path | None = None
-    """Folder for speed.json and speed.md; parts measured earlier, and those of a CPU beside those
-    of a GPU, are kept there. The same command again goes on where it was cut off, and tries again
-    what could not be measured."""
+    """Folder for speed.json and speed.md. Earlier results there are kept, those of a CPU next to
+    those of a GPU. Run the same command again to resume an interrupted benchmark and to retry what
+    failed."""
 
     def run(self) -> int:
-        """Measure and show; returns 0, or 1 where something could not be measured."""
+        """Measure and report; returns 0, or 1 if something could not be measured."""
         if self.rounds < 2:
             raise ValueError(f"--rounds {self.rounds}: quartiles need at least 2")
         import torch
@@ -82,7 +82,7 @@ class Bench:
             if not self.as_json:
                 print(aligned(module.table(part)), end="\n\n", flush=True)
             if self.out is not None:
-                keep(self.out, what, "gpu" if device.type == "cuda" else "cpu", part)
+                store(self.out, what, "gpu" if device.type == "cuda" else "cpu", part)
         if self.as_json:
             print(json.dumps(parts, indent=2))
         if len(parts) < len(journals) or any(part["failed"] for part in parts.values()):
@@ -94,7 +94,7 @@ class Bench:
     def part(
         self, what: str, cases: list[dict[str, Any]], device: Any, journal: Journal
     ) -> dict[str, Any] | None:
-        """What was measured of ``cases``; None without the first, which the others need."""
+        """Measure ``cases``; None if the first, which the others depend on, failed."""
         from uncus.pipeline.preparation.workers import progress
 
         module = _module(what)
@@ -106,7 +106,7 @@ class Bench:
                     try:
                         journal.add(case, module.measure(case, device, self.rounds))
                     except Exception as error:  # out of memory, a compiler that gives up, ...
-                        # Hours on a GPU are not lost for one contestant that cannot run.
+                        # One implementation that fails must not cost hours of GPU time.
                         why = reason(error)
                         failed.append({"case": case, "why": why})
                         print(f"bench {what} {case}: {why}", file=sys.stderr)
@@ -126,7 +126,7 @@ class Bench:
         return part
 
     def facts(self, what: str, device: Any) -> dict[str, Any]:
-        """What a part is measured with; of other facts is another measurement."""
+        """The conditions of a measurement; results under other conditions are not reused."""
         import torch
 
         from uncus.models.fused.operation import uses_kernels
@@ -144,30 +144,30 @@ class Bench:
         }
 
     def command(self, what: str) -> str:
-        """What measures the part ``what`` like this again."""
+        """The command that repeats the measurement of the part ``what``."""
         options = [f"--device {self.device}"] * (self.device != "auto")
         options += [f"--rounds {self.rounds}"] + ["--quick"] * self.quick
         return f"uncus bench {what} {' '.join(options)}"
 
 
-def keep(folder: Path, what: str, kind: str, part: dict[str, Any]) -> None:
-    """Put ``part`` into speed.json as measured on a ``kind`` of device, and write speed.md anew."""
+def store(folder: Path, what: str, kind: str, part: dict[str, Any]) -> None:
+    """Add ``part``, measured on a ``kind`` of device, to speed.json and rewrite speed.md."""
     path = folder / "speed.json"
-    found = read_json(path) if path.exists() else {}
-    if found.get("format") != FORMAT:
-        found = {}
-    found[what] = {**found.get(what, {}), kind: part}
-    found = {"format": FORMAT, **{name: found[name] for name in PARTS if name in found}}
-    write_json(path, found)
-    write_text(folder / "speed.md", markdown(found))
+    results = read_json(path) if path.exists() else {}
+    if results.get("format") != FORMAT:
+        results = {}
+    results[what] = {**results.get(what, {}), kind: part}
+    results = {"format": FORMAT, **{name: results[name] for name in PARTS if name in results}}
+    write_json(path, results)
+    write_text(folder / "speed.md", markdown(results))
 
 
 def _module(what: str) -> Any:
-    """What measures one part.
+    """The module that measures one part.
 
-    ``cases(device, quick)`` lists what there is to measure, as JSON, first what the others are held
-    against; ``measure(case, device, rounds)`` measures one; ``gather`` makes the part of [(case,
-    what was measured)]; ``table`` and ``remarks`` show it.
+    ``cases(device, quick)`` lists the cases, as JSON, with the reference for the others first;
+    ``measure(case, device, rounds)`` measures one; ``gather`` builds the part from [(case,
+    result)]; ``table`` and ``remarks`` report it.
     """
     return importlib.import_module(f"uncus.pipeline.benchmark.{what}")
 
@@ -185,11 +185,11 @@ def _device_name(device: Any) -> str:
 def _versions() -> dict[str, str]:
     import torch
 
-    found = {name: environment.versions()[name] for name in ("python", "monai")}
-    found["torch"] = torch.__version__
+    versions = {name: environment.versions()[name] for name in ("python", "monai")}
+    versions["torch"] = torch.__version__
     if torch.cuda.is_available():
         cudnn: Any = torch.backends.cudnn
-        found["cudnn"] = str(cudnn.version())
+        versions["cudnn"] = str(cudnn.version())
         if importlib.util.find_spec("triton") is not None:
-            found["triton"] = importlib.metadata.version("triton")
-    return found
+            versions["triton"] = importlib.metadata.version("triton")
+    return versions

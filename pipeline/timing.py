@@ -1,4 +1,4 @@
-"""How the benchmarks measure: interleaved rounds, medians with quartiles, events on a GPU."""
+"""Timing for benchmarks: interleaved rounds, medians with quartiles, events on a GPU."""
 
 import statistics
 import time
@@ -13,7 +13,7 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds: the median of all rounds and its quartiles."""
+    """Median and quartiles over all rounds (ms)."""
 
     median: float
     low: float
@@ -22,25 +22,25 @@ class Timing:
 
     @classmethod
     def of(cls, milliseconds: Sequence[float]) -> "Timing":
-        """From one measured time a round, at least two."""
+        """From one time per round (ms), at least two."""
         low, _, high = statistics.quantiles(milliseconds, n=4, method="inclusive")
         return cls(statistics.median(milliseconds), low, high, len(milliseconds))
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """As a JSON object."""
         return asdict(self)
 
 
 def measure(
     works: Mapping[str, Work], device: torch.device, rounds: int, repeats: int = 1
 ) -> dict[str, Timing]:
-    """Time every work once a round, so that a slow minute strikes all of them.
+    """Time each entry once per round, so that slow phases of the machine affect all alike.
 
     Parameters
     ----------
-    works: name -> what to run; each does ``repeats`` repetitions of the thing that is timed.
-    device: where they run; on a CUDA device the times are those between two events.
-    rounds: at least 2, after two rounds that are not counted.
+    works: name -> function to time, which does ``repeats`` repetitions of the measured work.
+    device: where they run; on a CUDA device times are taken between two events.
+    rounds: at least 2, after two warm-up rounds.
     """
     times: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds + 2):
@@ -51,15 +51,15 @@ def measure(
     return {name: Timing.of(values) for name, values in times.items()}
 
 
-def few(rounds: int, device: torch.device) -> int:
-    """Rounds of what takes seconds on a CPU: there 5 are enough."""
+def fewer_on_cpu(rounds: int, device: torch.device) -> int:
+    """At most 5 rounds of what takes seconds on a CPU."""
     return rounds if device.type == "cuda" else min(rounds, 5)
 
 
 def reason(error: Exception) -> str:
-    """Why something could not be measured, in one line."""
-    said = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {said[0]}"
+    """The reason for a failed measurement, in one line."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 def _once(work: Work, device: torch.device) -> float:
@@ -78,7 +78,7 @@ def _once(work: Work, device: torch.device) -> float:
 
 
 def graphed(work: Work) -> Work:
-    """``work`` as one CUDA graph: the device's own time, without Python between the kernels.
+    """``work`` as a CUDA graph: the device's own time, without Python between the kernels.
 
     ``work`` must not synchronize, and must read and write the same memory each time.
     """
@@ -96,7 +96,7 @@ def graphed(work: Work) -> Work:
 
 
 def copy_bandwidth(device: torch.device, gigabytes: float = 2.0, rounds: int = 20) -> float:
-    """Bytes a second, read plus written, of copying a large tensor on ``device``."""
+    """Bandwidth (bytes/s, read plus written) of copying a large tensor on ``device``."""
     size = int(gigabytes * 2**30) // 4
     source = torch.randn(size, device=device)
     target = torch.empty_like(source)
@@ -111,7 +111,7 @@ def copy_bandwidth(device: torch.device, gigabytes: float = 2.0, rounds: int = 2
 def matrix_rate(
     device: torch.device, dtype: torch.dtype = torch.float32, size: int = 2048, rounds: int = 10
 ) -> float:
-    """Operations a second of a product of two large matrices; convolutions hardly do better."""
+    """Rate (FLOP/s) of a product of two large matrices, which convolutions hardly exceed."""
     left, right = torch.randn(2, size, size, device=device, dtype=dtype)
     out = torch.empty_like(left)
 
@@ -123,7 +123,7 @@ def matrix_rate(
 
 
 def clear(device: torch.device) -> None:
-    """Free what torch's allocator keeps, and start the peak anew."""
+    """Empty the cache of torch's allocator and reset its peak."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,24 +1,24 @@
-"""What the project set out to reach in speed, beside what ``uncus bench`` has measured."""
+"""The project's aims for speed, compared with what ``uncus bench`` has measured."""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 Parts = dict[str, Any]
-"""Name of a part -> kind of device ("cpu", "gpu") -> what was measured on it."""
+"""Name of a part -> kind of device ("cpu", "gpu") -> its results."""
 
 
 def aims(parts: Parts) -> list[list[str]]:
-    """What the project set out to reach, beside what was measured."""
+    """Header and rows: aim, bound, measured value, and whether it was reached."""
     out = [["aim", "bound", "measured", "reached"]]
     for aim in AIMS:
         limit = f"{'at most ' if aim.at_most else ''}{aim.bound:g}{aim.unit}"
         part = parts.get(aim.part, {}).get(aim.on)
-        found = aim.find(part) if part and "--quick" not in part["command"] else []
-        if not found:
+        values = aim.find(part) if part and "--quick" not in part["command"] else []
+        if not values:
             out.append([aim.what, limit, "-", "not measured"])
             continue
-        worst = max(found) if aim.at_most else min(found)
+        worst = max(values) if aim.at_most else min(values)
         met = worst <= aim.bound if aim.at_most else worst >= aim.bound
         out.append([aim.what, limit, f"{worst:.3g}{aim.unit}", "yes" if met else "no"])
     return out
@@ -27,8 +27,8 @@ def aims(parts: Parts) -> list[list[str]]:
 class Aim(NamedTuple):
     """A bound on a figure.
 
-    part, on: of speed.json, and the kind of device that it must be measured on.
-    find: what was measured of it; the worst counts.
+    part, on: the part of speed.json, and the kind of device it must be measured on.
+    find: the measured values; the worst counts.
     """
 
     part: str
@@ -41,7 +41,7 @@ class Aim(NamedTuple):
 
 
 def _norm(peer: str) -> Callable[[Any], list[float]]:
-    """Times faster than ``peer``, of each shape; only at batch 1 where that is torch eager."""
+    """Speed relative to ``peer`` for each shape; for torch eager at batch 1 only."""
 
     def find(part: Any) -> list[float]:
         return [
@@ -55,26 +55,26 @@ def _norm(peer: str) -> Callable[[Any], list[float]]:
 
 def _bandwidth(part: Any) -> list[float]:
     largest = max(math.prod(row["shape"]) for row in part["rows"])
-    of_it = [row for row in part["rows"] if math.prod(row["shape"]) == largest]
-    return [100 * row["of_copy_bandwidth"] for row in of_it]
+    rows = [row for row in part["rows"] if math.prod(row["shape"]) == largest]
+    return [100 * row["of_copy_bandwidth"] for row in rows]
 
 
 def _steps(compare: Callable[[dict[str, Any]], float | None]) -> Callable[[Any], list[float]]:
-    """``compare`` of the networks (by name) of each case at 128^3 and batch 1 or 2, on a GPU."""
+    """``compare`` applied to the networks (by name) of each case at 128^3 and batch 1 or 2."""
 
     def find(part: Any) -> list[float]:
         cases: dict[tuple[int, int], dict[str, Any]] = {}
         for row in part["rows"]:
             if row["volume"] == [128, 128, 128] and row["batch"] <= 2:
                 cases.setdefault((row["depth"], row["batch"]), {})[row["network"]] = row
-        found = [compare(networks) for networks in cases.values()]
-        return [value for value in found if value is not None]
+        values = [compare(networks) for networks in cases.values()]
+        return [value for value in values if value is not None]
 
     return find
 
 
 def _time_ratio(ours: Sequence[str], peer: str) -> Callable[[dict[str, Any]], float | None]:
-    """The peer's time over that of the fastest of ``ours``."""
+    """The peer's time divided by that of the fastest of ``ours``."""
 
     def compare(networks: dict[str, Any]) -> float | None:
         times = [networks[name]["step_ms"]["median"] for name in ours if name in networks]
@@ -112,11 +112,11 @@ def _grad_cam(part: Any) -> list[float]:
 
 
 EAGER = "GroupNorm + ReLU on a GPU, batch 1, against torch eager"
-LARGEST = "the same for the largest tensor, of the copy bandwidth"
+LARGEST = "the same for the largest tensor, share of the copy bandwidth"
 STEP = "training step on a GPU, 128^3, batch 1 and 2, ResNet-18 and 50, against MONAI's"
-COMPILED = "the fastest of ours against MONAI's compiled"
-AUGMENTATION = "augmentation on a GPU, of a ResNet-18 step"
-DATA = "scans a second on a CPU, of MONAI's PersistentDataset"
+COMPILED = "our fastest against MONAI's compiled"
+AUGMENTATION = "augmentation on a GPU, share of a ResNet-18 step"
+DATA = "scans per second on a CPU, relative to MONAI's PersistentDataset"
 NETWORK = "the network of a prediction on a CPU, against torch"
 OURS = ("uncus", "uncus graphs", "uncus compiled")
 
@@ -126,9 +126,11 @@ AIMS = (
     Aim("norm", "gpu", LARGEST, 70, "%", _bandwidth),
     Aim("step", "gpu", STEP, 1.5, " x", _steps(_time_ratio(OURS[:1], "monai"))),
     Aim("step", "gpu", COMPILED, 1, " x", _steps(_time_ratio(OURS, "monai compiled"))),
-    Aim("step", "gpu", "its memory, of MONAI's", 0.75, "", _steps(_memory), at_most=True),
+    Aim("step", "gpu", "its memory, relative to MONAI's", 0.75, "", _steps(_memory), at_most=True),
     Aim("step", "gpu", AUGMENTATION, 5, "%", _steps(_augmentation), at_most=True),
     Aim("data", "cpu", DATA, 1.5, " x", _data),
     Aim("predict", "cpu", NETWORK, 2, " x", _openvino),
-    Aim("predict", "cpu", "Grad-CAM, of the network's time", 20, "%", _grad_cam, at_most=True),
+    Aim(
+        "predict", "cpu", "Grad-CAM, share of the network's time", 20, "%", _grad_cam, at_most=True
+    ),
 )

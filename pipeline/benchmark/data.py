@@ -1,4 +1,4 @@
-"""Scans a second for training: our memory map and batched augmentation against MONAI's datasets."""
+"""Training scans per second: our memory map and batched augmentation against MONAI's datasets."""
 
 import logging
 import shutil
@@ -28,7 +28,7 @@ AUGMENT = Augment()
 
 
 def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
-    """All in one: it is quickly done."""
+    """A single case."""
     return [{"quick": quick}]
 
 
@@ -38,12 +38,12 @@ def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
 
 
 def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
-    """An epoch over each source; the part ``data``."""
+    """Time an epoch over each source."""
     quick = case["quick"]
     shape, scans = (QUICK_SHAPE, QUICK_SCANS) if quick else (SHAPE, SCANS)
     with tempfile.TemporaryDirectory(prefix="uncus-bench-") as folder:
         root = Path(folder)
-        arrays = [made_up(shape, seed) for seed in range(scans)]
+        arrays = [synthetic_volume(shape, seed) for seed in range(scans)]
         works = {
             "uncus": ours(root, arrays, device),
             "monai PersistentDataset": monai(root, arrays, device, persistent=True),
@@ -65,8 +65,8 @@ def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str
     }
 
 
-def made_up(shape: Sequence[int], seed: int) -> np.ndarray[Any, Any]:
-    """A volume float16 [X, Y, Z]: noise in a ball, background 0 around it."""
+def synthetic_volume(shape: Sequence[int], seed: int) -> np.ndarray[Any, Any]:
+    """A volume float16 [X, Y, Z]: noise in a ball, background 0."""
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
     noise = np.random.default_rng(seed).standard_normal(shape)
     return np.where(sum(a * a for a in axes) < 0.8, noise, 0.0).astype(np.float16)
@@ -75,7 +75,7 @@ def made_up(shape: Sequence[int], seed: int) -> np.ndarray[Any, Any]:
 def ours(
     root: Path, arrays: Sequence[np.ndarray[Any, Any]], device: torch.device
 ) -> Callable[[], None]:
-    """An epoch as training runs it: read from the map, augmented by batches on the device."""
+    """An epoch as in training: read from the memory map, augmented in batches on the device."""
     write_volumes(root, Grid(arrays[0].shape, np.eye(4)), arrays)
     volumes = np.load(root / VOLUMES, mmap_mode="r")
     dataset = ScanDataset(volumes, range(len(arrays)), np.zeros(len(arrays), np.int64))
@@ -92,7 +92,7 @@ def ours(
 def augmentation(
     arrays: Sequence[np.ndarray[Any, Any]], device: torch.device
 ) -> Callable[[], None]:
-    """Our augmentation of one batch that is on the device already."""
+    """Our augmentation of one batch that is already on the device."""
     batch = torch.from_numpy(np.stack(arrays[:BATCH]).astype(np.float32))[:, None].to(device)
     draws = [augment.draw(AUGMENT, 0, 0, scan) for scan in range(BATCH)]
 
@@ -112,7 +112,7 @@ def monai(
     """An epoch of MONAI's dataset with the same augmentation, its cache filled beforehand."""
     from monai.data.dataset import CacheDataset, PersistentDataset
 
-    logging.getLogger("monai").setLevel(logging.ERROR)  # decoders of DICOM that it has not
+    logging.getLogger("monai").setLevel(logging.ERROR)  # missing DICOM decoders
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
     source = root / "source"
     source.mkdir(exist_ok=True)
@@ -140,7 +140,7 @@ def monai(
 
 
 def transforms() -> Any:
-    """MONAI's transforms that do what `Augment` does by default, scan by scan."""
+    """MONAI's transforms equivalent to the default `Augment`, scan by scan."""
     from monai.transforms.compose import Compose
     from monai.transforms.intensity import dictionary as intensity
     from monai.transforms.io.dictionary import LoadImaged
@@ -180,9 +180,9 @@ def transforms() -> Any:
 
 
 def table(part: dict[str, Any]) -> list[list[str]]:
-    """Header and rows for a person; ratios against MONAI's PersistentDataset."""
+    """Header and rows; ratios against MONAI's PersistentDataset."""
     peer = next(r for r in part["rows"] if r["source"].endswith("PersistentDataset"))
-    out = [["source", "volume", "batch", "ms a scan", "scans a second", "x PersistentDataset"]]
+    out = [["source", "volume", "batch", "ms per scan", "scans per second", "x PersistentDataset"]]
     for row in part["rows"]:
         time = row["ms"]
         out.append(
@@ -199,11 +199,11 @@ def table(part: dict[str, Any]) -> list[list[str]]:
 
 
 def remarks(part: dict[str, Any]) -> list[str]:
-    """What to know beside the table."""
+    """Notes on the table."""
     time = part["augment_ms"]
     return [
-        "An epoch in the training process: flip, affine, bias field, contrast, brightness, noise,",
-        "each drawn anew. uncus moves a batch at once on the training's device and leaves the",
-        "background at 0; MONAI's transforms move scan by scan on the CPU, from its filled cache.",
-        f"The augmentation alone takes {time['median']:.1f} ms a scan.",
+        "An epoch in the training process: flip, affine, bias field, contrast, brightness and",
+        "noise, drawn anew for each scan. uncus augments a batch at once on the training device",
+        "and keeps the background at 0; MONAI's transforms run scan by scan on the CPU, from its",
+        f"filled cache. The augmentation alone takes {time['median']:.1f} ms per scan.",
     ]

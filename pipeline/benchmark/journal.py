@@ -1,4 +1,4 @@
-"""What a benchmark has measured so far, so that one that was cut off goes on behind it."""
+"""Results of a benchmark so far, from which an interrupted one resumes."""
 
 import json
 import os
@@ -13,45 +13,45 @@ NAME = "speed.partial.jsonl"
 
 
 class Journal:
-    """Measured cases of one part, a line each in a folder that the parts share.
+    """Measured cases of one part, one line each in a file that the parts share.
 
-    Only lines with the same ``facts`` (device, kernels' settings, command, versions) count. A line
-    that was cut in the middle is none.
+    Only lines with the same ``facts`` (device, kernel settings, command, versions) are used;
+    incomplete lines are ignored.
 
     Parameters
     ----------
-    folder: where ``speed.partial.jsonl`` lies; None keeps nothing.
-    facts: what a case was measured with.
+    folder: the folder of ``speed.partial.jsonl``; with None nothing is stored.
+    facts: the conditions of the measurement.
     """
 
     def __init__(self, folder: Path | None, facts: Mapping[str, Any]) -> None:
         self.path = None if folder is None else folder / NAME
         self.facts = dict(facts)
-        mine = [entry for entry in self.entries() if entry["facts"] == self.facts]
-        self.rows = {key(entry["case"]): entry["row"] for entry in mine}
+        own = [entry for entry in self.entries() if entry["facts"] == self.facts]
+        self.rows = {key(entry["case"]): entry["row"] for entry in own}
 
     def entries(self) -> list[dict[str, Any]]:
-        """What all parts have kept; a line that was cut off is taken away for good."""
+        """The entries of all parts; incomplete lines are removed from the file."""
         if self.path is None or not self.path.exists():
             return []
-        found = []
+        entries = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
             with suppress(json.JSONDecodeError):
-                found.append(json.loads(line))
-        self.write(found)
-        return found
+                entries.append(json.loads(line))
+        self.write(entries)
+        return entries
 
     def write(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Leave nothing but ``entries``."""
+        """Replace the file's content by ``entries``."""
         assert self.path is not None
         write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in entries))
 
     def row(self, case: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What was measured for ``case``, now or before."""
+        """The result of ``case``; None if it has not been measured."""
         return self.rows.get(key(case))
 
     def add(self, case: Mapping[str, Any], row: Mapping[str, Any]) -> None:
-        """Keep ``row`` as what was measured for ``case``; on the disk when this returns."""
+        """Store ``row`` as the result of ``case``, synced to disk."""
         self.rows[key(case)] = dict(row)
         if self.path is None:
             return
@@ -61,7 +61,7 @@ class Journal:
             os.fsync(file.fileno())
 
     def discard(self) -> None:
-        """Forget this part's lines: they have gone into the results. The others stay."""
+        """Remove this part's lines, which are in the results now; others stay."""
         others = [entry for entry in self.entries() if entry["facts"] != self.facts]
         if self.path is None:
             return
@@ -72,5 +72,5 @@ class Journal:
 
 
 def key(case: Mapping[str, Any]) -> str:
-    """A case as text that is the same whatever the order of its entries."""
+    """A case as text that does not depend on the order of its entries."""
     return json.dumps(case, sort_keys=True)

@@ -8,21 +8,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uncus.models.fused.layer import FusedGroupNorm
-from uncus.pipeline.timing import Timing, clear, copy_bandwidth, few, graphed, reason
+from uncus.pipeline.timing import Timing, clear, copy_bandwidth, fewer_on_cpu, graphed, reason
 from uncus.pipeline.timing import measure as time_all
 
 GROUPS = 8
 SHAPES = ((1, 32, 96, 96, 96), (1, 64, 48, 48, 48), (2, 128, 24, 24, 24))
 QUICK = ((1, 16, 12, 12, 12), (2, 32, 6, 6, 6))
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last_3d}
-ROTATED = 2**28  # bytes of input that are rotated, several times a GPU's L2 cache
-# Passes over the tensor that no implementation avoids where it does not fit in the cache:
+ROTATED = 2**28  # bytes of rotating inputs, several times a GPU's L2 cache
+# Passes over the tensor that no implementation avoids if it does not fit in the cache:
 # forward reads x twice and writes y, backward reads x and dy twice and writes dx.
 PASSES = 8
 
 
 class Eager(nn.Module):
-    """What a network has without us: GroupNorm, then ReLU."""
+    """Torch's own: GroupNorm, then ReLU."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Eager(nn.Module):
 
 
 class Autocast(Eager):
-    """The same in a MONAI network under autocast: float32, then cast for the next convolution."""
+    """As in a MONAI network under autocast: float32, then cast for the next convolution."""
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, dtype=torch.bfloat16):
@@ -41,7 +41,7 @@ class Autocast(Eager):
 
 
 def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
-    """The device's copy bandwidth, and every shape in both layouts."""
+    """The device's copy bandwidth, then every shape in both layouts."""
     shapes = QUICK if quick else SHAPES
     return [
         {"copy_gb": 2.0 if device.type == "cuda" else 0.25},
@@ -50,14 +50,14 @@ def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
 
 
 def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
-    """One case: bytes a second of copying, or the times of everyone on one shape."""
+    """One case: the copy bandwidth (bytes/s), or the times of all implementations on one shape."""
     if "copy_gb" in case:
         return {"bytes_a_second": copy_bandwidth(device, case["copy_gb"], max(5, rounds))}
-    return _row(tuple(case["shape"]), case["layout"], device, few(rounds, device))
+    return _row(tuple(case["shape"]), case["layout"], device, fewer_on_cpu(rounds, device))
 
 
 def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
-    """The part ``norm``: the times, and the bytes that they move beside copying."""
+    """The part ``norm``: the times, and the bandwidth reached relative to copying."""
     bandwidth = next(row["bytes_a_second"] for case, row in rows if "copy_gb" in case)
     measured = [{**case, **row} for case, row in rows if "shape" in case]
     for row in measured:
@@ -75,8 +75,8 @@ def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def _contestants(shape: tuple[int, ...], device: torch.device) -> Iterator[tuple[str, Any]]:
-    """Name and module. All take and give bf16; the parameters are as each wants them."""
+def _implementations(shape: tuple[int, ...], device: torch.device) -> Iterator[tuple[str, Any]]:
+    """Name and module. All take and return bf16; each has its own parameter type."""
     channels = shape[1]
     yield "fused", FusedGroupNorm(channels, GROUPS, "relu").to(device)
     eager = Eager(channels, GROUPS).to(device, torch.bfloat16)
@@ -88,15 +88,15 @@ def _contestants(shape: tuple[int, ...], device: torch.device) -> Iterator[tuple
 
 def _row(shape: tuple[int, ...], layout: str, device: torch.device, rounds: int) -> dict[str, Any]:
     clear(device)
-    torch._dynamo.reset()  # each shape gets its own specialized code
+    torch._dynamo.reset()  # compile for each shape
     inputs, gradients = rotated(shape, layout, device)
     count = len(inputs)
     modules, works, left_out = {}, {}, {}
-    for name, module in _contestants(shape, device):
+    for name, module in _implementations(shape, device):
         work = passes(module, inputs, gradients)
         try:
             work()
-        except Exception as error:  # a compiler that gives up must not cost the others
+        except Exception as error:  # a failing compiler must not cost the others
             if name == "fused":
                 raise
             left_out[name] = reason(error)
@@ -127,14 +127,14 @@ def _row(shape: tuple[int, ...], layout: str, device: torch.device, rounds: int)
 def rotated(
     shape: Sequence[int], layout: str, device: torch.device
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Inputs and gradients, so many that a GPU's cache holds none of them until its next turn."""
+    """Inputs and gradients, enough of them that none is still in a GPU's cache when reused."""
     torch.manual_seed(0)
     one = torch.Size(shape).numel() * 2
     count = min(max(ROTATED // (2 * one), 2), 24) if device.type == "cuda" else 2
 
     def tensors() -> list[Tensor]:
-        made = [torch.randn(*shape, device=device, dtype=torch.bfloat16) for _ in range(count)]
-        return [x.to(memory_format=LAYOUTS[layout]) for x in made]
+        drawn = [torch.randn(*shape, device=device, dtype=torch.bfloat16) for _ in range(count)]
+        return [x.to(memory_format=LAYOUTS[layout]) for x in drawn]
 
     return [x.requires_grad_() for x in tensors()], tensors()
 
@@ -176,7 +176,7 @@ def _repeats(module: nn.Module, x: Tensor, dy: Tensor) -> bool:
 
 
 def table(part: dict[str, Any]) -> list[list[str]]:
-    """Header and rows for a person; times in microseconds, [quartiles]."""
+    """Header and rows; times in microseconds, [quartiles]."""
     names = list(dict.fromkeys(name for row in part["rows"] for name in row["stream_ms"]))
     out = [
         ["shape", "layout", *(f"{n} µs" for n in names), "x eager", "x compiled", "floor µs"],
@@ -202,33 +202,33 @@ def _microseconds(timing: dict[str, float]) -> str:
 
 
 def remarks(part: dict[str, Any]) -> list[str]:
-    """What to know beside the table."""
+    """Notes on the table."""
     errors = {
         peer: max(row["error"].get(peer, 0.0) for row in part["rows"])
         for peer in part["rows"][0]["error"]
     }
     repeat = all(row["same_bits_again"] for row in part["rows"])
     if part["kernels"]:
-        how = "Times are those of a CUDA graph, the device alone."
+        how = "Times are those of a CUDA graph: the device alone, without launch overhead."
     else:
         how = (
-            "**These are not the kernels**: without a GPU the layer is torch's own, and its times "
-            "say nothing about the kernels. Channels last, torch's own is faster and less exact "
-            "where values lie far from zero (`uncus.models.fused.plain`)."
+            "**These are not the kernels**: without a GPU the layer is torch's own, so these times "
+            "do not describe the kernels. In channels last, torch's own layer is faster but less "
+            "accurate for values far from zero (`uncus.models.fused.plain`)."
         )
     return [
         how,
         "",
-        f"Roofline: copying moves {part['copy_bandwidth_gb_s']:.0f} GB/s, read plus written;",
-        f"nothing does with fewer than {part['passes']} passes over the tensor: forward reads x",
-        "twice and writes y, backward reads x and dy twice and writes dx. At the rate of copying",
-        "these take the floor; in brackets, what share of that rate the fused operation reaches.",
-        "More than 100% is possible where a tensor stays in the cache between its two readings;",
-        "less is arithmetic, and the start of each kernel where tensors are small.",
+        f"Roofline: copying moves {part['copy_bandwidth_gb_s']:.0f} GB/s, read plus written; no",
+        f"implementation needs fewer than {part['passes']} passes over the tensor: forward reads x",
+        "twice and writes y, backward reads x and dy twice and writes dx. The floor is the time of",
+        "these passes at the copy bandwidth; in brackets, the share of that bandwidth that the",
+        "fused operation reaches. It exceeds 100% if a tensor stays in the cache between two",
+        "reads; what is missing is arithmetic and, for small tensors, kernel launches.",
         "",
         "Largest relative error against float64: "
         + ", ".join(f"{peer} {error:.1e}" for peer, error in errors.items())
-        + f". The same bits when run again: {'yes' if repeat else 'no'}.",
+        + f". Bitwise reproducible: {'yes' if repeat else 'no'}.",
         *(
             f"Left out at {row['shape']}, {row['layout']}: {name}: {why}."
             for row in part["rows"]

@@ -1,4 +1,4 @@
-"""speed.md: what ``uncus bench`` has measured, and the aims with their figures."""
+"""speed.md: the results of ``uncus bench``, and the aims with what was reached."""
 
 import importlib
 from typing import Any
@@ -7,33 +7,32 @@ from uncus.pipeline.benchmark.aims import Parts, aims
 from uncus.pipeline.benchmark.tables import pipes
 
 TITLES = {
-    "tune": "How the kernels are cut",
+    "tune": "Kernel settings",
     "norm": "GroupNorm + ReLU, forward and backward, bf16, 8 groups",
     "step": "A training step",
-    "data": "Scans a second for training",
+    "data": "Training scans per second",
     "predict": "The stages of one prediction",
 }
 
 
 def markdown(parts: Parts) -> str:
-    """speed.md: the aims, the tables, and what has not been measured yet."""
+    """The text of speed.md: aims, tables, and what has not been measured yet."""
     lines = [
         "# Speed",
         "",
-        "Written by `uncus bench --out docs/results`, from `speed.json` beside it; one call",
-        "measures everything, and goes on where it was cut off. Each time is the median of the",
-        "rounds with its quartiles; ratios compare medians of the same run.",
+        "Written by `uncus bench --out docs/results` from `speed.json` in the same folder; one",
+        "call measures everything and resumes where it was interrupted. Times are medians over the",
+        "rounds with quartiles; ratios compare medians of the same run.",
         "",
         *pipes(aims(parts)),
     ]
     if any("gpu" not in parts.get(name, {}) for name in ("norm", "step")):
         lines += [
             "",
-            "**No GPU has run this yet.** What is known of the kernels without one: they are",
-            "right in Triton's interpreter, compile for an H100 with Triton's compiler, and load",
-            "and store 16 bytes a thread (tests/models/fused/test_layer.py). How they are cut is",
-            "reasoned, not tuned. `pytest tests/test_gpu.py` is to show on a GPU",
-            "that they are right there too.",
+            "**Not yet measured on a GPU.** What is tested without one: the kernels are correct in",
+            "Triton's interpreter, compile for an H100 with Triton's compiler, and load and store",
+            "16 bytes per thread (tests/models/fused). Their settings are estimated, not tuned.",
+            "`pytest tests/test_gpu.py` tests them on a GPU.",
         ]
     for name, title in TITLES.items():
         lines += ["", f"## {title}"]

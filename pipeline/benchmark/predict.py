@@ -18,7 +18,7 @@ from uncus.data.geometry.grid import Grid
 from uncus.data.imageio.volume import read_volume
 from uncus.data.space import place, to_scan
 from uncus.models.build import ModelConfig, build_model, medicalnet
-from uncus.pipeline.benchmark.data import made_up
+from uncus.pipeline.benchmark.data import synthetic_volume
 from uncus.pipeline.benchmark.tables import pipes
 from uncus.pipeline.predict import Prediction, write
 from uncus.pipeline.prediction import openvino_engine
@@ -40,11 +40,11 @@ OTHERS = (
     ModelConfig("densenet121"),
 )
 QUICK_OTHERS = (ModelConfig("resnet10", width=8),)
-MOST = 10  # rounds: a stage of seconds needs no more
+MAX_ROUNDS = 10  # enough for stages that take seconds
 
 
 def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
-    """The stages, and what each engine makes of other networks."""
+    """The stages, then other networks with either engine."""
     networks = QUICK_OTHERS if quick else OTHERS
     compared = device.type == "cpu" and openvino_engine.available()
     return [
@@ -60,7 +60,7 @@ def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
 
 
 def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
-    """One case: every stage, or a network by torch and by OpenVINO."""
+    """One case: every stage, or a network with torch and with OpenVINO."""
     if "network" in case:
         return _engines(case, rounds)
     quick = case["quick"]
@@ -73,12 +73,12 @@ def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str
     with tempfile.TemporaryDirectory(prefix="uncus-bench-") as folder:
         scan = Path(folder) / "scan_T1w.nii.gz"
         size = tuple(round(n * spacing / fine) for n in shape)
-        image = 100 + 10 * made_up(size, 0).astype(np.float32)
+        image = 100 + 10 * synthetic_volume(size, 0).astype(np.float32)
         nib.save(nib.Nifti1Image(np.where(image == 100, 0, image), np.diag([fine] * 3 + [1])), scan)
-        works, loading, differs = _stages(network, config, scan, grid, device)
+        works, loading, differences = _stages(network, config, scan, grid, device)
         with FlopCounterMode(display=False) as counted, torch.inference_mode():
             network.features(torch.zeros(2, 1, *shape, device=device))
-        times = time_all(works, device, min(rounds, MOST))
+        times = time_all(works, device, min(rounds, MAX_ROUNDS))
     fast = "network, openvino" if "network, openvino" in times else "network, torch"
     return {
         "backbone": config.backbone,
@@ -89,10 +89,10 @@ def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str
         "network_gflop": counted.get_total_flops() / 1e9,
         "matrix_gflop_s": matrix_rate(device) / 1e9,
         "loading_s": loading,
-        "difference": differs.get("openvino"),
-        "bf16_difference": differs.get("openvino-bf16"),
+        "difference": differences.get("openvino"),
+        "bf16_difference": differences.get("openvino-bf16"),
         "bf16_times_slower": times["network, openvino-bf16"].median / times[fast].median
-        if "openvino-bf16" in differs
+        if "openvino-bf16" in differences
         else None,
         "openvino_times_faster": times["network, torch"].median / times[fast].median
         if fast != "network, torch"
@@ -102,7 +102,7 @@ def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str
 
 
 def _engines(case: dict[str, Any], rounds: int) -> dict[str, Any]:
-    """A network's time for a scan and its mirror image by either engine."""
+    """A network's time (ms) for a scan and its mirror image with either engine."""
     config = ModelConfig.from_dict(case["network"])
     network = build_model(config, seed=0).eval()
     volumes = openvino_engine.made_up((2, 1, *(QUICK_SHAPE if case["quick"] else SHAPE)))
@@ -111,23 +111,23 @@ def _engines(case: dict[str, Any], rounds: int) -> dict[str, Any]:
         "torch": partial(openvino_engine.torch_trunk(network), volumes),
         "openvino": partial(trunk, volumes),
     }
-    times = time_all(works, volumes.device, min(rounds, MOST))
+    times = time_all(works, volumes.device, min(rounds, MAX_ROUNDS))
     return {f"{name}_ms": timing.as_dict() for name, timing in times.items()}
 
 
 def _stages(
     network: Any, config: ModelConfig, scan: Path, grid: Grid, device: torch.device
 ) -> tuple[dict[str, Work], dict[str, float], dict[str, float]]:
-    """Name -> what to time; how long OpenVINO took to load; how far each engine is from torch."""
+    """Stages by name, OpenVINO's loading times (s), and each engine's difference from torch."""
     placed = place(read_volume(scan), grid, "keep")
     volume = torch.from_numpy(placed.array.astype(np.float32))[None, None].to(device)
     both = torch.cat([volume, volume.flip(2)])
     trunks = {"torch": openvino_engine.torch_trunk(network)}
     loading: dict[str, float] = {}
-    differs: dict[str, float] = {}
+    differences: dict[str, float] = {}
     if device.type == "cpu" and openvino_engine.available():
         with empty_cache(scan.parent):
-            for what in ("anew", "again"):  # the second time from the cache
+            for what in ("anew", "again"):  # the second time it comes from the cache
                 start = time.perf_counter()
                 (trunk,) = openvino_engine.openvino_trunks((network,), config, tuple(both.shape))
                 loading[what] = time.perf_counter() - start
@@ -136,7 +136,7 @@ def _stages(
                 (network,), config, tuple(both.shape), engine="openvino-bf16"
             )
             for name in ("openvino", "openvino-bf16"):
-                differs[name] = openvino_engine.difference(network, trunks[name], both.shape)
+                differences[name] = openvino_engine.difference(network, trunks[name], both.shape)
     feature_map = trunks["torch"](both)[:1].clone()
     saliency = SALIENCY["grad_cam"](network, volume, 1, feature_map=feature_map).cpu().numpy()
     on_scan = to_scan(saliency, grid, placed)
@@ -162,15 +162,15 @@ def _stages(
         "place on the grid": call(place, read_volume(scan), grid, "keep"),
         **{f"network, {name}": forward(trunk) for name, trunk in trunks.items()},
         "Grad-CAM": call(SALIENCY["grad_cam"], network, volume, 1, feature_map=feature_map),
-        "onto the scan's voxels": call(to_scan, saliency, grid, placed),
-        "write map and picture": call(write, scan.parent / "out", answer, on_scan, "grad_cam", "b"),
+        "map to scan grid": call(to_scan, saliency, grid, placed),
+        "write map and figure": call(write, scan.parent / "out", answer, on_scan, "grad_cam", "b"),
     }
-    return works, loading, differs
+    return works, loading, differences
 
 
 @contextmanager
 def empty_cache(folder: Path) -> Iterator[None]:
-    """Keep what OpenVINO exports in ``folder`` for a while, where nothing is yet."""
+    """Make ``folder``, where nothing is cached yet, OpenVINO's cache within the context."""
     name = "XDG_CACHE_HOME"
     before = os.environ.get(name)
     os.environ[name] = str(folder)
@@ -183,7 +183,7 @@ def empty_cache(folder: Path) -> Iterator[None]:
 
 
 def table(part: dict[str, Any]) -> list[list[str]]:
-    """Header and rows for a person."""
+    """Header and rows; times in ms, [quartiles]."""
     return [
         ["stage", "ms"],
         *(
@@ -194,44 +194,44 @@ def table(part: dict[str, Any]) -> list[list[str]]:
 
 
 def remarks(part: dict[str, Any]) -> list[str]:
-    """What to know beside the table."""
+    """Notes on the table."""
     size = "x".join(map(str, part["scan"]))
     grid = "x".join(map(str, part["shape"]))
-    said = [
-        f"One scan of {size} voxels, one {part['backbone']} of width {part['width']} at {grid}; a",
-        "network answers for the scan and for its mirror image. A raw head's bias correction,",
-        "brain extraction and registration come on top (registration.md).",
+    lines = [
+        f"One scan of {size} voxels, one {part['backbone']} of width {part['width']} at {grid},",
+        "which is applied to the scan and to its mirror image. Bias correction, brain extraction",
+        "and registration of a raw head are not included (registration.md).",
     ]
     work, rate = part["network_gflop"], part["matrix_gflop_s"]
     floor = 1e3 * work / rate
     share = floor / part["stages_ms"]["network, torch"]["median"]
-    said += [
+    lines += [
         f"The network's convolutions are {work:.1f} GFLOP for the two volumes; a large product of",
-        f"float32 matrices reaches {rate:.0f} GFLOP/s here, at which they would take",
-        f"{floor:.0f} ms. Torch's whole network runs at {share:.0%} of that rate; in half",
-        f"of its time it would have to run at {2 * share:.0%}, norms and all.",
+        f"float32 matrices reaches {rate:.0f} GFLOP/s here, at which they would take {floor:.0f}",
+        f"ms. With torch the whole network reaches {share:.0%} of that rate; to be twice as fast",
+        f"it would have to reach {2 * share:.0%}, norms included.",
     ]
     if part["openvino_times_faster"] is None:
-        return [*said, "OpenVINO (the extra fast) was not installed."]
+        return [*lines, "OpenVINO (the extra `fast`) was not installed."]
     loading = part["loading_s"]
     return [
-        *said,
+        *lines,
         "",
-        f"OpenVINO takes torch's time divided by {part['openvino_times_faster']:.2f} (it runs at",
-        f"{part['openvino_times_faster'] * share:.0%} of that rate), and its",
-        f"feature map differs by {part['difference']:.0e} of the map's largest value. Loading it",
-        f"takes {loading['anew']:.1f} s for a configuration that it has not seen and",
-        f"{loading['again']:.1f} s after that, most of it the comparison with torch. Grad-CAM",
-        "comes from the map that the prediction left and adds",
-        f"{part['grad_cam_share_of_network']:.1%} to the network's time. `openvino-bf16` takes",
-        f"{part['bf16_times_slower']:.2f} times as long as float32 here (it is meant for CPUs with",
-        f"AMX), and its map differs by {part['bf16_difference']:.0e}.",
+        f"OpenVINO is {part['openvino_times_faster']:.2f} times as fast as torch (it reaches",
+        f"{part['openvino_times_faster'] * share:.0%} of that rate), and its feature map differs",
+        f"by {part['difference']:.0e} of the map's largest value. Loading takes",
+        f"{loading['anew']:.1f} s for a new configuration and {loading['again']:.1f} s from the",
+        "cache, most of it the comparison with torch. Grad-CAM reuses the feature map of the",
+        f"prediction and adds {part['grad_cam_share_of_network']:.1%} to the network's time.",
+        f"`openvino-bf16` takes {part['bf16_times_slower']:.2f} times as long as float32 here (it",
+        "is meant for CPUs with AMX), and its feature map differs by",
+        f"{part['bf16_difference']:.0e}.",
         *_others(part["others"]),
     ]
 
 
 def _others(rows: list[dict[str, Any]]) -> list[str]:
-    """What OpenVINO gains with other networks."""
+    """OpenVINO against torch for other networks."""
     if not rows:
         return []
     table = [["network", "width", "torch ms", "OpenVINO ms", "x torch"]]

@@ -1,4 +1,4 @@
-"""A training step of a ResNet: ours against MONAI's of the same shape, with GroupNorm in it."""
+"""A training step of a ResNet: ours against MONAI's of the same shape with GroupNorm."""
 
 import gc
 import os
@@ -21,7 +21,7 @@ from uncus.models.base import count_parameters
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.fused import layer
 from uncus.models.swap import check_norms, swap_norm
-from uncus.pipeline.timing import clear, few, matrix_rate
+from uncus.pipeline.timing import clear, fewer_on_cpu, matrix_rate
 from uncus.pipeline.timing import measure as time_all
 from uncus.pipeline.training.cuda_graphs import GraphedNetwork
 
@@ -36,7 +36,7 @@ QUICK = ((18, 1, (16, 16, 16)),)
 
 
 def ours(depth: int, width: int) -> nn.Module:
-    """Our ResNet in the shape of the paper, which is MONAI's too."""
+    """Our ResNet in the shape of the paper, which MONAI's has too."""
     config = ModelConfig(
         f"resnet{depth}",
         "group",
@@ -51,7 +51,7 @@ def ours(depth: int, width: int) -> nn.Module:
 
 
 def monai(depth: int, width: int) -> nn.Module:
-    """MONAI's ResNet with its norms really replaced: ``norm="group"`` leaves BatchNorm in it."""
+    """MONAI's ResNet with every norm replaced: its own ``norm="group"`` leaves BatchNorm in it."""
     from monai.networks.nets.resnet import ResNet
 
     bottleneck, blocks = DEPTHS[depth]
@@ -73,7 +73,7 @@ def monai(depth: int, width: int) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Implementation:
     """A network and how its step is run."""
 
     build: Callable[[int, int], nn.Module] = ours
@@ -82,32 +82,32 @@ class Contestant:
     augmented: bool = False
     """Each step augments its batch first."""
     deterministic: bool = False
-    """With the algorithms that ``uncus train`` asks for, which give the same bits again."""
+    """With the deterministic algorithms that ``uncus train`` uses."""
     low_memory: bool = False
     graphs: bool = False
     compiled: bool = False
 
 
 REFERENCE = "uncus"
-# The first is measured again at the end: how far its two times differ is the noise.
-CONTESTANTS = {
-    "uncus": Contestant(),
-    "uncus, augmented": Contestant(augmented=True),
-    "uncus deterministic": Contestant(deterministic=True),
-    "uncus channels_last": Contestant(layout=torch.channels_last_3d),
-    "uncus unfused": Contestant(fused=False),
-    "uncus --memory low": Contestant(low_memory=True),
-    "uncus graphs": Contestant(graphs=True),
-    "uncus compiled": Contestant(compiled=True),
-    "uncus compiled, graphs": Contestant(compiled=True, graphs=True),
-    "monai": Contestant(monai, fused=False),
-    "monai compiled": Contestant(monai, fused=False, compiled=True),
-    "uncus again": Contestant(),
+# The first is measured again at the end: the difference of its two times is the noise.
+IMPLEMENTATIONS = {
+    "uncus": Implementation(),
+    "uncus, augmented": Implementation(augmented=True),
+    "uncus deterministic": Implementation(deterministic=True),
+    "uncus channels_last": Implementation(layout=torch.channels_last_3d),
+    "uncus unfused": Implementation(fused=False),
+    "uncus --memory low": Implementation(low_memory=True),
+    "uncus graphs": Implementation(graphs=True),
+    "uncus compiled": Implementation(compiled=True),
+    "uncus compiled, graphs": Implementation(compiled=True, graphs=True),
+    "monai": Implementation(monai, fused=False),
+    "monai compiled": Implementation(monai, fused=False, compiled=True),
+    "uncus again": Implementation(),
 }
 
 
 def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
-    """Every network, batch and volume; compiled only where the aims ask for it."""
+    """Every network, batch and volume; compiled only where an aim needs it."""
     gpu = device.type == "cuda"
     rate = {"matrix_product": "bfloat16" if gpu else "float32", "size": 8192 if gpu else 2048}
     return [rate] + [
@@ -119,7 +119,7 @@ def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
             "network": name,
         }
         for depth, batch, volume in (QUICK if quick else CASES if gpu else ON_A_CPU)
-        for name, one in CONTESTANTS.items()
+        for name, one in IMPLEMENTATIONS.items()
         if gpu or not (one.compiled or one.graphs)
         if not one.compiled or (volume == VOLUMES[1] and batch <= 2)
     ]
@@ -138,20 +138,20 @@ def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
 
 
 def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
-    """Milliseconds of a network's step, the peak of memory, and for ours the operations in it."""
+    """Time of a network's step (ms), peak memory (MiB) and, for the reference, its operations."""
     if "matrix_product" in case:
         kind = getattr(torch, case["matrix_product"])
         return {"flop_a_second": matrix_rate(device, kind, case["size"])}
     gc.collect()
     torch._dynamo.reset()
-    one = CONTESTANTS[case["network"]]
+    one = IMPLEMENTATIONS[case["network"]]
     gpu = device.type == "cuda"
     with layer.switched(on=one.fused), deterministic(one.deterministic):
         step, parameters = _step(one, case, device)
         for _ in range(3):
             step()
         clear(device)
-        timing = time_all({"step": step}, device, few(rounds, device))["step"]
+        timing = time_all({"step": step}, device, fewer_on_cpu(rounds, device))["step"]
         peak = torch.cuda.max_memory_allocated(device) / 2**20 if gpu else None
         row = {"step_ms": timing.as_dict(), "peak_mib": peak, "parameters": parameters}
         if case["network"] == REFERENCE:
@@ -162,9 +162,9 @@ def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str
 
 
 def _step(
-    one: Contestant, case: dict[str, Any], device: torch.device
+    one: Implementation, case: dict[str, Any], device: torch.device
 ) -> tuple[Callable[[], None], int]:
-    """A training step of a contestant, the same for each; and the network's parameters."""
+    """A training step, the same for each implementation, and its number of parameters."""
     model: Any = one.build(case["depth"], case["width"]).train().to(device)
     parameters = count_parameters(model)
     model.to(memory_format=one.layout)
@@ -202,7 +202,7 @@ def _step(
 
 @contextmanager
 def deterministic(on: bool) -> Iterator[None]:
-    """Algorithms that give the same bits again, as in training, for a while."""
+    """Deterministic algorithms, as in training, within the context."""
     settings: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -218,7 +218,7 @@ def deterministic(on: bool) -> Iterator[None]:
 
 
 def table(part: dict[str, Any]) -> list[list[str]]:
-    """Header and rows for a person; ratios against MONAI's eager network of the same case."""
+    """Header and rows; ratios against MONAI's eager network in the same case."""
     out = [
         [
             "ResNet",
@@ -256,15 +256,15 @@ def _shape(row: dict[str, Any]) -> tuple[int, ...]:
 
 
 def remarks(part: dict[str, Any]) -> list[str]:
-    """What to know beside the table."""
+    """Notes on the table."""
     return [
         "A step is forward, backward and AdamW, under bf16 autocast on a GPU, in float32 on a CPU;",
-        "the peak counts weights, gradients and optimizer too. `deterministic` has the algorithms",
-        "that `uncus train` asks for, `graphs` replays the network's passes as CUDA graphs",
-        "(`--graphs`), `augmented` has each batch augmented on the device.",
+        "the peak includes weights, gradients and optimizer. `deterministic` uses the algorithms",
+        "of `uncus train`, `graphs` replays the network's passes as CUDA graphs (`--graphs`),",
+        "`augmented` includes the augmentation of each batch on the device.",
         "",
-        "Roofline: what a step computes is nearly all convolutions. A large product of matrices",
-        f"reaches {part['matrix_tflop_s']:.3g} TFLOP/s here; `of peak` is how near the whole step",
-        "comes to that. What is in the way moves memory and computes little: norms, activations,",
-        "additions, the optimizer; and Python, where a step is short.",
+        "Roofline: nearly all operations of a step are convolutions. A large matrix product",
+        f"reaches {part['matrix_tflop_s']:.3g} TFLOP/s here; `of peak` is the share of that rate",
+        "which the whole step reaches. The rest is memory traffic with little arithmetic (norms,",
+        "activations, additions, the optimizer) and, for short steps, Python.",
     ]

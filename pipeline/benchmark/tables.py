@@ -1,8 +1,8 @@
-"""Rows of text as a table: for a terminal, and in Markdown."""
+"""Rows of text as a table, for a terminal or in Markdown."""
 
 
 def aligned(rows: list[list[str]]) -> str:
-    """Columns under each other."""
+    """Left-aligned columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -11,6 +11,6 @@ def aligned(rows: list[list[str]]) -> str:
 
 
 def pipes(rows: list[list[str]]) -> list[str]:
-    """A table in Markdown; the first row is its header."""
+    """A Markdown table; the first row is its header."""
     head, *body = ("| " + " | ".join(row) + " |" for row in rows)
     return [head, "|" + "---|" * len(rows[0]), *body]

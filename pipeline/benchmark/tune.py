@@ -1,4 +1,4 @@
-"""How the kernels are best cut on a GPU: one setting after the other, as long as it gets faster."""
+"""Search for the fastest kernel settings on a GPU, one setting after the other."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,14 @@ GRID: dict[str, tuple[int, ...]] = {
     "warp_elements": (256, 512, 1024),
 }
 CHANNELS = (32, 64, 128)
-MOST = 10  # rounds: there are many points, and a GPU's own times hardly differ
+MAX_ROUNDS = 10  # there are many points, and a GPU's times vary little
 BETTER = 0.99
-"""A setting is taken where its time is below this share of the best before: not for noise."""
+"""A setting is adopted if its time is below this share of the best so far, to ignore noise."""
 Point = dict[str, int]
 
 
 def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
-    """The two layouts, where there are kernels."""
+    """The two layouts; none without kernels."""
     if not uses_kernels(torch.empty(0, device=device)):
         return []
     shapes = [list(shape) for shape in (QUICK if quick else SHAPES)]
@@ -33,7 +33,7 @@ def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
 
 
 def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
-    """Microseconds forward and backward on each shape, as the kernels are and at the best cut."""
+    """Time forward and backward (µs) on each shape with the current and the best settings."""
     from triton.errors import TritonError
 
     from uncus.models.fused import kernels
@@ -46,10 +46,10 @@ def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str
         with kernels.using(chosen, last):
             try:
                 times[chosen] = [
-                    microseconds(shape, case["layout"], device, min(rounds, MOST))
+                    microseconds(shape, case["layout"], device, min(rounds, MAX_ROUNDS))
                     for shape in case["shapes"]
                 ]
-            except (RuntimeError, TritonError):  # more registers or memory than there are
+            except (RuntimeError, TritonError):  # out of registers or memory
                 return math.inf
         return math.exp(sum(map(math.log, times[chosen])) / len(times[chosen]))
 
@@ -68,17 +68,17 @@ def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str
 def search(
     cost: Callable[[Point], float], start: Point, grid: Mapping[str, Sequence[int]]
 ) -> Point:
-    """A point of ``grid`` where no change of one setting makes ``cost`` smaller.
+    """A point of ``grid`` at which no change of a single setting lowers ``cost``.
 
-    It is sought one setting after the other from ``start``; each point is tried once.
+    Coordinate descent from ``start``; each point is evaluated once.
     """
     known: dict[tuple[int, ...], float] = {}
 
     def of(point: Point) -> float:
-        place = tuple(point.values())
-        if place not in known:
-            known[place] = cost(point)
-        return known[place]
+        values = tuple(point.values())
+        if values not in known:
+            known[values] = cost(point)
+        return known[values]
 
     best, lowest = start, of(start)
     changed = True
@@ -93,7 +93,7 @@ def search(
 
 
 def microseconds(shape: Sequence[int], layout: str, device: torch.device, rounds: int) -> float:
-    """Median time of GroupNorm + ReLU, forward and backward, bf16; of the GPU alone."""
+    """Median time of GroupNorm + ReLU, forward and backward, in bf16, on the GPU alone."""
     clear(device)
     inputs, gradients = rotated(shape, layout, device)
     assert is_fused(inputs[0])
@@ -108,17 +108,17 @@ def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
 
 
 def adopt(part: dict[str, Any], device: torch.device) -> None:
-    """Use what was found for the rest of this process."""
+    """Use the best settings for the rest of this process."""
     from uncus.models.fused import kernels
 
     for row in part["rows"]:
-        place = (kernels.device_name(device), row["layout"] == "channels_last")
-        kernels.TUNED[place] = kernels.Settings(**row["best"])
+        key = (kernels.device_name(device), row["layout"] == "channels_last")
+        kernels.TUNED[key] = kernels.Settings(**row["best"])
 
 
 def table(part: dict[str, Any]) -> list[list[str]]:
-    """Header and rows for a person."""
-    out = [["layout", "shape", "µs before", "µs at the best", "x"]]
+    """Header and rows."""
+    out = [["layout", "shape", "µs before", "µs tuned", "x"]]
     for row in part["rows"]:
         for shape, before, best in zip(
             row["shapes"], row["before_us"], row["best_us"], strict=True
@@ -130,10 +130,10 @@ def table(part: dict[str, Any]) -> list[list[str]]:
 
 
 def remarks(part: dict[str, Any]) -> list[str]:
-    """What to know beside the table."""
+    """Notes on the table."""
     lines = [
-        "The other parts of the same call used the best; to have it always, these lines belong",
-        "into `TUNED` of `models/fused/kernels.py`:",
+        "The other parts of the same call used the tuned settings; to make them permanent, add",
+        "these lines to `TUNED` in `models/fused/kernels.py`:",
         "",
     ]
     for row in part["rows"]:

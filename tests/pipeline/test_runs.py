@@ -19,7 +19,7 @@ CARD: dict[str, Any] = {
 
 @pytest.fixture
 def sealed(tmp_path: Path) -> Run:
-    """A run whose model folder is whole; its weights are any bytes."""
+    """A run with a sealed model folder; its weights are arbitrary bytes."""
     run = Run(tmp_path / "run")
     files.write_json(run.card_path, CARD)
     (run.model_folder / "fold-0.safetensors").write_text("weights")
@@ -105,8 +105,8 @@ def test_other_cards_are_refused(sealed: Run, card: Any, cause: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["config", "environment"])
-def test_json_that_is_no_object_is_refused(tmp_path: Path, name: str) -> None:
+def test_json_that_is_not_an_object_is_refused(tmp_path: Path, name: str) -> None:
     run = Run(tmp_path)
-    run.write_json(f"{name}.json", [1])
-    with pytest.raises(BadInput, match="holds list, not options"):
+    files.write_json(getattr(run, f"{name}_path"), [1])
+    with pytest.raises(BadInput, match="contains a list, not an object"):
         getattr(run, name)
