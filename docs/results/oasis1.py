@@ -1,9 +1,9 @@
-"""Runs the commands behind oasis1.md and writes it from the reports that they leave.
+"""Run the commands behind oasis1.md and write the page from their reports.
 
     python docs/results/oasis1.py SOURCE WORK
 
-SOURCE is the BIDS-like tree of OASIS-1 slabs, WORK a folder for the cohort and the runs. A broken
-run goes on where it stopped; ``--write`` only writes the page anew from finished runs.
+SOURCE is the BIDS-like tree of OASIS-1 slabs, WORK a folder for the cohort and the runs. An
+interrupted run is resumed; ``--write`` only rewrites the page from finished runs.
 """
 
 import json
@@ -12,15 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from uncus.pipeline.cli import main
+from uncus.pipeline.runs import Run
 
 HERE = Path(__file__).parent
 JOBS = 2
 NETWORK = "--backbone resnet10 --width 16 --stem-kernel 5 --norm group --groups 8"
 COMMON = f"{NETWORK} --batch-size 2 --seeds 2 --seed 10 --keep last --flip-average --jobs {JOBS}"
-# Turned or shifted out of its plane, a slab of ten slices would be mostly cut off.
+# A slab of ten slices rotated or shifted out of its plane would mostly be cut off.
 IN_PLANE = "--augment.rotate 0 5 0 --augment.translate 3 0 3 --augment.scale 0.05 0 0.05"
 DEMENTIA = '--target cdr --classes CN=0 AD=0.5,1,2 --where "age >= 60"'
 HEAD = f"--init-from WORK/age --epochs 0 --refit-head 0.1 {COMMON}"
@@ -44,11 +43,11 @@ COMMANDS = (
     "uncus evaluate WORK/scratch --baseline nwbv age",
 )
 STEPS = {
-    "scratch": "dementia alone, no pre-training; the person's age given",
-    "whole": "pre-trained on age, nwbv, etiv; then the whole network; the person's age given",
+    "scratch": "dementia alone, no pre-training; age as a covariate",
+    "whole": "pre-trained on age, nwbv, etiv; then the whole network; age as a covariate",
     "scan": "pre-trained likewise; then the head alone, from the scan alone",
-    "aged": "the same, the person's age given",
-    "dementia": "the same, the person's age and sex given",
+    "aged": "the same, age as a covariate",
+    "dementia": "the same, age and sex as covariates",
 }
 METRICS = (
     ("auc", "AUC"),
@@ -66,16 +65,16 @@ def run(source: str, work: str) -> None:
     for command in COMMANDS:
         words = [w.replace("SOURCE", source).replace("WORK", work) for w in shlex.split(command)]
         print("$", shlex.join(words), flush=True)
-        done = (Path(words[3]) / "model" / "SHA256SUMS").exists() if words[1] == "train" else False
+        done = words[1] == "train" and Run(Path(words[3])).is_sealed()
         begun = words[1] == "train" and Path(words[3]).exists()
         if not done and main([*words[1:], *["--resume"] * begun]) != 0:
-            sys.exit("it failed")
+            sys.exit("the command failed")
 
 
 def minutes(run: Path) -> float:
-    """Minutes that the epochs of a run took, its networks trained two at a time."""
-    tables = run.glob("fold-*/metrics.csv")
-    return sum(float(pd.read_csv(path)["seconds"].sum()) for path in tables) / JOBS / 60
+    """Duration of a run's epochs (minutes), with two networks trained at a time."""
+    curves = Run(run).training_curves().values()
+    return sum(float(table["seconds"].sum()) for table in curves) / JOBS / 60
 
 
 def span(score: dict[str, float]) -> str:
@@ -84,16 +83,14 @@ def span(score: dict[str, float]) -> str:
 
 
 def page(work: Path) -> tuple[str, dict[str, Any]]:
-    """The page, and the figures in it."""
-    reports = {
-        name: json.loads((work / name / "report.json").read_text()) for name in ("age", *STEPS)
-    }
+    """The text of the page, and its figures."""
+    reports = {name: Run(work / name).report() for name in ("age", *STEPS)}
     age, dementia = reports["age"], reports["dementia"]
-    took = {name: minutes(work / name) for name in reports}
-    environment = json.loads((work / "dementia" / "environment.json").read_text())
+    duration = {name: minutes(work / name) for name in reports}
+    environment = Run(work / "dementia").environment
     columns = {"network": dementia["metrics"]} | dementia["baselines"]
     steps = [
-        f"| {what} | {span(reports[name]['metrics']['auc'])} | {took[name]:.0f} |"
+        f"| {what} | {span(reports[name]['metrics']['auc'])} | {duration[name]:.0f} |"
         for name, what in STEPS.items()
     ]
     rows = [
@@ -101,9 +98,9 @@ def page(work: Path) -> tuple[str, dict[str, Any]]:
         for key, title in METRICS
     ]
     retest = [
-        f"| {what} | {found['n']} | {span(found['icc'])} | "
-        f"{span(found['mean_absolute_difference'])} |"
-        for what, found in age["test_retest"]["of"].items()
+        f"| {what} | {agreement['n']} | {span(agreement['icc'])} | "
+        f"{span(agreement['mean_absolute_difference'])} |"
+        for what, agreement in age["test_retest"]["of"].items()
     ]
     regression = [
         f"| {name} | {span(age['metrics'][f'mae_{name}'])} | {span(age['metrics'][f'r2_{name}'])} |"
@@ -133,7 +130,7 @@ def page(work: Path) -> tuple[str, dict[str, Any]]:
         folds=folds,
         regression="\n".join(regression),
         retest="\n".join(retest),
-        pretraining=f"{took['age']:.0f}",
+        pretraining=f"{duration['age']:.0f}",
         mean=f"{dementia['within_folds']['mean']:.3f}",
         torch=environment["versions"]["torch"],
         uncus=environment["versions"]["uncus"],
@@ -142,7 +139,7 @@ def page(work: Path) -> tuple[str, dict[str, Any]]:
         "dementia": {k: dementia[k] for k in ("metrics", "baselines", "differences", "folds")},
         "steps": {name: reports[name]["metrics"]["auc"] for name in STEPS},
         "age": {k: age[k] for k in ("metrics", "test_retest")},
-        "minutes": took,
+        "minutes": duration,
         "versions": environment["versions"],
     }
     return text, figures
