@@ -17,6 +17,7 @@ from uncus.pipeline import environment
 from uncus.pipeline.benchmark.journal import Journal
 from uncus.pipeline.benchmark.page import markdown
 from uncus.pipeline.benchmark.tables import aligned
+from uncus.pipeline.progress_bars import progress_bar
 from uncus.pipeline.timing import reason
 
 FORMAT = 5
@@ -95,11 +96,9 @@ class Bench:
         self, what: str, cases: list[dict[str, Any]], device: Any, journal: Journal
     ) -> dict[str, Any] | None:
         """Measure ``cases``; None if the first, which the others depend on, failed."""
-        from uncus.pipeline.preparation.workers import progress
-
         module = _module(what)
         failed = []
-        with progress() as bar:
+        with progress_bar() as bar:
             task = bar.add_task(what, total=len(cases))
             for case in cases:
                 if journal.row(case) is None:

@@ -1,6 +1,5 @@
 """``uncus demo``: the whole path on the phantom cohort, by the verbs that a user calls."""
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from uncus.data.augment import Augment
 from uncus.data.cohorts.scans import read_table
 from uncus.data.errors import BadInput
 from uncus.models.build import ModelConfig
+from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.evaluate import Evaluate
 from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.phantom import MakePhantom, scan_paths
@@ -127,7 +127,7 @@ class Demo:
             folds=2,
             validation=0.0,
             seed=self.seed,
-            jobs=self.jobs or min(2, len(os.sched_getaffinity(0))),
+            jobs=self.jobs or min(2, cpu_count()),
             model=ModelConfig(backbone="sfcn", norm="group", groups=8, width=8, dropout=0.0),
             optimization=Optimization(epochs=self.epochs, batch_size=2, lr=3e-3, keep="last"),
             # Gentle, since the phantom's own variety is small and the time short.

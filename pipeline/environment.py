@@ -1,5 +1,6 @@
 """Where a run was made: versions and devices."""
 
+import os
 import platform
 from importlib import metadata
 from typing import Any
@@ -16,6 +17,13 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "absent"
     return found
+
+
+def cpu_count() -> int:
+    """CPUs that this process may use; where the system cannot tell (macOS), all of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def describe() -> dict[str, Any]:

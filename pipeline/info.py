@@ -1,7 +1,6 @@
 """``uncus info``: what is installed, and what can be named on the command line."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +23,7 @@ class Info:
         driver = Path("/proc/driver/nvidia/gpus")
         facts = {
             "versions": environment.versions(),
-            "cpus": os.cpu_count(),
+            "cpus": environment.cpu_count(),
             "nvidia_gpus": len(list(driver.iterdir())) if driver.is_dir() else 0,
             "notice": NOTICE,
         }

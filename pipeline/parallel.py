@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
+from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training.member import Task, train_member
 
@@ -31,7 +32,7 @@ def train_members(run: Run, members: tuple[Member, ...], task: Task, jobs: int) 
         return
     # Pickled here, so that what cannot be sent fails here and not in the pool's feeding thread.
     pickled = pickle.dumps(task)
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    threads = max(1, cpu_count() // jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, start_in_worker, (threads, os.getpid())) as pool:
         waiting = [pool.submit(train_pickled, run, member, pickled) for member in members]

@@ -1,7 +1,6 @@
 """``uncus phantom``: a synthetic cohort as a raw BIDS tree, with the truth about each scan."""
 
 import gzip
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,8 +14,6 @@ import pandas as pd
 import torch
 import tyro
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import track
 
 from uncus import __version__
 from uncus.data import files
@@ -33,6 +30,8 @@ from uncus.data.phantom.subject import (
     make_subject,
     registered,
 )
+from uncus.pipeline.environment import cpu_count
+from uncus.pipeline.progress_bars import track
 from uncus.pipeline.rendering.slices import View, montage, save_png
 
 HIPPOCAMPUS = (26.0, -20.0, -14.0)  # MNI152, mm; the planes of pictures pass through it
@@ -248,13 +247,11 @@ def write_scan(path: Path, array: Any, subject: Subject, flipped: bool, code: in
 
 def in_parallel(make: Any, todo: Sequence[int], workers: int, title: str) -> list[Any]:
     """`make` of every item, in order, with a progress bar on a terminal."""
-    console = Console(stderr=True)
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or cpu_count()
     # What takes the time (interpolation, gzip) lets other threads run; they share the anatomy.
     with one_torch_thread(), ThreadPoolExecutor(workers) as pool:
         made = pool.map(make, todo)
-        bar = {"console": console, "disable": not console.is_terminal}
-        return list(track(made, title, total=len(todo), **bar))  # type: ignore[arg-type]
+        return list(track(made, title, total=len(todo)))
 
 
 @contextmanager

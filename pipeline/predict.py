@@ -32,6 +32,7 @@ from uncus.models.build import build_model
 from uncus.models.weights import load_weights
 from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.prediction import openvino_engine as engines
+from uncus.pipeline.progress_bars import track
 from uncus.pipeline.rendering.slices import three_planes
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency.registry import SALIENCY
@@ -429,7 +430,7 @@ class Predict:
             print(f"uncus: {predictor.engine_refused}; torch computes instead", file=sys.stderr)
         answers: list[dict[str, Any] | None] = []
         failures: list[BadInput] = []
-        for paths in progress(scans):
+        for paths in track(scans, "predicting"):
             try:
                 answers.append(self.one(predictor, paths))
             except BadInput as error:
@@ -491,13 +492,3 @@ def report_failures(failures: Sequence[Exception]) -> None:
     """One line a scan that was refused."""
     for failure in failures:
         print(f"uncus: {failure}", file=sys.stderr)
-
-
-def progress(scans: Sequence[tuple[Path, ...]]) -> Any:
-    """A bar where there are several scans and a terminal to show it."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    hidden = len(scans) < 2 or not console.is_terminal
-    return track(scans, "predicting", console=console, disable=hidden, transient=True)

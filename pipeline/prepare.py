@@ -32,8 +32,8 @@ from uncus.pipeline.preparation.workers import (
     for_each,
     in_processes,
     process_count,
-    progress,
 )
+from uncus.pipeline.progress_bars import progress_bar
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class Preparation:
             bids_derivatives.read_voxels,
             [(root, entry, grid) for entry in entries],
         )
-        with progress() as bar:
+        with progress_bar() as bar:
             prepared_cohort.write_volumes(
                 root, grid, bar.track(voxels, len(entries), description="join")
             )

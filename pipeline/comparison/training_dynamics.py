@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,6 +29,7 @@ from uncus.models.swap import find_norms
 from uncus.pipeline import config
 from uncus.pipeline.comparison import plots
 from uncus.pipeline.evaluation.report import card
+from uncus.pipeline.progress_bars import track
 from uncus.pipeline.runs import Comparison, Member, members
 from uncus.pipeline.training import member
 from uncus.pipeline.training.data_loading import Batch, EpochSampler, loader
@@ -65,7 +65,7 @@ def measure(options: "Compare", cohort: PreparedCohort, tasks: Mapping[str, Task
     seeds = [m for m in members(1, options.seed, options.seeds) if m.fold == 0]
     found: dict[str, Any] = {}
     todo = list(itertools.product(cells, variants, seeds))
-    for cell, (kind, level), one in track(todo, "dynamics", transient=True):
+    for cell, (kind, level), one in track(todo, "dynamics"):
         task = tasks[cell.name]
         made = {
             "steps": options.dynamics_steps,

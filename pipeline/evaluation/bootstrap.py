@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from uncus.pipeline.evaluation.metrics import Array, Values, base
+from uncus.pipeline.progress_bars import track
 
 LEVEL = 0.95
 CHUNK = 1_000_000  # weights held at a time
@@ -39,21 +40,11 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     step = max(1, min(draws, CHUNK // max(len(place), 1)))
     chunks = [min(step, draws - start) for start in range(0, draws, step)]
-    for size in watched(chunks, draws * len(place), description):
+    slow = draws * len(place) >= SLOW
+    for size in track(chunks, description) if slow else chunks:
         counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=size)
         parts.append(measure(counts[:, place].astype(np.float64)))
     return {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
-
-
-def watched(chunks: list[int], work: int, description: str) -> Any:
-    """The chunks, with a progress bar where they take long."""
-    if work < SLOW:
-        return chunks
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(chunks, description, console=console, transient=True)
 
 
 def interval(values: Array, centred: bool = False) -> dict[str, float | None]:

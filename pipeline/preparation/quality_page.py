@@ -24,7 +24,8 @@ from uncus.data.files import read_json, write_text
 from uncus.data.geometry.grid import Grid
 from uncus.data.geometry.image import Image, points
 from uncus.data.mni.template import load_template
-from uncus.pipeline.preparation.workers import in_processes, process_count, progress
+from uncus.pipeline.preparation.workers import in_processes, process_count
+from uncus.pipeline.progress_bars import progress_bar
 
 PAGE = "quality.html"
 HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Registered scans</title>
@@ -57,7 +58,7 @@ def write_page(
     found.sort(key=lambda pair: (not pair[0].warnings, pair[1].get("overlap", 0.0)))
     jobs = [(root, entry, grid) for entry, _ in found]
     pictures = in_processes(process_count(workers, len(jobs)), _drawn, jobs) if jobs else iter(())
-    with progress() as bar:
+    with progress_bar() as bar:
         drawn = bar.track(pictures, len(jobs), description="pictures") if jobs else ()
         text = "\n".join([*_lines(found, drawn, failed), key])
     write_text(page, text)

@@ -1,6 +1,5 @@
 """The same work on many things at once, in processes here or elsewhere, with a progress bar."""
 
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
@@ -8,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import joblib
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from uncus.pipeline.environment import cpu_count
+from uncus.pipeline.progress_bars import progress_bar
 
 if TYPE_CHECKING:
     from uncus.pipeline.preparation.dask_cluster import Cluster
@@ -48,8 +48,7 @@ def guarded(work: Callable[..., Any], index: int, arguments: tuple[Any, ...]) ->
 
 def process_count(wanted: int, tasks: int) -> int:
     """How many processes to use: ``wanted``, or with 0 one a core; each gets at least two tasks."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(wanted or cores or 1, tasks // 2))
+    return max(1, min(wanted or cpu_count(), tasks // 2))
 
 
 def for_each(
@@ -65,7 +64,7 @@ def for_each(
     """
     numbered = [(work, index, values) for index, values in enumerate(arguments)]
     results: dict[int, Any] = {}
-    with progress() as bar:
+    with progress_bar() as bar:
         task = bar.add_task(name, total=len(numbered))
         if cluster is None:
             jobs = process_count(wanted, len(numbered))
@@ -76,14 +75,3 @@ def for_each(
             results[index] = result
             bar.advance(task)
     return dict(sorted(results.items()))
-
-
-def progress() -> Progress:
-    """A bar on stderr."""
-    return Progress(
-        TextColumn("{task.description:<8}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )

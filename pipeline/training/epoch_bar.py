@@ -5,14 +5,8 @@ import os
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+from uncus.pipeline.progress_bars import progress_bar
 
 
 class EpochBar(Callback):
@@ -26,16 +20,7 @@ class EpochBar(Callback):
         self.name = name
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal and not os.environ.get("UNCUS_PLAIN_PROGRESS")
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epochs {task.fields[values]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.live,
-        )
+        self.bar = progress_bar("epochs {task.fields[values]}", disable=not self.live)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:

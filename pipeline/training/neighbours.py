@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from safetensors.numpy import load, save
 
 from uncus.data import files
@@ -21,6 +19,7 @@ from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.build import build_model
 from uncus.models.weights import load_weights
+from uncus.pipeline.progress_bars import track
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training.member import Task
 
@@ -88,9 +87,7 @@ def write(run: Run, cohort: PreparedCohort, task: Task, member: Member) -> None:
     network = network.eval().to(device)
     positions = task.table.index[rows].to_numpy()
     found = []
-    console = Console(stderr=True)
-    hidden = not console.is_terminal
-    for position in track(positions, "features", console=console, disable=hidden, transient=True):
+    for position in track(positions, "features"):
         volume = np.asarray(cohort.volumes[position], np.float32)[None, None]
         found.append(features(network.features(torch.from_numpy(volume).to(device))))
     stacked = np.stack(found)

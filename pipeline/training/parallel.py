@@ -14,18 +14,12 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from uncus.data.errors import BadInput
 from uncus.models.build import build_model
+from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.parallel import start_in_worker
+from uncus.pipeline.progress_bars import progress_bar
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training.member import Devices, Task, train_member
 
@@ -103,14 +97,14 @@ def train_jobs(
     places: Any = context.Queue()
     for worker in range(workers):
         places.put(str(worker % cards) if cards else "")
-    threads = max(1, len(os.sched_getaffinity(0)) // workers)
+    threads = max(1, cpu_count() // workers)
     failed: dict[str, str] = {}
     with (
         ProcessPoolExecutor(workers, context, take_place, (threads, os.getpid(), places)) as pool,
-        bar() as shown,
+        progress_bar("epochs, {task.fields[done]} networks") as shown,
     ):
         waiting = {pool.submit(train_sent, pickle.dumps(job)): job for job in jobs}
-        shown_task = shown.add_task("networks", total=len(jobs) * epochs, done=f"0/{len(jobs)}")
+        shown_task = shown.add_task("training", total=len(jobs) * epochs, done=f"0/{len(jobs)}")
         done = 0
         try:
             while waiting:
@@ -209,19 +203,6 @@ def epochs_done(job: Job) -> int:
         return max(0, path.read_text(encoding="utf-8").count("\n") - 1)
     except OSError:
         return 0
-
-
-def bar() -> Progress:
-    """A bar on stderr that counts epochs, and says how many networks are done."""
-    return Progress(
-        TextColumn("{task.description} {task.fields[done]}"),
-        BarColumn(),
-        TextColumn("epochs"),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True, highlight=False),
-    )
 
 
 def steps(task: Task, fold: int) -> int:
