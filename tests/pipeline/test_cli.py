@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from uncus import __version__, cli
+from uncus import __version__
+from uncus.pipeline import cli
 from uncus.pipeline.cli import VERBS, main
 
 ROOT = Path(__file__).parents[2]
