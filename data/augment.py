@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from monai.networks.utils import to_norm_affine
 from monai.transforms.utils import create_rotate, create_scale, create_translate
 
-from uncus.data.noise import normal
-from uncus.data.sending import sent
+from uncus.data.noise import normal, to_device
 
 ROUNDING = 1e-3
 """What resampling in float32 may make of the background 0, in standard deviations of the brain."""
@@ -143,7 +142,7 @@ def resample(
     # On the CPU: many tiny steps, each of which a GPU would be asked for.
     between_corners = to_norm_affine(torch.from_numpy(affines), size, size, align_corners=True)
     reverse = [2, 1, 0, 3]  # grid_sample counts a point's coordinates from the last axis
-    theta = sent(between_corners[:, reverse][:, :3].to(volumes.dtype), volumes.device)
+    theta = to_device(between_corners[:, reverse][:, :3].to(volumes.dtype), volumes.device)
     x, y, z, shift = theta[..., None, None, None].unbind(2)
     along_x, along_y, along_z = coordinates(volumes)
     grid = (x * along_x + y * along_y) + (z * along_z + shift)  # [N, 3, X, Y, Z]
@@ -171,5 +170,5 @@ def coordinates(volumes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torc
 
 def columns(volumes: torch.Tensor, rows: Sequence[Sequence[float]]) -> tuple[torch.Tensor, ...]:
     """The columns of ``rows`` (one row a volume), each shaped to broadcast over the volumes."""
-    values = sent(torch.tensor(rows, dtype=volumes.dtype), volumes.device)
+    values = to_device(torch.tensor(rows, dtype=volumes.dtype), volumes.device)
     return values.view(len(rows), -1, 1, 1, 1, 1).unbind(1)

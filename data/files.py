@@ -1,6 +1,5 @@
 """Writing files so that a kill at any moment leaves the old file or the new one, never half."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -8,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from uncus.data.errors import BadInput
 
@@ -72,22 +73,23 @@ def void(_: object) -> None:
 
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold ``folder`` for this process; raises BadInput when another process holds it.
+    """Lock ``folder`` for this process; raises BadInput when another process has locked it.
 
-    The lock goes with the process, so a kill leaves none behind.
+    The operating system ends the lock with the process, so that a killed one leaves none behind.
     """
+    lock = FileLock(folder / ".lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / ".lock").open("w")
+        lock.acquire()
+    except Timeout as error:
+        raise BadInput(
+            folder, f"another process works on this {what}", "wait for it, or choose another"
+        ) from error
     except OSError as error:
         raise BadInput(
             folder, f"cannot be written ({error.strerror})", "choose a folder you may write to"
         ) from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BadInput(
-                folder, f"another process works on this {what}", "wait for it, or choose another"
-            ) from error
+    try:
         yield
+    finally:
+        lock.release()

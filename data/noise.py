@@ -13,14 +13,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from uncus.data.sending import sent
-
 
 def normal(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
     """[N, count] float32: standard normal numbers, a row for each seed (0 to 2^31)."""
     half = (count + 1) // 2
     place = torch.arange(half, dtype=torch.int32, device=device)
-    start = sent(torch.tensor(seeds, dtype=torch.int32), device)[:, None]
+    start = to_device(torch.tensor(seeds, dtype=torch.int32), device)[:, None]
     first = scramble(place * signed(0x9E3779B9) + scramble(start))
     second = scramble(first ^ signed(0x85EBCA6B))
     radius = unit(first).add_(0.5 * 2**-24).log_().mul_(-2).sqrt_()
@@ -51,3 +49,14 @@ def unit(bits: Tensor) -> Tensor:
 def signed(word: int) -> int:
     """32 bits as int32 holds them; its products wrap around."""
     return word - (1 << 32) if word >> 31 else word
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copy ``values`` from the CPU to ``device``, without waiting for what a GPU is computing.
+
+    An ordinary copy blocks until the GPU has done all its queued work, and the GPU then idles until
+    the next launch; a copy from pinned memory is queued like the rest.
+    """
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)

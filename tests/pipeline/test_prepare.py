@@ -1,6 +1,5 @@
 """``uncus prepare``: whole, exact, resumable after a kill, and never stale."""
 
-import fcntl
 import gzip
 import json
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from tests.conftest import AFFINE, small_brain, write_source
 from uncus.data.imageio.volume import Volume, read_volume
@@ -270,8 +270,7 @@ def test_two_at_once_are_refused(
 ) -> None:
     out = tmp_path / "cohort"
     prepare(source, out)
-    with (out / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(out / ".lock"):
         assert prepare(source, out) == 2
     assert "another process works on this" in capsys.readouterr().err
     assert prepare(source, out) == 0
