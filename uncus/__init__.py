@@ -1,3 +1,49 @@
 """Alzheimer's disease classification from 3D T1-weighted MRI at tiny batch sizes."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uncus.data.cohorts.readers import READERS as READERS
+    from uncus.data.errors import BadInput as BadInput
+    from uncus.models.build import BACKBONES as BACKBONES
+    from uncus.models.build import ModelConfig as ModelConfig
+    from uncus.models.build import build_model as build_model
+    from uncus.models.fused import FusedGroupNorm as FusedGroupNorm
+    from uncus.models.norms import NORMS as NORMS
+    from uncus.models.swap import swap_norm as swap_norm
+    from uncus.pipeline.predict import Prediction as Prediction
+    from uncus.pipeline.predict import Predictor as Predictor
+    from uncus.pipeline.saliency.registry import SALIENCY as SALIENCY
+
 __version__ = "0.1.0"
+
+_MODULES = {
+    "BACKBONES": "models.build",
+    "BadInput": "data.errors",
+    "FusedGroupNorm": "models.fused",
+    "ModelConfig": "models.build",
+    "NORMS": "models.norms",
+    "Prediction": "pipeline.predict",
+    "Predictor": "pipeline.predict",
+    "READERS": "data.cohorts.readers",
+    "SALIENCY": "pipeline.saliency.registry",
+    "build_model": "models.build",
+    "swap_norm": "models.swap",
+}
+"""Public name -> its module, which is imported when the name is first used."""
+
+__all__ = ["__version__", *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
