@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from uncus.data.cohorts.scans import Scan
 from uncus.data.errors import BadInput
 from uncus.data.files import sha256, write_json
-from uncus.data.imageio.volume import source_files, write_nifti
+from uncus.data.imageio.gzip_stream import RawFile
+from uncus.data.imageio.volume import write_nifti
 from uncus.data.space import LABELS, Grid, Placed
 
 # Raise it when the same source and options would give other voxels: all results are made anew.
@@ -53,12 +55,12 @@ class Entry:
         return cls(**{**value, **lists})
 
 
-def source_sha256(path: Path, series: str = "") -> str:
+def source_sha256(files: Sequence[RawFile], series: str = "") -> str:
     """SHA-256 of a source image: of both files of a .hdr/.img pair, of all in a DICOM folder.
 
-    ``series`` tells apart what is read from one folder.
+    ``series`` distinguishes the scans of one DICOM folder.
     """
-    hashes = [sha256(part) for part in source_files(path)] + ([series] if series else [])
+    hashes = [file.sha256() for file in files] + ([series] if series else [])
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
@@ -80,8 +82,10 @@ def sidecar_path(image: Path) -> Path:
     return image.with_name(image.name.removesuffix(".nii.gz") + ".json")
 
 
-def save(root: Path, scan: Scan, placed: Placed, grid: Grid, space: str, source: Entry) -> Entry:
-    """Write image and sidecar atomically, the sidecar last, and return the completed entry.
+def save(
+    root: Path, scan: Scan, placed: Placed, grid: Grid, space: str, source: str, source_hash: str
+) -> Entry:
+    """Write image and sidecar atomically, the sidecar last, and return the scan's entry.
 
     Voxels are rounded to float16 first, as the memory-mapped array holds them, so that the array
     can be made again from the images to the bit.
@@ -91,17 +95,18 @@ def save(root: Path, scan: Scan, placed: Placed, grid: Grid, space: str, source:
     sidecar_path(image).unlink(missing_ok=True)  # never an old sidecar beside a new image
     write_nifti(image, placed.array.astype(np.float16).astype(np.float32), grid.affine)
     entry = Entry(
-        **{
-            **asdict(source),
-            "voxel_hash": placed.volume.voxel_hash,
-            "derivative": relative.as_posix(),
-            "derivative_sha256": sha256(image),
-            "contact": tuple(round(share, 4) for share in placed.contact),
-            "warnings": placed.warnings,
-        }
+        name=scan.name,
+        source=source,
+        source_sha256=source_hash,
+        voxel_hash=placed.volume.voxel_hash,
+        key=result_key(source_hash, grid, space),
+        derivative=relative.as_posix(),
+        derivative_sha256=sha256(image),
+        contact=tuple(round(share, 4) for share in placed.contact),
+        warnings=placed.warnings,
     )
     bids = {
-        "Sources": [f"bids:raw:{source.source}"],
+        "Sources": [f"bids:raw:{source}"],
         "SpatialReference": {"grid": grid.as_dict()},
         # Scan mm -> grid mm (RAS+), and how well it holds.
         "Transform": placed.to_grid.tolist(),

@@ -22,15 +22,16 @@ from uncus.data.design.row_filter import select
 from uncus.data.dicom import reader
 from uncus.data.errors import BadInput
 from uncus.data.files import locked
-from uncus.data.imageio.volume import read_volume
-from uncus.data.space import GRIDS, SPACES, Grid, place
+from uncus.data.space import GRIDS, SPACES, Grid
 from uncus.pipeline.preparation import quality_page
-from uncus.pipeline.preparation.cohort_grid import MEASURES, Measure, common_grid, measure
+from uncus.pipeline.preparation.cohort_grid import MEASURES, common_grid, measure
 from uncus.pipeline.preparation.dask_cluster import Cluster, connected
+from uncus.pipeline.preparation.placement import place_scan
 from uncus.pipeline.preparation.workers import (
     Failure,
     for_each,
     in_processes,
+    on_this_machine,
     process_count,
 )
 from uncus.pipeline.progress_bars import progress_bar
@@ -106,44 +107,42 @@ class Preparation:
     cluster: Cluster | None = None
 
     def run(self) -> int:
-        """Measure, agree on a grid, place, join."""
-        root, workers = self.options.cohort, self.options.workers
-        space, shown = self.options.space, self._shown(root)
-        jobs = [(self._shown(s.path), shown, space, self._series(s)) for s in self.scans]
-        measures = for_each("measure", measure, jobs, workers, self.cluster)
-        failures = {i: m for i, m in measures.items() if isinstance(m, Failure)}
-        known = {i: m for i, m in measures.items() if isinstance(m, Measure)}
-        self._refuse_if_none(known, failures)
-        grid = self._own_grid() or common_grid(list(known.values()), self._spacing())
-        finished: dict[int, Entry] = {}
-        blank: dict[int, Entry] = {}
-        for index, found in known.items():
-            scan = self.scans[index]
-            blank[index] = self._blank(scan, found, grid)
-            entry = bids_derivatives.load_entry(root, scan, self.options.space, blank[index].key)
-            if entry is not None:
-                finished[index] = entry
-        todo = [index for index in known if index not in finished]
-        if not todo and self._is_current(grid, finished):
-            self._report(failures)
-            self._show(grid, finished, failures)
-            _say(f"{root} is up to date: {len(finished)} scans, nothing to do")
-            return 1 if failures else 0
-        # From here on the folder changes, and until the end it is no finished cohort.
-        (root / prepared_cohort.MANIFEST).unlink(missing_ok=True)
-        arguments = [(shown, self._sent(self.scans[i]), grid, space, blank[i]) for i in todo]
-        for place_of, result in for_each("place", _place, arguments, workers, self.cluster).items():
-            if isinstance(result, Failure):
-                failures[todo[place_of]] = result
-            else:
-                finished[todo[place_of]] = result
+        """Choose the grid, place every scan on it, join the results."""
+        root, folder = self.options.cohort, self._shown(self.options.cohort)
+        local = on_this_machine(self.options.workers)
+        run_tasks = self.cluster.run_tasks if self.cluster else local
+        scans = {i: self._sent(scan) for i, scan in enumerate(self.scans)}
+        hashes = dict.fromkeys(scans, "")
+        failures: dict[int, Failure] = {}
+        grid = self._own_grid()
+        if grid is None:  # it follows from the brains of all scans
+            files = {i: (scan.path, folder, scan.series) for i, scan in scans.items()}
+            measures, failures = for_each("measure", measure, files, run_tasks)
+            self._refuse_if_none(measures, failures)
+            grid = common_grid(list(measures.values()), self._spacing())
+            hashes = {i: found.source_sha256 for i, found in measures.items()}
+        jobs = {
+            i: (folder, scans[i], self._source(i), grid, self.options.space, known)
+            for i, known in hashes.items()
+        }
+        results, unplaced = for_each("place", place_scan, jobs, run_tasks)
+        failures |= unplaced
+        finished: dict[int, Entry] = {i: entry for i, (entry, _) in results.items()}
+        new = sum(is_new for _, is_new in results.values())
         self._refuse_if_none(finished, failures)
-        self._join(grid, dict(sorted(finished.items())))
+        current = not new and self._is_current(grid, finished)
+        if not current:
+            # Until the end the folder is not a finished cohort.
+            (root / prepared_cohort.MANIFEST).unlink(missing_ok=True)
+            self._join(grid, finished)
         self._report(failures)
         self._show(grid, finished, failures)
-        size = " x ".join(map(str, grid.shape))
-        done = f"{len(todo) - sum(i in failures for i in todo)} new, {len(finished)} in all"
-        _say(f"{root}: {done}, each {size} voxels of {_listed(grid.spacing)} mm")
+        if current:
+            _say(f"{root} is up to date: {len(finished)} scans, nothing to do")
+        else:
+            size = " x ".join(map(str, grid.shape))
+            done = f"{new} new, {len(finished)} in all"
+            _say(f"{root}: {done}, each {size} voxels of {_listed(grid.spacing)} mm")
         return 1 if failures else 0
 
     def _shown(self, path: Path) -> Path:
@@ -155,8 +154,9 @@ class Preparation:
         return replace(scan, path=self._shown(scan.path), series=self._series(scan))
 
     def _series(self, scan: Scan) -> str:
-        """Which DICOM series a scan is: the reader knows, or the user says."""
-        return scan.series or (self.options.series if reader.is_dicom(scan.path) else "")
+        """Which DICOM series a scan is: as the reader determined, or as the user chose."""
+        chosen = self.options.series
+        return scan.series or (chosen if chosen and reader.is_dicom(scan.path) else "")
 
     def _own_grid(self) -> Grid | None:
         """The grid that the space brings; None where it follows from the scans."""
@@ -179,19 +179,10 @@ class Preparation:
     def _spacing(self) -> NDArray[np.float64]:
         return np.broadcast_to(np.asarray(self.options.spacing, np.float64), (3,))
 
-    def _blank(self, scan: Scan, measure: Measure, grid: Grid) -> Entry:
-        """The part of a scan's entry that is known before it is placed."""
-        return Entry(
-            name=scan.name,
-            source=_relative(scan.path, self.source),
-            source_sha256=measure.source_sha256,
-            voxel_hash=measure.voxel_hash,
-            key=bids_derivatives.result_key(measure.source_sha256, grid, self.options.space),
-            derivative="",
-            derivative_sha256="",
-            contact=(),
-            warnings=(),
-        )
+    def _source(self, index: int) -> str:
+        """A scan's path relative to the source."""
+        base = self.source if self.source.is_dir() else self.source.parent
+        return Path(os.path.relpath(self.scans[index].path, base)).as_posix()
 
     def _options(self) -> dict[str, Any]:
         """The options that the result depends on."""
@@ -245,8 +236,7 @@ class Preparation:
             return
         rows = []
         for index, failure in sorted(failures.items()):
-            scan = self.scans[index]
-            rows.append((scan.name, _relative(scan.path, self.source), failure.reason))
+            rows.append((self.scans[index].name, self._source(index), failure.reason))
             _say(f"failed: {failure.reason}")
         write_table(path, pd.DataFrame(rows, columns=["scan", "source", "reason"], dtype=object))
         _say(f"{len(failures)} of {len(self.scans)} scans failed; they are listed in {path}")
@@ -275,14 +265,6 @@ def repeated_voxels(entries: Iterable[Entry]) -> list[str]:
     ]
 
 
-def _place(root: Path, scan: Scan, grid: Grid, space: str, blank: Entry) -> Entry:
-    """Place one scan and save it."""
-    placed = place(read_volume(scan.path, series=scan.series), grid, space)
-    if bids_derivatives.source_sha256(scan.path, scan.series) != blank.source_sha256:
-        raise BadInput(scan.path, "changed while it was being prepared", "start again")
-    return bids_derivatives.save(root, scan, placed, grid, space, blank)
-
-
 def _drop_strangers(root: Path, wanted: set[str]) -> None:
     """Remove derivatives of scans that are no longer in the cohort, and what a kill left."""
     for leftover in root.rglob(".*.tmp"):
@@ -299,14 +281,9 @@ def _check_target(root: Path, source: Path) -> None:
         raise BadInput(root, "is where the scans are", "choose another folder for the cohort")
     if root.exists() and not root.is_dir():
         raise BadInput(root, "is a file", "choose a folder")
-    ours = (prepared_cohort.MANIFEST, MEASURES, ".lock")
+    ours = (prepared_cohort.MANIFEST, MEASURES, "failed.tsv", ".lock")
     if root.is_dir() and any(root.iterdir()) and not any((root / name).exists() for name in ours):
         raise BadInput(root, "holds other files", "choose an empty folder or a prepared cohort")
-
-
-def _relative(path: Path, root: Path) -> str:
-    base = root if root.is_dir() else root.parent
-    return Path(os.path.relpath(path, base)).as_posix()
 
 
 def _listed(values: Iterable[float]) -> str:

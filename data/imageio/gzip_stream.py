@@ -1,10 +1,15 @@
 """Bytes of a file, plain or gzip, never more of them than asked for."""
 
+import hashlib
+import io
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from uncus.data.errors import BadInput
+from uncus.data.files import sha256
 
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 20  # bytes
@@ -12,29 +17,51 @@ CHUNK = 1 << 20  # bytes
 MAX_RATIO = 1032
 
 
-def is_gzip(path: Path) -> bool:
+@dataclass(frozen=True)
+class RawFile:
+    """A file on disk, and its bytes where they have been read already."""
+
+    path: Path
+    content: bytes | None = field(default=None, repr=False)
+
+    def open(self) -> BinaryIO:
+        """A stream of the bytes, from memory where they are there."""
+        return self.path.open("rb") if self.content is None else io.BytesIO(self.content)
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.path.stat().st_size if self.content is None else len(self.content)
+
+    def sha256(self) -> str:
+        """Hexadecimal SHA-256 of the bytes."""
+        return (
+            sha256(self.path) if self.content is None else hashlib.sha256(self.content).hexdigest()
+        )
+
+
+def is_gzip(file: RawFile) -> bool:
     """Whether the file starts as gzip data does, whatever its name says."""
-    with path.open("rb") as stream:
+    with file.open() as stream:
         return stream.read(2) == GZIP_MAGIC
 
 
-def read_head(path: Path, size: int) -> bytes:
+def read_head(file: RawFile, size: int) -> bytes:
     """The first ``size`` bytes of the content (fewer where there are fewer), inflated if gzip."""
     head = bytearray()
-    for piece in _pieces(path, size):
+    for piece in _pieces(file, size):
         head += piece
         if len(head) >= size:
             break
     return bytes(head[:size])
 
 
-def capacity(path: Path) -> int:
+def capacity(file: RawFile) -> int:
     """The most bytes that the file can hold once inflated, from its size alone."""
-    size = path.stat().st_size
-    return size * MAX_RATIO if is_gzip(path) else size
+    return file.size * MAX_RATIO if is_gzip(file) else file.size
 
 
-def read_content(path: Path, expected: int, spare: int) -> tuple[bytearray, int]:
+def read_content(file: RawFile, expected: int, spare: int) -> tuple[bytearray, int]:
     """Read ``expected`` bytes of content and check what follows.
 
     Parameters
@@ -52,30 +79,30 @@ def read_content(path: Path, expected: int, spare: int) -> tuple[bytearray, int]
     """
     content = bytearray(expected)
     filled = beyond = 0
-    for piece in _pieces(path, CHUNK):
+    for piece in _pieces(file, CHUNK):
         room = min(len(piece), expected - filled)
         content[filled : filled + room] = piece[:room]
         filled += room
         beyond += len(piece) - room
         if beyond > spare:
             raise BadInput(
-                path,
+                file.path,
                 f"holds over {beyond:,} bytes more than its header declares ({expected:,})",
                 "it may be a decompression bomb or several files in one; export the scan again",
             )
     if filled < expected:
         raise BadInput(
-            path,
+            file.path,
             f"is truncated: {filled:,} of {expected:,} bytes are there",
             "copy or download it again",
         )
     return content, beyond
 
 
-def _pieces(path: Path, step: int) -> Iterator[bytes]:
+def _pieces(file: RawFile, step: int) -> Iterator[bytes]:
     """The content piece by piece, at most ``step`` bytes each; gzip members are joined."""
-    with path.open("rb") as stream:
-        if not is_gzip(path):
+    with file.open() as stream:
+        if not is_gzip(file):
             while piece := stream.read(step):
                 yield piece
             return
@@ -87,7 +114,7 @@ def _pieces(path: Path, step: int) -> Iterator[bytes]:
                     piece = inflater.decompress(pending, step)
                 except zlib.error as error:
                     raise BadInput(
-                        path,
+                        file.path,
                         f"is damaged gzip data ({_reason(error)})",
                         "copy or download it again",
                     ) from None
@@ -98,7 +125,9 @@ def _pieces(path: Path, step: int) -> Iterator[bytes]:
                     pending = stream.read(CHUNK)
                     # An empty call drains what zlib still holds back before giving up.
                     if not pending and not piece:
-                        raise BadInput(path, "is truncated gzip data", "copy or download it again")
+                        raise BadInput(
+                            file.path, "is truncated gzip data", "copy or download it again"
+                        )
             pending = inflater.unused_data or stream.read(CHUNK)
             if len(pending) < len(GZIP_MAGIC):
                 pending += stream.read(CHUNK)

@@ -17,11 +17,13 @@ from uncus.data.dicom import reader
 from uncus.data.errors import BadInput
 from uncus.data.files import write_atomically
 from uncus.data.imageio import gzip_stream
+from uncus.data.imageio.gzip_stream import RawFile
 from uncus.data.imageio.header import Layout, check_affine
 from uncus.data.imageio.mgh import read_mgh_layout
 from uncus.data.imageio.nifti import HEAD_BYTES, read_layout
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh")
+MAX_LOADED = 256 << 20  # bytes: larger files are not read into memory as a whole
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,15 @@ class Volume:
         return digest.hexdigest()
 
 
-def read_volume(path: Path, limits: Limits = Limits(), series: str = "") -> Volume:
+def read_volume(
+    path: Path, limits: Limits = Limits(), series: str = "", files: Sequence[RawFile] = ()
+) -> Volume:
     """Read a NIfTI-1/2, Analyze or MGZ file, or a DICOM folder, zip or file, into RAS+.
 
     Nothing is allocated or inflated before the header is checked against the file's size and
     ``limits``; every fault of a file raises BadInput naming file, cause and mend. ``series``
-    chooses among several DICOM series, see :func:`uncus.data.dicom.reader.read_series`.
+    chooses among several DICOM series, see :func:`uncus.data.dicom.reader.read_series`. ``files``
+    are those of the scan where they were loaded before, see :func:`load_files`.
     """
     path = Path(path)
     if not path.name.lower().endswith(SUFFIXES) and reader.is_dicom(path):
@@ -112,14 +117,13 @@ def read_volume(path: Path, limits: Limits = Limits(), series: str = "") -> Volu
             "is not a kind of image that can be read",
             f"give one of {', '.join(SUFFIXES)}, or a DICOM folder, zip or file",
         )
-    parts = source_files(path)
-    header_path, data_path = parts[0], parts[-1]
-    for part in parts:
-        _check_file(part, compressed=suffix in {".nii.gz", ".mgz"})
-    head = gzip_stream.read_head(header_path, HEAD_BYTES)
+    files = files or [RawFile(part) for part in source_files(path)]
+    for file in files:
+        _check_file(file, compressed=suffix in {".nii.gz", ".mgz"})
+    head = gzip_stream.read_head(files[0], HEAD_BYTES)
     is_mgh = suffix in {".mgz", ".mgh"}
-    layout = read_mgh_layout(path, head) if is_mgh else read_layout(header_path, head)
-    array, warnings = _read_voxels(data_path, layout, limits, footer=is_mgh)
+    layout = read_mgh_layout(path, head) if is_mgh else read_layout(files[0].path, head)
+    array, warnings = _read_voxels(files[-1], layout, limits, footer=is_mgh)
     return _turned(path, array, layout, layout.warnings + warnings)
 
 
@@ -172,6 +176,19 @@ def source_files(path: Path) -> tuple[Path, ...]:
     return (path,)
 
 
+def load_files(path: Path) -> tuple[RawFile, ...]:
+    """The files of the image at ``path``, each read into memory once.
+
+    Their hash and voxels then come from the very same bytes. DICOM files, which a child process
+    reads, and files over MAX_LOADED stay on disk.
+    """
+    loads = path.name.lower().endswith(SUFFIXES)
+    return tuple(
+        RawFile(part, part.read_bytes() if loads and part.stat().st_size <= MAX_LOADED else None)
+        for part in source_files(path)
+    )
+
+
 def native_array(volume: Volume, array: NDArray[Any]) -> NDArray[Any]:
     """Turn ``array`` [X, Y, Z] in RAS+ back into the voxel order of the scan's file."""
     there = nib.io_orientation(volume.native.affine)
@@ -215,38 +232,39 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _check_file(path: Path, compressed: bool) -> None:
+def _check_file(file: RawFile, compressed: bool) -> None:
+    path = file.path
     if not path.is_file():
         raise BadInput(
             path, "is not there" if not path.exists() else "is not a file", "check the path"
         )
-    if path.stat().st_size == 0:
+    if file.size == 0:
         raise BadInput(path, "is empty", "copy or download it again")
-    if compressed != gzip_stream.is_gzip(path):
+    if compressed != gzip_stream.is_gzip(file):
         cause = "is not gzip data, whatever its name" if compressed else "is gzip data"
         mend = f"rename it without {path.suffix}" if compressed else f"rename it to {path.name}.gz"
         raise BadInput(path, cause, mend)
 
 
 def _read_voxels(
-    path: Path, layout: Layout, limits: Limits, footer: bool
+    file: RawFile, layout: Layout, limits: Limits, footer: bool
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """The voxels [X, Y, Z] as stored, scaled, as float32, and warnings about them."""
-    voxels = math.prod(layout.shape)
+    path, voxels = file.path, math.prod(layout.shape)
     size = " x ".join(map(str, layout.shape))
     if voxels > limits.voxels:
         raise BadInput(
             path, f"has {size} voxels, over the cap of {limits.voxels:,}", "resample the scan first"
         )
     expected = layout.offset + layout.data_bytes
-    if expected > gzip_stream.capacity(path):
+    if expected > gzip_stream.capacity(file):
         raise BadInput(
             path,
             f"is truncated: its header declares {size} voxels from byte {layout.offset} on, "
             f"{expected:,} bytes, more than the file can hold",
             "copy or download it again",
         )
-    content, beyond = gzip_stream.read_content(path, expected, limits.trailing_bytes)
+    content, beyond = gzip_stream.read_content(file, expected, limits.trailing_bytes)
     warnings = []
     if beyond and not footer:  # MGH files end in a footer of scan parameters
         warnings.append(f"{beyond:,} bytes follow the voxels; they were ignored.")

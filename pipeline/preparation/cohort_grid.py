@@ -12,8 +12,8 @@ from uncus.data import bids_derivatives
 from uncus.data.errors import BadInput
 from uncus.data.files import write_json
 from uncus.data.geometry.foreground import brain_mask
-from uncus.data.imageio.volume import Limits, read_volume
-from uncus.data.space import GRIDS, Grid
+from uncus.data.imageio.volume import Limits, load_files, read_volume
+from uncus.data.space import Grid
 
 MEASURES = ".measures"
 STRAY_MM = 15.0
@@ -21,42 +21,31 @@ STRAY_MM = 15.0
 
 @dataclass(frozen=True)
 class Measure:
-    """What is learnt of a scan: hashes and the brain's box (outer faces, mm)."""
+    """A scan's hash and the bounding box of its brain (outer faces, mm, RAS+)."""
 
     source_sha256: str
-    voxel_hash: str
     low: tuple[float, ...]
     high: tuple[float, ...]
 
 
-def measure(path: Path, root: Path, space: str = "keep", series: str = "") -> Measure:
-    """Hashes and the brain's box of a scan, kept on disk by the source's hash.
-
-    Where the space brings its own grid, no brain is looked for and the box is empty.
-    """
-    source_hash = bids_derivatives.source_sha256(path, series)
-    boxed = space not in GRIDS
-    kept = (
-        root / MEASURES / f"{source_hash}-{bids_derivatives.SCHEMA}{'' if boxed else '-hash'}.json"
-    )
+def measure(path: Path, root: Path, series: str = "") -> Measure:
+    """Find the bounding box of a scan's brain, and store it under the source's hash."""
+    files = load_files(path)
+    source_hash = bids_derivatives.source_sha256(files, series)
+    kept = root / MEASURES / f"{source_hash}-{bids_derivatives.SCHEMA}.json"
     try:
         value = json.loads(kept.read_text(encoding="utf-8"))
         low, high = tuple(map(float, value["low"])), tuple(map(float, value["high"]))
-        return Measure(source_hash, str(value["voxel_hash"]), low, high)
+        return Measure(source_hash, low, high)
     except (OSError, ValueError, TypeError, KeyError):
         pass  # not measured before, or not whole
-    volume = read_volume(path, series=series)
-    if not boxed:
-        found = Measure(source_hash, volume.voxel_hash, (), ())
-        write_json(kept, asdict(found))
-        return found
+    volume = read_volume(path, series=series, files=files)
     box = np.argwhere(brain_mask(volume))
     ends = np.array([box.min(axis=0) - 0.5, box.max(axis=0) + 0.5])
     corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
     places = corners @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     found = Measure(
         source_hash,
-        volume.voxel_hash,
         tuple(places.min(axis=0).round(4).tolist()),
         tuple(places.max(axis=0).round(4).tolist()),
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 from uncus import __version__
 from uncus.data.errors import BadInput
-from uncus.pipeline.preparation.workers import Failure, guarded
+from uncus.pipeline.preparation.workers import Failure, Task, guarded
 
 CONNECT_S = 15
 MEND = "see docs/cluster.md"
@@ -33,8 +33,8 @@ class Cluster:
     client: Any
     address: str
 
-    def each(self, tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
-        """``guarded`` of every task (work, index, arguments), as they come.
+    def run_tasks(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+        """Run ``guarded`` on every task; yields results as they come.
 
         A task whose worker is lost is given to another; after some losses (Dask's
         allowed-failures) it counts as failed.

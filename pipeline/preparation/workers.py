@@ -1,18 +1,20 @@
 """The same work on many things at once, in processes here or elsewhere, with a progress bar."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import joblib
 
 from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.progress_bars import progress_bar
 
-if TYPE_CHECKING:
-    from uncus.pipeline.preparation.dask_cluster import Cluster
+Task = tuple[Callable[..., Any], int, tuple[Any, ...]]
+"""A function, the index of its job, and its arguments."""
+RunTasks = Callable[[Sequence[Task]], Iterator[tuple[int, Any]]]
+"""Runs :func:`guarded` on every task, anywhere, and yields what it returns in any order."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +53,26 @@ def process_count(wanted: int, tasks: int) -> int:
     return max(1, min(wanted or cpu_count(), tasks // 2))
 
 
-def for_each(
-    name: str,
-    work: Callable[..., Any],
-    arguments: Sequence[tuple[Any, ...]],
-    wanted: int,
-    cluster: "Cluster | None" = None,
-) -> dict[int, Any]:
-    """``work`` on every tuple of arguments; results (or Failure) by their number.
+def on_this_machine(workers: int) -> RunTasks:
+    """Run tasks in ``workers`` processes (see :func:`process_count`) of this machine."""
 
-    It is done in ``wanted`` processes here (see :func:`process_count`), or on a cluster's workers.
-    """
-    numbered = [(work, index, values) for index, values in enumerate(arguments)]
+    def run(tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+        return in_processes(process_count(workers, len(tasks)), guarded, tasks, ordered=False)
+
+    return run
+
+
+def for_each(
+    name: str, work: Callable[..., Any], jobs: Mapping[int, tuple[Any, ...]], run_tasks: RunTasks
+) -> tuple[dict[int, Any], dict[int, Failure]]:
+    """Call ``work`` with every job's arguments; returns the results and the failures by index."""
     results: dict[int, Any] = {}
     with progress_bar() as bar:
-        task = bar.add_task(name, total=len(numbered))
-        if cluster is None:
-            jobs = process_count(wanted, len(numbered))
-            found = in_processes(jobs, guarded, numbered, ordered=False)
-        else:
-            found = cluster.each(numbered)
-        for index, result in found:
+        tasks = [(work, index, values) for index, values in jobs.items()]
+        for index, result in bar.track(run_tasks(tasks), len(tasks), description=name):
             results[index] = result
-            bar.advance(task)
-    return dict(sorted(results.items()))
+    ordered = sorted(results.items())
+    return (
+        {index: result for index, result in ordered if not isinstance(result, Failure)},
+        {index: result for index, result in ordered if isinstance(result, Failure)},
+    )

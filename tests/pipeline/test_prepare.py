@@ -219,9 +219,7 @@ def test_a_stray_scan_does_not_blow_up_the_grid(source: Path, tmp_path: Path) ->
 def test_the_grid_covers_every_usual_box() -> None:
     rng = np.random.default_rng(0)
     lows, highs = rng.normal(-70, 4, (50, 3)), rng.normal(70, 4, (50, 3))
-    boxes = [
-        Measure("", "", tuple(low), tuple(high)) for low, high in zip(lows, highs, strict=True)
-    ]
+    boxes = [Measure("", tuple(low), tuple(high)) for low, high in zip(lows, highs, strict=True)]
     grid = common_grid(boxes, np.array([2.0, 3, 1]))
     first = grid.affine[:3, 3] - np.array(grid.spacing) / 2
     last = first + np.array(grid.shape) * grid.spacing

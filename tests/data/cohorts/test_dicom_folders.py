@@ -13,6 +13,7 @@ from tests.dicom_files import UID, save, series
 from uncus.data.bids_derivatives import source_sha256
 from uncus.data.cohorts.readers import guess_reader, read_cohort
 from uncus.data.errors import BadInput
+from uncus.data.imageio.volume import load_files
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.cli import main
 
@@ -135,6 +136,7 @@ def test_prepare_takes_the_tree_and_lists_what_it_cannot_decide(tmp_path: Path) 
 
 def test_what_is_read_from_one_folder_has_a_hash_of_its_own(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", 1)
-    plain = source_sha256(folder)
-    assert plain == source_sha256(folder)
-    assert len({plain, source_sha256(folder, "1"), source_sha256(folder, "2")}) == 3
+    files = load_files(folder)
+    plain = source_sha256(files)
+    assert plain == source_sha256(load_files(folder))
+    assert len({plain, source_sha256(files, "1"), source_sha256(files, "2")}) == 3

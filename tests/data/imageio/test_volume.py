@@ -235,8 +235,8 @@ class TestBombs:
         given: list[int] = []
         pieces = gzip_stream._pieces
 
-        def counting(path: Path, step: int) -> Any:
-            for piece in pieces(path, step):
+        def counting(file: gzip_stream.RawFile, step: int) -> Any:
+            for piece in pieces(file, step):
                 given.append(len(piece))
                 yield piece
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_prepare import contents, image, prepare, times
 
 from tests.conftest import write_source
+from tests.pipeline.test_prepare import contents, image, prepare, times
 from uncus.pipeline.cli import main
 from uncus.pipeline.preparation import dask_cluster as clusters
 from uncus.pipeline.preparation.dask_cluster import Cluster, connected
@@ -59,9 +59,9 @@ def test_two_workers_make_the_same_cohort(
 def test_a_lost_worker_costs_its_task_alone(address: str, tmp_path: Path) -> None:
     with connected(address, tmp_path) as cluster:
         assert cluster is not None
-        ((number, answer),) = cluster.each([(os._exit, 7, (1,))])
+        ((number, answer),) = cluster.run_tasks([(os._exit, 7, (1,))])
         assert number == 7 and isinstance(answer, Failure) and "workers were lost" in answer.reason
-        assert dict(cluster.each([(abs, 0, (-3,)), (abs, 1, (-4,))])) == {0: 3, 1: 4}
+        assert dict(cluster.run_tasks([(abs, 0, (-3,)), (abs, 1, (-4,))])) == {0: 3, 1: 4}
 
 
 def test_workers_that_do_not_see_the_folder_are_refused(tmp_path: Path) -> None:

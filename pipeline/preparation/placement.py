@@ -1,0 +1,49 @@
+"""Place one scan of a cohort on its grid; runs in a worker."""
+
+from pathlib import Path
+
+from uncus.data import bids_derivatives, prepared_cohort
+from uncus.data.bids_derivatives import Entry, source_sha256
+from uncus.data.cohorts.scans import Scan
+from uncus.data.errors import BadInput
+from uncus.data.imageio.volume import load_files, read_volume
+from uncus.data.space import Grid, place
+
+
+def place_scan(
+    root: Path, scan: Scan, source: str, grid: Grid, space: str, known_hash: str = ""
+) -> tuple[Entry, bool]:
+    """Place a scan and save it, unless a finished result of the same inputs is there.
+
+    The scan's files are read once, for their hash and their voxels; not at all where ``known_hash``
+    tells that the result is finished.
+
+    Parameters
+    ----------
+    root: the prepared cohort.
+    source: the scan's path for the records.
+    known_hash: of the source, where it was read before.
+
+    Returns
+    -------
+    The scan's entry, and whether it is new.
+
+    Raises
+    ------
+    BadInput: the scan is rejected, or changes while it is read.
+    """
+    files = () if known_hash else load_files(scan.path)
+    source_hash = known_hash or source_sha256(files, scan.series)
+    key = bids_derivatives.result_key(source_hash, grid, space)
+    entry = bids_derivatives.load_entry(root, scan, space, key)
+    if entry is not None:
+        return entry, False
+    files = files or load_files(scan.path)
+    placed = place(read_volume(scan.path, series=scan.series, files=files), grid, space)
+    # Bytes in memory cannot have changed since they were hashed.
+    in_memory = not known_hash and all(file.content is not None for file in files)
+    if not in_memory and source_sha256(files, scan.series) != source_hash:
+        raise BadInput(scan.path, "changed while it was being prepared", "start again")
+    # From here on the folder changes, and until the end it is not a finished cohort.
+    (root / prepared_cohort.MANIFEST).unlink(missing_ok=True)
+    return bids_derivatives.save(root, scan, placed, grid, space, source, source_hash), True
