@@ -71,7 +71,7 @@ class Visit:
         try:
             self.source = store(uploads, Path(self.folder.name))
         except BadInput as error:
-            self.refusal = f"{error.cause}; {error.mend}"
+            self.refusal = f"{error.cause}; {error.remedy}"
         REGISTER.add(self)
 
     def ask(self, desk: Desk, method: str = "", name: str = "", keep: bool = True) -> None:

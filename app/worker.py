@@ -175,7 +175,7 @@ def reason(error: BaseException, request: Request) -> str:
     line = " ".join(str(error).split()) or "not enough memory"
     source = request["source"]
     if isinstance(error, BadInput):
-        line = line.removeprefix(f"{error.subject}: ")
+        line = line.removeprefix(f"{error.value}: ")
     line = line.replace(source, "the file").replace(Path(source).name, "the file")
     return line.replace(str(Path(source).parent), "the server")
 

@@ -1,4 +1,4 @@
-"""Writing files so that a kill at any moment leaves the old file or the new one, never half."""
+"""Write files so that a kill at any moment leaves the old file or the new one, never half of it."""
 
 import hashlib
 import json
@@ -13,10 +13,10 @@ from filelock import FileLock, Timeout
 from uncus.data.errors import BadInput
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call ``write`` with a temporary path beside ``path``, flush it to disk, then rename it.
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call ``write`` with a temporary path in the same folder, flush it to disk, then rename it.
 
-    Raises BadInput where the disk is full or the folder is read-only; ``path`` is then as before.
+    Raises BadInput if the disk is full or the folder is read-only; ``path`` is then unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -27,7 +27,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
     except OSError as error:
         raise BadInput(
-            path, f"cannot be written ({error.strerror or error})", "free space or choose a folder"
+            path,
+            f"cannot be written ({error.strerror or error})",
+            "free space or choose another folder",
         ) from error
     finally:
         with suppress(OSError):
@@ -36,28 +38,28 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8."""
-    write_atomically(path, lambda temporary: void(temporary.write_text(text, encoding="utf-8")))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON; non-finite numbers are refused, since JSON has none."""
+    """Write ``value`` as JSON; raises ValueError for NaN and infinity, which JSON does not have."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, default=str) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in ``path``; raises BadInput when absent or not JSON."""
+    """Read the JSON value in ``path``; raises BadInput if there is no file or it is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=reject_constant)
     except FileNotFoundError as error:
-        raise BadInput(path, "not there", "is this the right folder?") from error
+        raise BadInput(path, "does not exist", "check the folder") from error
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(
-            path, f"cannot be read as JSON ({error})", "restore or make it anew"
+            path, f"cannot be read as JSON ({error})", "restore it or create it again"
         ) from error
 
 
-def refuse_constant(name: str) -> None:
-    """Called by the parser at NaN and Infinity, which Python takes for JSON."""
+def reject_constant(name: str) -> None:
+    """Reject NaN and Infinity, which Python's parser accepts."""
     raise ValueError(f"{name} is not JSON")
 
 
@@ -67,15 +69,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def void(_: object) -> None:
-    """Take a value, return none: lets an expression stand where a procedure is wanted."""
-
-
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Lock ``folder`` for this process; raises BadInput when another process has locked it.
+    """Lock ``folder`` for this process; raises BadInput if another process has locked it.
 
-    The operating system ends the lock with the process, so that a killed one leaves none behind.
+    The operating system releases the lock when the process ends, killed or not.
     """
     lock = FileLock(folder / ".lock", timeout=0)
     try:
@@ -83,11 +81,11 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise BadInput(
-            folder, f"another process works on this {what}", "wait for it, or choose another"
+            folder, f"another process is working on this {what}", "wait for it, or choose another"
         ) from error
     except OSError as error:
         raise BadInput(
-            folder, f"cannot be written ({error.strerror})", "choose a folder you may write to"
+            folder, f"cannot be written ({error.strerror})", "choose a writable folder"
         ) from error
     try:
         yield

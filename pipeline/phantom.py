@@ -242,7 +242,7 @@ def write_scan(path: Path, array: Any, subject: Subject, flipped: bool, code: in
     image.set_sform(affine, code=code)
     image.header.set_xyzt_units("mm", "sec")
     packed = gzip.compress(image.to_bytes(), compresslevel=3, mtime=0)
-    files.write_atomically(path, lambda temporary: files.void(temporary.write_bytes(packed)))
+    files.write_atomically(path, lambda temporary: temporary.write_bytes(packed))
 
 
 def in_parallel(make: Any, todo: Sequence[int], workers: int, title: str) -> list[Any]:

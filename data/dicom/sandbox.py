@@ -138,7 +138,7 @@ def _child(folder: Path) -> int:
         function = getattr(importlib.import_module(module), name)
         text = json.dumps({"value": function(folder, **content["arguments"])})
     except BadInput as error:
-        text = json.dumps({"refused": [error.subject, error.cause, error.mend]})
+        text = json.dumps({"refused": [error.value, error.cause, error.remedy]})
     except MemoryError:
         text = json.dumps({"memory": True})
     except Exception as error:  # whatever a decoder does with a damaged file, the caller goes on

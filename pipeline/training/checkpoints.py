@@ -64,7 +64,7 @@ class Checkpoints(Callback):
                 path, f"cannot be written ({error})", "free space, then uncus train --resume"
             ) from error
         if trainer.is_global_zero:
-            files.write_atomically(path, lambda whole: files.void(temporary.replace(whole)))
+            files.write_atomically(path, lambda whole: temporary.replace(whole))
             metrics = pd.DataFrame(self.rows)
             files.write_text(self.run.metrics(self.member), metrics.to_csv(index=False))
 

@@ -27,7 +27,7 @@ def write(run: Run, cohort: PreparedCohort, task: Task, members: tuple[Member, .
     reference, judged = fit_reference(cohort, task).state()
     whole = save(reference)  # save_file's own error on a full disk is not an OSError
     path = run.reference_path
-    files.write_atomically(path, lambda temporary: files.void(temporary.write_bytes(whole)))
+    files.write_atomically(path, lambda temporary: temporary.write_bytes(whole))
     card = {
         "schema": SCHEMA,
         "notice": NOTICE,

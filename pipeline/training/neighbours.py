@@ -96,9 +96,7 @@ def write(run: Run, cohort: PreparedCohort, task: Task, member: Member) -> None:
     scaled = stacked / spread
     usual = np.array([max(_usual(scaled), 1e-12)], np.float32)
     content = save({"scaled": scaled, "spread": spread, "usual": usual})
-    files.write_atomically(
-        run.neighbour_features_path, lambda path: files.void(path.write_bytes(content))
-    )
+    files.write_atomically(run.neighbour_features_path, lambda path: path.write_bytes(content))
     files.write_json(run.neighbours_path, [person(task, int(row)) for row in rows])
 
 

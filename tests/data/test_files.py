@@ -1,4 +1,4 @@
-"""Writing files: a failure at any moment leaves what was there."""
+"""A failed write leaves the old file; a folder is locked for one process."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from uncus.data import files
 from uncus.data.errors import BadInput
 
-OTHER = "import sys; from pathlib import Path; from data import files\n"
+IMPORTS = "import sys; from pathlib import Path; from uncus.data import files\n"
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
@@ -30,21 +30,21 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
-def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_one_line_error_and_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "kept.txt"
     path.write_text("old")
-    code = OTHER + "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+    code = IMPORTS + "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
     code += "try: files.write_text(Path(sys.argv[1]), 'x' * 5000)\n"
     code += "except ValueError as error: print(error)"
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     ).stdout
-    assert said.startswith(f"{path}: cannot be written (File too large); free space")
+    assert printed.startswith(f"{path}: cannot be written (File too large); free space")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="cannot be written"):
         files.write_text(tmp_path / "file" / "below", "")
@@ -69,7 +69,7 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
     [b"", b"{", b"\xff\xfe", b'{"a": NaN}', b'{"a": -Infinity}', b"[" * 100_000],
     ids=["empty", "truncated", "not text", "nan", "infinity", "deep"],
 )
-def test_what_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_content_that_is_not_json_is_rejected(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "values.json"
     path.write_bytes(content)
     with pytest.raises(BadInput, match="cannot be read as JSON") as caught:
@@ -78,21 +78,22 @@ def test_what_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_absent_json_and_a_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="not there"):
+def test_a_missing_json_file_and_a_folder_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="does not exist"):
         files.read_json(tmp_path / "absent.json")
     with pytest.raises(BadInput, match="cannot be read"):
         files.read_json(tmp_path)
 
 
-def test_sha256_is_that_of_the_standard(tmp_path: Path) -> None:
+def test_sha256_follows_the_standard(tmp_path: Path) -> None:
     (tmp_path / "abc").write_text("abc")  # FIPS 180-4, the example for SHA-256
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert files.sha256(tmp_path / "abc") == expected
 
 
-def test_a_second_process_is_refused_and_a_kill_leaves_no_lock(tmp_path: Path) -> None:
-    code = OTHER + "with files.locked(Path(sys.argv[1]), 'run'): print('held', flush=True); input()"
+def test_a_second_process_is_rejected_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:
+    code = IMPORTS + "with files.locked(Path(sys.argv[1]), 'run'):\n"
+    code += "    print('locked', flush=True); input()"
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -101,10 +102,10 @@ def test_a_second_process_is_refused_and_a_kill_leaves_no_lock(tmp_path: Path) -
     )
     with holder:
         assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        refused = pytest.raises(BadInput, match="another process works on this run")
-        with refused, files.locked(tmp_path, "run"):
-            raise AssertionError("two processes hold the folder")
+        assert holder.stdout.readline() == "locked\n"
+        rejected = pytest.raises(BadInput, match="another process is working on this run")
+        with rejected, files.locked(tmp_path, "run"):
+            raise AssertionError("two processes locked the folder")
         holder.kill()
         holder.wait()
         with files.locked(tmp_path, "run"):

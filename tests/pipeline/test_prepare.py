@@ -270,7 +270,7 @@ def test_two_at_once_are_refused(
     prepare(source, out)
     with FileLock(out / ".lock"):
         assert prepare(source, out) == 2
-    assert "another process works on this" in capsys.readouterr().err
+    assert "another process is working on this" in capsys.readouterr().err
     assert prepare(source, out) == 0
 
 
