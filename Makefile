@@ -1,15 +1,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
 
-.PHONY: demo test lint app
+.PHONY: demo test test-all lint app lock
 .DEFAULT_GOAL := demo
 
-# One environment for everything; made again when what it is made from changes.
-$(VENV)/ready: pyproject.toml constraints.txt
+# One environment for everything; made again when what it is made from changes. torch comes last:
+# its build (CPU or CUDA) differs from machine to machine, so it has a version but no hash.
+$(VENV)/ready: pyproject.toml requirements.lock constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) --require-hashes --no-deps -r requirements.lock
+	$(PIP) -c constraints.txt torch
+	$(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
 demo: $(VENV)/ready
@@ -21,7 +24,27 @@ lint: $(VENV)/ready
 	$(BIN)/mypy
 
 test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 app: $(VENV)/ready
 	$(BIN)/uncus app
+
+# Pins with hashes for Linux and macOS: all that is developed with, and what the images contain.
+# Versions stay where they can (make lock UPGRADE=--upgrade takes the newest). What only torch's CUDA
+# build needs is left out: torch pins it.
+COMPILE = $(VENV)/lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" --no-emit-package torch $(UPGRADE) pyproject.toml
+WITHOUT_CUDA = awk '/^[a-z]/ { keep = !/^(cuda|nvidia)-/ } /^\#/ || keep'
+
+lock:
+	test -x $(VENV)/lock/bin/uv || $(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip install -q --disable-pip-version-check uv
+	cp requirements.lock $(VENV)/lock/all && cp docker/requirements.lock $(VENV)/lock/images
+	$(COMPILE) -c constraints.txt --extra dev -o $(VENV)/lock/all
+	$(WITHOUT_CUDA) $(VENV)/lock/all > requirements.lock
+	$(COMPILE) -c constraints.txt -c requirements.lock --no-emit-package triton \
+		--extra app --extra fast -o $(VENV)/lock/images
+	$(WITHOUT_CUDA) $(VENV)/lock/images > docker/requirements.lock
