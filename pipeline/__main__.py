@@ -1,4 +1,4 @@
-"""``python -m pipeline`` is the command ``uncus``."""
+"""``python -m pipeline``, in a checkout, is the command ``uncus``."""
 
 import sys
 

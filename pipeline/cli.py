@@ -1,7 +1,7 @@
-"""The command line: which verbs there are, and how one is called.
+"""The command line: the verbs and how they are run.
 
-A verb is a frozen dataclass beside its owner with ``run() -> int`` (the exit code); tyro makes its
-options. Only the verb that is called is imported, so ``uncus --help`` answers at once.
+A verb is a frozen dataclass with ``run() -> int`` (the exit code); tyro turns its fields into
+options. Only the verb that runs is imported, so that ``uncus --help`` is fast.
 """
 
 import contextlib
@@ -14,26 +14,32 @@ from collections.abc import Sequence
 from typing import Any
 
 VERBS: dict[str, tuple[str, str]] = {
-    "info": ("uncus.pipeline.info:Info", "versions, devices and what is registered"),
+    "info": ("uncus.pipeline.info:Info", "show versions and devices"),
     "phantom": ("uncus.pipeline.phantom:MakePhantom", "make a synthetic cohort with known atrophy"),
-    "prepare": (
-        "uncus.pipeline.prepare:Prepare",
-        "scans -> a cohort on one grid, ready to train on",
-    ),
+    "prepare": ("uncus.pipeline.prepare:Prepare", "bring scans onto one grid, ready for training"),
     "train": ("uncus.pipeline.train:Train", "train networks on a prepared cohort, fold by fold"),
-    "evaluate": ("uncus.pipeline.evaluate:Evaluate", "metrics with intervals, beside baselines"),
-    "predict": ("uncus.pipeline.predict:Predict", "probabilities and a saliency map for new scans"),
+    "evaluate": (
+        "uncus.pipeline.evaluate:Evaluate",
+        "compute metrics with confidence intervals, compared with baselines",
+    ),
+    "predict": (
+        "uncus.pipeline.predict:Predict",
+        "predict new scans: probabilities and a saliency map",
+    ),
     "compare": (
         "uncus.pipeline.compare:Compare",
-        "norms against each other at several batch sizes",
+        "train and compare norms at several batch sizes",
     ),
-    "explain": ("uncus.pipeline.explain:Explain", "saliency maps of a scan by several methods"),
+    "explain": (
+        "uncus.pipeline.explain:Explain",
+        "compute saliency maps of a scan by several methods",
+    ),
     "bench": (
         "uncus.pipeline.bench:Bench",
-        "how fast the pieces are, beside what else one would use",
+        "measure the speed of each part, compared with torch and MONAI",
     ),
-    "app": ("uncus.app.launch:App", "the web page: upload a scan, see the answer"),
-    "demo": ("uncus.pipeline.demo:Demo", "the whole path on the phantom cohort, in minutes"),
+    "app": ("uncus.app.launch:App", "serve the web app: upload a scan, see its prediction"),
+    "demo": ("uncus.pipeline.demo:Demo", "run all steps on a synthetic cohort, in minutes"),
 }
 
 
@@ -46,8 +52,8 @@ def usage() -> str:
         "Alzheimer's disease classification from 3D T1-weighted MRI, with Group Normalization\n"
         "at tiny batch sizes. Research use only, not a medical device.\n\n"
         f"verbs:\n{verbs}\n\n"
-        "uncus VERB --help shows a verb's options. Exit codes: 0 done, 1 some of many failed,\n"
-        "2 refused (one line on stderr says why). UNCUS_TRACEBACK=1 shows where an error arose.\n"
+        "uncus VERB --help lists a verb's options. Exit codes: 0 success, 1 some of several scans\n"
+        "failed, 2 error (one line on stderr). UNCUS_TRACEBACK=1 prints an error's traceback.\n"
     )
 
 
@@ -58,7 +64,7 @@ def load_verb(name: str) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; errors a user can mend become one line on stderr and exit code 2."""
+    """Run one verb; an error that a user can fix is one line on stderr and exit code 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if not arguments or arguments[0] in {"-h", "--help", "help"}:
@@ -84,35 +90,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def call(verb: str, arguments: Sequence[str]) -> int:
-    """Parse the verb's options and run it."""
+    """Parse a verb's options and run it."""
     import tyro
 
     kind = load_verb(verb)
     defaults = kind.defaults(list(arguments)) if hasattr(kind, "defaults") else None
     options: dict[str, Any] = {} if defaults is None else {"default": defaults}
-    complaint = io.StringIO()
+    message = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(message):
             command = tyro.cli(kind, prog=f"uncus {verb}", args=list(arguments), **options)
     except SystemExit as stop:
         if not stop.code:
             return 0
-        raise ValueError(one_line(complaint.getvalue())) from None
+        raise ValueError(one_line(message.getvalue())) from None
     return int(command.run())
 
 
-def one_line(complaint: str) -> str:
-    """What tyro draws as a box, as the one line that every refusal is."""
-    text = re.sub(r"\x1b\[[0-9;]*m|[\u2500-\u257f]", " ", complaint)
+def one_line(message: str) -> str:
+    """tyro's error message, which it prints in a box, as one line."""
+    text = re.sub(r"\x1b\[[0-9;]*m|[\u2500-\u257f]", " ", message)
     line = " ".join(text.split())
-    # An option's own complaint says all there is to say; tyro wraps it in a title and a hint.
+    # The error of a value is complete without the title and the hint that tyro adds.
     title, hint = r"^Value error Error parsing [\w.]+: ", r"(?: For full helptext, see .*)?$"
-    own = re.search(f"{title}(.*?){hint}", line)
-    return own.group(1) if own else line
+    match = re.search(f"{title}(.*?){hint}", line)
+    return match.group(1) if match else line
 
 
 def nearest(verb: str) -> str:
-    """What to type instead of an unknown verb."""
+    """A suggestion for an unknown verb."""
     import difflib
 
     close = difflib.get_close_matches(verb, VERBS, n=1)

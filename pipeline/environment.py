@@ -1,4 +1,4 @@
-"""Where a run was made: versions and devices."""
+"""The environment of a run: versions and devices."""
 
 import os
 import platform
@@ -9,25 +9,25 @@ PACKAGES = ("uncus", "torch", "monai", "lightning", "nibabel", "numpy", "scipy",
 
 
 def versions() -> dict[str, str]:
-    """Package -> installed version; ``absent`` where there is none. Imports none of them."""
-    found = {"python": platform.python_version()}
+    """Package -> installed version, or ``absent``. None of them is imported."""
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
+            installed[name] = "absent"
+    return installed
 
 
 def cpu_count() -> int:
-    """CPUs that this process may use; where the system cannot tell (macOS), all of them."""
+    """CPUs that this process may use; all CPUs on systems without affinities (macOS)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def describe() -> dict[str, Any]:
-    """Versions, the operating system and the devices that torch sees."""
+    """Versions, the operating system and torch's devices."""
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -1,4 +1,4 @@
-"""``uncus info``: what is installed, and what can be named on the command line."""
+"""``uncus info``: versions and devices."""
 
 import json
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from uncus.pipeline.notice import NOTICE
 
 @dataclass(frozen=True)
 class Info:
-    """Show versions and devices, without loading torch."""
+    """Show versions and devices. torch is not imported."""
 
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON."""
 
     def run(self) -> int:
-        """Print; returns 0."""
+        """Print and return 0."""
         driver = Path("/proc/driver/nvidia/gpus")
         facts = {
             "versions": environment.versions(),

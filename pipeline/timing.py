@@ -1,4 +1,4 @@
-"""Timing for benchmarks: interleaved rounds, medians with quartiles, events on a GPU."""
+"""Timing for benchmarks: interleaved rounds, medians with quartiles, CUDA events on a GPU."""
 
 import statistics
 import time
@@ -34,13 +34,13 @@ class Timing:
 def measure(
     works: Mapping[str, Work], device: torch.device, rounds: int, repeats: int = 1
 ) -> dict[str, Timing]:
-    """Time each entry once per round, so that slow phases of the machine affect all alike.
+    """Time each entry once per round, so that slow phases of the machine affect all equally.
 
     Parameters
     ----------
     works: name -> function to time, which does ``repeats`` repetitions of the measured work.
-    device: where they run; on a CUDA device times are taken between two events.
-    rounds: at least 2, after two warm-up rounds.
+    device: where they run; on a CUDA device times are taken between two CUDA events.
+    rounds: at least 2; two warm-up rounds precede them.
     """
     times: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds + 2):
@@ -52,7 +52,7 @@ def measure(
 
 
 def fewer_on_cpu(rounds: int, device: torch.device) -> int:
-    """At most 5 rounds of what takes seconds on a CPU."""
+    """``rounds`` on a GPU, at most 5 on a CPU, where one takes seconds."""
     return rounds if device.type == "cuda" else min(rounds, 5)
 
 
@@ -78,9 +78,9 @@ def _once(work: Work, device: torch.device) -> float:
 
 
 def graphed(work: Work) -> Work:
-    """``work`` as a CUDA graph: the device's own time, without Python between the kernels.
+    """``work`` as a CUDA graph, whose time is the device's alone, without Python's overhead.
 
-    ``work`` must not synchronize, and must read and write the same memory each time.
+    ``work`` must not synchronize, and must read and write the same memory in each call.
     """
     stream: Any = torch.cuda.Stream
     side = stream()
@@ -111,7 +111,7 @@ def copy_bandwidth(device: torch.device, gigabytes: float = 2.0, rounds: int = 2
 def matrix_rate(
     device: torch.device, dtype: torch.dtype = torch.float32, size: int = 2048, rounds: int = 10
 ) -> float:
-    """Rate (FLOP/s) of a product of two large matrices, which convolutions hardly exceed."""
+    """Rate (FLOP/s) of a product of two large matrices, about the limit for convolutions."""
     left, right = torch.randn(2, size, size, device=device, dtype=dtype)
     out = torch.empty_like(left)
 
@@ -123,7 +123,7 @@ def matrix_rate(
 
 
 def clear(device: torch.device) -> None:
-    """Empty the cache of torch's allocator and reset its peak."""
+    """Empty the cache of torch's CUDA allocator and reset its peak statistics."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

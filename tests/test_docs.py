@@ -1,4 +1,4 @@
-"""The documentation names verbs and options that exist, and pictures that are there."""
+"""Verbs, options, links and images in the documentation exist."""
 
 import re
 import shlex
@@ -31,12 +31,12 @@ def commands(text: str) -> Iterator[list[str]]:
     """The arguments of each ``uncus ...`` in the text, without comments and pipes."""
     for line in code(text):
         for part in re.split(r"&&|;|\|", line.split(" #")[0]):
-            found = re.match(r"^[$>\s]*(?:\S*/)?(?:uncus|python3? -m pipeline)\s+(.+)$", part)
-            if found:
+            match = re.match(r"^[$>\s]*(?:\S*/)?(?:uncus|python3? -m pipeline)\s+(.+)$", part)
+            if match:
                 try:
-                    yield shlex.split(found[1])
-                except ValueError:  # a quotation that a pipe or a semicolon cut
-                    yield found[1].split()
+                    yield shlex.split(match[1])
+                except ValueError:  # a pipe or a semicolon was inside quotes
+                    yield match[1].split()
 
 
 @cache
@@ -91,14 +91,14 @@ def test_whole_commands_are_accepted(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCS, ids=IDS)
-def test_links_and_pictures_are_there(path: Path) -> None:
+def test_links_and_images_exist(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     linked = re.findall(r"\]\(([^)\s]+)[^)]*\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
     for target in linked:
         if not re.match(r"[a-z]+:|#", target):
-            there = path.parent / target.partition("#")[0]
-            assert there.exists(), f"{target} is not there"
-            assert there.resolve().is_relative_to(ROOT), f"{target} is outside the repository"
+            linked_path = path.parent / target.partition("#")[0]
+            assert linked_path.exists(), f"{target} does not exist"
+            assert linked_path.resolve().is_relative_to(ROOT), f"{target} is outside the repository"
 
 
 @pytest.mark.parametrize("path", DOCS, ids=IDS)
@@ -112,11 +112,11 @@ def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     for path in DOCS:
         for line in code(path.read_text(encoding="utf-8")):
-            named = re.match(r"^[$\s]*make ([a-z-]+)", line)
-            assert not named or named[1] in targets, f"{path.name}: make {named[1]}"
+            match = re.match(r"^[$\s]*make ([a-z-]+)", line)
+            assert not match or match[1] in targets, f"{path.name}: make {match[1]}"
 
 
-def test_this_file_finds_commands() -> None:
+def test_commands_are_recognized() -> None:
     text = "a `uncus train C R\n--lr 1`\n\n"
     text += "```sh\n$ uncus prepare A B \\\n    --space keep  # why\n```\n"
     text += "\n    .venv/bin/uncus info && uncus bench norm | cat\n\nuncus is not `uncus` here.\n"

@@ -33,13 +33,13 @@ def pins(lock: str) -> list[tuple[Requirement, int]]:
 
 def versions(lock: str, system: dict[str, str]) -> dict[str, str]:
     """Package -> version that a lock file gives on a system; each package once."""
-    found: dict[str, str] = {}
+    pinned: dict[str, str] = {}
     for pin, _ in pins(lock):
         if not pin.marker or pin.marker.evaluate(system):
             (specifier,) = pin.specifier
-            assert specifier.operator == "==" and pin.name not in found
-            found[pin.name] = specifier.version
-    return found
+            assert specifier.operator == "==" and pin.name not in pinned
+            pinned[pin.name] = specifier.version
+    return pinned
 
 
 def wanted(extras: str) -> list[Requirement]:

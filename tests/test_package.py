@@ -33,7 +33,7 @@ def python(*arguments: str, cwd: Path = ROOT, path: Path | None = None) -> str:
 
 @pytest.fixture(scope="module")
 def source_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout, links included, since building writes beside the source."""
+    """A copy of the checkout, links included, since a build writes into the source folder."""
     copy = tmp_path_factory.mktemp("source") / "uncus"
     copy.mkdir()
     for name in BUILT_FROM:

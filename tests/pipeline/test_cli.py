@@ -1,4 +1,4 @@
-"""The command line: every verb is found, every refusal is one line and exit code 2."""
+"""The command line: every verb runs, every error is one line and exit code 2."""
 
 import re
 import subprocess
@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "monai", "lightning", "streamlit", "pandas", "scipy", "sklearn", "nibabel")
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line that says why; the exit code is 2."""
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The error of a command: one line on stderr, nothing on stdout, exit code 2."""
     capsys.readouterr()
     assert main(arguments) == 2
     out, error = capsys.readouterr()
@@ -51,16 +51,16 @@ def test_quick_answers_import_nothing_heavy(arguments: list[str]) -> None:
     assert out.splitlines()[-1] == ""
 
 
-def test_unknown_verbs_name_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "did you mean 'train'?" in refused(capsys, "trian", "x")
-    assert "uncus --help lists the verbs" in refused(capsys, "qqqq")
+def test_an_unknown_verb_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean 'train'?" in error_of(capsys, "trian", "x")
+    assert "uncus --help lists the verbs" in error_of(capsys, "qqqq")
 
 
 @pytest.mark.parametrize("arguments", [["info", "--jsn"], ["info", "extra"], ["bench", "nothing"]])
-def test_unknown_options_are_one_line(
+def test_an_unknown_option_is_a_one_line_error(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert arguments[1] in refused(capsys, *arguments)
+    assert arguments[1] in error_of(capsys, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_unknown_options_are_one_line(
     [ValueError("a\nb"), OSError(28, "No space left"), MemoryError()],
     ids=lambda e: repr(e),
 )
-def test_what_a_user_can_mend_is_one_line(
+def test_an_error_that_a_user_can_fix_is_one_line(
     error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(verb: str, arguments: list[str]) -> int:
@@ -76,13 +76,13 @@ def test_what_a_user_can_mend_is_one_line(
 
     monkeypatch.setattr(cli, "call", fail)
     monkeypatch.delenv("UNCUS_TRACEBACK", raising=False)
-    assert len(refused(capsys, "info")) > len("uncus: \n")
+    assert len(error_of(capsys, "info")) > len("uncus: \n")
     monkeypatch.setenv("UNCUS_TRACEBACK", "1")
     with pytest.raises(type(error)):
         main(["info"])
 
 
-def test_an_interruption_is_no_traceback(
+def test_an_interruption_has_no_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(verb: str, arguments: list[str]) -> int:
@@ -97,14 +97,14 @@ def test_the_command_and_the_module_are_the_same() -> None:
     (script,) = entry_points(group="console_scripts", name="uncus")
     assert script.value == "uncus.pipeline.cli:main"
     command = [sys.executable, "-m", "pipeline"]
-    said = subprocess.run([*command, "--version"], capture_output=True, text=True, cwd=ROOT)
-    assert (said.returncode, said.stdout) == (0, f"uncus {__version__}\n")
-    said = subprocess.run([*command, "nosuch"], capture_output=True, text=True, cwd=ROOT)
-    assert (said.returncode, said.stdout) == (2, "")
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, f"uncus {__version__}\n")
+    done = subprocess.run([*command, "nosuch"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_its_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_verb_has_a_help_text(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     kind = cli.load_verb(verb)
     assert is_dataclass(kind)
     assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
