@@ -1,8 +1,8 @@
-"""Is this a scan that the networks may judge? Refusals and warnings, each with its reason.
+"""Quality control: reject scans that are unlike the training scans, or warn about them.
 
-A network answers for anything that fits its input: a knee, a CT, noise. So every scan is first
-compared with what the TRAINING scans looked like on the same grid; the limits come from how much
-the training scans differ among themselves.
+A network gives an output for anything of the right shape: a knee, a CT, noise. So every scan is
+first compared with the training scans on the same grid; the limits follow from how much the
+training scans differ among themselves.
 """
 
 from collections.abc import Mapping
@@ -16,31 +16,34 @@ from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume
 from uncus.data.space import Placed
 
-FACES = ("left", "right", "back", "front", "bottom", "top")
-MEND = "give a T1-weighted scan of a head, prepared as the training scans were"
+FACES = ("left", "right", "posterior", "anterior", "inferior", "superior")
+REMEDY = "give a T1-weighted scan of a head, prepared as the training scans were"
 # Limits in robust standard deviations of the training scans' similarity (Fisher's z).
-WARN_BELOW, REFUSE_BELOW = 4.0, 8.0
-REFUSE_AT_MOST = 0.4  # correlation
+WARN_BELOW, REJECT_BELOW = 4.0, 8.0
+REJECT_AT_MOST = 0.4  # correlation
 FEW, FEW_WARN = 5, 0.6  # training scans, correlation
-LEAST_SPREAD = 0.05  # of Fisher's z; few or much alike training scans must not refuse everybody
+LEAST_SPREAD = (
+    0.05  # of Fisher's z: few or very similar training scans must not reject every other scan
+)
 # Shares of the brain.
-REFUSE_MISSING = 0.5
+REJECT_MISSING = 0.5
 MARGIN = 0.1  # beyond the worst training scan
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the training scans look like on the grid, and how much they vary.
+    """The average training scan on the grid, and how much the training scans vary.
 
     Parameters
     ----------
     mean: float32 [X, Y, Z], their mean image.
-    region: bool [X, Y, Z], where at least half of them show brain.
-    ever: bool [X, Y, Z], where at least one in twenty does.
+    region: bool [X, Y, Z], where at least half of them have brain.
+    ever: bool [X, Y, Z], where at least one in twenty has brain.
     similarity: float [N], correlation of each within the region with the mean of all others.
-    missing: float [N], share of the region that each leaves empty.
-    extra: float [N], share of each one's brain that lies outside ``ever``.
-    contact: float [6], the most that a face of the field of view cut off one; 1 where unknown.
+    missing: float [N], share of the region that is empty in each.
+    extra: float [N], share of each scan's brain that lies outside ``ever``.
+    contact: float [6], the largest contact of each face with any of them (1 if unknown), see
+        uncus.data.space.Placed.
     """
 
     mean: NDArray[np.float32]
@@ -53,12 +56,12 @@ class Reference:
 
     @classmethod
     def fit(cls, volumes: NDArray[Any], contacts: NDArray[Any] | None = None) -> "Reference":
-        """Learn from the training scans alone.
+        """Compute the reference from the training scans.
 
         Parameters
         ----------
         volumes: [N, X, Y, Z], as prepared: z-scores inside the brain, 0 outside. They are read one
-            by one, so a memory map may be larger than memory.
+            by one, so that a memory map may exceed the memory.
         contacts: [N, 6], see uncus.data.space.Placed.
         """
         count = len(volumes)
@@ -75,7 +78,9 @@ class Reference:
         similarity, missing, extra = [], [], []
         for volume in volumes:
             image = np.asarray(volume)
-            similarity.append(_with_rest(image.reshape(-1)[inside].astype(np.float64), summed))
+            similarity.append(
+                _correlation_with_rest(image.reshape(-1)[inside].astype(np.float64), summed)
+            )
             shown = image != 0
             missing.append(_share(region & ~shown, region))
             extra.append(_share(shown & ~ever, shown))
@@ -90,14 +95,14 @@ class Reference:
         )
 
     def limits(self) -> tuple[float, float]:
-        """Similarities below which a scan is warned of, and refused.
+        """Similarities below which a scan gets a warning, and below which it is rejected.
 
         In Fisher's z = artanh(r), with the training scans' median m and robust standard deviation
         s (1.4826 * median absolute deviation, at least 0.05): a warning below m - 4 s and below
-        every training scan; a refusal below m - 8 s, below half the z of every training scan and
-        below r = 0.4, and in any case where r is not positive. The most atrophied brains are the
-        least similar ones, so the limits stand well clear of the worst training scan. Fewer than
-        five training scans say little of the spread: then r = 0.6 is warning enough.
+        every training scan; rejection below m - 8 s, below half the z of every training scan and
+        below r = 0.4, and always for r <= 0. The most atrophied brains are the least similar ones,
+        so the limits leave a margin below the worst training scan. Fewer than five training scans
+        tell little about the spread: then there is no warning above r = 0.6.
         """
         z = np.arctanh(np.clip(self.similarity, -0.999, 0.999))
         middle, worst = float(np.median(z)), float(z.min())
@@ -105,11 +110,11 @@ class Reference:
         warn = float(np.tanh(min(middle - WARN_BELOW * spread, worst)))
         if len(z) < FEW:
             warn = min(warn, FEW_WARN)
-        refuse = float(np.tanh(min(middle - REFUSE_BELOW * spread, worst / 2)))
-        return warn, max(0.0, min(refuse, REFUSE_AT_MOST))
+        reject = float(np.tanh(min(middle - REJECT_BELOW * spread, worst / 2)))
+        return warn, max(0.0, min(reject, REJECT_AT_MOST))
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Images as plain arrays, and the rest as JSON-able values."""
+        """The images as plain arrays, and the rest as values for JSON."""
         images: dict[str, NDArray[Any]] = {
             "mean": self.mean,
             "region": self.region.astype(np.uint8),
@@ -120,7 +125,7 @@ class Reference:
 
     @classmethod
     def from_state(cls, images: Mapping[str, NDArray[Any]], rest: Mapping[str, Any]) -> "Reference":
-        """The inverse of :meth:`state`; raises ValueError where it is none."""
+        """The inverse of :meth:`state`; raises ValueError for anything else."""
         try:
             reference = cls(
                 mean=np.asarray(images["mean"], np.float32),
@@ -138,40 +143,43 @@ class Reference:
         return reference
 
 
-def judge(placed: Placed, reference: Reference) -> tuple[str, ...]:
-    """Warnings about a placed scan; raises BadInput where the networks must not judge it."""
+def check_quality(placed: Placed, reference: Reference) -> tuple[str, ...]:
+    """Compare a placed scan with the training scans and return warnings.
+
+    Raises BadInput for a scan that the networks must not be applied to.
+    """
     path, array = placed.volume.native.path, placed.array
     if array.shape != reference.mean.shape:
         raise ValueError(f"scan on a grid of {array.shape}, reference on {reference.mean.shape}")
     if looks_like_ct(placed.volume):
-        raise BadInput(path, "looks like a CT (air near -1000)", MEND)
+        raise BadInput(path, "looks like a CT (background near -1000)", REMEDY)
     if not np.any(array):
-        raise BadInput(path, "is constant inside the brain", MEND)
+        raise BadInput(path, "is constant inside the brain", REMEDY)
     warnings: list[str] = []
-    unseen = _share(reference.region & ~placed.seen, reference.region)
+    outside = _share(reference.region & ~placed.in_field_of_view, reference.region)
     missing = _share(reference.region & ~placed.mask, reference.region)
-    if unseen > REFUSE_MISSING:
+    if outside > REJECT_MISSING:
         raise BadInput(
             path,
-            f"{unseen:.0%} of where the training scans have brain lies outside its field of view",
-            "is its affine right, and is it in the same space as the training scans?",
+            f"{outside:.0%} of the training scans' brain region lies outside its field of view",
+            "check its affine, and that it is in the same space as the training scans",
         )
-    if missing > max(REFUSE_MISSING, float(reference.missing.max()) + MARGIN):
+    if missing > max(REJECT_MISSING, float(reference.missing.max()) + MARGIN):
         raise BadInput(
-            path, f"{missing:.0%} of where the training scans have brain is empty in it", MEND
+            path, f"{missing:.0%} of the training scans' brain region is empty in it", REMEDY
         )
     similarity = correlation(array, reference.mean, reference.region)
-    warn, refuse = reference.limits()
+    warn, reject = reference.limits()
     measured = f"similarity {similarity:.2f}, training scans {np.median(reference.similarity):.2f}"
-    if similarity < refuse:
+    if similarity < reject:
         cause = "does not look like the training scans: not a brain, not T1-weighted, or displaced"
         if similarity < -0.2:
-            cause = "has light and dark reversed, as T2 or FLAIR scans have"
-        raise BadInput(path, f"{cause} ({measured})", MEND)
+            cause = "has reversed contrast, as T2 or FLAIR scans have"
+        raise BadInput(path, f"{cause} ({measured})", REMEDY)
     if similarity < warn:
         warnings.append(
-            f"It looks unlike the training scans ({measured}): perhaps not T1-weighted, badly "
-            "disturbed, or out of place."
+            f"The scan looks unlike the training scans ({measured}): perhaps not T1-weighted, full "
+            "of artifacts, or displaced."
         )
     cut = [
         name
@@ -180,24 +188,24 @@ def judge(placed: Placed, reference: Reference) -> tuple[str, ...]:
     ]
     if cut:
         warnings.append(f"The brain is cut off at the edge of the image: {', '.join(cut)}.")
-    elif unseen > MARGIN:
-        warnings.append(f"{unseen:.0%} of the brain lies outside the scan's field of view.")
+    elif outside > MARGIN:
+        warnings.append(f"{outside:.0%} of the brain lies outside the scan's field of view.")
     extra = _share(placed.mask & ~reference.ever, placed.mask)
     if extra > float(reference.extra.max()) + MARGIN:
         warnings.append(
-            f"{extra:.0%} of it lies where training scans have no brain: perhaps a whole head "
-            "where they are skull-stripped."
+            f"{extra:.0%} of the scan lies where training scans have no brain: perhaps it is a "
+            "whole head and they are skull-stripped."
         )
-    if missing - unseen > float(reference.missing.max()) + MARGIN:
+    if missing - outside > float(reference.missing.max()) + MARGIN:
         warnings.append(
-            f"{missing:.0%} of where the training scans show something is empty: perhaps "
-            "skull-stripped where they are whole heads."
+            f"{missing:.0%} of the training scans' head region is empty: perhaps the scan is "
+            "skull-stripped and they are whole heads."
         )
     return tuple(warnings)
 
 
 def looks_like_ct(volume: Volume) -> bool:
-    """Whether intensities look like Hounsfield units: much air near -1000 and bone above 300."""
+    """Whether intensities look like Hounsfield units: air near -1000 and bone above 200."""
     sample = volume.array[::2, ::2, ::2]
     low, high = np.percentile(sample, (2, 99.5))
     air = (sample > -1100) & (sample < -900)
@@ -205,7 +213,7 @@ def looks_like_ct(volume: Volume) -> bool:
 
 
 def correlation(one: NDArray[Any], two: NDArray[Any], region: NDArray[np.bool_]) -> float:
-    """Pearson's correlation of two images within ``region``; 0 where one is constant there."""
+    """Pearson's correlation of two images within ``region``; 0 if one is constant there."""
     a, b = one[region].astype(np.float64), two[region].astype(np.float64)
     if a.size == 0:
         return 0.0
@@ -214,12 +222,12 @@ def correlation(one: NDArray[Any], two: NDArray[Any], region: NDArray[np.bool_])
     return float(a @ b / scale) if scale > 0 else 0.0
 
 
-def _with_rest(image: NDArray[np.float64], summed: NDArray[np.float64]) -> float:
-    """Correlation of one image [V] with the sum of all images less itself; 0 where it is alone."""
+def _correlation_with_rest(image: NDArray[np.float64], summed: NDArray[np.float64]) -> float:
+    """Correlation of one image [V] with the sum of all other images; 0 if there is no other."""
     image = image - image.mean()
     rest = summed - summed.mean() - image
     own, other = float(image @ image), float(rest @ rest)
-    # All that is left of a sum of one is rounding.
+    # A sum of one image less itself is rounding error.
     if own == 0 or other <= 1e-12 * own:
         return 0.0
     return float(image @ rest) / float(np.sqrt(own * other))

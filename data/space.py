@@ -1,8 +1,8 @@
-"""From a scan to the one grid that networks see, and back from that grid to the scan's own.
+"""Place a scan on the grid of the networks, and carry maps back to the scan's own grid.
 
-A space is a callable ``(Volume, Grid) -> Placed``, listed in SPACES. The space "keep" keeps the
-scan where its affine puts it: nothing is moved, only resampled and normalized. The space "mni"
-brings a whole head or a stripped brain to the ICBM152 template.
+A space is a callable ``(Volume, Grid) -> Placed``, listed in SPACES. The space "keep" resamples and
+normalizes a scan where its affine puts it. The space "mni" registers a whole head or a
+skull-stripped brain to the ICBM152 template.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,21 +31,21 @@ class Placed:
     Parameters
     ----------
     array: float32 [X, Y, Z], z-scores inside the brain, BACKGROUND outside.
-    mask: bool [X, Y, Z], the brain (or head, where the scan shows one).
+    mask: bool [X, Y, Z], the brain (or the head, in a scan that was not skull-stripped).
     volume: the scan itself.
-    seen: bool [X, Y, Z], grid voxels whose centre lies in the scan's field of view.
-    contact: how much of the mask is cut by each face of the scan's own field of view, in the order
-        left, right, back, front, bottom, top: the mask's area on the face over its largest area in
-        any parallel slice, 0 to 1.
-    warnings: what was odd, one sentence each.
-    to_grid: float64 [4, 4], scan mm -> the grid's mm (RAS+); the identity where nothing is moved.
-    quality: numbers that tell how well the scan was registered; empty where it was not.
+    in_field_of_view: bool [X, Y, Z], grid voxels whose centers lie in the scan's field of view.
+    contact: how much each face of the scan's field of view cuts the mask, in the order left,
+        right, posterior, anterior, inferior, superior: the mask's area on the face over its
+        largest area in any parallel slice, 0 to 1.
+    warnings: quality control findings, one sentence each.
+    to_grid: float64 [4, 4], scan mm -> grid mm (RAS+); the identity if the scan was not registered.
+    quality: measures of the registration; empty if the scan was not registered.
     """
 
     array: NDArray[np.float32]
     mask: NDArray[np.bool_]
     volume: Volume
-    seen: NDArray[np.bool_]
+    in_field_of_view: NDArray[np.bool_]
     contact: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
     to_grid: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
@@ -53,7 +53,7 @@ class Placed:
 
     @property
     def moved(self) -> Volume:
-        """The scan with an affine that leads to the grid's mm; no voxel is touched."""
+        """The scan with its affine composed with ``to_grid``; its voxels are unchanged."""
         return replace(self.volume, affine=self.to_grid @ self.volume.affine)
 
 
@@ -61,26 +61,25 @@ Space = Callable[[Volume, Grid], Placed]
 
 
 def place(volume: Volume, grid: Grid, space: str = "keep") -> Placed:
-    """Place a scan on ``grid`` by the named space.
+    """Place a scan on ``grid`` by the named space; its warnings include noise and ghosting.
 
-    Noise and ghosts of the scan are told among the warnings. Raises BadInput for an unknown space,
-    or where no brain lies on the grid.
+    Raises BadInput for an unknown space, or if no brain lies on the grid.
     """
     if space not in SPACES:
         raise BadInput(f"space {space!r}", "is unknown", f"choose one of {', '.join(SPACES)}")
     placed = SPACES[space](volume, grid)
-    return replace(placed, warnings=placed.warnings + image_quality.look(volume).warnings)
+    return replace(placed, warnings=placed.warnings + image_quality.measure(volume).warnings)
 
 
 def keep(volume: Volume, grid: Grid) -> Placed:
-    """Resample a scan to the grid where its affine puts it, and normalize it inside the brain."""
+    """Resample a scan by its affine alone, and normalize it inside the brain."""
     mask = brain_mask(volume)
     array, inside = resample.masked(volume, mask, grid)
     if np.count_nonzero(inside) < 2:
         raise BadInput(
             volume.native.path,
-            "none of its brain lies on the common grid (outside the field of view)",
-            "is its affine right, and is it in the same space as the training scans?",
+            "its brain lies outside the field of view of the common grid",
+            "check its affine, and that it is in the same space as the other scans",
         )
     warnings = volume.warnings
     lost = 1 - min(1.0, _millilitres(inside, grid.affine) / _millilitres(mask, volume.affine))
@@ -90,7 +89,7 @@ def keep(volume: Volume, grid: Grid) -> Placed:
         array=normalize(array, inside),
         mask=inside,
         volume=volume,
-        seen=resample.field_of_view(volume, grid),
+        in_field_of_view=resample.field_of_view(volume, grid),
         contact=contact(mask),
         warnings=warnings,
     )
@@ -99,49 +98,50 @@ def keep(volume: Volume, grid: Grid) -> Placed:
 def to_mni(volume: Volume, grid: Grid) -> Placed:
     """Register a scan to the ICBM152 template and normalize its brain.
 
-    See uncus.data.mni.registration.
+    A skull-stripped brain whose header declares it aligned is checked and left unmoved, see
+    uncus.data.mni.prealigned; all others are registered, see uncus.data.mni.registration.
 
-    A stripped brain that its file calls aligned already stays where it is, see
-    uncus.data.mni.prealigned.
-
-    Raises BadInput where the registration fails or the brain is cut off.
+    Raises BadInput if the registration fails or the brain is cut off.
     """
-    found = prealigned.believed(volume) or registration.register(volume)
-    array, inside = resample.masked(registration.corrected(volume, found), found.mask, grid)
+    result = prealigned.believed(volume) or registration.register(volume)
+    array, inside = resample.masked(registration.corrected(volume, result), result.mask, grid)
     if np.count_nonzero(inside) < 2:
         raise BadInput(
             volume.native.path,
-            "none of its brain lies on the grid after registration",
-            "does the grid hold the ICBM152 template? prepare the cohort again with --space mni",
+            "its brain lies outside the grid after registration",
+            "prepare the cohort again with --space mni",
         )
+    quality = {
+        "overlap": result.overlap,
+        "similarity": result.similarity,
+        "seen": result.seen,
+        "likeness": result.likeness,
+        "contrast": result.contrast,
+    }
     placed = Placed(
         array=normalize(array, inside),
         mask=inside,
         volume=volume,
-        seen=np.ones(grid.shape, bool),
-        contact=contact(found.mask),
-        warnings=volume.warnings + found.warnings,
-        to_grid=found.to_mni,
-        quality={
-            name: round(value, 4)
-            for name in ("overlap", "similarity", "seen", "likeness", "contrast")
-            if (value := getattr(found, name)) is not None
-        },
+        in_field_of_view=np.ones(grid.shape, bool),
+        contact=contact(result.mask),
+        warnings=volume.warnings + result.warnings,
+        to_grid=result.to_mni,
+        quality={name: round(value, 4) for name, value in quality.items() if value is not None},
     )
-    return replace(placed, seen=resample.field_of_view(placed.moved, grid))
+    return replace(placed, in_field_of_view=resample.field_of_view(placed.moved, grid))
 
 
 SPACES: dict[str, Space] = {"keep": keep, "mni": to_mni}
-# Spaces that bring their own grid: spacing in mm [3] -> grid.
+# Spaces with a grid of their own, whatever the scans: spacing in mm [3] -> grid.
 GRIDS: dict[str, Callable[[NDArray[np.float64]], Grid]] = {"mni": mni_grid}
-# What a space is called in file names (BIDS).
+# The BIDS space label in file names.
 LABELS = {"keep": "keep", "mni": NAME}
 
 
 def normalize(array: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Z-scores over the mask after clipping to percentiles 0.5 and 99.5; BACKGROUND outside.
 
-    (v - mean) / std with mean and std of the clipped values inside. A constant inside gives 0.
+    (v - mean) / std, with the mean and std of the clipped values inside. A constant gives 0.
     """
     values = array[mask].astype(np.float64)
     low, high = np.percentile(values, CLIP_PERCENTILES)
@@ -154,9 +154,9 @@ def normalize(array: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np
 
 
 def to_native(array: NDArray[np.float32], grid: Grid, placed: Placed) -> NDArray[np.float32]:
-    """Carry a map on the grid back to the scan's own grid and voxel order, as its file has it.
+    """Carry a map on the grid back to the scan's own grid and the voxel order of its file.
 
-    Arguments as in :func:`to_scan`; returns float32 of the shape stored in the scan's file.
+    Arguments as in :func:`to_scan`; returns float32 of the shape stored in the file.
     """
     native: NDArray[np.float32] = native_array(placed.volume, to_scan(array, grid, placed))
     return native
@@ -165,7 +165,7 @@ def to_native(array: NDArray[np.float32], grid: Grid, placed: Placed) -> NDArray
 def to_scan(array: NDArray[np.float32], grid: Grid, placed: Placed) -> NDArray[np.float32]:
     """Carry a map on the grid back to the scan's own grid, in the RAS+ order of its array.
 
-    One interpolation, through the inverse of the transform that placed the scan.
+    One interpolation, by the inverse of the transform that placed the scan.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def to_scan(array: NDArray[np.float32], grid: Grid, placed: Placed) -> NDArray[n
 
 
 def contact(mask: NDArray[np.bool_]) -> tuple[float, ...]:
-    """How much each face of the array cuts the mask; see :class:`Placed`."""
+    """Measure how much each face of the array cuts the mask; see :class:`Placed`."""
     shares: list[float] = []
     for axis in range(3):
         areas = mask.sum(axis=tuple(other for other in range(3) if other != axis))

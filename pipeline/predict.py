@@ -25,7 +25,7 @@ from uncus.data.design import covariates
 from uncus.data.dicom import reader
 from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume, native_array, read_scan, write_native
-from uncus.data.quality_control import Reference, judge
+from uncus.data.quality_control import Reference, check_quality
 from uncus.data.space import Grid, Placed, place, to_scan
 from uncus.models.base import Classifier
 from uncus.models.build import build_model
@@ -200,7 +200,7 @@ class Predictor:
         step("Placing")
         placed = place(volume, self.grid, self.card["space"])
         doubts = covariates.doubts(person, self.covariates)
-        warnings = (*placed.warnings, *judge(placed, self.reference), *doubts)
+        warnings = (*placed.warnings, *check_quality(placed, self.reference), *doubts)
         if placed.volume.voxel_hash in self.card["training"]["voxel_hashes"]:
             warnings += (
                 "this scan was used to make the run; its honest prediction is the one in the run's "

@@ -78,7 +78,7 @@ def measure(kind: str, name: str, head: str, labels: str) -> dict[str, Any]:
         "likeness": found.likeness,
         "contrast": found.contrast,
         "seen": found.seen,
-        "warnings": [*volume.warnings, *found.warnings, *image_quality.look(volume).warnings],
+        "warnings": [*volume.warnings, *found.warnings, *image_quality.measure(volume).warnings],
         "cpu": spent,
     }
 

@@ -1,4 +1,4 @@
-"""Noise and ghosts are told; a scan without them is not spoken of."""
+"""Noise and ghosting are measured, and warned about only in scans that have them."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from uncus.data.image_quality import WARN_GHOST, WARN_NOISE, look
+from uncus.data.image_quality import WARN_GHOST, WARN_NOISE, measure
 from uncus.data.imageio.volume import Native, Volume
 from uncus.data.space import Grid, place
 
@@ -17,7 +17,7 @@ RADIUS = np.sqrt((INDEX**2).sum(axis=0))
 
 
 def head(noise: float = 0.01, ghost: float = 0.0, outside: float | None = None) -> Volume:
-    """A head with a bright core in air of Rician noise; ``outside``: what the air is set to."""
+    """A head with a bright core and Rician noise; ``outside`` replaces the background."""
     soft = 400.0 * (RADIUS < 22) + 300.0 * (RADIUS < 15)
     image = ndimage.gaussian_filter(soft, 1.0)
     image += ghost * np.roll(image, SHAPE[1] // 2, axis=1)
@@ -31,33 +31,33 @@ def head(noise: float = 0.01, ghost: float = 0.0, outside: float | None = None) 
 
 @pytest.mark.parametrize("share", [0.03, 0.08, 0.2])
 @pytest.mark.parametrize("outside", [None, 0.0])
-def test_noise_is_measured_with_and_without_air(share: float, outside: float | None) -> None:
-    # A share of 500, told as one of the head's median, which lies between 400 and 700.
-    assert 0.6 * share < look(head(noise=share, outside=outside)).noise < 1.4 * share
+def test_noise_is_measured_with_and_without_background(share: float, outside: float | None) -> None:
+    # Added as a share of 500, measured as one of the head's median (400 to 700).
+    assert 0.6 * share < measure(head(noise=share, outside=outside)).noise < 1.4 * share
 
 
-def test_a_ghost_is_told_from_noise() -> None:
-    assert look(head(ghost=0.2)).ghost > WARN_GHOST
-    assert look(head(noise=0.1)).ghost < WARN_GHOST
-    assert look(head(ghost=0.2, outside=0.0)).ghost == 0
+def test_ghosting_is_distinguished_from_noise() -> None:
+    assert measure(head(ghost=0.2)).ghost > WARN_GHOST
+    assert measure(head(noise=0.1)).ghost < WARN_GHOST
+    assert measure(head(ghost=0.2, outside=0.0)).ghost == 0
 
 
 def test_each_warning_is_a_sentence_and_a_clean_scan_has_none() -> None:
-    assert look(head()).warnings == ()
-    (noisy,) = look(head(noise=2 * WARN_NOISE)).warnings
+    assert measure(head()).warnings == ()
+    (noisy,) = measure(head(noise=2 * WARN_NOISE)).warnings
     assert noisy.startswith("The scan is noisy: its signal is ")
-    (ghosted,) = look(head(ghost=0.2)).warnings
-    assert "ghost in the air" in ghosted and ghosted.endswith(".")
+    (ghosted,) = measure(head(ghost=0.2)).warnings
+    assert "ghosting in the background" in ghosted and ghosted.endswith(".")
 
 
-def test_a_placed_scan_carries_them() -> None:
+def test_a_placed_scan_has_these_warnings() -> None:
     grid = Grid(SHAPE, AFFINE)
     assert not any("noisy" in warning for warning in place(head(), grid).warnings)
     assert any("noisy" in warning for warning in place(head(noise=0.3), grid).warnings)
 
 
-def test_constant_and_tiny_scans_are_no_crash() -> None:
+def test_constant_and_tiny_scans_have_no_noise() -> None:
     for array in (np.zeros((20, 20, 20)), np.ones((2, 3, 2)), np.full((30, 30, 30), 7.0)):
         native = Native(Path("scan.nii"), array.shape, AFFINE, "RAS", (None, 0), (AFFINE, 1))
-        found = look(Volume(array.astype(np.float32), AFFINE, native))
-        assert (found.noise, found.ghost) == (0.0, 0.0)
+        quality = measure(Volume(array.astype(np.float32), AFFINE, native))
+        assert (quality.noise, quality.ghost) == (0.0, 0.0)

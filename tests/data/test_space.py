@@ -180,10 +180,10 @@ def test_a_scan_elsewhere_is_refused_and_one_half_out_is_warned_of(tmp_path: Pat
 def test_the_field_of_view_is_told(tmp_path: Path) -> None:
     volume = scan(tmp_path / "scan.nii.gz", *upright())
     part = Volume(volume.array[:18], volume.affine, volume.native)
-    seen = place(part, GRID).seen
+    visible = place(part, GRID).in_field_of_view
     right_face = part.affine[0, 3] + 17.5 * 2
     expected = mm(GRID.affine, GRID.shape)[..., 0] <= right_face
-    np.testing.assert_array_equal(seen, expected & resample.field_of_view(volume, GRID))
+    np.testing.assert_array_equal(visible, expected & resample.field_of_view(volume, GRID))
 
 
 def test_contact_tells_which_face_cuts_the_brain() -> None:

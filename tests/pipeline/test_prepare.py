@@ -18,7 +18,7 @@ from filelock import FileLock
 from tests.conftest import AFFINE, small_brain, write_source
 from uncus.data.imageio.volume import Volume, read_volume
 from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
-from uncus.data.quality_control import Reference, judge
+from uncus.data.quality_control import Reference, check_quality
 from uncus.data.space import place
 from uncus.pipeline.cli import main
 from uncus.pipeline.preparation.cohort_grid import Measure, common_grid
@@ -337,14 +337,14 @@ def test_real_slabs_make_a_cohort_and_a_gate(tmp_path: Path) -> None:
     np.testing.assert_allclose(means, 0, atol=1e-3)
     reference = Reference.fit(cohort.volumes[:9], cohort.contacts[:9])
     volume = read_volume(next(slabs[9].rglob("*.nii.gz")))
-    assert judge(place(volume, cohort.grid), reference) == ()
+    assert check_quality(place(volume, cohort.grid), reference) == ()
     array = np.where(volume.array > 0, 200 - volume.array, 0).astype(np.float32)
     with pytest.raises(ValueError, match="reversed"):
-        judge(place(Volume(array, volume.affine, volume.native), cohort.grid), reference)
+        check_quality(place(Volume(array, volume.affine, volume.native), cohort.grid), reference)
     head = read_volume(MRI / "heads" / "ixi-012_T1w.nii.gz")
-    warnings = judge(place(head, cohort.grid), reference)
-    assert [w for w in warnings if "whole head where they are skull-stripped" in w]
+    warnings = check_quality(place(head, cohort.grid), reference)
+    assert [w for w in warnings if "whole head and they are skull-stripped" in w]
     elsewhere = head.affine.copy()
     elsewhere[2, 3] -= 20
     with pytest.raises(ValueError, match="does not look like the training scans"):
-        judge(place(Volume(head.array, elsewhere, head.native), cohort.grid), reference)
+        check_quality(place(Volume(head.array, elsewhere, head.native), cohort.grid), reference)
