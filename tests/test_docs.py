@@ -31,7 +31,7 @@ def commands(text: str) -> Iterator[list[str]]:
     """The arguments of each ``uncus ...`` in the text, without comments and pipes."""
     for line in code(text):
         for part in re.split(r"&&|;|\|", line.split(" #")[0]):
-            match = re.match(r"^[$>\s]*(?:\S*/)?(?:uncus|python3? -m pipeline)\s+(.+)$", part)
+            match = re.match(r"^[$>\s]*(?:\S*/)?(?:uncus|python3? -m (?:pipeline|uncus))\s+(.+)$", part)
             if match:
                 try:
                     yield shlex.split(match[1])
