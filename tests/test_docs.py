@@ -13,6 +13,7 @@ from uncus.pipeline.cli import VERBS, load_verb, main
 ROOT = Path(__file__).parents[1]
 DOCS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("**/*.md")])
 PLACEHOLDERS = re.compile(r"\.\.\.|…|[\[\]<>]|\b[A-Z]{2,}\b")
+COMMAND = re.compile(r"^[$>\s]*(?:\S*/)?(?:uncus|python3? -m (?:uncus|pipeline))\s+(.+)$")
 IDS = [path.relative_to(ROOT).as_posix() for path in DOCS]
 
 
@@ -31,7 +32,7 @@ def commands(text: str) -> Iterator[list[str]]:
     """The arguments of each ``uncus ...`` in the text, without comments and pipes."""
     for line in code(text):
         for part in re.split(r"&&|;|\|", line.split(" #")[0]):
-            match = re.match(r"^[$>\s]*(?:\S*/)?(?:uncus|python3? -m (?:pipeline|uncus))\s+(.+)$", part)
+            match = COMMAND.match(part)
             if match:
                 try:
                     yield shlex.split(match[1])
