@@ -1,4 +1,4 @@
-"""The first pass over a cohort: what its scans are, and the grid that holds them all."""
+"""The grid of scans that are not registered: it covers the brains of all of them."""
 
 import json
 from collections.abc import Sequence
@@ -29,35 +29,37 @@ class Measure:
 
 
 def measure(path: Path, root: Path, series: str = "") -> Measure:
-    """Find the bounding box of a scan's brain, and store it under the source's hash."""
+    """Find the bounding box of a scan's brain; stored in ``root`` under the source's hash."""
     files = load_files(path)
     source_hash = bids_derivatives.source_sha256(files, series)
-    kept = root / MEASURES / f"{source_hash}-{bids_derivatives.SCHEMA}.json"
+    stored = root / MEASURES / f"{source_hash}-{bids_derivatives.SCHEMA}.json"
     try:
-        value = json.loads(kept.read_text(encoding="utf-8"))
+        value = json.loads(stored.read_text(encoding="utf-8"))
         low, high = tuple(map(float, value["low"])), tuple(map(float, value["high"]))
         return Measure(source_hash, low, high)
     except (OSError, ValueError, TypeError, KeyError):
-        pass  # not measured before, or not whole
+        pass  # not measured yet, or the file is damaged
     volume = read_volume(path, series=series, files=files)
     box = np.argwhere(brain_mask(volume))
     ends = np.array([box.min(axis=0) - 0.5, box.max(axis=0) + 0.5])
     corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
-    places = corners @ volume.affine[:3, :3].T + volume.affine[:3, 3]
-    found = Measure(
+    corners_mm = corners @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    result = Measure(
         source_hash,
-        tuple(places.min(axis=0).round(4).tolist()),
-        tuple(places.max(axis=0).round(4).tolist()),
+        tuple(corners_mm.min(axis=0).round(4).tolist()),
+        tuple(corners_mm.max(axis=0).round(4).tolist()),
     )
-    write_json(kept, asdict(found))
-    return found
+    write_json(stored, asdict(result))
+    return result
 
 
 def common_grid(measures: Sequence[Measure], spacing: NDArray[np.float64]) -> Grid:
-    """The grid over the union of the brains' boxes.
+    """The grid of ``spacing`` (mm) that covers the union of the brains' boxes.
 
-    A face that lies far beyond the median one (15 mm, or 5 robust standard deviations where
-    positions vary more) does not count: one misplaced scan must not blow up the grid of all.
+    A face far beyond the median one (15 mm, or 5 robust standard deviations if positions vary more)
+    is ignored: one misplaced scan must not enlarge the grid of all.
+
+    Raises BadInput if the grid has too many voxels.
     """
     lows = np.array([measure.low for measure in measures])
     highs = np.array([measure.high for measure in measures])

@@ -1,8 +1,8 @@
-"""Work on the workers of a Dask cluster: other machines, or other processes of this one.
+"""Run tasks on the workers of a Dask cluster, on any machines.
 
-Dask alone: its scheduler runs wherever Python does (SSH, SLURM through dask-jobqueue, Kubernetes),
-takes single tasks as workers come free, hands results back as they finish and survives the loss of
-a worker. A SLURM array (submitit) does none of the last three, and needs SLURM.
+A Dask scheduler runs wherever Python does (SSH, SLURM through dask-jobqueue, Kubernetes), gives
+single tasks to idle workers, returns results as they finish and survives the loss of a worker. A
+SLURM array (submitit) does none of the last three, and requires SLURM.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,31 +17,31 @@ from uncus.data.errors import BadInput
 from uncus.pipeline.preparation.workers import Failure, Task, guarded
 
 CONNECT_S = 15
-MEND = "see docs/cluster.md"
+REMEDY = "see docs/cluster.md"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers behind one scheduler.
+    """The workers of one scheduler.
 
     Parameters
     ----------
     client: a dask.distributed Client.
-    address: of its scheduler, for messages.
+    address: the scheduler's, for messages.
     """
 
     client: Any
     address: str
 
     def run_tasks(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
-        """Run ``guarded`` on every task; yields results as they come.
+        """Run ``guarded`` on every task and yield the results as they finish.
 
-        A task whose worker is lost is given to another; after some losses (Dask's
-        allowed-failures) it counts as failed.
+        A task whose worker is lost is given to another one; after several losses (Dask's
+        allowed-failures) it fails.
 
         Raises
         ------
-        ValueError: the scheduler is gone.
+        ValueError: the connection to the scheduler is lost.
         """
         from distributed import as_completed
 
@@ -56,56 +56,56 @@ class Cluster:
                 if future.status == "finished":
                     yield future.result()
                 elif future.status == "error":
-                    yield futures[future], Failure(lost(future.exception()))
+                    yield futures[future], Failure(loss_reason(future.exception()))
                 else:
                     raise CancelledError
         except (CancelledError, OSError) as error:
             raise ValueError(
-                f"--cluster {self.address}: the scheduler is gone; start it and the same command "
-                "again (what is done stays done)"
+                f"{self.option}: the connection to the scheduler is lost; start it and run the "
+                "same command again (finished scans are kept)"
             ) from error
         finally:
             self.client.cancel(list(futures), force=True)
 
     def check(self, folder: Path) -> None:
-        """Refuse workers of another version, or that do not see ``folder``.
+        """Check that there are workers, of this version, that can access ``folder``.
 
         Raises
         ------
-        BadInput: there are such workers, or none at all.
+        BadInput: there is no worker, or one of another version or without access.
         """
         try:
             self.client.wait_for_workers(1, timeout=CONNECT_S)
         except TimeoutError:
-            raise BadInput(self.subject, "its scheduler has no workers", MEND) from None
-        mark = folder / ".cluster"
-        mark.touch()
+            raise BadInput(self.option, "its scheduler has no workers", REMEDY) from None
+        probe = folder / ".cluster"
+        probe.touch()
         try:
-            answers = self.client.run(seen, str(mark.resolve()))
+            answers = self.client.run(worker_state, str(probe.resolve()))
         finally:
-            mark.unlink()
+            probe.unlink()
         for worker, answer in answers.items():
-            version, there = answer if isinstance(answer, tuple) else ("none", False)
+            version, has_access = answer if isinstance(answer, tuple) else ("none", False)
             if version != __version__:
                 cause = f"worker {worker} has uncus {version}, this is {__version__}"
-                raise BadInput(self.subject, cause, "install one version on all machines")
-            if not there:
-                cause = f"worker {worker} does not see {folder.resolve()}"
-                raise BadInput(self.subject, cause, "keep scans and cohort on a shared disk")
+                raise BadInput(self.option, cause, "install one version on all machines")
+            if not has_access:
+                cause = f"worker {worker} has no access to {folder.resolve()}"
+                raise BadInput(self.option, cause, "keep scans and cohort on a shared disk")
 
     @property
-    def subject(self) -> str:
-        """What messages call it."""
+    def option(self) -> str:
+        """The command line option, for messages."""
         return f"--cluster {self.address}"
 
 
 @contextmanager
 def connected(address: str, folder: Path) -> Iterator[Cluster | None]:
-    """The cluster at ``address`` ("tcp://host:8786"); None where that is empty.
+    """Connect to the cluster at ``address`` ("tcp://host:8786"); None if that is empty.
 
     Raises
     ------
-    BadInput: Dask is not installed, nobody answers, or its workers cannot work in ``folder``.
+    BadInput: Dask is not installed, no scheduler answers, or its workers cannot use ``folder``.
     """
     if not address:
         yield None
@@ -114,26 +114,28 @@ def connected(address: str, folder: Path) -> Iterator[Cluster | None]:
         from distributed import Client
     except ImportError:
         raise BadInput(
-            f"--cluster {address}", "needs Dask, which is not installed", "pip install distributed"
+            f"--cluster {address}",
+            "requires Dask, which is not installed",
+            "pip install distributed",
         ) from None
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"--cluster {address}", f"no scheduler answers ({reason})", MEND) from None
+        raise BadInput(f"--cluster {address}", f"no scheduler answers ({reason})", REMEDY) from None
     with client:
         cluster = Cluster(client, address)
         cluster.check(folder)
         yield cluster
 
 
-def seen(mark: str) -> tuple[str, bool]:
-    """What a worker says: its version of uncus, and whether it sees a file."""
-    return __version__, Path(mark).is_file()
+def worker_state(probe: str) -> tuple[str, bool]:
+    """Return a worker's version of uncus, and whether it can access the file ``probe``."""
+    return __version__, Path(probe).is_file()
 
 
-def lost(error: BaseException) -> str:
-    """Why a task that could not be finished was given up."""
+def loss_reason(error: BaseException) -> str:
+    """Why Dask gave up a task."""
     if type(error).__name__ == "KilledWorker":
-        return "its workers were lost again and again, perhaps for want of memory"
+        return "its workers were lost repeatedly, perhaps for lack of memory"
     return " ".join(str(error).split()) or type(error).__name__

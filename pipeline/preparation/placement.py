@@ -13,16 +13,16 @@ from uncus.data.space import Grid, place
 def place_scan(
     root: Path, scan: Scan, source: str, grid: Grid, space: str, known_hash: str = ""
 ) -> tuple[Entry, bool]:
-    """Place a scan and save it, unless a finished result of the same inputs is there.
+    """Place a scan and save it, unless the cohort has its result from the same inputs.
 
-    The scan's files are read once, for their hash and their voxels; not at all where ``known_hash``
-    tells that the result is finished.
+    The scan's files are read once, for their hash and their voxels, and not at all if the result of
+    ``known_hash`` is there.
 
     Parameters
     ----------
-    root: the prepared cohort.
-    source: the scan's path for the records.
-    known_hash: of the source, where it was read before.
+    root: folder of the prepared cohort.
+    source: the scan's path to record.
+    known_hash: SHA-256 of the source, if it was read before.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def place_scan(
 
     Raises
     ------
-    BadInput: the scan is rejected, or changes while it is read.
+    BadInput: the scan is rejected, or changed while it was read.
     """
     files = () if known_hash else load_files(scan.path)
     source_hash = known_hash or source_sha256(files, scan.series)
@@ -43,7 +43,7 @@ def place_scan(
     # Bytes in memory cannot have changed since they were hashed.
     in_memory = not known_hash and all(file.content is not None for file in files)
     if not in_memory and source_sha256(files, scan.series) != source_hash:
-        raise BadInput(scan.path, "changed while it was being prepared", "start again")
-    # From here on the folder changes, and until the end it is not a finished cohort.
+        raise BadInput(scan.path, "changed while it was being prepared", "run the command again")
+    # From here to the end of the run, the folder is not a finished cohort.
     (root / prepared_cohort.MANIFEST).unlink(missing_ok=True)
     return bids_derivatives.save(root, scan, placed, grid, space, source, source_hash), True

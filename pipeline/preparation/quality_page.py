@@ -1,8 +1,7 @@
-"""``quality.html`` of a prepared cohort: every registered scan under the template's contours.
+"""``quality.html`` of a prepared cohort: every registered scan with the template's contours.
 
-Failed scans come first, then those with warnings, then the rest from the least alike to the
-template on. The page stands alone: its pictures lie inside it. It is made anew only where it would
-change.
+Failed scans come first, then those with warnings, then the others by ascending overlap with the
+template. The page is one file, with its images embedded, and is rewritten only if it would change.
 """
 
 import base64
@@ -30,9 +29,10 @@ from uncus.pipeline.progress_bars import progress_bar
 PAGE = "quality.html"
 HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Registered scans</title>
 <style>body{font:15px sans-serif;margin:2em;max-width:60em}figure{margin:1.5em 0}
-img{width:100%;background:#000}.odd{color:#a00}td{padding:0 1em 0 0}</style>"""
-LEGEND = """<p>Each scan's extracted brain in the standard space. Lines: edges of the template's
-brain (cyan) and of its white matter (yellow). They should follow the scan's own.</p>"""
+img{width:100%;background:#000}.warning{color:#a00}td{padding:0 1em 0 0}</style>"""
+LEGEND = """<p>The extracted brain of each scan in the template's space, with the outlines of the
+template's brain (cyan) and white matter (yellow). They should follow the outlines of the
+scan.</p>"""
 
 
 def write_page(
@@ -42,47 +42,47 @@ def write_page(
     failed: Sequence[tuple[str, str]],
     workers: int = 1,
 ) -> None:
-    """Write the page where there is none or another one would be written.
+    """Write the page, unless the same page is there.
 
     Parameters
     ----------
     entries: the scans of the cohort.
-    failed: name and reason of each scan that is not in it.
-    workers: processes that draw, see :func:`uncus.pipeline.preparation.workers.process_count`.
+    failed: name and reason of each failed scan.
+    workers: number of processes, see :func:`uncus.pipeline.preparation.workers.process_count`.
     """
     key = f"<!-- {_key(grid, entries, failed)} -->"
     page = root / PAGE
     if page.is_file() and key in page.read_text(encoding="utf-8", errors="replace")[-200:]:
         return
-    found = [(entry, registration(root, entry)) for entry in entries]
-    found.sort(key=lambda pair: (not pair[0].warnings, pair[1].get("overlap", 0.0)))
-    jobs = [(root, entry, grid) for entry, _ in found]
-    pictures = in_processes(process_count(workers, len(jobs)), _drawn, jobs) if jobs else iter(())
+    scans = [(entry, registration(root, entry)) for entry in entries]
+    scans.sort(key=lambda scan: (not scan[0].warnings, scan[1].get("overlap", 0.0)))
+    jobs = [(root, entry, grid) for entry, _ in scans]
+    montages = in_processes(process_count(workers, len(jobs)), _encoded, jobs) if jobs else iter(())
     with progress_bar() as bar:
-        drawn = bar.track(pictures, len(jobs), description="pictures") if jobs else ()
-        text = "\n".join([*_lines(found, drawn, failed), key])
+        images = bar.track(montages, len(jobs), description="images") if jobs else ()
+        text = "\n".join([*_lines(scans, images, failed), key])
     write_text(page, text)
 
 
 def _key(grid: Grid, entries: Sequence[Entry], failed: Sequence[tuple[str, str]]) -> str:
-    """A hash of all that the page shows."""
-    shown = [grid.as_dict(), [asdict(entry) for entry in entries], list(failed), HEAD, LEGEND]
-    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+    """A hash of the page's content."""
+    content = [grid.as_dict(), [asdict(entry) for entry in entries], list(failed), HEAD, LEGEND]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _drawn(root: Path, entry: Entry, grid: Grid) -> str:
-    """A scan's picture as the page holds it."""
-    return base64.b64encode(picture(read_voxels(root, entry, grid), grid)).decode()
+def _encoded(root: Path, entry: Entry, grid: Grid) -> str:
+    """A scan's montage as base64 for the page."""
+    return base64.b64encode(montage(read_voxels(root, entry, grid), grid)).decode()
 
 
 def registration(root: Path, entry: Entry) -> Mapping[str, float]:
-    """How well a scan was registered, by its sidecar."""
-    found: Mapping[str, float] = read_json(sidecar_path(root / entry.derivative))["Registration"]
-    return found
+    """The quality measures of a scan's registration, from its sidecar."""
+    measures: Mapping[str, float] = read_json(sidecar_path(root / entry.derivative))["Registration"]
+    return measures
 
 
-def picture(array: NDArray[Any], grid: Grid) -> bytes:
-    """Three slices along each axis of a placed scan [X, Y, Z] with the template's lines: PNG."""
+def montage(array: NDArray[Any], grid: Grid) -> bytes:
+    """A PNG of three slices along each axis of a placed scan [X, Y, Z], with contours."""
     from matplotlib.figure import Figure
 
     brain, white = _template_on(grid.shape, tuple(grid.affine.ravel().tolist()))
@@ -91,13 +91,13 @@ def picture(array: NDArray[Any], grid: Grid) -> bytes:
     figure.subplots_adjust(0, 0, 1, 1, 0, 0)
     image = np.asarray(array, np.float32)
     for row, axis in zip(axes, range(3), strict=True):
-        for place, share in zip(row, (0.35, 0.5, 0.62), strict=True):
+        for panel, share in zip(row, (0.35, 0.5, 0.62), strict=True):
             index = round(share * (grid.shape[axis] - 1))
-            shown, edge, core = (np.take(a, index, axis).T for a in (image, brain, white))
-            place.imshow(shown, origin="lower", cmap="gray", vmin=-2.5, vmax=2)
-            place.contour(edge, [0.5], colors="cyan", linewidths=0.6)
-            place.contour(core, [0.5], colors="yellow", linewidths=0.3)
-            place.axis("off")
+            plane, edge, core = (np.take(a, index, axis).T for a in (image, brain, white))
+            panel.imshow(plane, origin="lower", cmap="gray", vmin=-2.5, vmax=2)
+            panel.contour(edge, [0.5], colors="cyan", linewidths=0.6)
+            panel.contour(core, [0.5], colors="yellow", linewidths=0.3)
+            panel.axis("off")
     content = io.BytesIO()
     figure.set_size_inches(7.5, 7.5)
     figure.savefig(content, format="png", dpi=70, facecolor="black")
@@ -108,32 +108,33 @@ def picture(array: NDArray[Any], grid: Grid) -> bytes:
 def _template_on(
     shape: tuple[int, int, int], affine: tuple[float, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The template's brain and white matter on a grid."""
+    """The template's brain and white matter on a grid [X, Y, Z]."""
     template = load_template()
-    places = points(shape, np.array(affine).reshape(4, 4))
+    centers = points(shape, np.array(affine).reshape(4, 4))
     maps = (template.brain.astype(np.float32), template.white)
-    brain, white = (Image(a, template.affine).at(places).reshape(shape) for a in maps)
+    brain, white = (Image(a, template.affine).at(centers).reshape(shape) for a in maps)
     return brain, white
 
 
 def _lines(
-    found: Sequence[tuple[Entry, Mapping[str, float]]],
-    drawn: Iterable[str],
+    scans: Sequence[tuple[Entry, Mapping[str, float]]],
+    images: Iterable[str],
     failed: Sequence[tuple[str, str]],
 ) -> Iterator[str]:
-    odd = sum(bool(entry.warnings) for entry, _ in found) + len(failed)
-    yield f"{HEAD}<h1>Registered scans</h1><p>{odd} want a look; they come first.</p>{LEGEND}"
+    count = sum(bool(entry.warnings) for entry, _ in scans) + len(failed)
+    first = f"{count} of {len(scans) + len(failed)} scans failed or have warnings; they come first."
+    yield f"{HEAD}<h1>Registered scans</h1><p>{first}</p>{LEGEND}"
     if failed:
         yield f"<h2>Failed: {len(failed)}</h2><table>"
         for name, reason in failed:
-            yield f"<tr class=odd><td>{html.escape(name)}<td>{html.escape(reason)}</tr>"
+            yield f"<tr class=warning><td>{html.escape(name)}<td>{html.escape(reason)}</tr>"
         yield "</table>"
-    for (entry, numbers), source in zip(found, drawn, strict=True):
-        told = ", ".join(f"{key} {value:.3f}" for key, value in numbers.items())
-        odd_lines = "".join(f"<br><b class=odd>{html.escape(w)}</b>" for w in entry.warnings)
+    for (entry, measures), image in zip(scans, images, strict=True):
+        values = ", ".join(f"{key} {value:.3f}" for key, value in measures.items())
+        warnings = "".join(f"<br><b class=warning>{html.escape(w)}</b>" for w in entry.warnings)
         yield (
-            f"<figure><figcaption>{html.escape(entry.name)}: {told}{odd_lines}</figcaption>"
+            f"<figure><figcaption>{html.escape(entry.name)}: {values}{warnings}</figcaption>"
             f'<img loading=lazy alt="{html.escape(entry.name)}" '
-            f'src="data:image/png;base64,{source}"></figure>'
+            f'src="data:image/png;base64,{image}"></figure>'
         )
     yield "</html>"

@@ -1,4 +1,4 @@
-"""The same work on many things at once, in processes here or elsewhere, with a progress bar."""
+"""Run the same function on many inputs in parallel, with a progress bar."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ RunTasks = Callable[[Sequence[Task]], Iterator[tuple[int, Any]]]
 
 @dataclass(frozen=True)
 class Failure:
-    """Why work on one thing failed."""
+    """Why the work on one input failed."""
 
     reason: str
 
@@ -27,21 +27,21 @@ class Failure:
 def in_processes(
     jobs: int, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], ordered: bool = True
 ) -> Iterator[Any]:
-    """Results of ``work`` from a pool of processes, in order or as they come."""
-    # A process that has grown, by the template for one, is replaced; nothing is lost.
+    """Yield the results of ``work`` from a pool of processes, in order or as they finish."""
+    # joblib replaces processes whose memory has grown, by the template for example.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
     pool = joblib.Parallel(n_jobs=jobs, return_as="generator" if ordered else "generator_unordered")
     try:
         yield from pool(joblib.delayed(work)(*values) for values in arguments)
     except BrokenExecutor as error:
         raise ValueError(
-            "a worker process was killed, perhaps for want of memory; start again with fewer "
-            "--workers (what is done stays done)"
+            "a worker process was killed, perhaps for lack of memory; run the same command again "
+            "with fewer --workers (finished scans are kept)"
         ) from error
 
 
 def guarded(work: Callable[..., Any], index: int, arguments: tuple[Any, ...]) -> tuple[int, Any]:
-    """Run in a worker: one bad scan, whatever it does, must not stop the others."""
+    """Run ``work`` in a worker and return its index and result, or a Failure if it raises."""
     try:
         return index, work(*arguments)
     except (ValueError, OSError, MemoryError) as error:
@@ -49,7 +49,7 @@ def guarded(work: Callable[..., Any], index: int, arguments: tuple[Any, ...]) ->
 
 
 def process_count(wanted: int, tasks: int) -> int:
-    """How many processes to use: ``wanted``, or with 0 one a core; each gets at least two tasks."""
+    """Number of processes: ``wanted``, or one per core if 0, with at least two tasks each."""
     return max(1, min(wanted or cpu_count(), tasks // 2))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import write_source
-from tests.pipeline.test_prepare import contents, image, prepare
+from tests.pipeline.preparation.cohorts import contents, image, prepare
 from uncus.data.imageio import volume
 from uncus.data.imageio.volume import load_files, read_volume
 from uncus.pipeline.cli import main

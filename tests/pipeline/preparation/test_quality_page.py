@@ -1,4 +1,4 @@
-"""The page of pictures: what needs a look comes first, and it is always that of the cohort."""
+"""The quality control page: failures and warnings come first, and it is never out of date."""
 
 import gzip
 import io
@@ -29,7 +29,7 @@ def scan(source: Path, number: int) -> Path:
 
 @pytest.fixture
 def source(mni_source: Path, tmp_path: Path) -> Path:
-    """Four phantoms: 2 is followed by stray bytes, 3 is a slab, 4 is empty of brain."""
+    """Four phantoms: 2 has trailing bytes, 3 is a slab, 4 is truncated."""
     out = tmp_path / "source"
     for number in (1, 2, 3, 4):
         scan(out, number).parent.mkdir(parents=True)
@@ -44,7 +44,7 @@ def source(mni_source: Path, tmp_path: Path) -> Path:
     return out
 
 
-def test_scans_that_need_a_look_come_first_and_the_rest_stands(
+def test_failures_and_warnings_come_first_and_the_other_scans_are_prepared(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "cohort"
@@ -56,12 +56,16 @@ def test_scans_that_need_a_look_come_first_and_the_rest_stands(
     page = (out / quality_page.PAGE).read_text()
     order = [page.index(name) for name in ("sub-P0003", "sub-P0004", "sub-P0002", "sub-P0001")]
     assert order == sorted(order)
-    assert "3 want a look" in page and "slab of 20 mm" in page and "40 bytes follow" in page
+    assert (
+        "3 of 4 scans failed or have warnings" in page
+        and "slab of 20 mm" in page
+        and "40 bytes follow" in page
+    )
     assert len(re.findall(r'src="data:image/png;base64,\w', page)) == 2
-    assert f"look at {out / quality_page.PAGE}" in capsys.readouterr().err
+    assert f"check the registrations: {out / quality_page.PAGE}" in capsys.readouterr().err
 
 
-def test_the_page_is_made_again_where_it_is_gone_or_old_and_else_left_alone(
+def test_the_page_is_rewritten_only_if_it_is_missing_damaged_or_out_of_date(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "cohort"
@@ -73,11 +77,11 @@ def test_the_page_is_made_again_where_it_is_gone_or_old_and_else_left_alone(
     page.unlink()
     assert prepare(source, out) == 1
     assert page.read_bytes() == whole
-    # No scan is made anew, but a failed one is gone: the page must not go on telling of it.
+    # No scan is prepared again, but a failed one is gone: the page must not list it any longer.
     shutil.rmtree(source / "sub-P0003")
     assert prepare(source, out) == 1
     whole = page.read_bytes()
-    assert b"sub-P0003" not in whole and b"2 want a look" in whole
+    assert b"sub-P0003" not in whole and b"2 of 3 scans failed or have warnings" in whole
     capsys.readouterr()
     for harm in (page.unlink, lambda: page.write_text("cut")):
         harm()
@@ -85,7 +89,7 @@ def test_the_page_is_made_again_where_it_is_gone_or_old_and_else_left_alone(
         assert "nothing to do" in capsys.readouterr().err and page.read_bytes() == whole
 
 
-def test_where_all_fail_the_page_says_why(source: Path, tmp_path: Path) -> None:
+def test_the_page_lists_the_reasons_if_all_scans_fail(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "cohort"
     for number in (1, 2):
         shutil.rmtree(source / f"sub-P000{number}")
@@ -94,25 +98,25 @@ def test_where_all_fail_the_page_says_why(source: Path, tmp_path: Path) -> None:
     assert "Failed: 2" in page and "slab of 20 mm" in page and "<figure>" not in page
 
 
-def test_names_cannot_bring_markup(mni_cohort: Path, tmp_path: Path) -> None:
+def test_names_and_reasons_are_escaped(mni_cohort: Path, tmp_path: Path) -> None:
     cohort = PreparedCohort.open(mni_cohort)
-    told = [("sub-<script>", "has <b>markup</b> in it")]
-    quality_page.write_page(tmp_path, cohort.grid, [], told)
+    failed = [("sub-<script>", "has <b>markup</b> in it")]
+    quality_page.write_page(tmp_path, cohort.grid, [], failed)
     page = (tmp_path / quality_page.PAGE).read_text()
     assert "<script>" not in page and "&lt;b&gt;markup" in page
 
 
-def test_contours_lie_on_the_brains_edge(mni_cohort: Path) -> None:
-    """The cyan line follows the scan's outline: the mean scan's edge is the template's."""
+def test_contours_follow_the_brains_outline(mni_cohort: Path) -> None:
+    """The mean scan's outline is the template's, and the cyan contour is drawn."""
     cohort = PreparedCohort.open(mni_cohort)
     brain, _ = quality_page._template_on(
         cohort.grid.shape, tuple(cohort.grid.affine.ravel().tolist())
     )
-    shown = (np.asarray(cohort.volumes) != 0).mean(axis=0) > 0.5
+    scans = (np.asarray(cohort.volumes) != 0).mean(axis=0) > 0.5
     inside = brain > 0.5
-    assert 2 * (shown & inside).sum() / (shown.sum() + inside.sum()) > 0.93
+    assert 2 * (scans & inside).sum() / (scans.sum() + inside.sum()) > 0.93
     entry = Entry.from_dict(cohort.manifest["scans"][0])
-    drawn = quality_page.picture(read_voxels(mni_cohort, entry, cohort.grid), cohort.grid)
-    pixels = imread(io.BytesIO(drawn))[..., :3]
+    png = quality_page.montage(read_voxels(mni_cohort, entry, cohort.grid), cohort.grid)
+    pixels = imread(io.BytesIO(png))[..., :3]
     cyan = (pixels[..., 0] < 0.3) & (pixels[..., 1:] > 0.7).all(axis=-1)
     assert pixels.shape == (525, 525, 3) and 0.005 < cyan.mean() < 0.1
