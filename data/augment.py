@@ -1,7 +1,7 @@
-"""Training augmentation, applied to a whole batch on the device the batch is on.
+"""Training augmentation, applied to a whole batch on the device of the batch.
 
-Random parameters are drawn apart from applying them, from one generator per (seed, epoch, scan), so
-that a run that was broken off goes on with the very same volumes, on any device.
+Random parameters are drawn separately from applying them, from one generator per (seed, epoch,
+scan), so that an interrupted run continues with the same volumes, on any device.
 """
 
 from collections.abc import Sequence
@@ -16,29 +16,29 @@ from monai.transforms.utils import create_rotate, create_scale, create_translate
 from uncus.data.noise import normal, to_device
 
 ROUNDING = 1e-3
-"""What resampling in float32 may make of the background 0, in standard deviations of the brain."""
+"""Largest rounding error of the background 0 in resampling, in standard deviations of the brain."""
 
 
 @dataclass(frozen=True)
 class Augment:
-    """How far training volumes are varied. Every range is symmetric and drawn uniformly.
+    """Ranges of the random changes to training volumes, each symmetric and drawn uniformly.
 
-    Ranges along or about the axes are one number for all of them or three for x, y and z; a thin
-    slab is better not turned out of its plane.
+    Ranges along or about the axes are one number, or three for x, y and z: a thin slab is best not
+    rotated out of its plane.
     """
 
     flip: float = 0.5
-    """Probability of mirroring left and right."""
+    """Probability of a left-right flip."""
     rotate: tuple[float, ...] = (5.0,)
     """Largest rotation about each axis, in degrees; one number, or three for x, y and z."""
     scale: tuple[float, ...] = (0.05,)
-    """Largest change of size along each axis, as a share; one number or three."""
+    """Largest relative change of size along each axis; one number or three."""
     translate: tuple[float, ...] = (3.0,)
     """Largest shift along each axis, in mm; one number or three."""
     intensity: float = 0.1
-    """Largest change of contrast (a factor) and brightness (in standard deviations)."""
+    """Largest change of contrast (relative) and brightness (in standard deviations)."""
     bias: float = 0.1
-    """Largest coefficient of a smooth multiplicative bias field (of second order)."""
+    """Largest coefficient of a smooth multiplicative bias field (second-order polynomial)."""
     noise: float = 0.05
     """Largest standard deviation of added noise, in standard deviations of the brain."""
 
@@ -52,13 +52,14 @@ class Augment:
                     "give one for all axes, or three for x, y and z"
                 )
             if not all(0 <= v < 90 and (v <= 1 or field.name not in SHARES) for v in values):
+                limit = "at most 1" if field.name in SHARES else "below 90"
                 raise ValueError(
-                    f"augmentation {field.name}={value}: must be 0 (off) or a share/range above 0"
+                    f"augmentation {field.name}={value}: must be 0 (off) or positive, {limit}"
                 )
 
 
 SHARES = frozenset({"flip", "scale", "intensity"})
-"""Above 1, a size or a contrast could turn negative."""
+"""At most 1, so that sizes and contrasts stay positive."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Draw:
 
 
 def draw(augment: Augment, seed: int, epoch: int, scan: int) -> Draw:
-    """The parameters for scan number ``scan`` in ``epoch`` of the run with ``seed``."""
+    """Draw the parameters for scan number ``scan`` in ``epoch`` of the run with ``seed``."""
     rng = np.random.default_rng((seed, epoch, scan))
 
     def three(limits: Sequence[float]) -> tuple[float, float, float]:
@@ -101,9 +102,9 @@ def draw(augment: Augment, seed: int, epoch: int, scan: int) -> Draw:
 
 
 def voxel_affine(one: Draw, spacing: Sequence[float]) -> np.ndarray:
-    """Output voxel -> input voxel, [4, 4], about the volume's centre.
+    """The affine [4, 4] from output to input voxels, about the volume's center.
 
-    Rotation and scale act in mm, so that a slab with uneven spacing is not sheared.
+    Rotation and scaling act in mm, so that anisotropic voxels are not sheared.
     """
     to_mm = np.diag([*spacing, 1.0])
     flip = create_scale(3, [-1.0 if one.flip else 1.0, 1.0, 1.0])
@@ -119,7 +120,7 @@ def voxel_affine(one: Draw, spacing: Sequence[float]) -> np.ndarray:
 def apply(volumes: torch.Tensor, draws: Sequence[Draw], spacing: Sequence[float]) -> torch.Tensor:
     """Augment ``volumes`` [N, 1, X, Y, Z] (background 0, ``spacing`` in mm) to the same shape."""
     changed = resample(volumes, draws, spacing)
-    # Rounding in the resampling leaves next to the brain what is almost, but not quite, background.
+    # Next to the brain, resampling leaves rounding errors where there is background.
     background = changed.abs() <= ROUNDING
     contrast, brightness, noise = columns(
         volumes, [(d.contrast, d.brightness, d.noise) for d in draws]
@@ -134,14 +135,14 @@ def apply(volumes: torch.Tensor, draws: Sequence[Draw], spacing: Sequence[float]
 def resample(
     volumes: torch.Tensor, draws: Sequence[Draw], spacing: Sequence[float]
 ) -> torch.Tensor:
-    """Move each volume by its affine; what comes from outside is background 0."""
+    """Resample each volume by its affine, with background 0 outside."""
     size = volumes.shape[2:]
-    centre = np.eye(4)
-    centre[:3, 3] = (np.asarray(size) - 1) / 2
-    affines = np.stack([centre @ voxel_affine(d, spacing) @ np.linalg.inv(centre) for d in draws])
-    # On the CPU: many tiny steps, each of which a GPU would be asked for.
+    center = np.eye(4)
+    center[:3, 3] = (np.asarray(size) - 1) / 2
+    affines = np.stack([center @ voxel_affine(d, spacing) @ np.linalg.inv(center) for d in draws])
+    # On the CPU: many tiny operations, each a kernel launch on a GPU.
     between_corners = to_norm_affine(torch.from_numpy(affines), size, size, align_corners=True)
-    reverse = [2, 1, 0, 3]  # grid_sample counts a point's coordinates from the last axis
+    reverse = [2, 1, 0, 3]  # grid_sample orders a point's coordinates from the last axis
     theta = to_device(between_corners[:, reverse][:, :3].to(volumes.dtype), volumes.device)
     x, y, z, shift = theta[..., None, None, None].unbind(2)
     along_x, along_y, along_z = coordinates(volumes)
@@ -150,17 +151,17 @@ def resample(
 
 
 def bias_fields(volumes: torch.Tensor, draws: Sequence[Draw]) -> torch.Tensor:
-    """exp of a polynomial of degree 2 in coordinates from -1 to 1, [N, 1, X, Y, Z]."""
+    """Bias fields [N, 1, X, Y, Z]: exp of a polynomial of degree 2 in coordinates -1 to 1."""
     x, y, z = coordinates(volumes)
     cx, cy, cz, cxx, cyy, czz, cxy, cxz, cyz = columns(volumes, [d.bias for d in draws])
-    # What does not change along z is computed once for all of it.
+    # Terms that are constant along z are computed in the plane.
     plane = (cx + cxx * x + cxy * y) * x + (cy + cyy * y) * y
     slope = cz + cxz * x + cyz * y
     return (plane + czz * z * z).addcmul_(slope, z).exp_()
 
 
 def coordinates(volumes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """-1 to 1 along each axis, as [X, 1, 1], [1, Y, 1] and [1, 1, Z]."""
+    """Coordinates from -1 to 1 along each axis, as [X, 1, 1], [1, Y, 1] and [1, 1, Z]."""
     x, y, z = (
         torch.linspace(-1, 1, n, device=volumes.device, dtype=volumes.dtype)
         for n in volumes.shape[2:]
@@ -169,6 +170,6 @@ def coordinates(volumes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torc
 
 
 def columns(volumes: torch.Tensor, rows: Sequence[Sequence[float]]) -> tuple[torch.Tensor, ...]:
-    """The columns of ``rows`` (one row a volume), each shaped to broadcast over the volumes."""
+    """The columns of ``rows`` (one row per volume), shaped to broadcast over the volumes."""
     values = to_device(torch.tensor(rows, dtype=volumes.dtype), volumes.device)
     return values.view(len(rows), -1, 1, 1, 1, 1).unbind(1)

@@ -1,4 +1,4 @@
-"""One placed scan on disk as a BIDS derivative: an image and a sidecar that says what it is."""
+"""One placed scan on disk as a BIDS derivative: an image and its JSON sidecar."""
 
 import hashlib
 import json
@@ -18,22 +18,23 @@ from uncus.data.imageio.gzip_stream import RawFile
 from uncus.data.imageio.volume import write_nifti
 from uncus.data.space import LABELS, Grid, Placed
 
-# Raise it when the same source and options would give other voxels: all results are made anew.
+# Increase it when the same source and options give other voxels: all results are then redone.
 SCHEMA = 1
+REMEDY = "run `uncus prepare` on the cohort again"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of one placed scan.
+    """The record of one placed scan.
 
     Parameters
     ----------
     name: "sub-S" or "sub-S_ses-T".
-    source: the source file, relative to the cohort it came from.
-    source_sha256: of the source's bytes.
-    voxel_hash: of the source's voxels in RAS+.
-    key: SHA-256 of all that the result depends on; an equal key means an equal result.
-    derivative, derivative_sha256: the image, relative to the prepared cohort, and its hash.
+    source: path of the source file, relative to the source cohort.
+    source_sha256: hash of the source's bytes.
+    voxel_hash: hash of the source's voxels in RAS+.
+    key: SHA-256 of all inputs of the result: equal keys mean equal results.
+    derivative, derivative_sha256: path of the image, relative to the prepared cohort, and its hash.
     contact: see uncus.data.space.Placed.
     warnings: see uncus.data.space.Placed.
     """
@@ -56,29 +57,26 @@ class Entry:
 
 
 def source_sha256(files: Sequence[RawFile], series: str = "") -> str:
-    """SHA-256 of a source image: of both files of a .hdr/.img pair, of all in a DICOM folder.
-
-    ``series`` distinguishes the scans of one DICOM folder.
-    """
+    """SHA-256 of all files of an image, and of ``series``, since a DICOM folder has several."""
     hashes = [file.sha256() for file in files] + ([series] if series else [])
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def result_key(source_hash: str, grid: Grid, space: str) -> str:
-    """The key of the result of placing a source on a grid by a space."""
+    """The key of the result of placing a source on ``grid`` by ``space``, see :class:`Entry`."""
     inputs = [SCHEMA, source_hash, grid.as_dict(), space]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
 def derivative_path(scan: Scan, space: str) -> Path:
-    """Where the scan's image lies, relative to the prepared cohort (BIDS derivative names)."""
+    """Path of a scan's image relative to the prepared cohort (BIDS derivative names)."""
     session = f"ses-{scan.session}" if scan.session else ""
     name = f"{scan.name}_space-{LABELS[space]}_desc-preproc_T1w.nii.gz"
     return Path(f"sub-{scan.subject}", session, "anat", name)
 
 
 def sidecar_path(image: Path) -> Path:
-    """The JSON beside an image."""
+    """Path of an image's JSON sidecar."""
     return image.with_name(image.name.removesuffix(".nii.gz") + ".json")
 
 
@@ -87,12 +85,12 @@ def save(
 ) -> Entry:
     """Write image and sidecar atomically, the sidecar last, and return the scan's entry.
 
-    Voxels are rounded to float16 first, as the memory-mapped array holds them, so that the array
-    can be made again from the images to the bit.
+    Voxels are rounded to float16, as in the memory-mapped array, so that the array can be rebuilt
+    from the images bit by bit.
     """
     relative = derivative_path(scan, space)
     image = root / relative
-    sidecar_path(image).unlink(missing_ok=True)  # never an old sidecar beside a new image
+    sidecar_path(image).unlink(missing_ok=True)  # never an old sidecar with a new image
     write_nifti(image, placed.array.astype(np.float16).astype(np.float32), grid.affine)
     entry = Entry(
         name=scan.name,
@@ -108,7 +106,7 @@ def save(
     bids = {
         "Sources": [f"bids:raw:{source}"],
         "SpatialReference": {"grid": grid.as_dict()},
-        # Scan mm -> grid mm (RAS+), and how well it holds.
+        # Scan mm -> grid mm (RAS+), and measures of its quality.
         "Transform": placed.to_grid.tolist(),
         "Registration": dict(placed.quality),
     }
@@ -117,23 +115,23 @@ def save(
 
 
 def load_entry(root: Path, scan: Scan, space: str, key: str) -> Entry | None:
-    """The entry of a finished result with this key whose image is unharmed, or None."""
+    """Load the entry of a finished result with this key and an intact image, or None."""
     image = root / derivative_path(scan, space)
     try:
         sidecar = json.loads(sidecar_path(image).read_text(encoding="utf-8"))
         entry = Entry.from_dict(sidecar["Uncus"])
-        unharmed = entry.key == key and sha256(image) == entry.derivative_sha256
+        intact = entry.key == key and sha256(image) == entry.derivative_sha256
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return entry if unharmed and entry.name == scan.name else None
+    return entry if intact and entry.name == scan.name else None
 
 
 def read_voxels(root: Path, entry: Entry, grid: Grid) -> NDArray[np.float16]:
-    """Voxels float16 [X, Y, Z] of a derivative; raises BadInput where it was changed."""
+    """Read the voxels float16 [X, Y, Z] of a derivative; raises BadInput if it was changed."""
     image = root / entry.derivative
     if not image.is_file() or sha256(image) != entry.derivative_sha256:
-        raise BadInput(image, "is missing or was changed since it was made", "run `uncus prepare`")
+        raise BadInput(image, "is missing or was changed after it was prepared", REMEDY)
     array = np.asarray(nib.Nifti1Image.from_filename(image).dataobj)
     if array.shape != grid.shape:
-        raise BadInput(image, f"has shape {array.shape}, not {grid.shape}", "run `uncus prepare`")
+        raise BadInput(image, f"has shape {array.shape}, not {grid.shape}", REMEDY)
     return array.astype(np.float16)

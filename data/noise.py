@@ -1,10 +1,10 @@
-"""Gaussian noise that is the same on every device, drawn where it is needed.
+"""Gaussian noise that is the same on every device, generated on the device that uses it.
 
-torch's generators differ between CPU and GPU, and a GPU would have to wait for noise that is drawn
-on the CPU and sent to it. Here each number is computed from its seed and place alone, as in
-Salmon 2011 ("Parallel random numbers: as easy as 1, 2, 3"): a hash of 32 bits (Wellons' lowbias32)
-gives two uniform numbers, and these two normal ones (Box & Muller 1958). Integers agree to the bit;
-logarithm and cosine to the last digits.
+torch's generators differ between CPU and GPU, and copying noise from the CPU would stall a GPU.
+Here each number is a function of its seed and index alone, as in Salmon et al. 2011 ("Parallel
+random numbers: as easy as 1, 2, 3"): a 32-bit hash (Wellons' lowbias32) gives two uniform numbers,
+and these give two normal ones (Box & Muller 1958). Integers agree bit by bit between devices,
+logarithm and cosine up to rounding.
 """
 
 import math
@@ -15,11 +15,11 @@ from torch import Tensor
 
 
 def normal(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
-    """[N, count] float32: standard normal numbers, a row for each seed (0 to 2^31)."""
+    """Standard normal numbers, float32 [N, count], one row per seed (0 to 2^31)."""
     half = (count + 1) // 2
-    place = torch.arange(half, dtype=torch.int32, device=device)
+    index = torch.arange(half, dtype=torch.int32, device=device)
     start = to_device(torch.tensor(seeds, dtype=torch.int32), device)[:, None]
-    first = scramble(place * signed(0x9E3779B9) + scramble(start))
+    first = scramble(index * signed(0x9E3779B9) + scramble(start))
     second = scramble(first ^ signed(0x85EBCA6B))
     radius = unit(first).add_(0.5 * 2**-24).log_().mul_(-2).sqrt_()
     angle = unit(second).mul_(2 * math.pi)
@@ -27,7 +27,7 @@ def normal(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
 
 
 def scramble(bits: Tensor) -> Tensor:
-    """A one-to-one hash of int32 ``bits``, in place where they are not needed any more."""
+    """A one-to-one hash of int32 ``bits`` (lowbias32)."""
     mixed = bits ^ shifted(bits, 16)
     mixed = mixed.mul_(signed(0x7FEB352D))
     mixed ^= shifted(mixed, 15)
@@ -37,7 +37,7 @@ def scramble(bits: Tensor) -> Tensor:
 
 
 def shifted(bits: Tensor, by: int) -> Tensor:
-    """``bits`` moved right, as if they had no sign."""
+    """Logical right shift of int32 ``bits``."""
     return (bits >> by).bitwise_and_((1 << (32 - by)) - 1)
 
 
@@ -47,7 +47,7 @@ def unit(bits: Tensor) -> Tensor:
 
 
 def signed(word: int) -> int:
-    """32 bits as int32 holds them; its products wrap around."""
+    """A 32-bit ``word`` as an int32 value; products of int32 wrap around."""
     return word - (1 << 32) if word >> 31 else word
 
 

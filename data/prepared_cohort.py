@@ -1,10 +1,10 @@
-"""A prepared cohort on disk: BIDS derivatives beside one memory-mapped array for training.
+"""A prepared cohort on disk: BIDS derivatives, and one memory-mapped array for training.
 
 COHORT/
-  dataset_description.json  scans.tsv  failed.tsv (where scans failed)
+  dataset_description.json  scans.tsv  failed.tsv (if scans failed)
   sub-S/[ses-T/]anat/sub-S[_ses-T]_space-keep_desc-preproc_T1w.{nii.gz,json}
   volumes.npy     float16 [N, X, Y, Z], rows as in scans.tsv
-  manifest.json   written last: hashes of all the above; without it nothing counts as finished
+  manifest.json   hashes of all the above, written last: without it the cohort is unfinished
 """
 
 import hashlib
@@ -21,31 +21,29 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from uncus.data.bids_derivatives import SCHEMA, Entry, read_voxels
+from uncus.data.bids_derivatives import REMEDY, SCHEMA, Entry, read_voxels
 from uncus.data.cohorts.scans import read_table, write_table
 from uncus.data.errors import BadInput
 from uncus.data.files import read_json, sha256, write_atomically, write_json
 from uncus.data.space import Grid
 
 MANIFEST, TABLE, VOLUMES = "manifest.json", "scans.tsv", "volumes.npy"
-OWN_COLUMNS = ("participant_id", "session_id", "voxel_hash", "source_sha256")
-AGAIN = "run `uncus prepare` on it again"
 
 
 @dataclass(frozen=True)
 class PreparedCohort:
-    """A prepared cohort, checked against its manifest.
+    """A prepared cohort whose files agree with its manifest.
 
     Parameters
     ----------
     path: its folder.
-    table: one row a scan in array order: participant_id, session_id, voxel_hash, source_sha256,
-        then the fields of the source's tables, all strings, "" where missing.
+    table: one row per scan in array order: participant_id, session_id, voxel_hash, source_sha256,
+        then the columns of the source's tables; all strings, "" if missing.
     volumes: memory-mapped float16 [N, X, Y, Z], z-scores inside the brain, 0 outside.
     grid: the grid of every volume, RAS+, mm.
-    space: how scans were placed.
+    space: the space in which scans were placed, a key of uncus.data.space.SPACES.
     contacts: float [N, 6], see uncus.data.space.Placed.
-    fingerprint: SHA-256 that changes with any content.
+    fingerprint: SHA-256 of all contents.
     manifest: as stored.
     """
 
@@ -65,29 +63,29 @@ class PreparedCohort:
     def open(cls, path: Path) -> "PreparedCohort":
         """Open the cohort in folder ``path``.
 
-        Every file is compared with the manifest's hashes. Only ``volumes.npy`` may be damaged or
-        absent: it is made again from the derivatives, with a warning. Raises BadInput where the
-        cohort is unfinished, of another version, or changed by hand.
+        Every file is compared with its hash in the manifest. Only ``volumes.npy`` may be damaged or
+        missing: it is rebuilt from the derivatives, with a warning. Raises BadInput if the cohort
+        is unfinished, of another version, or was changed.
         """
         path = Path(path)
         manifest = _read_manifest(path)
         if not (path / TABLE).is_file() or sha256(path / TABLE) != manifest["table_sha256"]:
-            raise BadInput(path / TABLE, "is missing or was changed since it was made", AGAIN)
+            raise BadInput(path / TABLE, "is missing or was changed after it was prepared", REMEDY)
         grid = Grid.from_dict(manifest["grid"])
         entries = [Entry.from_dict(value) for value in manifest["scans"]]
         for entry in entries:
             image = path / entry.derivative
             if not image.is_file() or sha256(image) != entry.derivative_sha256:
-                raise BadInput(image, "is missing or was changed since it was made", AGAIN)
+                raise BadInput(image, "is missing or was changed after it was prepared", REMEDY)
         volumes = path / VOLUMES
         if not volumes.is_file() or sha256(volumes) != manifest["volumes_sha256"]:
             warnings.warn(
-                f"{volumes} was damaged or missing; it was made again from the derivatives",
+                f"{volumes} was damaged or missing; it was rebuilt from the derivatives",
                 stacklevel=2,
             )
             write_volumes(path, grid, (read_voxels(path, entry, grid) for entry in entries))
             if sha256(volumes) != manifest["volumes_sha256"]:
-                raise BadInput(volumes, "cannot be made again as it was", AGAIN)
+                raise BadInput(volumes, "cannot be rebuilt as it was", REMEDY)
         table = read_table(path / TABLE)
         array = np.load(volumes, mmap_mode="r", allow_pickle=False)
         return cls(
@@ -103,11 +101,11 @@ class PreparedCohort:
 
 
 def write_volumes(root: Path, grid: Grid, volumes: Iterable[NDArray[np.float16]]) -> int:
-    """Write ``volumes.npy`` from arrays float16 [X, Y, Z], one by one; returns how many."""
+    """Write ``volumes.npy`` from arrays float16 [X, Y, Z], one by one; returns their number."""
     count = 0
 
     def write(temporary: Path) -> None:
-        # Plain writes, not a memory map: on a full disk a map kills the process, a write raises.
+        # Not a memory map, which kills the process when the disk is full, where a write raises.
         nonlocal count
         with temporary.open("wb") as stream:
             _write_header(stream, 0, grid)
@@ -122,39 +120,17 @@ def write_volumes(root: Path, grid: Grid, volumes: Iterable[NDArray[np.float16]]
 
 
 def _write_header(stream: Any, count: int, grid: Grid) -> None:
-    # The format pads the header to 64 bytes and leaves room for a longer first dimension.
+    # The format pads the header to 64 bytes, with room for a longer first dimension.
     header = {"descr": "<f2", "fortran_order": False, "shape": (count, *grid.shape)}
     np.lib.format.write_array_header_1_0(stream, header)
 
 
 def scans_table(fields: pd.DataFrame, entries: Sequence[Entry]) -> pd.DataFrame:
-    """The table of a prepared cohort from that of the source, rows alike."""
-    table = fields.drop(columns=[name for name in OWN_COLUMNS[2:] if name in fields])
+    """Add the hashes of ``entries`` to the source's table, row by row."""
+    table = fields.drop(columns=["voxel_hash", "source_sha256"], errors="ignore")
     table.insert(2, "voxel_hash", [entry.voxel_hash for entry in entries])
     table.insert(3, "source_sha256", [entry.source_sha256 for entry in entries])
     return table
-
-
-def make_manifest(
-    root: Path, options: Mapping[str, Any], grid: Grid, entries: Sequence[Entry]
-) -> dict[str, Any]:
-    """The manifest of what lies in ``root`` now."""
-    manifest: dict[str, Any] = {
-        "schema": SCHEMA,
-        "versions": versions(),
-        "options": dict(options),
-        "grid": grid.as_dict(),
-        "table_sha256": sha256(root / TABLE),
-        "volumes_sha256": sha256(root / VOLUMES),
-        "scans": [asdict(entry) for entry in entries],
-    }
-    return {**manifest, "fingerprint": _fingerprint(manifest)}
-
-
-def versions() -> dict[str, str]:
-    """Versions of what made the cohort."""
-    names = ("uncus", "nibabel", "numpy", "scipy")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def finish(
@@ -164,7 +140,7 @@ def finish(
     fields: pd.DataFrame,
     entries: Sequence[Entry],
 ) -> None:
-    """Write table, description and, last, the manifest; ``volumes.npy`` must be there."""
+    """Write the table, the description and, last, the manifest; ``volumes.npy`` must exist."""
     write_table(root / TABLE, scans_table(fields, entries))
     description = {
         "Name": "Prepared T1-weighted scans",
@@ -173,21 +149,33 @@ def finish(
         "GeneratedBy": [{"Name": "uncus", "Version": version("uncus")}],
     }
     write_json(root / "dataset_description.json", description)
-    write_json(root / MANIFEST, make_manifest(root, options, grid, entries))
+    versions = {name: version(name) for name in ("uncus", "nibabel", "numpy", "scipy")}
+    manifest = {
+        "schema": SCHEMA,
+        "versions": {"python": platform.python_version(), **versions},
+        "options": dict(options),
+        "grid": grid.as_dict(),
+        "table_sha256": sha256(root / TABLE),
+        "volumes_sha256": sha256(root / VOLUMES),
+        "scans": [asdict(entry) for entry in entries],
+    }
+    write_json(root / MANIFEST, {**manifest, "fingerprint": _fingerprint(manifest)})
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not (path / MANIFEST).is_file():
-        raise BadInput(path, "is not a finished prepared cohort", "run `uncus prepare` to make one")
+        raise BadInput(
+            path, "is not a finished prepared cohort", "run `uncus prepare` to create one"
+        )
     manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict) or "schema" not in manifest:
-        raise BadInput(path / MANIFEST, "is not a manifest of a prepared cohort", AGAIN)
+        raise BadInput(path / MANIFEST, "is not a manifest of a prepared cohort", REMEDY)
     if manifest["schema"] != SCHEMA:
         raise BadInput(
-            path / MANIFEST, f"has schema {manifest['schema']}, this uncus has {SCHEMA}", AGAIN
+            path / MANIFEST, f"has schema {manifest['schema']}, this uncus has {SCHEMA}", REMEDY
         )
     if manifest.get("fingerprint") != _fingerprint(manifest):
-        raise BadInput(path / MANIFEST, "was changed since it was made", AGAIN)
+        raise BadInput(path / MANIFEST, "was changed after it was prepared", REMEDY)
     return manifest
 
 

@@ -339,7 +339,7 @@ def write_regions(path: Path, prediction: Prediction, saliency: Map) -> dict[str
 
     Returns "regions" (the rows) and "atlas" (its credit), or "no_regions" with the reason.
     """
-    if reason := atlas.why_none(prediction.placed):
+    if reason := atlas.why_no_regions(prediction.placed):
         return {"no_regions": reason}
     rows = atlas.regions(prediction.placed, saliency)
     write_table(path, pd.DataFrame(rows))

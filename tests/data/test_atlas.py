@@ -1,4 +1,4 @@
-"""Regions: where they should be, measured on the scan's own voxels."""
+"""Regions are on their side of the brain and are measured on the scan's own voxels."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uncus.data.atlas import asymmetry, load_atlas, regions, why_none
+from uncus.data.atlas import asymmetry, load_atlas, regions, why_no_regions
 from uncus.data.imageio.volume import Native, Volume
 from uncus.data.phantom.anatomy import find_hippocampi, load_template
 from uncus.data.space import Placed
@@ -18,14 +18,14 @@ NATIVE = Native(Path("scan.nii.gz"), SHAPE, AFFINE, "RAS", (None, 0), (AFFINE, 1
 
 
 def placed(to_grid: np.ndarray) -> Placed:
-    """A scan that ``to_grid`` registers, its voxels in MNI152 once moved."""
+    """A scan that ``to_grid`` registers to MNI152."""
     volume = Volume(np.ones(SHAPE, np.float32), np.linalg.inv(to_grid) @ AFFINE, NATIVE)
     whole = np.ones(SHAPE, bool)
     array = np.ones(SHAPE, np.float32)
     return Placed(array, whole, volume, whole, to_grid=to_grid, quality={"overlap": 0.95})
 
 
-def test_hippocampi_and_ventricles_lie_on_their_sides() -> None:
+def test_hippocampi_and_ventricles_are_on_their_sides() -> None:
     atlas = load_atlas()
     labels = {name: label for label, name in atlas.names.items()}
     for name in ("Hippocampus", "Lateral Ventricle", "Inf Lat Vent", "Amygdala"):
@@ -35,13 +35,13 @@ def test_hippocampi_and_ventricles_lie_on_their_sides() -> None:
             assert (np.sign(x) == sign).mean() > 0.95
 
 
-def test_hippocampi_overlap_those_found_in_the_template() -> None:
+def test_hippocampi_overlap_those_segmented_in_the_template() -> None:
     _, grey, _, affine = load_template()
-    found = find_hippocampi(grey, affine)
+    segmented = find_hippocampi(grey, affine)
     atlas = load_atlas()
     names = {label for label, name in atlas.names.items() if name.endswith("Hippocampus")}
-    there = np.isin(atlas.on(grey.shape, affine), list(names))
-    assert 2 * (there & found).sum() / (there.sum() + found.sum()) > 0.65
+    labelled = np.isin(atlas.on(grey.shape, affine), list(names))
+    assert 2 * (labelled & segmented).sum() / (labelled.sum() + segmented.sum()) > 0.65
 
 
 def test_shares_volumes_and_asymmetry_on_the_scans_own_voxels() -> None:
@@ -67,8 +67,8 @@ def test_a_smaller_head_has_smaller_regions() -> None:
         assert size == pytest.approx(usual[name] / 1.25**3, abs=0.1)
 
 
-def test_no_map_and_no_registration() -> None:
+def test_an_empty_map_and_a_scan_without_registration() -> None:
     scan = placed(np.eye(4))
     assert all(row["asymmetry"] is None for row in regions(scan, np.zeros(SHAPE)))
-    assert why_none(scan) == "" and "--space mni" in why_none(replace(scan, quality={}))
+    assert why_no_regions(scan) == "" and "--space mni" in why_no_regions(replace(scan, quality={}))
     assert asymmetry("Left Thing", {"Left Thing": 1.0}) is None

@@ -1,4 +1,4 @@
-"""Augmentation: geometry in mm, background exactly 0, and the same result in any company."""
+"""Augmentation: geometry in mm, background exactly 0, the same result in any batch."""
 
 import math
 from dataclasses import replace
@@ -10,7 +10,7 @@ from monai.networks.layers.spatial_transforms import AffineTransform
 
 from uncus.data.augment import Augment, Draw, apply, bias_fields, draw, resample, voxel_affine
 
-STILL = Draw(
+IDENTITY = Draw(
     flip=False,
     angles=(0, 0, 0),
     scales=(0, 0, 0),
@@ -25,7 +25,7 @@ SPACING = (1.0, 2.0, 3.0)
 
 
 def volumes(batch: int = 1) -> torch.Tensor:
-    """[batch, 1, 17, 14, 21]: noise in a box that is not in the middle, background 0."""
+    """[batch, 1, 17, 14, 21]: noise in an off-center box, background 0."""
     x = torch.zeros(batch, 1, 17, 14, 21)
     box = (batch, 1, 8, 8, 11)
     x[:, :, 4:12, 3:11, 5:16] = torch.randn(box, generator=torch.Generator().manual_seed(0))
@@ -39,26 +39,26 @@ def point(*voxel: int, shape: tuple[int, int, int] = (41, 41, 41)) -> torch.Tens
     return x
 
 
-def centre(volume: torch.Tensor) -> list[float]:
-    """Centre of mass in voxels from the middle of the grid."""
+def center_of_mass(volume: torch.Tensor) -> list[float]:
+    """In voxels from the center of the grid."""
     mass = volume[0, 0]
     axes = [torch.arange(n) - (n - 1) / 2 for n in mass.shape]
     grids = torch.meshgrid(*axes, indexing="ij")
     return [float((mass * grid).sum() / mass.sum()) for grid in grids]
 
 
-def test_nothing_drawn_changes_nothing() -> None:
+def test_the_identity_changes_nothing() -> None:
     x = volumes()
     assert draw(Augment(0, (0,), (0,), (0,), 0, 0, 0), seed=3, epoch=1, scan=2) == replace(
-        STILL, noise_seed=draw(Augment(), 3, 1, 2).noise_seed
+        IDENTITY, noise_seed=draw(Augment(), 3, 1, 2).noise_seed
     )
-    assert torch.allclose(apply(x, [STILL], SPACING), x, atol=2e-3)
+    assert torch.allclose(apply(x, [IDENTITY], SPACING), x, atol=2e-3)
 
 
-def test_a_flip_is_a_flip_of_left_and_right() -> None:
+def test_a_flip_is_along_the_first_axis() -> None:
     x = volumes()
     assert not torch.allclose(x.flip(2), x)
-    assert torch.allclose(apply(x, [replace(STILL, flip=True)], SPACING), x.flip(2), atol=2e-3)
+    assert torch.allclose(apply(x, [replace(IDENTITY, flip=True)], SPACING), x.flip(2), atol=2e-3)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -66,46 +66,46 @@ def test_shifts_are_in_mm(axis: int) -> None:
     voxel = [20, 20, 20]
     shift = [0.0, 0.0, 0.0]
     shift[axis] = 6.0
-    moved = apply(point(*voxel), [replace(STILL, shift=tuple(shift))], SPACING)
+    moved = apply(point(*voxel), [replace(IDENTITY, shift=tuple(shift))], SPACING)
     expected = [0.0, 0.0, 0.0]
-    # the affine leads from output to input, so content moves the other way
+    # the affine maps output to input, so the content moves the other way
     expected[axis] = -6.0 / SPACING[axis]
-    assert centre(moved) == pytest.approx(expected, abs=1e-3)
+    assert center_of_mass(moved) == pytest.approx(expected, abs=1e-3)
     assert float(moved.sum()) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("degrees", [90.0, 30.0])
-def test_rotations_keep_lengths_and_angles_in_mm(axis: int, degrees: float) -> None:
+def test_rotations_preserve_lengths_and_angles_in_mm(axis: int, degrees: float) -> None:
     angles = [0.0, 0.0, 0.0]
     angles[axis] = math.radians(degrees)
-    one = replace(STILL, angles=tuple(angles))
+    one = replace(IDENTITY, angles=tuple(angles))
     first, second = (a for a in range(3) if a != axis)
     for along, other in ((first, second), (second, first)):
         voxel = [20, 20, 20]
         voxel[along] += int(6 / SPACING[along])
         moved = apply(point(*voxel), [one], SPACING)
-        mm = [c * s for c, s in zip(centre(moved), SPACING, strict=True)]
+        mm = [c * s for c, s in zip(center_of_mass(moved), SPACING, strict=True)]
         assert mm[axis] == pytest.approx(0, abs=1e-3)
         assert math.dist(mm, (0, 0, 0)) == pytest.approx(6, abs=0.6)
-        turned = math.degrees(math.atan2(abs(mm[other]), mm[along]))
-        assert turned == pytest.approx(degrees, abs=6)
+        angle = math.degrees(math.atan2(abs(mm[other]), mm[along]))
+        assert angle == pytest.approx(degrees, abs=6)
 
 
-def test_scales_are_about_the_middle() -> None:
-    moved = apply(point(28, 20, 20), [replace(STILL, scales=(1.0, 0.0, 0.0))], SPACING)
-    assert centre(moved) == pytest.approx([4, 0, 0], abs=1e-3)
+def test_scales_are_about_the_center() -> None:
+    moved = apply(point(28, 20, 20), [replace(IDENTITY, scales=(1.0, 0.0, 0.0))], SPACING)
+    assert center_of_mass(moved) == pytest.approx([4, 0, 0], abs=1e-3)
 
 
-def test_resampling_is_that_of_monai() -> None:
+def test_resampling_agrees_with_monai() -> None:
     x = volumes(3)
     draws = [
         draw(Augment(rotate=(30.0,), scale=(0.3,), translate=(9.0,)), 0, 0, s) for s in (1, 2, 3)
     ]
-    middle = torch.eye(4, dtype=torch.float64)
-    middle[:3, 3] = (torch.tensor(x.shape[2:]) - 1) / 2
+    center = torch.eye(4, dtype=torch.float64)
+    center[:3, 3] = (torch.tensor(x.shape[2:]) - 1) / 2
     theta = [
-        middle @ torch.from_numpy(voxel_affine(one, SPACING)) @ middle.inverse() for one in draws
+        center @ torch.from_numpy(voxel_affine(one, SPACING)) @ center.inverse() for one in draws
     ]
     wanted = AffineTransform(
         normalized=False, padding_mode="zeros", align_corners=True, reverse_indexing=True
@@ -113,7 +113,7 @@ def test_resampling_is_that_of_monai() -> None:
     torch.testing.assert_close(resample(x, draws, SPACING), wanted, atol=1e-4, rtol=0)
 
 
-def test_the_bias_field_is_a_polynomial_of_the_second_degree() -> None:
+def test_the_bias_field_is_a_polynomial_of_second_degree() -> None:
     x = volumes(2)
     draws = [draw(Augment(bias=1.0), 0, 0, scan) for scan in (0, 1)]
     a, b, c = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in x.shape[2:]), indexing="ij")
@@ -123,16 +123,18 @@ def test_the_bias_field_is_a_polynomial_of_the_second_degree() -> None:
         torch.testing.assert_close(field[0], wanted)
 
 
-def test_noise_has_its_own_spread() -> None:
+def test_noise_has_the_drawn_standard_deviation() -> None:
     x = torch.ones(2, 1, 30, 30, 30)
-    draws = [replace(STILL, noise=noise, noise_seed=seed) for noise, seed in ((0.5, 3), (0.1, 4))]
+    draws = [
+        replace(IDENTITY, noise=noise, noise_seed=seed) for noise, seed in ((0.5, 3), (0.1, 4))
+    ]
     y = apply(x, draws, SPACING)[:, 0, 1:-1, 1:-1, 1:-1]
     assert y.std((1, 2, 3)).tolist() == pytest.approx([0.5, 0.1], rel=0.03)
 
 
 def test_background_stays_exactly_0() -> None:
     x = volumes()
-    changing = replace(STILL, brightness=0.1, contrast=1.1, bias=(0.1,) * 9, noise=0.5)
+    changing = replace(IDENTITY, brightness=0.1, contrast=1.1, bias=(0.1,) * 9, noise=0.5)
     for flip in (False, True):
         y = apply(x, [replace(changing, flip=flip)], SPACING)
         background = x.flip(2) == 0 if flip else x == 0
@@ -156,7 +158,7 @@ def test_the_same_scan_is_the_same_in_any_batch() -> None:
         assert torch.allclose(alone[0], shuffled[order.index(i)], atol=1e-6)
 
 
-def test_seed_epoch_and_scan_each_draw_anew_and_nothing_else_does() -> None:
+def test_draws_depend_on_seed_epoch_and_scan_alone() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     one = draw(Augment(), 1, 2, 3)
@@ -194,7 +196,7 @@ def test_draws_fill_their_ranges() -> None:
         ("bias", math.nan),
     ],
 )
-def test_ranges_that_make_no_sense_are_refused(name: str, value: Any) -> None:
+def test_invalid_ranges_are_rejected(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"augmentation {name}="):
         Augment(**{name: value})
 

@@ -1,4 +1,4 @@
-"""Noise by counting: the hash that it should be, normal numbers, nothing shared between seeds."""
+"""Counter-based noise: a known hash, normal numbers, independent seeds."""
 
 import numpy as np
 import pytest
@@ -34,15 +34,15 @@ def test_numbers_are_normal() -> None:
     torch.testing.assert_close(inside, wanted, atol=4 * error, rtol=0)
 
 
-def test_neighbours_and_seeds_have_nothing_in_common() -> None:
+def test_neighboring_numbers_and_seeds_are_uncorrelated() -> None:
     x = normal([0, 1, 2**31 - 1], 100_000, CPU)
-    shifted = [x.roll(places, 1) for places in (1, 112, 50_000)]
+    shifted = [x.roll(step, 1) for step in (1, 112, 50_000)]
     together = torch.corrcoef(torch.cat([x, *shifted]))
     assert float((together - torch.eye(len(together))).abs().max()) < 5 / 100_000**0.5
     assert len(x.flatten().unique()) > 0.95 * x.numel()
 
 
-def test_a_number_depends_on_its_seed_alone() -> None:
+def test_numbers_depend_on_their_seed_alone() -> None:
     x = normal([7, 5, 7], 11, CPU)
     assert x.shape == (3, 11)
     assert torch.equal(x[0], x[2])

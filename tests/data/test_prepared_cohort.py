@@ -1,4 +1,4 @@
-"""A prepared cohort opens as it was made, or is refused; only the array may be made again."""
+"""A prepared cohort opens as it was prepared, or not at all; only the array may be rebuilt."""
 
 import gzip
 import hashlib
@@ -19,7 +19,7 @@ from uncus.data.prepared_cohort import MANIFEST, TABLE, VOLUMES, PreparedCohort,
 
 @pytest.fixture
 def copy(cohort: Path, tmp_path: Path) -> Path:
-    """A copy of the small cohort that a test may spoil."""
+    """A copy of the small cohort that a test may damage."""
     return Path(shutil.copytree(cohort, tmp_path / "cohort"))
 
 
@@ -37,7 +37,7 @@ def test_opens_with_table_array_and_grid(cohort: Path) -> None:
     assert opened.manifest["versions"]["nibabel"] == nib.__version__
 
 
-def test_every_derivative_holds_its_row_of_the_array(cohort: Path) -> None:
+def test_every_derivative_equals_its_row_of_the_array(cohort: Path) -> None:
     opened = PreparedCohort.open(cohort)
     for row, entry in zip(opened.volumes, opened.manifest["scans"], strict=True):
         image = nib.load(cohort / entry["derivative"])
@@ -48,28 +48,28 @@ def test_every_derivative_holds_its_row_of_the_array(cohort: Path) -> None:
         assert len(entry["source_sha256"]) == 64
 
 
-def test_the_fingerprint_is_that_of_the_content(copy: Path, cohort: Path) -> None:
+def test_the_fingerprint_depends_on_the_content_alone(copy: Path, cohort: Path) -> None:
     assert PreparedCohort.open(copy).fingerprint == PreparedCohort.open(cohort).fingerprint
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
-def test_a_damaged_array_is_made_again_with_a_warning(damage: str, copy: Path) -> None:
+def test_a_damaged_array_is_rebuilt_with_a_warning(damage: str, copy: Path) -> None:
     path = copy / VOLUMES
-    sound = path.read_bytes()
+    intact = path.read_bytes()
     if damage == "remove":
         path.unlink()
     elif damage == "cut":
-        path.write_bytes(sound[:-100])
+        path.write_bytes(intact[:-100])
     else:
-        path.write_bytes(sound[:500] + bytes([sound[500] ^ 4]) + sound[501:])
-    with pytest.warns(UserWarning, match="made again from the derivatives"):
+        path.write_bytes(intact[:500] + bytes([intact[500] ^ 4]) + intact[501:])
+    with pytest.warns(UserWarning, match="rebuilt from the derivatives"):
         opened = PreparedCohort.open(copy)
-    assert path.read_bytes() == sound
+    assert path.read_bytes() == intact
     assert opened.volumes.shape[0] == 12
 
 
-def spoil(path: Path, how: str) -> str:
-    """Change a finished cohort by hand; returns what the refusal must say."""
+def damage_cohort(path: Path, how: str) -> str:
+    """Damage a finished cohort; returns the expected error."""
     image = next(path.glob("sub-05/anat/*.nii.gz"))
     manifest = json.loads((path / MANIFEST).read_text())
     match how:
@@ -105,7 +105,7 @@ def spoil(path: Path, how: str) -> str:
     raise AssertionError(how)
 
 
-SPOILT = [
+DAMAGES = [
     "derivative changed",
     "derivative gone",
     "table changed",
@@ -117,27 +117,27 @@ SPOILT = [
 ]
 
 
-@pytest.mark.parametrize("how", SPOILT)
-def test_a_changed_cohort_is_refused(how: str, copy: Path) -> None:
-    cause = spoil(copy, how)
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_changed_cohort_is_rejected(how: str, copy: Path) -> None:
+    cause = damage_cohort(copy, how)
     with pytest.raises(BadInput, match=cause):
         PreparedCohort.open(copy)
 
 
-def test_an_array_is_not_made_from_a_changed_derivative(copy: Path) -> None:
+def test_an_array_is_not_rebuilt_from_a_changed_derivative(copy: Path) -> None:
     (copy / VOLUMES).unlink()
-    cause = spoil(copy, "derivative changed")
+    cause = damage_cohort(copy, "derivative changed")
     with pytest.raises(BadInput, match=cause):
         PreparedCohort.open(copy)
     assert not (copy / VOLUMES).exists()
 
 
-def test_no_folder_is_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="run `uncus prepare`"):
         PreparedCohort.open(tmp_path / "nowhere")
 
 
-def test_the_array_is_written_one_by_one(cohort: Path, tmp_path: Path) -> None:
+def test_the_array_is_written_volume_by_volume(cohort: Path, tmp_path: Path) -> None:
     grid = PreparedCohort.open(cohort).grid
     many = np.random.default_rng(0).random((1234, *grid.shape)).astype(np.float16)[:1234]
     assert write_volumes(tmp_path, grid, iter(many)) == 1234
@@ -158,7 +158,7 @@ def test_a_failure_midway_leaves_the_old_array(cohort: Path, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == [VOLUMES]
 
 
-def test_a_result_counts_only_under_its_key_and_unharmed(copy: Path) -> None:
+def test_a_result_is_loaded_only_by_its_key_and_if_intact(copy: Path) -> None:
     manifest = PreparedCohort.open(copy).manifest
     entry = Entry.from_dict(manifest["scans"][5])
     scan = Scan("05", "", Path("unused"), {})
@@ -170,5 +170,5 @@ def test_a_result_counts_only_under_its_key_and_unharmed(copy: Path) -> None:
     sidecar.write_text(whole[:-20])
     assert load_entry(copy, scan, "keep", entry.key) is None
     sidecar.write_text(whole)
-    spoil(copy, "derivative changed")
+    damage_cohort(copy, "derivative changed")
     assert load_entry(copy, scan, "keep", entry.key) is None
