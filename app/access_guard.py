@@ -12,7 +12,7 @@ from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
-from uncus.pipeline.notice import NOTICE
+from uncus import NOTICE
 
 OPEN = ("/_stcore/health",)
 """Paths that a health check asks for without a password."""

@@ -13,9 +13,9 @@ from typing import Annotated
 
 import tyro
 
+from uncus import NOTICE
 from uncus.app.settings import FOLDER_VARIABLE, HEADER_VARIABLE, PASSWORD_VARIABLE, RUN_VARIABLE
 from uncus.data.errors import BadInput
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.runs import Run, find_runs
 
 DEMO = Path("runs/demo")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import pandas as pd
 import tyro
 
+from uncus import NOTICE
 from uncus.data import files
 from uncus.data.cohorts.scans import write_table
 from uncus.data.design.splits import Splits, holdout_subjects
@@ -24,7 +25,6 @@ from uncus.pipeline.comparison.cells import (
     optimization_of,
     rule_text,
 )
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.runs import Comparison, Member, Run, members
 from uncus.pipeline.train import Train, finish
 from uncus.pipeline.training.learner import Optimization

@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from uncus import NOTICE
 from uncus.data import files
 from uncus.data.augment import Augment
 from uncus.data.cohorts.scans import read_table
@@ -19,7 +20,6 @@ from uncus.data.errors import BadInput
 from uncus.models.build import ModelConfig
 from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.evaluate import Evaluate
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.phantom import MakePhantom, scan_paths
 from uncus.pipeline.predict import Predict, scan_name
 from uncus.pipeline.prepare import Prepare

@@ -8,10 +8,10 @@ import nibabel
 import numpy as np
 from matplotlib.figure import Figure
 
+from uncus import NOTICE
 from uncus.data import files
 from uncus.pipeline.evaluation import plots, report
 from uncus.pipeline.evaluation.report_text import spoken, text
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.rendering.slices import PLANES, View, draw_plane, save_png, widths
 from uncus.pipeline.runs import Run
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from uncus import __version__
+from uncus import NOTICE, __version__
 from uncus.data import files
 from uncus.data.cohorts.scans import clean
 from uncus.data.design.row_filter import to_number
@@ -19,7 +19,6 @@ from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, inte
 from uncus.pipeline.evaluation.metrics import Array, Values
 from uncus.pipeline.evaluation.predictions import Answers, Study, model_answers
 from uncus.pipeline.evaluation.retest_agreement import MIN_PAIRS, agreement, session_pairs
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.runs import Run
 
 MIN_GROUP = 10  # scans below which nothing is said of a subgroup

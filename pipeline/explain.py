@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from uncus import NOTICE
 from uncus.data.design import covariates
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.predict import (
     Predictor,
     check_writable,

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
+from uncus import NOTICE
 from uncus.pipeline import environment
-from uncus.pipeline.notice import NOTICE
 
 
 @dataclass(frozen=True)

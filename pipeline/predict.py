@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from uncus import NOTICE
 from uncus.data import atlas, files
 from uncus.data.cohorts.bids import fields_beside
 from uncus.data.cohorts.scans import write_table
@@ -30,7 +31,6 @@ from uncus.data.space import Grid, Placed, place, to_scan
 from uncus.models.base import Classifier
 from uncus.models.build import build_model
 from uncus.models.weights import load_weights
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.prediction import openvino_engine as engines
 from uncus.pipeline.progress_bars import track
 from uncus.pipeline.rendering.slices import three_planes

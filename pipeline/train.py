@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 import tyro
 
+from uncus import NOTICE
 from uncus.data import files
 from uncus.data.augment import Augment
 from uncus.data.cohorts.scans import read_table, write_table
@@ -19,7 +20,6 @@ from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.build import ModelConfig
 from uncus.pipeline import config, environment
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.parallel import train_members
 from uncus.pipeline.runs import Member, Run, members
 from uncus.pipeline.training import model_card, pretraining

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+NOTICE = "Research use only, not a medical device."
+"""The sentence that every output with a prediction contains."""
+
 _MODULES = {
     "BACKBONES": "models.build",
     "BadInput": "data.errors",
@@ -33,7 +36,7 @@ _MODULES = {
 }
 """Public name -> its module, which is imported when the name is first used."""
 
-__all__ = ["__version__", *_MODULES]
+__all__ = ["NOTICE", "__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from uncus import NOTICE
 from uncus.app.job_queue import Desk
 from uncus.app.pages.progress import EVERY
 from uncus.app.pages.upload_memory import free, session_id
@@ -15,7 +16,6 @@ from uncus.app.sessions import SESSIONS
 from uncus.app.uploaded_scan import Visit
 from uncus.app.uploads import LIMIT
 from uncus.data.cohorts.scans import escape_cell
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.prediction.scan_report import shares
 from uncus.pipeline.runs import Run
 

@@ -5,12 +5,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from uncus import NOTICE
 from uncus.app.pages.runs import height, report_of
 from uncus.app.run_catalog import chosen_run, name
 from uncus.app.sanitize import plain
 from uncus.pipeline.evaluation import metrics
 from uncus.pipeline.evaluation.report_text import spoken
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.runs import Run
 
 USE = (

@@ -5,9 +5,9 @@ from pathlib import Path
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from uncus import NOTICE
 from uncus.app.pages import card, predict, runs
 from uncus.app.sessions import SESSIONS
-from uncus.pipeline.notice import NOTICE
 
 ICON = Path(__file__).parents[1] / "icon.png"
 STYLE = """<style>

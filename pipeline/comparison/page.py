@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from uncus import NOTICE
 from uncus.data import files
 from uncus.pipeline.comparison import plots, training_dynamics
 from uncus.pipeline.evaluation.report import CSS, card, table
 from uncus.pipeline.evaluation.report_text import number, span, spoken, text
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.runs import Comparison
 
 EXTRA = """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from uncus import __version__
+from uncus import NOTICE, __version__
 from uncus.data import files
 from uncus.data.cohorts.scans import write_table
 from uncus.pipeline.comparison.cells import Cell
@@ -16,7 +16,6 @@ from uncus.pipeline.evaluation.baselines import predict_baseline
 from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, plain
 from uncus.pipeline.evaluation.metrics import Array, Values
 from uncus.pipeline.evaluation.predictions import Study, model_answers
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.runs import Comparison, Run
 
 if TYPE_CHECKING:

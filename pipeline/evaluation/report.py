@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from uncus import NOTICE
 from uncus.pipeline.evaluate import Assessment
 from uncus.pipeline.evaluation import metrics, plots
 from uncus.pipeline.evaluation.report_text import (
@@ -17,7 +18,6 @@ from uncus.pipeline.evaluation.report_text import (
     summary,
     text,
 )
-from uncus.pipeline.notice import NOTICE
 
 CSS = """
 :root { --ink:#22303a; --faint:#62717c; --rule:#e3e8eb; --tint:#f5f8f9; --model:#0b7285; }

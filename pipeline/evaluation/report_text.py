@@ -4,8 +4,8 @@ import html
 from collections.abc import Mapping
 from typing import Any
 
+from uncus import NOTICE
 from uncus.pipeline.evaluation import metrics
-from uncus.pipeline.notice import NOTICE
 
 Found = Mapping[str, float | None]
 

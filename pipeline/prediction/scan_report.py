@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from uncus import NOTICE
 from uncus.pipeline.evaluation.report import CSS, table
 from uncus.pipeline.evaluation.report_text import fixed, number, text
-from uncus.pipeline.notice import NOTICE
 
 NEITHER = 0.1
 """Shares this close to an even vote lean to no class."""

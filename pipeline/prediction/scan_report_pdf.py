@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib
 
-from uncus.pipeline.notice import NOTICE
+from uncus import NOTICE
 from uncus.pipeline.prediction.scan_report import (
     CAUTION,
     HEADS,

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save
 
+from uncus import NOTICE
 from uncus.data import files
 from uncus.data.design import covariates
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.quality_control import Reference
 from uncus.models.build import ModelConfig
 from uncus.pipeline import config, environment
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.runs import SCHEMA, Member, Run
 from uncus.pipeline.training import neighbours
 from uncus.pipeline.training.member import Task

@@ -9,10 +9,10 @@ import nibabel as nib
 import pytest
 
 from tests.conftest import AFFINE, small_brain
+from uncus import NOTICE
 from uncus.app import server, settings
 from uncus.app.job_queue import Job
 from uncus.app.uploaded_scan import REGISTER, TAKE_HOME
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.predict import Predictor
 
 pytest.importorskip("streamlit", reason="the page needs the extra 'app'")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.browser import bright, chromium, served, upload, viewer, visit
 from tests.conftest import AFFINE, small_brain
-from uncus.pipeline.notice import NOTICE
+from uncus import NOTICE
 
 pytest.importorskip("streamlit", reason="the page needs the extra 'app'")
 

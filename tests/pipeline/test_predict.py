@@ -13,11 +13,11 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, orn
 
 from tests.conftest import small_brain
 from tests.dicom_files import save, series
+from uncus import NOTICE
 from uncus.data.files import write_json
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.weights import save_weights
 from uncus.pipeline.cli import main
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.predict import Predictor, scan_name
 from uncus.pipeline.runs import Run
 

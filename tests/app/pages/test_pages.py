@@ -11,13 +11,13 @@ import nibabel as nib
 import pytest
 
 from tests.conftest import AFFINE, TRAIN, small_brain
+from uncus import NOTICE
 from uncus.app import server, settings
 from uncus.app.pages.batch import to_csv
 from uncus.app.sanitize import plain
 from uncus.data import files
 from uncus.pipeline.cli import main
 from uncus.pipeline.evaluation.report_text import spoken
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.predict import Predictor
 from uncus.pipeline.runs import Run
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from uncus.pipeline.notice import NOTICE
+from uncus import NOTICE
 from uncus.pipeline.prediction.scan_report import Sheet, calibration, sentence
 from uncus.pipeline.prediction.scan_report_pdf import pdf
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TRAIN
+from uncus import NOTICE
 from uncus.pipeline.cli import main
-from uncus.pipeline.notice import NOTICE
 from uncus.pipeline.runs import Run
 
 

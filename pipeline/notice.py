@@ -1,3 +1,0 @@
-"""The sentence that every output of a prediction carries."""
-
-NOTICE = "Research use only, not a medical device."
