@@ -30,6 +30,7 @@ from uncus.data.quality_control import Reference, check_quality
 from uncus.data.space import Grid, Placed, place, to_scan
 from uncus.models.base import Classifier
 from uncus.models.build import build_model
+from uncus.models.inference import predict, torch_trunk
 from uncus.models.weights import load_weights
 from uncus.pipeline.prediction import openvino_engine as engines
 from uncus.pipeline.progress_bars import track
@@ -37,7 +38,6 @@ from uncus.pipeline.rendering.slices import three_planes
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency.registry import SALIENCY
 from uncus.pipeline.training import model_card
-from uncus.pipeline.training.learner import predict
 
 Map = NDArray[np.float32]
 
@@ -141,7 +141,7 @@ class Predictor:
                 f"names {len(self.covariates)} covariates for a network of {config.covariates}",
                 "copy the model again",
             )
-        self.trunks = tuple(engines.torch_trunk(network) for network in self.networks)
+        self.trunks = tuple(torch_trunk(network) for network in self.networks)
         self.engine_refused = ""
         self.engine = engines.choose(engine, self.device, math.prod(self.grid.shape))
         if self.engine != "torch":

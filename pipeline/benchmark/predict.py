@@ -18,6 +18,7 @@ from uncus.data.geometry.grid import Grid
 from uncus.data.imageio.volume import read_volume
 from uncus.data.space import place, to_scan
 from uncus.models.build import ModelConfig, build_model, medicalnet
+from uncus.models.inference import Trunk, torch_trunk
 from uncus.pipeline.benchmark.data import synthetic_volume
 from uncus.pipeline.benchmark.tables import pipes
 from uncus.pipeline.predict import Prediction, write
@@ -108,7 +109,7 @@ def _engines(case: dict[str, Any], rounds: int) -> dict[str, Any]:
     volumes = openvino_engine.made_up((2, 1, *(QUICK_SHAPE if case["quick"] else SHAPE)))
     (trunk,) = openvino_engine.openvino_trunks((network,), config, tuple(volumes.shape))
     works: dict[str, Work] = {
-        "torch": partial(openvino_engine.torch_trunk(network), volumes),
+        "torch": partial(torch_trunk(network), volumes),
         "openvino": partial(trunk, volumes),
     }
     times = time_all(works, volumes.device, min(rounds, MAX_ROUNDS))
@@ -122,7 +123,7 @@ def _stages(
     placed = place(read_volume(scan), grid, "keep")
     volume = torch.from_numpy(placed.array.astype(np.float32))[None, None].to(device)
     both = torch.cat([volume, volume.flip(2)])
-    trunks = {"torch": openvino_engine.torch_trunk(network)}
+    trunks = {"torch": torch_trunk(network)}
     loading: dict[str, float] = {}
     differences: dict[str, float] = {}
     if device.type == "cpu" and openvino_engine.available():
@@ -144,7 +145,7 @@ def _stages(
         scan.name, {"a": 0.5, "b": 0.5}, {}, {"a": 0.0, "b": 0.0}, (), {}, (), {}, placed
     )
 
-    def forward(trunk: openvino_engine.Trunk) -> Work:
+    def forward(trunk: Trunk) -> Work:
         def once() -> None:
             with torch.inference_mode():
                 network.classify(trunk(both))

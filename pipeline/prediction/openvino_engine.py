@@ -20,7 +20,7 @@ import platform
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
@@ -35,12 +35,11 @@ from uncus.data.files import read_json, write_json
 from uncus.models.base import Classifier
 from uncus.models.build import ModelConfig
 from uncus.models.export import export_features, open_weights
+from uncus.models.inference import Trunk, torch_trunk
 from uncus.pipeline.timing import measure
 
 Engine = Literal["auto", "torch", "openvino", "openvino-bf16"]
 Taken = Literal["torch", "openvino", "openvino-bf16"]
-Trunk = Callable[[Tensor], Tensor]
-"""Volumes [N, 1, X, Y, Z] -> feature maps [N, C, x, y, z], without a gradient."""
 
 AGREE: dict[Taken, float] = {"openvino": 1e-4, "openvino-bf16": 0.05}
 """Largest difference from torch's feature map, as a share of that map's largest value."""
@@ -75,16 +74,6 @@ def choose(wanted: Engine, device: torch.device, voxels: int) -> Taken:
     if not fits:
         raise ValueError("openvino is not installed; pip install 'uncus[fast]', or leave it out")
     return wanted
-
-
-def torch_trunk(network: Classifier) -> Trunk:
-    """The network's own features, volume by volume: an answer never depends on its batch."""
-
-    @torch.inference_mode()
-    def features(volumes: Tensor) -> Tensor:
-        return torch.cat([network.features(volume[None]) for volume in volumes])
-
-    return features
 
 
 def openvino_trunks(

@@ -17,7 +17,6 @@ from uncus.data import augment
 from uncus.data.augment import Augment
 from uncus.models.base import Classifier
 from uncus.models.swap import find_norms
-from uncus.pipeline.prediction.openvino_engine import Trunk, torch_trunk
 from uncus.pipeline.training.cuda_graphs import GraphedNetwork
 from uncus.pipeline.training.data_loading import Batch
 
@@ -277,24 +276,3 @@ def parameter_groups(model: Classifier, optimization: Optimization) -> list[dict
                 decay = optimization.weight_decay if decayed else 0.0
                 groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
     return groups
-
-
-def predict(
-    model: Classifier,
-    volume: Tensor,
-    flip: bool,
-    covariates: Tensor | None = None,
-    trunk: Trunk | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Logits or standardized values [1, K] of ``volume`` [1, 1, X, Y, Z], float32; its feature map.
-
-    Parameters
-    ----------
-    flip: take the mean over the volume and its left-right mirror.
-    covariates: what else is known of the person [1, P], NaN where it is not.
-    trunk: what computes the feature maps; torch where it is left out.
-    """
-    both = torch.cat([volume, volume.flip(2)]) if flip else volume
-    maps = (trunk or torch_trunk(model))(both)
-    outputs = torch.cat([model.classify(one[None]).float() for one in maps])
-    return model.adjust(outputs.mean(0, keepdim=True), covariates), maps[:1]

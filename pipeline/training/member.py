@@ -24,6 +24,7 @@ from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.activation_checkpointing import save_memory
 from uncus.models.base import Classifier
 from uncus.models.build import ModelConfig, build_model
+from uncus.models.inference import predict
 from uncus.models.weights import load_weights, save_weights
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training import pretraining
@@ -32,7 +33,7 @@ from uncus.pipeline.training.cuda_graphs import check_graphs
 from uncus.pipeline.training.data_loading import EpochSampler, ScanDataset, balanced, loader
 from uncus.pipeline.training.epoch_bar import EpochBar
 from uncus.pipeline.training.head_refit import refit
-from uncus.pipeline.training.learner import Learner, Optimization, predict
+from uncus.pipeline.training.learner import Learner, Optimization
 
 
 @dataclass(frozen=True)

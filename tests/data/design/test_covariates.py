@@ -19,13 +19,13 @@ from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.covariates import Covariates
+from uncus.models.inference import predict
 from uncus.models.weights import load_weights, save_weights, transfer
 from uncus.pipeline.cli import main
 from uncus.pipeline.predict import Predictor
 from uncus.pipeline.runs import Run
 from uncus.pipeline.training.data_loading import ScanDataset
 from uncus.pipeline.training.head_refit import refit
-from uncus.pipeline.training.learner import predict
 
 TABLE = pd.DataFrame(
     {
