@@ -32,7 +32,7 @@ MANIFEST, TABLE, VOLUMES = "manifest.json", "scans.tsv", "volumes.npy"
 
 @dataclass(frozen=True)
 class PreparedCohort:
-    """A prepared cohort whose files agree with its manifest.
+    """A prepared cohort, verified against its manifest.
 
     Parameters
     ----------

@@ -16,6 +16,9 @@ from uncus.pipeline.preparation.cohort_grid import MEASURES
 from uncus.pipeline.preparation.dask_cluster import connected
 from uncus.pipeline.preparation.preparation import FAILED, Preparation, log
 
+RECORDED = ("reader", "space", "spacing", "series", "where")
+"""The options that the result depends on."""
+
 
 @dataclass(frozen=True)
 class Prepare:
@@ -80,13 +83,7 @@ class Prepare:
                 source=cohort.root,
                 scans=scans,
                 table=table,
-                options={
-                    "reader": self.reader,
-                    "space": self.space,
-                    "spacing": self.spacing,
-                    "series": self.series,
-                    "where": self.where,
-                },
+                options={name: getattr(self, name) for name in RECORDED},
                 workers=self.workers,
                 cluster=cluster,
             ).run()

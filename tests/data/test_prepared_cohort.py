@@ -1,7 +1,6 @@
 """A prepared cohort opens as it was prepared, or not at all; only the array may be rebuilt."""
 
 import gzip
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,8 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from uncus.data.bids_derivatives import Entry, load_entry, sidecar_path
-from uncus.data.cohorts.scans import Scan, read_table, write_table
+from uncus.data.cohorts.scans import read_table, write_table
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import MANIFEST, TABLE, VOLUMES, PreparedCohort, write_volumes
 
@@ -35,17 +33,6 @@ def test_opens_with_table_array_and_grid(cohort: Path) -> None:
     assert opened.table.age[3] == "" and opened.table.age[4] == "64"
     assert opened.contacts.shape == (12, 6)
     assert opened.manifest["versions"]["nibabel"] == nib.__version__
-
-
-def test_every_derivative_equals_its_row_of_the_array(cohort: Path) -> None:
-    opened = PreparedCohort.open(cohort)
-    for row, entry in zip(opened.volumes, opened.manifest["scans"], strict=True):
-        image = nib.load(cohort / entry["derivative"])
-        np.testing.assert_array_equal(np.asarray(image.dataobj), row)
-        np.testing.assert_allclose(image.affine, opened.grid.affine)
-        sidecar = json.loads(sidecar_path(cohort / entry["derivative"]).read_text())
-        assert sidecar["Uncus"] == entry
-        assert len(entry["source_sha256"]) == 64
 
 
 def test_the_fingerprint_depends_on_the_content_alone(copy: Path, cohort: Path) -> None:
@@ -156,19 +143,3 @@ def test_a_failure_midway_leaves_the_old_array(cohort: Path, tmp_path: Path) -> 
         write_volumes(tmp_path, grid, volumes())
     assert (tmp_path / VOLUMES).read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == [VOLUMES]
-
-
-def test_a_result_is_loaded_only_by_its_key_and_if_intact(copy: Path) -> None:
-    manifest = PreparedCohort.open(copy).manifest
-    entry = Entry.from_dict(manifest["scans"][5])
-    scan = Scan("05", "", Path("unused"), {})
-    assert load_entry(copy, scan, "keep", entry.key) == entry
-    assert load_entry(copy, scan, "keep", hashlib.sha256(b"other").hexdigest()) is None
-    assert load_entry(copy, Scan("99", "", Path("unused"), {}), "keep", entry.key) is None
-    sidecar = sidecar_path(copy / entry.derivative)
-    whole = sidecar.read_text()
-    sidecar.write_text(whole[:-20])
-    assert load_entry(copy, scan, "keep", entry.key) is None
-    sidecar.write_text(whole)
-    damage_cohort(copy, "derivative changed")
-    assert load_entry(copy, scan, "keep", entry.key) is None

@@ -17,13 +17,13 @@ from uncus.data.space import Grid, Placed, place
 SHAPE = (24, 30, 22)
 AFFINE = np.diag([3.0, 3, 3, 1])
 GRID = Grid(SHAPE, AFFINE)
-CENTRE = (np.array(SHAPE) - 1) / 2
+CENTER = (np.array(SHAPE) - 1) / 2
 INDEX = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), axis=-1)
 
 
 def ellipsoid(share: float, shift: tuple[float, float, float] = (0, 0, 0)) -> np.ndarray:
     radii = np.array(SHAPE) / 2 * share
-    return (((INDEX - CENTRE - shift) / radii) ** 2).sum(axis=-1) < 1
+    return (((INDEX - CENTER - shift) / radii) ** 2).sum(axis=-1) < 1
 
 
 BRAIN, WHITE, FLUID = ellipsoid(0.8), ellipsoid(0.6), ellipsoid(0.25)
