@@ -28,6 +28,7 @@ LEAST_SPREAD = (
 # Shares of the brain.
 REJECT_MISSING = 0.5
 MARGIN = 0.1  # beyond the worst training scan
+MASKS, NUMBERS = ("region", "ever"), ("similarity", "missing", "extra", "contact")
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,9 @@ class Reference:
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """The images as plain arrays, and the rest as values for JSON."""
-        images: dict[str, NDArray[Any]] = {
-            "mean": self.mean,
-            "region": self.region.astype(np.uint8),
-            "ever": self.ever.astype(np.uint8),
-        }
-        names = ("similarity", "missing", "extra", "contact")
-        return images, {name: getattr(self, name).round(6).tolist() for name in names}
+        masks = {name: getattr(self, name).astype(np.uint8) for name in MASKS}
+        rest = {name: getattr(self, name).round(6).tolist() for name in NUMBERS}
+        return {"mean": self.mean, **masks}, rest
 
     @classmethod
     def from_state(cls, images: Mapping[str, NDArray[Any]], rest: Mapping[str, Any]) -> "Reference":
@@ -129,12 +126,8 @@ class Reference:
         try:
             reference = cls(
                 mean=np.asarray(images["mean"], np.float32),
-                region=np.asarray(images["region"]).astype(bool),
-                ever=np.asarray(images["ever"]).astype(bool),
-                similarity=np.asarray(rest["similarity"], float),
-                missing=np.asarray(rest["missing"], float),
-                extra=np.asarray(rest["extra"], float),
-                contact=np.asarray(rest["contact"], float),
+                **{name: np.asarray(images[name]).astype(bool) for name in MASKS},
+                **{name: np.asarray(rest[name], float) for name in NUMBERS},
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a reference of training scans: {error}") from error

@@ -4,12 +4,10 @@ import hashlib
 import io
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from uncus.data.errors import BadInput
-from uncus.data.files import sha256
 
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 20  # bytes
@@ -19,13 +17,13 @@ MAX_RATIO = 1032
 
 @dataclass(frozen=True)
 class RawFile:
-    """A file on disk, and its bytes where they have been read already."""
+    """A file on disk, and its bytes if they have been read."""
 
     path: Path
-    content: bytes | None = field(default=None, repr=False)
+    content: bytes | None = None
 
-    def open(self) -> BinaryIO:
-        """A stream of the bytes, from memory where they are there."""
+    def open(self) -> io.BufferedReader | io.BytesIO:
+        """Open the bytes as a stream."""
         return self.path.open("rb") if self.content is None else io.BytesIO(self.content)
 
     @property
@@ -35,9 +33,8 @@ class RawFile:
 
     def sha256(self) -> str:
         """Hexadecimal SHA-256 of the bytes."""
-        return (
-            sha256(self.path) if self.content is None else hashlib.sha256(self.content).hexdigest()
-        )
+        with self.open() as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_gzip(file: RawFile) -> bool:

@@ -16,21 +16,9 @@ def place_scan(
     """Place a scan and save it, unless the cohort has its result from the same inputs.
 
     The scan's files are read once, for their hash and their voxels, and not at all if the result of
-    ``known_hash`` is there.
-
-    Parameters
-    ----------
-    root: folder of the prepared cohort.
-    source: the scan's path to record.
-    known_hash: SHA-256 of the source, if it was read before.
-
-    Returns
-    -------
-    The scan's entry, and whether it is new.
-
-    Raises
-    ------
-    BadInput: the scan is rejected, or changed while it was read.
+    ``known_hash`` (of the source, from an earlier pass) exists. ``root`` is the cohort's folder,
+    ``source`` the scan's path to record. Returns the entry, and whether it is new; raises BadInput
+    if the scan is rejected or changes while it is read.
     """
     files = () if known_hash else load_files(scan.path)
     source_hash = known_hash or source_sha256(files, scan.series)

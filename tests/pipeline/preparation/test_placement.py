@@ -25,7 +25,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     real = io.open
 
     def counting(file: Any, *args: Any, **kwargs: Any) -> Any:
-        counts[Path(file)] += isinstance(file, Path)
+        if isinstance(file, Path):
+            counts[file] += 1
         return real(file, *args, **kwargs)
 
     def opened(source: Path) -> list[int]:
