@@ -59,6 +59,22 @@ class Evaluate:
         return 0
 
 
+def evaluate(run: Path | str, **options: Any) -> dict[str, Any]:
+    """Evaluate a run and write its report; returns the contents of its report.json.
+
+    Parameters
+    ----------
+    run: folder of the run.
+    options: fields of :class:`Evaluate`, which are the options of ``uncus evaluate``.
+
+    Raises
+    ------
+    ValueError: unknown options or baselines, or a run that is not finished (BadInput).
+    """
+    Evaluate(Path(run), **options).run()
+    return Run(Path(run)).report()
+
+
 @dataclass(frozen=True)
 class Assessment:
     """What an evaluation found.

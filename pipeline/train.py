@@ -31,6 +31,22 @@ FREE = frozenset({"cohort", "devices", "jobs"})
 """Options that may change on the way: where the cohort lies and what computes."""
 
 
+def train(cohort: Path | str, out: Path | str, **options: Any) -> Path:
+    """Train a run on a prepared cohort; returns the run's folder.
+
+    Parameters
+    ----------
+    cohort, out: folders of the cohort and of the run.
+    options: fields of :class:`Train`, which are the options of ``uncus train``.
+
+    Raises
+    ------
+    ValueError: options or data that do not allow it (BadInput for a file).
+    """
+    Train(Path(cohort), Path(out), **options).run()
+    return Path(out)
+
+
 @dataclass(frozen=True)
 class Train:
     """Train networks on a prepared cohort: one for each fold and seed.

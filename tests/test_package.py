@@ -107,15 +107,18 @@ def test_a_clone_keeps_the_links(tmp_path: Path) -> None:
 
 
 def test_the_readme_runs_where_other_packages_have_our_folders_names(
-    installed: Path, own_packages: Path, run: Path, source: Path
+    installed: Path, own_packages: Path, cohort: Path, source: Path
 ) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```python\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
-    (own_packages / "runs/demo").mkdir(parents=True)
-    (own_packages / "runs/demo/run").symlink_to(run)
+    assert "epochs=60" in example
+    example = example.replace("epochs=60", "epochs=1, lr=0.01")
+    (own_packages / "cohorts").mkdir()
+    shutil.copytree(cohort, own_packages / "cohorts/adni")
     shutil.copy(next(source.glob("sub-*/anat/*.nii.gz")), own_packages / "new_T1w.nii.gz")
     check = "\nassert uncus.__file__.startswith(sys.argv[1]), uncus.__file__"
     check += "\nassert set(prediction.probabilities) == {'CN', 'AD'}"
+    check += "\nassert report['names'] == ['CN', 'AD']"
     check += "\nassert saliency.shape == predictor.grid.shape"
     (own_packages / "example.py").write_text("import sys\n" + example + check)
     python("example.py", str(installed), cwd=own_packages, path=installed)

@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from uncus.models.fused import FusedGroupNorm as FusedGroupNorm
     from uncus.models.norms import NORMS as NORMS
     from uncus.models.swap import swap_norm as swap_norm
+    from uncus.pipeline.evaluate import evaluate as evaluate
     from uncus.pipeline.predict import Prediction as Prediction
     from uncus.pipeline.predict import Predictor as Predictor
     from uncus.pipeline.saliency.registry import SALIENCY as SALIENCY
+    from uncus.pipeline.train import train as train
+    from uncus.pipeline.training.learner import Optimization as Optimization
 
 __version__ = "0.1.0"
 
@@ -27,12 +30,15 @@ _MODULES = {
     "FusedGroupNorm": "models.fused",
     "ModelConfig": "models.build",
     "NORMS": "models.norms",
+    "Optimization": "pipeline.training.learner",
     "Prediction": "pipeline.predict",
     "Predictor": "pipeline.predict",
     "READERS": "data.cohorts.readers",
     "SALIENCY": "pipeline.saliency.registry",
     "build_model": "models.build",
+    "evaluate": "pipeline.evaluate",
     "swap_norm": "models.swap",
+    "train": "pipeline.train",
 }
 """Public name -> its module, which is imported when the name is first used."""
 
