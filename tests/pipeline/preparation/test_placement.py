@@ -10,8 +10,10 @@ import pytest
 
 from tests.conftest import write_source
 from tests.pipeline.preparation.cohorts import contents, image, prepare
+from uncus.data.cohorts.scans import Scan
 from uncus.data.imageio import volume
 from uncus.data.imageio.volume import load_files, read_volume
+from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
 from uncus.pipeline.cli import main
 from uncus.pipeline.preparation import placement
 
@@ -85,3 +87,14 @@ def test_a_scan_that_changes_while_it_is_prepared_is_rejected(
     assert prepare(source, tmp_path / "cohort") == 1
     (failed,) = (tmp_path / "cohort" / "failed.tsv").read_text().splitlines()[1:]
     assert failed.startswith("sub-02") and "changed while it was being prepared" in failed
+
+
+def test_a_cohort_is_unfinished_from_its_first_new_result(tmp_path: Path) -> None:
+    source, root = write_source(tmp_path / "source", 4), tmp_path / "cohort"
+    prepare(source, root)
+    grid = PreparedCohort.open(root).grid
+    image(source, 2).write_bytes(image(source, 1).read_bytes())
+    for subject, is_new in ((1, False), (2, True), (2, False)):
+        scan = Scan(f"{subject:02d}", "", image(source, subject), {})
+        assert placement.place_scan(root, scan, "", grid, "keep")[1] == is_new
+        assert (root / MANIFEST).exists() == (subject == 1)

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.conftest import AFFINE, small_brain, write_source
+from tests.conftest import AFFINE, write_source
 from tests.pipeline.preparation.cohorts import contents, image, prepare, times
 from uncus.data.imageio.volume import read_volume
 from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
@@ -25,6 +25,13 @@ from uncus.data.space import place
 def source(tmp_path: Path) -> Path:
     """A BIDS tree of 6 small brains that a test may change."""
     return write_source(tmp_path / "source", 6)
+
+
+@pytest.fixture
+def out(source: Path, tmp_path: Path) -> Path:
+    """The same, prepared."""
+    assert prepare(source, tmp_path / "cohort") == 0
+    return tmp_path / "cohort"
 
 
 def test_a_cohort_is_bids_derivatives_and_an_array(source: Path, tmp_path: Path) -> None:
@@ -53,10 +60,8 @@ def test_several_processes_give_the_same(source: Path, tmp_path: Path) -> None:
 
 
 def test_a_second_run_changes_nothing(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    source: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "cohort"
-    prepare(source, out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != ".lock"}
     capsys.readouterr()
     assert prepare(source, out) == 0
@@ -65,9 +70,7 @@ def test_a_second_run_changes_nothing(
     assert before == after
 
 
-def test_only_a_changed_scan_is_placed_again(source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "cohort"
-    prepare(source, out)
+def test_only_a_changed_scan_is_placed_again(source: Path, out: Path) -> None:
     old, row = times(out), PreparedCohort.open(out).volumes[2].copy()
     brain = nib.load(image(source, 2))
     turned = np.asarray(brain.dataobj)[:, :, ::-1]
@@ -78,9 +81,7 @@ def test_only_a_changed_scan_is_placed_again(source: Path, tmp_path: Path) -> No
     assert not np.array_equal(PreparedCohort.open(out).volumes[2], row)
 
 
-def test_a_changed_table_reaches_the_cohort(source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "cohort"
-    prepare(source, out)
+def test_a_changed_table_reaches_the_cohort(source: Path, out: Path) -> None:
     old = times(out)
     table = source / "participants.tsv"
     table.write_text(table.read_text().replace("65\tAD", "66\tCN"))
@@ -89,9 +90,7 @@ def test_a_changed_table_reaches_the_cohort(source: Path, tmp_path: Path) -> Non
     assert times(out) == old
 
 
-def test_other_options_place_every_scan_again(source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "cohort"
-    prepare(source, out)
+def test_other_options_place_every_scan_again(source: Path, out: Path, tmp_path: Path) -> None:
     old = times(out)
     assert prepare(source, out, "--spacing", "4", "8", "4") == 0
     assert PreparedCohort.open(out).grid.spacing == (4, 8, 4)
@@ -101,9 +100,7 @@ def test_other_options_place_every_scan_again(source: Path, tmp_path: Path) -> N
     assert contents(out) == contents(fresh)
 
 
-def test_scans_can_be_removed_and_added(source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "cohort"
-    prepare(source, out)
+def test_scans_can_be_removed_and_added(source: Path, out: Path, tmp_path: Path) -> None:
     assert prepare(source, out, "--where", "diagnosis == 'CN'") == 0
     assert PreparedCohort.open(out).table.participant_id.tolist() == ["sub-00", "sub-02", "sub-04"]
     assert not list(out.glob("sub-01/anat/*"))
@@ -112,9 +109,7 @@ def test_scans_can_be_removed_and_added(source: Path, tmp_path: Path) -> None:
     assert contents(out) == contents(tmp_path / "fresh")
 
 
-def test_a_second_run_repairs_a_damaged_cohort(source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "cohort"
-    prepare(source, out)
+def test_a_second_run_repairs_a_damaged_cohort(source: Path, out: Path) -> None:
     whole = contents(out)
     derivative = next(out.glob("sub-03/anat/*.nii.gz"))
     derivative.write_bytes(derivative.read_bytes()[:-30])
@@ -149,9 +144,7 @@ def test_failed_scans_are_listed_and_the_others_are_prepared(
     assert len(PreparedCohort.open(out)) == 6
 
 
-def test_a_scan_that_becomes_unreadable_leaves_the_cohort(source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "cohort"
-    prepare(source, out)
+def test_a_scan_that_becomes_unreadable_leaves_the_cohort(source: Path, out: Path) -> None:
     image(source, 1).write_bytes(image(source, 1).read_bytes()[:-40])
     assert prepare(source, out) == 1
     assert "sub-01" not in PreparedCohort.open(out).table.participant_id.tolist()
@@ -178,14 +171,7 @@ def test_the_same_voxels_under_two_names_give_a_warning(
 
 
 def test_a_killed_run_continues_and_gives_the_same_cohort(tmp_path: Path) -> None:
-    source = write_source(tmp_path / "source", 4)
-    rows = (source / "participants.tsv").read_text()
-    for subject in range(4, 44):
-        folder = image(source, subject).parent
-        folder.mkdir(parents=True)
-        nib.save(nib.Nifti1Image(small_brain(subject, False), AFFINE), image(source, subject))
-        rows += f"sub-{subject:02d}\tF\t70\tCN\n"
-    (source / "participants.tsv").write_text(rows)
+    source = write_source(tmp_path / "source", 44)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert prepare(source, whole) == 0
     command = [sys.executable, "-m", "uncus", "prepare", str(source), str(broken)]
