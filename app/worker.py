@@ -24,13 +24,14 @@ from uncus.data.atlas import load_atlas
 from uncus.data.dicom.reader import list_series
 from uncus.data.errors import BadInput
 from uncus.data.mni.template import load_template
-from uncus.pipeline.predict import Prediction, Predictor, write
+from uncus.pipeline.predict import Prediction, Predictor
 from uncus.pipeline.prediction import viewer_files
+from uncus.pipeline.prediction.neighbours import Neighbours, features
+from uncus.pipeline.prediction.output import write
 from uncus.pipeline.prediction.scan_report import Sheet
 from uncus.pipeline.prediction.scan_report_pdf import pdf
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency.registry import SALIENCY
-from uncus.pipeline.training.neighbours import Neighbours, features
 
 RUNS, SCANS = 2, 3  # that are kept in memory at most
 
@@ -105,7 +106,7 @@ class Clerk:
                 Path(request["source"]),
                 self.step,
                 series=request["series"],
-                known=request["known"],
+                covariates=request["known"],
             )
             prediction = replace(prediction, scan=request["name"])
             if request["keep"]:
@@ -120,18 +121,15 @@ class Clerk:
 
     def explain(self, predictor: Predictor, prediction: Prediction, request: Request) -> None:
         """Write a map's files: for the viewer, to take home, and the sheet."""
-        folder, method = Path(request["folder"]), predictor.method(prediction, request["method"])
-        name = request["class"] or prediction.label or predictor.names[0]
-        saliency = predictor.explain(prediction, method, name)
+        folder = Path(request["folder"])
+        explanation = predictor.explain(prediction, request["method"], request["class"])
+        method, name = explanation.method, explanation.name
         scan = folder.parent / "scan.nii.gz"
         if not scan.exists():
             viewer_files.write_scan(scan, prediction.placed)
         folder.mkdir(exist_ok=True)
-        shown = viewer_files.write_map(
-            folder / "map.nii.gz", saliency, predictor.grid, prediction.placed
-        )
-        on_scan = predictor.on_scan(prediction, saliency)
-        answer = write(folder, prediction, on_scan, method, name)
+        shown = viewer_files.write_map(folder / "map.nii.gz", explanation)
+        answer = write(folder, explanation)
         sheet = Sheet(answer, method, name, (folder / "saliency.png").read_bytes())
         (folder / "report.html").write_text(sheet.html(), encoding="utf-8")
         (folder / "report.pdf").write_bytes(pdf(sheet))

@@ -21,7 +21,8 @@ from uncus.models.build import ModelConfig
 from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.evaluate import Evaluate
 from uncus.pipeline.phantom import MakePhantom, scan_paths
-from uncus.pipeline.predict import Predict, scan_name
+from uncus.pipeline.predict import Predict
+from uncus.pipeline.prediction.output import scan_name
 from uncus.pipeline.prepare import Prepare
 from uncus.pipeline.runs import Run
 from uncus.pipeline.train import Train

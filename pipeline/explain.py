@@ -1,4 +1,4 @@
-"""``uncus explain``: one scan, several saliency methods, side by side."""
+"""``uncus explain``: saliency maps of one scan by several methods."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +8,8 @@ import tyro
 
 from uncus import NOTICE
 from uncus.data.design import covariates
-from uncus.pipeline.predict import (
-    Predictor,
-    check_writable,
-    scan_name,
-    sentence,
-    write_regions,
-    write_saliency,
-)
+from uncus.pipeline.prediction.output import check_writable, scan_name, sentence, write_map
+from uncus.pipeline.prediction.predictor import Predictor
 from uncus.pipeline.saliency.registry import SALIENCY
 
 
@@ -52,19 +46,16 @@ class Explain:
         check_writable(self.out)
         predictor = Predictor(self.trained, self.device)
         prediction = predictor(
-            self.scan, series=self.series, known=covariates.parse(self.covariates)
+            self.scan, series=self.series, covariates=covariates.parse(self.covariates)
         )
         print(sentence(prediction))
         folder = self.out / scan_name(self.scan)
         for method in self.methods:
-            saliency = predictor.explain(prediction, method, self.explain or None)
-            stem = folder / f"saliency_{method}"
-            on_scan = predictor.on_scan(prediction, saliency)
-            write_saliency(stem, prediction, on_scan, method, self.explain)
-            print(f"{method}: {stem}.nii.gz and .png")
-            found = write_regions(folder / f"atlas_{method}.tsv", prediction, on_scan)
-            if "regions" in found:
-                print(f"  {leading(found['regions'])}")
+            explanation = predictor.explain(prediction, method, self.explain)
+            regions = write_map(folder, explanation, f"_{method}").get("regions")
+            print(f"{method}: {folder / f'saliency_{method}'}.nii.gz and .png")
+            if regions:
+                print(f"  {leading(regions)}")
         print(NOTICE)
         return 0
 

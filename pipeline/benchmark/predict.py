@@ -21,8 +21,9 @@ from uncus.models.build import ModelConfig, build_model, medicalnet
 from uncus.models.inference import Trunk, torch_trunk
 from uncus.pipeline.benchmark.data import synthetic_volume
 from uncus.pipeline.benchmark.tables import pipes
-from uncus.pipeline.predict import Prediction, write
 from uncus.pipeline.prediction import openvino_engine
+from uncus.pipeline.prediction.output import write
+from uncus.pipeline.prediction.results import Explanation, Prediction
 from uncus.pipeline.saliency.registry import SALIENCY
 from uncus.pipeline.timing import Work, matrix_rate
 from uncus.pipeline.timing import measure as time_all
@@ -140,10 +141,10 @@ def _stages(
                 differences[name] = openvino_engine.difference(network, trunks[name], both.shape)
     feature_map = trunks["torch"](both)[:1].clone()
     saliency = SALIENCY["grad_cam"](network, volume, 1, feature_map=feature_map).cpu().numpy()
-    on_scan = to_scan(saliency, grid, placed)
-    answer = Prediction(
+    prediction = Prediction(
         scan.name, {"a": 0.5, "b": 0.5}, {}, {"a": 0.0, "b": 0.0}, (), {}, (), {}, placed
     )
+    explanation = Explanation(prediction, "grad_cam", "b", saliency, grid)
 
     def forward(trunk: Trunk) -> Work:
         def once() -> None:
@@ -164,7 +165,7 @@ def _stages(
         **{f"network, {name}": forward(trunk) for name, trunk in trunks.items()},
         "Grad-CAM": call(SALIENCY["grad_cam"], network, volume, 1, feature_map=feature_map),
         "map to scan grid": call(to_scan, saliency, grid, placed),
-        "write map and figure": call(write, scan.parent / "out", answer, on_scan, "grad_cam", "b"),
+        "write map and figure": call(write, scan.parent / "out", explanation),
     }
     return works, loading, differences
 

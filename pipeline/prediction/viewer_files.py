@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from uncus.data import atlas
-from uncus.data.geometry.grid import Grid
 from uncus.data.imageio.volume import native_array, write_nifti
 from uncus.data.space import Placed
+from uncus.pipeline.prediction.results import Explanation
 
 SHADES = 255
 STRONGEST = 127
@@ -23,8 +22,6 @@ BRIGHT = 99.9
 
 STRONG = 99.9
 """Percentile of a map's strength that the colours end at; single voxels may lie far above."""
-
-Map = NDArray[np.float32]
 
 
 def write_scan(path: Path, placed: Placed) -> None:
@@ -38,18 +35,20 @@ def write_scan(path: Path, placed: Placed) -> None:
     write_nifti(path, native_array(volume, grey), volume.native.affine)
 
 
-def write_map(path: Path, saliency: Map, grid: Grid, placed: Placed) -> dict[str, Any]:
-    """A map [X, Y, Z] on the run's grid inside the brain, with the affine to the scan's mm.
+def write_map(path: Path, explanation: Explanation) -> dict[str, Any]:
+    """Write a map on the run's grid, within the brain, with the affine to the scan's mm.
 
-    Coarse maps often reach far beyond the brain, and may be strongest there: a viewer that showed
-    it would hide the rest. What is left out is told.
+    Coarse maps often extend far beyond the brain and may peak there, which would hide the rest.
 
-    Returns ``top``, the stored value at which the colours end; ``signed``, whether some speak
-    against the class; ``peak``, the scan's mm (RAS+) of the strongest place; ``outside``, the
-    share of the whole map that lies outside the brain and is not shown.
+    Returns
+    -------
+    ``top``, the stored value at the end of the color scale; ``signed``, whether there are negative
+    values; ``peak``, the position of the strongest voxel in the scan's mm (RAS+); ``outside``, the
+    share of the whole map that is outside the brain and so left out.
     """
-    whole = float(np.abs(saliency).sum())
-    saliency = np.where(placed.mask, saliency, np.float32(0))
+    placed, grid = explanation.prediction.placed, explanation.grid
+    whole = float(np.abs(explanation.saliency).sum())
+    saliency = np.where(placed.mask, explanation.saliency, np.float32(0))
     inside = float(np.abs(saliency).sum())
     strength = np.abs(saliency)
     top = float(np.percentile(strength[strength > 0], STRONG)) if inside else 0.0
@@ -57,8 +56,8 @@ def write_map(path: Path, saliency: Map, grid: Grid, placed: Placed) -> dict[str
     scaled = np.rint(scaled).astype(np.int8)
     affine = np.linalg.inv(placed.to_grid) @ grid.affine
     write_nifti(path, scaled, affine)
-    place = np.unravel_index(int(np.abs(saliency).argmax()), saliency.shape)
-    peak = affine @ [*place, 1.0]
+    voxel = np.unravel_index(int(np.abs(saliency).argmax()), saliency.shape)
+    peak = affine @ [*voxel, 1.0]
     return {
         "top": STRONGEST,
         "signed": bool((scaled < 0).any()),

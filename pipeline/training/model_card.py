@@ -15,7 +15,6 @@ from uncus.data import files
 from uncus.data.design import covariates
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.quality_control import Reference
-from uncus.models.build import ModelConfig
 from uncus.pipeline import config, environment
 from uncus.pipeline.runs import SCHEMA, Member, Run
 from uncus.pipeline.training import neighbours
@@ -101,8 +100,3 @@ def training(task: Task) -> dict[str, Any]:
         counts = np.bincount(labels, minlength=len(task.target.names)).tolist()
         facts["classes"] = dict(zip(task.target.names, counts, strict=True))
     return facts
-
-
-def model_config(card: dict[str, Any], source: object) -> ModelConfig:
-    """The network's configuration as the card has it."""
-    return config.from_dict(ModelConfig, card["model"], source)

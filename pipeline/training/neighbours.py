@@ -1,80 +1,22 @@
-"""The training scans that a network sees as most like a new one.
+"""Write the features that `uncus.pipeline.prediction.neighbours` compares new scans with."""
 
-Likeness is the distance of features: the means over the last feature map of the run's first
-network, each feature divided by its spread over the training scans. The features lie in the run's
-model folder with label, age and sex of each scan, and without names.
-"""
-
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from uncus.data import files
 from uncus.data.cohorts.scans import clean
-from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.build import build_model
 from uncus.models.weights import load_weights
+from uncus.pipeline.prediction.neighbours import Features, features
 from uncus.pipeline.progress_bars import track
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training.member import Task
 
 SHOWN = ("age", "sex")
-COUNT = 5
-
-Features = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """Features of the training scans.
-
-    Parameters
-    ----------
-    scaled: float32 [N, C], each feature over its spread.
-    spread: float32 [C].
-    people: for each scan its "label" (or values), and age and sex where known.
-    usual: the median distance between a training scan and the one nearest to it.
-    """
-
-    scaled: Features
-    spread: Features
-    people: list[dict[str, Any]]
-    usual: float
-
-    @classmethod
-    def read(cls, run: Run) -> "Neighbours | None":
-        """Those of a run; None where it was made without. Raises BadInput for damaged files."""
-        path = run.neighbour_features_path
-        if not path.exists():
-            return None
-        try:
-            tensors = load(path.read_bytes())
-            scaled, spread = tensors["scaled"], tensors["spread"]
-            people = files.read_json(run.neighbours_path)
-            usual = float(tensors["usual"][0])
-        except Exception as error:
-            raise BadInput(path, f"cannot be read ({error})", "copy the model again") from error
-        if len(people) != len(scaled):
-            raise BadInput(path, "fits not its table", "copy the model again")
-        return cls(scaled, spread, people, usual)
-
-    def nearest(self, features: Features, count: int = COUNT) -> list[dict[str, Any]]:
-        """The scans nearest to ``features`` [C], nearest first.
-
-        ``distance`` is in units of the usual distance between neighbours: at 1, the new scan lies
-        among the training scans as they do among each other.
-        """
-        distances = np.linalg.norm(self.scaled - features / self.spread, axis=1)
-        order = np.argsort(distances, kind="stable")[:count]
-        return [
-            {**self.people[k], "distance": round(float(distances[k]) / self.usual, 3)}
-            for k in order
-        ]
 
 
 @torch.inference_mode()
@@ -98,12 +40,6 @@ def write(run: Run, cohort: PreparedCohort, task: Task, member: Member) -> None:
     content = save({"scaled": scaled, "spread": spread, "usual": usual})
     files.write_atomically(run.neighbour_features_path, lambda path: path.write_bytes(content))
     files.write_json(run.neighbours_path, [person(task, int(row)) for row in rows])
-
-
-def features(feature_map: torch.Tensor) -> Features:
-    """Means over a last feature map [1, C, x, y, z]: float32 [C]."""
-    means: Features = feature_map.mean(dim=(2, 3, 4))[0].float().cpu().numpy()
-    return means
 
 
 def person(task: Task, row: int) -> dict[str, Any]:

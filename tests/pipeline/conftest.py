@@ -1,10 +1,22 @@
-"""One quick benchmark that several tests share."""
+"""Fixtures that the tests of several verbs share."""
 
 import json
+from pathlib import Path
 
+import nibabel as nib
 import pytest
 
+from tests.conftest import small_brain
 from uncus.pipeline import cli
+
+
+@pytest.fixture
+def scan(source: Path, tmp_path: Path) -> Path:
+    """A scan of a new subject, similar to the training scans."""
+    like = nib.load(source / "sub-00" / "anat" / "sub-00_T1w.nii.gz")
+    path = tmp_path / "new_T1w.nii.gz"
+    nib.save(nib.Nifti1Image(small_brain(99, ill=True), like.affine), path)
+    return path
 
 
 @pytest.fixture(scope="session")

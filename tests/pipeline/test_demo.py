@@ -123,7 +123,7 @@ def test_new_subjects_were_never_trained_on(finished):
     new = set(read_table(finished / "new" / "participants.tsv")["participant_id"])
     assert len(trained) == 8 and len(new) == 2 and not trained & new
     for answer in (finished / "predictions").glob("*/prediction.json"):
-        assert "used to make the run" not in answer.read_text()
+        assert "trained on this scan" not in answer.read_text()
 
 
 def test_the_saliency_measured_is_the_one_on_disk(finished):

@@ -11,24 +11,15 @@ import pytest
 import torch
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
-from tests.conftest import small_brain
 from tests.dicom_files import save, series
 from uncus import NOTICE
 from uncus.data.files import write_json
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.weights import save_weights
 from uncus.pipeline.cli import main
-from uncus.pipeline.predict import Predictor, scan_name
+from uncus.pipeline.predict import Predictor
+from uncus.pipeline.prediction.output import scan_name
 from uncus.pipeline.runs import Run
-
-
-@pytest.fixture
-def scan(source: Path, tmp_path: Path) -> Path:
-    """A scan like those trained on, of nobody among them."""
-    like = nib.load(source / "sub-00" / "anat" / "sub-00_T1w.nii.gz")
-    path = tmp_path / "new_T1w.nii.gz"
-    nib.save(nib.Nifti1Image(small_brain(99, ill=True), like.affine), path)
-    return path
 
 
 def stored_as(path: Path, codes: str, folder: Path) -> Path:
@@ -110,7 +101,7 @@ def test_equals_the_out_of_fold_prediction(run: Path, source: Path) -> None:
         prediction = predictor(path)
         own = prediction.members[int(row.fold)]["AD"]
         assert own == pytest.approx(row.p_AD, abs=1e-5)
-        assert any("was used to make the run" in warning for warning in prediction.warnings)
+        assert any("was trained on this scan" in warning for warning in prediction.warnings)
 
 
 def test_mean_and_spread_over_the_networks(run: Path, scan: Path) -> None:

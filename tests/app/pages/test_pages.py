@@ -146,7 +146,7 @@ def test_what_is_known_of_the_person_counts(serve: Any, folder: Path, tmp_path: 
         time.sleep(0.1)
         page.run()
     answer = page.session_state["visit"].answer
-    want = Predictor(folder / "aged")(path, known={"age": 66, "sex": "F"})
+    want = Predictor(folder / "aged")(path, covariates={"age": 66, "sex": "F"})
     assert (
         answer["covariates"] == want.as_dict()["covariates"] and answer["covariates"]["age"] == 66
     )

@@ -164,7 +164,7 @@ def test_a_run_takes_and_asks_for_them(source: Path, cohort: Path, tmp_path: Pat
         assert float(network.covariates.mean) == pytest.approx(ages.mean(), rel=1e-5)
         assert network.covariates.weight.any(), "nothing was learnt"
     scan = next(cohort.glob("sub-00/**/*_T1w.nii.gz"))
-    known = predictor(scan, known={"age": age["mean"] + 5})
+    known = predictor(scan, covariates={"age": age["mean"] + 5})
     assert known.covariates == {"age": age["mean"] + 5}
     assert not any(warning.startswith("age ") for warning in known.warnings)
     whole = source / "sub-00" / "anat" / "sub-00_T1w.nii.gz"

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_predict import scan  # noqa: F401 - a fixture
 
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.export import export_features, normalized_by_group, open_weights
@@ -140,19 +139,19 @@ def test_auto_leaves_to_torch_what_does_not_gain(
 
 
 @needs_openvino
-def test_a_run_answers_alike_by_either_engine(run: Path, scan: Path) -> None:  # noqa: F811
+def test_a_run_answers_alike_by_either_engine(run: Path, scan: Path) -> None:
     by_torch, fast = Predictor(run, engine="torch"), Predictor(run, engine="openvino")
     assert (by_torch.engine, fast.engine, fast.engine_refused) == ("torch", "openvino", "")
     want, got = by_torch(scan), fast(scan)
     assert got.model["engine"] == "openvino"
     for name, share in want.probabilities.items():
         assert got.probabilities[name] == pytest.approx(share, abs=1e-5)
-    maps = [p.explain(a, "grad_cam") for p, a in ((by_torch, want), (fast, got))]
+    maps = [p.explain(a, "grad_cam").saliency for p, a in ((by_torch, want), (fast, got))]
     np.testing.assert_allclose(maps[1], maps[0], atol=1e-3)
 
 
 @needs_openvino
-def test_bf16_is_asked_for_and_answers_nearly_alike(run: Path, scan: Path) -> None:  # noqa: F811
+def test_bf16_is_asked_for_and_answers_nearly_alike(run: Path, scan: Path) -> None:
     exact, fast = Predictor(run, engine="openvino"), Predictor(run, engine="openvino-bf16")
     assert (fast.engine, fast.engine_refused) == ("openvino-bf16", "")
     want, got = exact(scan), fast(scan)
@@ -164,7 +163,7 @@ def test_bf16_is_asked_for_and_answers_nearly_alike(run: Path, scan: Path) -> No
 @needs_openvino
 def test_a_network_that_differs_is_left_to_torch(
     run: Path,
-    scan: Path,  # noqa: F811
+    scan: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(openvino_engine.AGREE, "openvino", 0.0)
@@ -175,15 +174,16 @@ def test_a_network_that_differs_is_left_to_torch(
 
 def test_grad_cam_computes_no_trunk_again(
     run: Path,
-    scan: Path,  # noqa: F811
+    scan: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     predictor = Predictor(run, engine="torch")
     answer = predictor(scan)
-    want = predictor.explain(answer, "occlusion"), predictor.explain(answer, "grad_cam")
+    predictor.explain(answer, "occlusion")
+    want = predictor.explain(answer, "grad_cam").saliency
     for one in predictor.networks:
         monkeypatch.setattr(one, "features", lambda x: pytest.fail("computed again"))
-    np.testing.assert_array_equal(predictor.explain(answer, "grad_cam"), want[1])
+    np.testing.assert_array_equal(predictor.explain(answer, "grad_cam").saliency, want)
 
 
 def test_small_volumes_and_gpus_stay_with_torch(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from tests.conftest import AFFINE, small_brain
 from uncus.data.space import to_scan
 from uncus.pipeline.predict import Predictor
 from uncus.pipeline.prediction import viewer_files
+from uncus.pipeline.prediction.results import Explanation
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LIA"])
@@ -30,7 +31,9 @@ def test_map_and_scan_lie_together(run: Path, tmp_path: Path, codes: str) -> Non
     saliency = np.zeros(grid.shape, np.float32)
     spot = tuple(np.argwhere(placed.mask)[len(np.argwhere(placed.mask)) // 2])
     saliency[spot], saliency[0, 0, 0] = -2.0, 2.0  # the corner lies outside the brain
-    found = viewer_files.write_map(tmp_path / "map.nii.gz", saliency, grid, placed)
+    found = viewer_files.write_map(
+        tmp_path / "map.nii.gz", Explanation(prediction, "", "", saliency, grid)
+    )
     stored = nib.load(tmp_path / "map.nii.gz")
     assert found["signed"] and found["outside"] == pytest.approx(0.5)
     assert stored.get_fdata()[spot] == -found["top"] and np.count_nonzero(stored.get_fdata()) == 1
@@ -44,7 +47,8 @@ def test_map_and_scan_lie_together(run: Path, tmp_path: Path, codes: str) -> Non
 def test_a_map_of_nothing(run: Path, tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(small_brain(99, ill=True), AFFINE), tmp_path / "scan.nii.gz")
     predictor = Predictor(run)
-    placed = predictor(tmp_path / "scan.nii.gz").placed
+    prediction = predictor(tmp_path / "scan.nii.gz")
     empty = np.zeros(predictor.grid.shape, np.float32)
-    found = viewer_files.write_map(tmp_path / "map.nii.gz", empty, predictor.grid, placed)
+    explanation = Explanation(prediction, "", "", empty, predictor.grid)
+    found = viewer_files.write_map(tmp_path / "map.nii.gz", explanation)
     assert found["outside"] == 0 and not found["signed"]

@@ -10,15 +10,15 @@ import torch
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.predict import Predictor
+from uncus.pipeline.prediction.neighbours import Neighbours, features
 from uncus.pipeline.runs import Run
-from uncus.pipeline.training.neighbours import Neighbours, features
 
 
 @torch.inference_mode()
 def test_a_training_scan_is_nearest_to_itself(run: Path, cohort: Path) -> None:
     known, predictor = Neighbours.read(Run(run)), Predictor(run)
     prepared = PreparedCohort.open(cohort)
-    assert known is not None and len(known.people) == len(prepared)
+    assert known is not None and len(known.subjects) == len(prepared)
     for place in (0, 5):
         volume = torch.from_numpy(np.asarray(prepared.volumes[place], np.float32))[None, None]
         first, second, *_ = known.nearest(features(predictor.networks[0].features(volume)))

@@ -1,0 +1,265 @@
+"""From a scan's file to a prediction, for the command line, the page and the tests alike."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from uncus.data.cohorts.bids import fields_beside
+from uncus.data.design.covariates import doubts, given
+from uncus.data.errors import BadInput
+from uncus.data.imageio.volume import Volume, read_scan
+from uncus.data.quality_control import Reference, check_quality
+from uncus.data.space import Grid, Placed, place
+from uncus.models.base import Classifier
+from uncus.models.build import ModelConfig, build_model
+from uncus.models.inference import predict, torch_trunk
+from uncus.models.weights import load_weights
+from uncus.pipeline.config import from_dict
+from uncus.pipeline.prediction import openvino_engine as engines
+from uncus.pipeline.prediction.results import Explanation, Map, Prediction
+from uncus.pipeline.runs import Run
+from uncus.pipeline.saliency.registry import SALIENCY
+
+AUTO = "auto"
+FEW_FEATURES = 27
+"""Feature maps with fewer voxels, 3 on each axis, are too coarse for Grad-CAM."""
+
+
+class Predictor:
+    """The networks of a run, ready to predict.
+
+    Parameters
+    ----------
+    run: folder of ``uncus train``; only its ``model`` folder is read.
+    device: a torch device.
+    engine: computes the feature maps: torch, openvino, openvino-bf16, or auto for the fastest on
+        the run's volumes.
+
+    Attributes
+    ----------
+    engine: the engine in use, "torch", "openvino" or "openvino-bf16".
+    engine_refused: why OpenVINO was tried but is not in use; empty otherwise.
+
+    Raises
+    ------
+    BadInput: not a finished run, a damaged or unexpected file in it, or a newer schema.
+    ValueError: the engine is not available.
+    """
+
+    def __init__(
+        self, run: Path | str, device: str = "cpu", engine: engines.Engine = "auto"
+    ) -> None:
+        self.run, self.device = Run(Path(run)), torch.device(device)
+        sums = self.run.verify()
+        self.card = self.run.card
+        source = self.run.card_path
+        try:
+            self.grid = Grid.from_dict(self.card["grid"])
+            tensors = load_file(self.run.reference_path)
+            self.reference = Reference.from_state(tensors, self.card["reference"])
+            config = from_dict(ModelConfig, self.card["model"], source)
+            self.target = self.run.target
+            self.covariates = self.card.get("covariates", {})
+            self.networks = tuple(self.network(config, m["file"]) for m in self.card["members"])
+        except (KeyError, TypeError) as error:
+            raise BadInput(
+                source, f"lacks or has an invalid {error}", "copy the model again"
+            ) from error
+        if len(self.target.names) != config.classes:
+            raise BadInput(
+                source,
+                f"lists {len(self.target.names)} classes for a network of {config.classes}",
+                "copy the model again",
+            )
+        if len(self.covariates) != config.covariates:
+            raise BadInput(
+                source,
+                f"lists {len(self.covariates)} covariates for a network of {config.covariates}",
+                "copy the model again",
+            )
+        self.trunks = tuple(torch_trunk(network) for network in self.networks)
+        self.engine_refused = ""
+        self.engine = engines.choose(engine, self.device, math.prod(self.grid.shape))
+        if self.engine != "torch":
+            shape = (2 if self.card["flip_average"] else 1, 1, *self.grid.shape)
+            try:
+                self.trunks = engines.openvino_trunks(
+                    self.networks,
+                    config,
+                    shape,
+                    if_faster=engine == "auto",
+                    engine=self.engine,
+                )
+            except ValueError as error:
+                self.engine, self.engine_refused = "torch", str(error)
+        self.identity = {
+            "run": self.run.path.name,
+            "backbone": config.backbone,
+            "norm": config.norm,
+            "networks": len(self.networks),
+            "engine": self.engine,
+            "uncus": self.card["versions"]["uncus"],
+            "card_sha256": sums[source.name],
+        }
+
+    def network(self, config: ModelConfig, name: str) -> Classifier:
+        """One member's network with its weights, in evaluation mode."""
+        model = build_model(config)
+        load_weights(model, self.run.model_folder / name)
+        return model.eval().to(self.device)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Classes, or a regression's columns, in the order of the networks' outputs."""
+        return self.target.names
+
+    def __call__(
+        self,
+        path: Path | str | Sequence[Path],
+        on_step: Callable[[str], object] = str,
+        series: str = "",
+        covariates: Mapping[str, str | float | None] = MappingProxyType({}),
+    ) -> Prediction:
+        """Predict for one scan.
+
+        Parameters
+        ----------
+        path: file or folder of the scan, or the DICOM files of its series.
+        on_step: called with the name of each step as it starts.
+        series: selects one of several DICOM series.
+        covariates: of the subject, ``{"age": 72}``; those left out are read from the tables of the
+            BIDS tree around the scan, or from the DICOM header.
+
+        Raises
+        ------
+        BadInput: a scan that cannot be read or fails quality control, or invalid covariates.
+        """
+        paths = (Path(path),) if isinstance(path, str | Path) else tuple(path)
+        path = common_path(paths)
+        given(covariates, tuple(self.covariates))  # raises before anything is read
+        on_step("Reading")
+        volume = read_scan(paths, series=series)
+        row = self.covariate_row(path, volume, covariates)
+        on_step("Placing")
+        placed = place(volume, self.grid, self.card["space"])
+        warnings = (
+            *placed.warnings,
+            *check_quality(placed, self.reference),
+            *doubts(row, self.covariates),
+        )
+        if placed.volume.voxel_hash in self.card["training"]["voxel_hashes"]:
+            warnings += (
+                "the run was trained on this scan; its out-of-fold prediction is in the run's "
+                "predictions.tsv",
+            )
+        on_step("Predicting")
+        outputs, feature_maps = self.outputs(placed, row)
+        if not np.isfinite(outputs).all():
+            raise BadInput(path, "the networks' outputs are not finite", "check the scan's voxels")
+        names = self.names
+        mean = dict(zip(names, outputs.mean(0).tolist(), strict=True))
+        return Prediction(
+            scan=path.name,
+            probabilities=mean if self.target.is_classification else {},
+            values={} if self.target.is_classification else mean,
+            spread=dict(zip(names, outputs.std(0).tolist(), strict=True)),
+            members=tuple(dict(zip(names, one.tolist(), strict=True)) for one in outputs),
+            covariates={
+                name: float(value) if np.isfinite(value) else None
+                for name, value in zip(self.covariates, row, strict=True)
+            },
+            warnings=tuple(dict.fromkeys(warnings)),
+            model=self.identity,
+            placed=placed,
+            feature_maps=feature_maps,
+        )
+
+    def covariate_row(
+        self, path: Path, volume: Volume, known: Mapping[str, str | float | None]
+    ) -> Map:
+        """The run's covariates [P] of the scan's subject, NaN where unknown."""
+        values: dict[str, str | float | None] = {}
+        if self.covariates:
+            for fields in (volume.person, fields_beside(path)):
+                values |= {n: fields[n] for n in self.covariates if fields.get(n)}
+        values |= {name: value for name, value in known.items() if value is not None}
+        return given(values, tuple(self.covariates))
+
+    @torch.inference_mode()
+    def outputs(
+        self, placed: Placed, covariates: Map
+    ) -> tuple[NDArray[np.float64], tuple[Map, ...]]:
+        """[members, K]: class probabilities, or values in the target's units; and feature maps.
+
+        ``covariates``: [P], NaN where unknown. Each member's feature map [1, C, x, y, z] is that of
+        the scan, not of its mirror image.
+        """
+        volume, flip = self.tensor(placed), self.card["flip_average"]
+        row = torch.from_numpy(covariates)[None].to(self.device)
+        rows, maps = [], []
+        for network, trunk, member in zip(
+            self.networks, self.trunks, self.card["members"], strict=True
+        ):
+            logits, feature_map = predict(network, volume, flip, row, trunk)
+            output = logits[0].double().cpu()
+            if self.target.is_classification:
+                rows.append(output.softmax(0).numpy())
+            else:
+                rows.append(output.numpy() * np.asarray(member["std"]) + np.asarray(member["mean"]))
+            maps.append(feature_map.float().cpu().numpy())
+        return np.stack(rows), tuple(maps)
+
+    def tensor(self, placed: Placed) -> torch.Tensor:
+        """The placed scan as a batch [1, 1, X, Y, Z], rounded to float16 like a prepared cohort."""
+        stored = placed.array.astype(np.float16).astype(np.float32)
+        return torch.from_numpy(stored)[None, None].to(self.device)
+
+    def method(self, prediction: Prediction, requested: str = AUTO) -> str:
+        """The saliency method that ``auto`` stands for, chosen by the size of the feature maps."""
+        if requested != AUTO:
+            return requested
+        features = min(math.prod(one.shape[2:]) for one in prediction.feature_maps)
+        return "integrated_gradients" if features < FEW_FEATURES else "grad_cam"
+
+    def explain(self, prediction: Prediction, method: str = AUTO, name: str = "") -> Explanation:
+        """Saliency for the class, or column, ``name``: the mean over the networks' maps.
+
+        Each network's map is divided by its largest absolute value first, so that none outweighs
+        the others by its scale. ``name`` defaults to the most probable class.
+
+        Raises
+        ------
+        ValueError: no such method or class.
+        """
+        method, name = self.method(prediction, method), name or prediction.label or self.names[0]
+        if method not in SALIENCY:
+            raise ValueError(
+                f"unknown saliency method {method!r}; use one of {', '.join(SALIENCY)}"
+            )
+        if name not in self.names:
+            raise ValueError(f"unknown class {name!r}; there are {', '.join(self.names)}")
+        volume, index = self.tensor(prediction.placed), self.names.index(name)
+        total = torch.zeros(volume.shape[2:])
+        feature_maps = prediction.feature_maps or (None,) * len(self.networks)
+        for network, feature_map in zip(self.networks, feature_maps, strict=True):
+            one = SALIENCY[method](
+                network,
+                volume,
+                index,
+                regression=self.target.regression,
+                feature_map=None if feature_map is None else volume.new_tensor(feature_map),
+            )
+            total += (one / one.abs().max().clamp(min=1e-12)).cpu()
+        saliency: Map = (total / len(self.networks)).numpy()
+        return Explanation(prediction, method, name, saliency, self.grid)
+
+
+def common_path(paths: Sequence[Path]) -> Path:
+    """The path that a scan is named after: its file or folder, or the folder of its files."""
+    return paths[0] if len(paths) == 1 else paths[0].parent

@@ -1,0 +1,92 @@
+"""What a run computes about one scan: its prediction, and the explanation of a prediction."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uncus import NOTICE
+from uncus.data.geometry.grid import Grid
+from uncus.data.space import Placed, to_scan
+
+Map = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for one scan.
+
+    Parameters
+    ----------
+    scan: name of the scan's file or folder.
+    probabilities, values: mean over the run's networks: of each class for a classification, of each
+        column, in the target's units, for a regression; the other one is empty.
+    spread: standard deviation over the networks.
+    members: each network's own probabilities or values.
+    covariates: those used besides the scan; None where unknown, so the training mean was used.
+    warnings: quality control findings and others.
+    model: identifies the run and its networks.
+    placed: the scan as given to the networks.
+    feature_maps: each network's last feature map [1, C, x, y, z].
+    """
+
+    scan: str
+    probabilities: Mapping[str, float]
+    values: Mapping[str, float]
+    spread: Mapping[str, float]
+    members: tuple[Mapping[str, float], ...]
+    covariates: Mapping[str, float | None]
+    warnings: tuple[str, ...]
+    model: Mapping[str, Any]
+    placed: Placed = field(repr=False)
+    feature_maps: tuple[Map, ...] = field(default=(), repr=False)
+
+    @property
+    def label(self) -> str | None:
+        """The most probable class; None for a regression."""
+        return max(self.probabilities, key=self.probabilities.__getitem__, default=None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of prediction.json."""
+        answer: dict[str, Any] = {"scan": self.scan}
+        if self.probabilities:
+            answer |= {"label": self.label, "probabilities": dict(self.probabilities)}
+        else:
+            answer |= {"values": dict(self.values)}
+        return answer | {
+            "calibrated": False,
+            "spread": dict(self.spread),
+            "members": [dict(member) for member in self.members],
+            **({"covariates": dict(self.covariates)} if self.covariates else {}),
+            "warnings": list(self.warnings),
+            "model": dict(self.model),
+            "notice": NOTICE,
+        }
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A saliency map that explains a prediction.
+
+    Parameters
+    ----------
+    prediction: the prediction explained.
+    method: a key of ``SALIENCY``.
+    name: the class, or column of a regression, explained.
+    saliency: [X, Y, Z] on ``grid``.
+    grid: the run's grid.
+    """
+
+    prediction: Prediction
+    method: str
+    name: str
+    saliency: Map = field(repr=False)
+    grid: Grid = field(repr=False)
+
+    @cached_property
+    def on_scan(self) -> Map:
+        """The map on the scan's own voxels [X, Y, Z], in RAS+ order as ``Volume.array``."""
+        return to_scan(self.saliency, self.grid, self.prediction.placed)
