@@ -31,7 +31,7 @@ from uncus.pipeline.prediction.output import write
 from uncus.pipeline.prediction.scan_report import Sheet
 from uncus.pipeline.prediction.scan_report_pdf import pdf
 from uncus.pipeline.runs import Run
-from uncus.pipeline.saliency.registry import SALIENCY
+from uncus.pipeline.saliency import SALIENCY
 
 RUNS, SCANS = 2, 3  # that are kept in memory at most
 

@@ -10,7 +10,7 @@ from uncus import NOTICE
 from uncus.data.design import covariates
 from uncus.pipeline.prediction.output import check_writable, scan_name, sentence, write_map
 from uncus.pipeline.prediction.predictor import Predictor
-from uncus.pipeline.saliency.registry import SALIENCY
+from uncus.pipeline.saliency import SALIENCY
 
 
 @dataclass(frozen=True)

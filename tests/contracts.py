@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from uncus.models.base import Classifier
 from uncus.models.build import ModelConfig, build_model
-from uncus.models.norms.registry import NORMS, Norm, make_norm
+from uncus.models.norms import NORMS, Norm, make_norm
 from uncus.models.swap import check_norms, find_norms
-from uncus.pipeline.saliency.registry import Saliency
+from uncus.pipeline.saliency import Saliency
 
 SLAB = (40, 10, 36)
 """Voxels; the short axis is 1 after four halvings."""

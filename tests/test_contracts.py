@@ -11,9 +11,8 @@ from tests import contracts
 from uncus.data.cohorts.readers import READERS
 from uncus.models.base import Classifier
 from uncus.models.build import BACKBONES, ModelConfig, build_model
-from uncus.models.norms.registry import NORMS
-from uncus.pipeline.saliency import registry
-from uncus.pipeline.saliency.registry import SALIENCY
+from uncus.models.norms import NORMS
+from uncus.pipeline.saliency import SALIENCY, occlusion
 
 # Seconds each; the others are built of the same layers.
 EXPORTED = ("resnet10", "sfcn")
@@ -93,7 +92,7 @@ def test_norm(norm: str, prop: str) -> None:
 @pytest.mark.parametrize("backbone", ["tiny", "resnet10"])
 @pytest.mark.parametrize("method", SALIENCY)
 def test_saliency(method: str, backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "OCCLUSIONS", 40)
+    monkeypatch.setattr(occlusion, "OCCLUSIONS", 40)
     for name, holds in contracts.SALIENCY_PROPERTIES.items():
         try:
             holds(SALIENCY[method], awake(narrow(backbone)))

@@ -18,7 +18,7 @@ from uncus.data.augment import Augment
 from uncus.data.noise import normal
 from uncus.models.build import BACKBONES, ModelConfig, build_model
 from uncus.models.fused import layer
-from uncus.models.norms.registry import NORMS
+from uncus.models.norms import NORMS
 from uncus.pipeline.cli import main
 from uncus.pipeline.training.cuda_graphs import GraphedNetwork
 

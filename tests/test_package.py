@@ -119,7 +119,7 @@ def test_the_readme_runs_where_other_packages_have_our_folders_names(
     check = "\nassert uncus.__file__.startswith(sys.argv[1]), uncus.__file__"
     check += "\nassert set(prediction.probabilities) == {'CN', 'AD'}"
     check += "\nassert report['names'] == ['CN', 'AD']"
-    check += "\nassert saliency.shape == predictor.grid.shape"
+    check += "\nassert explanation.saliency.shape == predictor.grid.shape"
     (own_packages / "example.py").write_text("import sys\n" + example + check)
     python("example.py", str(installed), cwd=own_packages, path=installed)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from uncus.pipeline.evaluate import evaluate as evaluate
     from uncus.pipeline.predict import Prediction as Prediction
     from uncus.pipeline.predict import Predictor as Predictor
-    from uncus.pipeline.saliency.registry import SALIENCY as SALIENCY
+    from uncus.pipeline.saliency import SALIENCY as SALIENCY
     from uncus.pipeline.train import train as train
     from uncus.pipeline.training.learner import Optimization as Optimization
 
@@ -34,7 +34,7 @@ _MODULES = {
     "Prediction": "pipeline.predict",
     "Predictor": "pipeline.predict",
     "READERS": "data.cohorts.readers",
-    "SALIENCY": "pipeline.saliency.registry",
+    "SALIENCY": "pipeline.saliency",
     "build_model": "models.build",
     "evaluate": "pipeline.evaluate",
     "swap_norm": "models.swap",

@@ -24,7 +24,7 @@ from uncus.pipeline.benchmark.tables import pipes
 from uncus.pipeline.prediction import openvino_engine
 from uncus.pipeline.prediction.output import write
 from uncus.pipeline.prediction.results import Explanation, Prediction
-from uncus.pipeline.saliency.registry import SALIENCY
+from uncus.pipeline.saliency import SALIENCY
 from uncus.pipeline.timing import Work, matrix_rate
 from uncus.pipeline.timing import measure as time_all
 

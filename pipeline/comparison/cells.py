@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from uncus.models.build import ModelConfig
-from uncus.models.norms.registry import NORMS, find_norm
+from uncus.models.norms import NORMS, find_norm
 from uncus.pipeline.training.learner import Optimization
 
 WS = "+ws"

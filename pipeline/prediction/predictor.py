@@ -24,7 +24,7 @@ from uncus.pipeline.config import from_dict
 from uncus.pipeline.prediction import openvino_engine as engines
 from uncus.pipeline.prediction.results import Explanation, Map, Prediction
 from uncus.pipeline.runs import Run
-from uncus.pipeline.saliency.registry import SALIENCY
+from uncus.pipeline.saliency import SALIENCY
 
 AUTO = "auto"
 FEW_FEATURES = 27

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from tests.conftest import TRAIN
 from uncus.models.activation_checkpointing import find_blocks, save_memory
 from uncus.models.build import ModelConfig, build_model
-from uncus.models.norms.registry import NORMS
+from uncus.models.norms import NORMS
 from uncus.pipeline.cli import main
 
 

@@ -10,7 +10,7 @@ import torch
 from monai.networks import nets
 from torch import Tensor, nn
 
-from uncus.models.norms.registry import NORMS, BatchNorm, GroupNorm
+from uncus.models.norms import NORMS, BatchNorm, GroupNorm
 from uncus.models.swap import ChannelsLast, check_norms, find_norms, is_norm, swap_norm
 
 VOLUME = torch.randn(1, 1, 64, 32, 32, generator=torch.Generator().manual_seed(0))

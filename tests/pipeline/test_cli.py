@@ -120,8 +120,8 @@ def test_every_verb_has_a_help_text(verb: str, capsys: pytest.CaptureFixture[str
 def test_help_names_everything_that_is_registered(capsys: pytest.CaptureFixture[str]) -> None:
     from uncus.data.cohorts.readers import READERS
     from uncus.models.build import BACKBONES
-    from uncus.models.norms.registry import NORMS
-    from uncus.pipeline.saliency.registry import SALIENCY
+    from uncus.models.norms import NORMS
+    from uncus.pipeline.saliency import SALIENCY
 
     for verb, names in (
         ("train", [*BACKBONES, *NORMS]),

@@ -241,7 +241,7 @@ def test_read_only_output_is_refused_at_the_start(
 
 
 def test_explain_by_every_method(run: Path, scan: Path, tmp_path: Path) -> None:
-    from uncus.pipeline.saliency.registry import SALIENCY
+    from uncus.pipeline.saliency import SALIENCY
 
     assert main(["explain", str(run), str(scan), "--out", str(tmp_path)]) == 0
     for method in SALIENCY:

@@ -6,7 +6,7 @@ from torch import nn
 
 from uncus.models.backbones.resnet import BasicBlock, Bottleneck, ResNet, ZeroPadShortcut
 from uncus.models.base import count_parameters
-from uncus.models.norms.registry import make_norm
+from uncus.models.norms import make_norm
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.export import export_features, normalized_by_group, open_weights
-from uncus.models.norms.registry import NORMS
+from uncus.models.norms import NORMS
 from uncus.pipeline.cli import main
 from uncus.pipeline.predict import Predictor
 from uncus.pipeline.prediction import openvino_engine
