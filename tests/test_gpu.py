@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_fused import LAYOUTS, TOLERANCE, check_against_float64, results, tensors
 
 from tests.conftest import TRAIN
+from tests.models.fused.checks import (
+    LAYOUTS,
+    TOLERANCE,
+    check_against_float64,
+    results,
+    tensors,
+)
 from uncus.data import augment
 from uncus.data.augment import Augment
 from uncus.data.noise import normal
