@@ -1,7 +1,7 @@
-"""Activation checkpointing: less memory in training for about a third more time (Chen 2016).
+"""Activation checkpointing (Chen 2016, arXiv 1604.06174): less memory, about a third more time.
 
-Only the inputs of a network's blocks are kept; what is inside is computed again when its gradient
-is needed (arXiv 1604.06174).
+Training keeps only the inputs of a network's blocks and recomputes their activations for the
+gradient.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ from uncus.models.base import Classifier
 from uncus.models.norms.norm_act import runs_in_order
 
 
-def save_memory(model: Classifier) -> int:
-    """Checkpoint every block of ``model``'s trunk from here on, in training alone; in place.
+def checkpoint_blocks(model: Classifier) -> int:
+    """Checkpoint every block of ``model`` in training, in place.
 
-    A block is a part of a ``Sequential`` with a convolution in it. Gradients, and the running
-    statistics of norms, are those of training without it. Returns the number of blocks.
+    A block is a part of a ``Sequential`` that contains a convolution. Gradients and the norms'
+    running statistics stay the same. Returns the number of blocks.
 
     Raises
     ------
@@ -30,12 +30,12 @@ def save_memory(model: Classifier) -> int:
     if not blocks:
         raise ValueError(f"{type(model).__name__} has no blocks to checkpoint")
     for block in blocks:
-        setattr(block, "forward", checkpointed(block))  # noqa: B010 - not to a type checker
+        setattr(block, "forward", checkpointed(block))  # noqa: B010 - mypy rejects the assignment
     return len(blocks)
 
 
 def find_blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost modules with several layers that a ``Sequential`` runs one after another."""
+    """The outermost modules of several layers that a ``Sequential`` runs in sequence."""
     for child in module.children():
         inner = [m for m in child.modules() if m is not child]
         if not any(isinstance(m, nn.Conv3d) for m in inner):
@@ -51,14 +51,14 @@ def find_blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def checkpointed(block: nn.Module) -> Callable[..., Tensor]:
-    """The block's ``forward``, checkpointed where it trains."""
+    """The block's ``forward``, checkpointed in training."""
     forward: Callable[..., Tensor] = block.forward
 
     def either(*inputs: Any) -> Tensor:
         if not (block.training and torch.is_grad_enabled()):
             return forward(*inputs)
         output: Any = checkpoint(
-            forward, *inputs, use_reentrant=False, context_fn=lambda: statistics_kept(block)
+            forward, *inputs, use_reentrant=False, context_fn=lambda: same_statistics(block)
         )
         result: Tensor = output
         return result
@@ -66,12 +66,12 @@ def checkpointed(block: nn.Module) -> Callable[..., Tensor]:
     return either
 
 
-def statistics_kept(
+def same_statistics(
     block: nn.Module,
 ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Contexts of the first and the second computation: both see the same running statistics.
+    """Contexts of the first and the second computation, which use the same running statistics.
 
-    The second one neither moves them again nor sees what the first has made of them.
+    The second neither uses those that the first has updated nor updates them again.
     """
     before: dict[str, Tensor] = {}
 

@@ -1,4 +1,4 @@
-"""What every network here is: a feature map and a linear head, kept apart."""
+"""The base of every network: a feature map and a linear head, separate from each other."""
 
 from typing import Any
 
@@ -8,26 +8,25 @@ from uncus.models.covariates import Covariates
 
 
 class Classifier(nn.Module):
-    """A network over 3D volumes whose last feature map is in the open.
+    """A classifier of 3D volumes with an accessible last feature map.
 
-    ``forward(x) == classify(features(x))`` always, with the term of what else is known of the
-    person added where it is given, so that methods that explain a prediction
-    (class activation maps) need no hooks. A subclass implements :meth:`features`; the rest is
+    Always ``forward(x) == classify(features(x))``, plus the term of the covariates if given, so
+    that class activation maps need no hooks. A subclass implements :meth:`features`; the rest is
     global average pooling, dropout and one linear layer (Lin 2014, "Network in network").
 
     Parameters
     ----------
     channels: C, channels of the last feature map.
     classes: K, columns of the output: class logits, or regression values.
-    stride: voxels of the input between two neighbours of the feature map, on each axis.
-    offset: voxel of the input (may be a half) at the centre of what feature 0 looks at. Strided
-        convolutions with symmetric padding start at 0, poolings without padding in between.
-        With ``stride`` it places the feature map on the volume's grid.
-    dropout: probability that a pooled channel is dropped in training.
+    stride: input voxels between neighbours in the feature map, on each axis.
+    offset: input voxel, possibly a half, at the centre of the receptive field of feature 0: 0 for
+        strided convolutions with symmetric padding, more after pooling without padding. With
+        ``stride`` it positions the feature map on the volume's grid.
+    dropout: probability of dropping a pooled channel in training.
     """
 
     gain: float = 1.0
-    """What `classify` multiplies the pooled features by before the head."""
+    """Factor that `classify` applies to the pooled features before the head."""
     head: nn.Linear
     covariates: Covariates | None
 
@@ -42,23 +41,23 @@ class Classifier(nn.Module):
         self.covariates = None
 
     def features(self, x: Tensor) -> Tensor:
-        """``[N, 1, D, H, W]`` -> last feature map ``[N, C, d, h, w]``, differentiable in x."""
+        """``[N, 1, X, Y, Z]`` -> last feature map ``[N, C, x, y, z]``, differentiable in x."""
         raise NotImplementedError(f"{type(self).__name__} must implement features()")
 
     def classify(self, feature_map: Tensor) -> Tensor:
-        """``[N, C, d, h, w]`` -> output ``[N, K]``: logits, or regression values."""
+        """``[N, C, x, y, z]`` -> output ``[N, K]``: logits, or regression values."""
         output: Tensor = self.head(self.dropout(feature_map.mean(dim=(2, 3, 4))))
         return output
 
     def has_linear_head(self) -> bool:
-        """Whether `classify` is ``head(gain * mean)``: the class that defines it gives a gain."""
+        """Whether `classify` is ``head(gain * mean)``: the class that defines it sets ``gain``."""
         owner = next(kind for kind in type(self).__mro__ if "classify" in kind.__dict__)
         return "gain" in owner.__dict__
 
     def forward(self, x: Tensor, covariates: Tensor | None = None) -> Tensor:
-        """``[N, 1, D, H, W]``, perhaps with covariates ``[N, P]`` -> output ``[N, K]``.
+        """``[N, 1, X, Y, Z]``, optionally with covariates ``[N, P]`` -> output ``[N, K]``.
 
-        Without covariates the output is that for a person of mean covariates.
+        Without covariates the output is that for a subject with the mean covariates.
 
         Raises
         ------
@@ -66,13 +65,13 @@ class Classifier(nn.Module):
         """
         if x.ndim != 5 or x.shape[1] != 1:
             raise ValueError(
-                f"input of shape {list(x.shape)}: a network takes volumes as [batch, 1, D, H, W]; "
+                f"input of shape {list(x.shape)}: a network takes volumes as [batch, 1, X, Y, Z]; "
                 "add the batch and channel axes"
             )
         return self.adjust(self.classify(self.features(x)), covariates)
 
     def adjust(self, output: Tensor, covariates: Tensor | None) -> Tensor:
-        """``output`` [N, K] with the term of ``covariates`` [N, P], where there are any."""
+        """Add the term of ``covariates`` [N, P], if any, to ``output`` [N, K]."""
         if self.covariates is None or covariates is None:
             return output
         term: Tensor = self.covariates(covariates)
@@ -84,7 +83,7 @@ class Classifier(nn.Module):
 
 
 def initialize(module: nn.Module) -> None:
-    """Start the convolutions of ``module`` for ReLU networks: normal, fan-out (He 2015)."""
+    """Initialize the convolutions of ``module`` for ReLU networks: normal, fan-out (He 2015)."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv3d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -1,4 +1,4 @@
-"""From a configuration to a network. A backbone is one file and one line in ``BACKBONES``."""
+"""Build a network from its configuration. A backbone is one file and one line in ``BACKBONES``."""
 
 import difflib
 import math
@@ -24,26 +24,26 @@ from uncus.models.weight_standardization import standardize_convolutions
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which network; saved with each run, and enough to build the same network again."""
+    """The network's architecture; saved with each run, and enough to build the network again."""
 
     backbone: str = "resnet18"
     """tiny, resnet10, resnet18, resnet34, resnet50, sfcn, densenet121, efficientnet-b0 or
     seresnet50."""
     norm: str = "group"
-    """Normalization layer, everywhere in the network: group, batch, instance, layer, positional,
+    """Normalization layer throughout the network: group, batch, instance, layer, positional,
     batch_group, group_plus, frn or batch_channel."""
     groups: int | None = None
     """Number of groups of group, batch_group, group_plus and batch_channel norm; must divide the
-    channels of every layer. Left out: 8, and for batch_group by the size of the batch."""
+    channels of every layer. Default: 8; for batch_group, set by the batch size."""
     classes: Annotated[int, tyro.conf.Suppress] = 2
-    """Columns of the output: classes, or regression targets; a run takes it from its target."""
+    """Columns of the output: classes, or regression targets; a run sets it from its target."""
     width: int = 16
     """Channels of the first stage; the others keep their ratio to it. 16 suits hundreds of scans;
-    the papers' networks have 64 (resnet, densenet, seresnet) or 32 (sfcn, efficientnet)."""
+    the papers use 64 (resnet, densenet, seresnet) or 32 (sfcn, efficientnet)."""
     dropout: float = 0.2
     """Probability of dropping a feature before the head, in training."""
     stem_stride: int = 2
-    """resnet: stride of the first convolution. 1 keeps more detail at 8 times the work."""
+    """resnet: stride of the first convolution. 1 keeps more detail at 8 times the computation."""
     stem_kernel: int = 3
     """resnet: size of the first convolution, odd. 7 in the paper and in MedicalNet."""
     stem_pool: bool = False
@@ -51,20 +51,20 @@ class ModelConfig:
     shortcut: str = "B"
     """resnet: B, a convolution where a stage changes shape; A, zero padding (MedicalNet 18, 34)."""
     channels_per_group: int | None = None
-    """Size of the groups instead of their number, the same in every layer; the GN paper tried 2
-    to 64."""
+    """Channels of each group, the same in every layer, instead of the number of groups; the GN
+    paper tried 2 to 64."""
     weight_standardization: bool = False
-    """Standardize the filters of every convolution that a norm follows (Qiao 2019); made for group
-    norm at one or two volumes a step."""
+    """Standardize the filters of every convolution followed by a norm (Qiao 2019); designed for
+    group norm at batch sizes of one or two."""
     moment_shortcut: bool = False
-    """resnet with positional norm: a block gives back the means and deviations that its first norm
-    took away (Li 2019)."""
+    """resnet with positional norm: each block restores the means and standard deviations that its
+    first norm removed (Li 2019)."""
     group_plus_literal: bool = False
-    """group_plus as its authors' code has it, without running statistics. It breaks: a prediction
-    depends on the other scans of its batch and one scan alone has none, so uncus train refuses it;
-    for studies of the layer."""
+    """group_plus as in its authors' code, without running statistics. A prediction then depends on
+    the other scans of its batch, and a single scan has none, so uncus train rejects it; for studies
+    of the layer."""
     covariates: Annotated[int, tyro.conf.Suppress] = 0
-    """Values known of a person besides the scan; a run takes it from --covariates."""
+    """Number of covariates; a run sets it from --covariates."""
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -76,7 +76,7 @@ class ModelConfig:
             if kind is float and isinstance(value, int) and not isinstance(value, bool):
                 object.__setattr__(self, name, float(value))
             elif not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-                raise ValueError(f"{name}={value!r}: it must be a {kind.__name__}")
+                raise ValueError(f"{name}={value!r}: must be of type {kind.__name__}")
         _known("backbone", self.backbone, BACKBONES)
         _known("norm", self.norm, NORMS)
         _known("shortcut", self.shortcut, ("A", "B"))
@@ -91,11 +91,11 @@ class ModelConfig:
         ):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise ValueError(f"{name}={value}: it must be {low} to {high}")
+                raise ValueError(f"{name}={value}: must be {low} to {high}")
         if not (math.isfinite(self.dropout) and 0 <= self.dropout < 1):
-            raise ValueError(f"dropout={self.dropout}: it must be at least 0 and less than 1")
+            raise ValueError(f"dropout={self.dropout}: must be at least 0 and less than 1")
         if self.stem_kernel % 2 == 0:
-            raise ValueError(f"stem_kernel={self.stem_kernel}: it must be odd, to keep centres")
+            raise ValueError(f"stem_kernel={self.stem_kernel}: must be odd, to keep voxel centres")
         if self.groups is not None and self.channels_per_group is not None:
             raise ValueError(
                 f"groups={self.groups} and channels_per_group={self.channels_per_group}: "
@@ -103,17 +103,17 @@ class ModelConfig:
             )
         for name, norm in (("moment_shortcut", "positional"), ("group_plus_literal", "group_plus")):
             if getattr(self, name) and self.norm != norm:
-                raise ValueError(f"{name} is for --norm {norm}, not for {self.norm}; leave it out")
+                raise ValueError(f"{name} requires --norm {norm}, not {self.norm}; leave it out")
         if not self.backbone.startswith("resnet"):
             for field in fields(self):
                 if field.name in RESNET_ONLY and getattr(self, field.name) != field.default:
                     raise ValueError(
-                        f"{field.name}={getattr(self, field.name)}: only the resnets have it, "
-                        f"{self.backbone} has not; leave it out or choose a resnet"
+                        f"{field.name}={getattr(self, field.name)}: only the resnets have it, not "
+                        f"{self.backbone}; leave it out or choose a resnet"
                     )
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The options as a dictionary for JSON."""
         return asdict(self)
 
     @classmethod
@@ -122,7 +122,7 @@ class ModelConfig:
 
         Raises
         ------
-        ValueError: a key that is not a field (the nearest is named), or a bad value.
+        ValueError: a key that is not a field (the closest is named), or an invalid value.
         """
         names = [field.name for field in fields(cls)]
         for key in values:
@@ -135,7 +135,7 @@ RESNET_ONLY = frozenset({"stem_stride", "stem_kernel", "stem_pool", "shortcut", 
 
 @dataclass(frozen=True)
 class Backbone:
-    """An entry of ``BACKBONES``; ``build`` may use any norm, ``build_model`` swaps it."""
+    """An entry of ``BACKBONES``; ``build`` may use any norm, which ``build_model`` swaps."""
 
     build: Callable[[ModelConfig], Classifier]
     summary: str
@@ -160,7 +160,7 @@ def _ours(network: Callable[..., Classifier]) -> Callable[[ModelConfig], Classif
 
 
 BACKBONES: dict[str, Backbone] = {
-    "tiny": Backbone(_ours(Tiny), "three convolutions, for tests and the demo"),
+    "tiny": Backbone(_ours(Tiny), "four convolutions, for tests and the demo"),
     "resnet10": Backbone(_resnet(10), "3D ResNet, one basic block a stage"),
     "resnet18": Backbone(_resnet(18), "3D ResNet-18 (He 2016)"),
     "resnet34": Backbone(_resnet(34), "3D ResNet-34 (He 2016)"),
@@ -175,18 +175,18 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def build_model(config: ModelConfig, seed: int | None = None) -> Classifier:
-    """A fresh network on the CPU, with no norm but the one asked for.
+    """Build a new network on the CPU, all of its norms those of ``config``.
 
     Parameters
     ----------
-    config: which network.
-    seed: starts the weights; the caller's random state is then neither used nor changed. The
+    config: the network's architecture.
+    seed: of the initial weights; the caller's random state is then neither used nor changed. The
         weights of the convolutions do not depend on the norm.
 
     Raises
     ------
-    ValueError: the groups do not fit some layer's channels; a norm or weight standardization that
-        has nothing to work on (one channel, filters of one weight).
+    ValueError: groups that do not divide a layer's channels; a norm over one channel, or weight
+        standardization of filters with one weight.
     """
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
@@ -211,7 +211,7 @@ def build_model(config: ModelConfig, seed: int | None = None) -> Classifier:
 def medicalnet(
     depth: int, classes: int = 2, norm: str = "group", groups: int | None = None
 ) -> ModelConfig:
-    """The configuration that MedicalNet's ResNet checkpoints fit (Chen 2019, arXiv 1904.00625)."""
+    """The configuration of MedicalNet's ResNet checkpoints (Chen 2019, arXiv 1904.00625)."""
     return ModelConfig(
         backbone=f"resnet{depth}",
         norm=norm,
@@ -228,5 +228,5 @@ def _known(kind: str, value: str, known: Iterable[str]) -> None:
     names = list(known)
     if value not in names:
         close = difflib.get_close_matches(str(value), names, n=1)
-        mend = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
-        raise ValueError(f"unknown {kind} {value!r}; {mend}")
+        remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
+        raise ValueError(f"unknown {kind} {value!r}; {remedy}")

@@ -1,4 +1,4 @@
-"""What is known of a person besides the scan, such as age, as a term beside the head."""
+"""Covariates of the subject, such as age, as a linear term added to the network's output."""
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +8,13 @@ from torch.nn import functional as F
 class Covariates(nn.Module):
     """``W z`` added to a network's output, ``z_p = (v_p - mean_p) / spread_p``.
 
-    A linear term, as in the analysis of covariance: a brain is judged for somebody of that age. It
-    adds to the output and does not touch the scan's part of it, so that maps which explain the
-    scan's part stay what they are. A value that is not known (NaN) counts as the mean, z = 0.
+    A linear term, as in the analysis of covariance: a brain is judged relative to age. It leaves
+    the part of the output that depends on the scan unchanged, and so its saliency maps. An unknown
+    value (NaN) counts as the mean, z = 0.
 
     Parameters
     ----------
-    count: P, values a person.
+    count: P, covariates of each subject.
     classes: K, columns of the output.
     """
 
@@ -28,20 +28,20 @@ class Covariates(nn.Module):
         self.register_buffer("spread", torch.ones(count))
 
     def standardize(self, values: Tensor) -> None:
-        """Take mean and spread from ``values`` [N, P] of the training people, NaN left out.
+        """Set mean and spread from ``values`` [N, P] of the training subjects, ignoring NaN.
 
         Raises
         ------
-        ValueError: a column with fewer than two different values.
+        ValueError: a column with fewer than two distinct values.
         """
         for p, column in enumerate(values.double().unbind(1)):
             known = column[torch.isfinite(column)]
             if not len(known) or known.min() == known.max():
-                raise ValueError(f"number {p + 1} is the same or missing in all scans")
+                raise ValueError(f"number {p + 1} is constant or missing in all scans")
             self.mean[p], self.spread[p] = known.mean(), known.std(correction=0)
 
     def z(self, values: Tensor) -> Tensor:
-        """``values`` [N, P] in standard deviations from the mean; 0 where not known."""
+        """``values`` [N, P] in standard deviations from the mean; 0 where unknown."""
         return torch.nan_to_num((values.to(self.mean) - self.mean) / self.spread, nan=0.0)
 
     def forward(self, values: Tensor) -> Tensor:

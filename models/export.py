@@ -1,8 +1,8 @@
-"""The feature extractor of a network as a graph for other runtimes, its weights left open.
+"""Export a network's feature extractor as a graph for other runtimes, with its weights as inputs.
 
-The graph is the same for all networks of one configuration; a runtime fills in each one's weights
-(`open_weights`). Group and instance norm are written out by `normalized_by_group`, which runtimes
-for CPUs can keep in the layout that their convolutions work in.
+The graph is the same for all networks of one configuration; a runtime fills in the weights of each
+(`open_weights`). Group and instance norm are expressed by `normalized_by_group`, which CPU runtimes
+can compute in the memory layout of their convolutions.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,25 +23,25 @@ class Trunk(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[N, 1, D, H, W]`` -> last feature map ``[N, C, d, h, w]``."""
+        """``[N, 1, X, Y, Z]`` -> last feature map ``[N, C, x, y, z]``."""
         return self.model.features(x)
 
 
 class OpenTrunk(nn.Module):
-    """The same with the weights as a second argument; torch calls this functional."""
+    """The same with the weights as a second argument."""
 
     def __init__(self, trunk: Trunk) -> None:
         super().__init__()
-        self.trunk = [trunk]  # in a list, its weights are not this module's
+        self.trunk = [trunk]  # in a list, so that its weights are not parameters of this module
 
     def forward(self, x: Tensor, weights: dict[str, Tensor]) -> Tensor:
-        """``[N, 1, D, H, W]`` and `open_weights` -> last feature map ``[N, C, d, h, w]``."""
+        """``[N, 1, X, Y, Z]`` and `open_weights` -> last feature map ``[N, C, x, y, z]``."""
         feature_map: Tensor = torch.func.functional_call(self.trunk[0], weights, (x,))
         return feature_map
 
 
 def open_weights(model: Classifier) -> dict[str, Tensor]:
-    """Name -> parameter or buffer that the features are computed from, in the graph's order."""
+    """Name -> parameter or buffer that the features depend on, in the graph's order."""
     head = {f"model.{name}" for name in ("head.weight", "head.bias")}
     state = Trunk(model).state_dict()
     return {
@@ -54,10 +54,9 @@ def open_weights(model: Classifier) -> dict[str, Tensor]:
 
 
 def export_features(model: Classifier, shape: Sequence[int]) -> Any:
-    """The graph (an ``ExportedProgram``) of ``features(x [N, 1, D, H, W])`` for one ``shape``.
+    """The graph (an ``ExportedProgram``) of ``features(x [N, 1, X, Y, Z])`` for one ``shape``.
 
-    Its inputs are x and, one after another, `open_weights`. ``model`` must be in evaluation mode,
-    on the CPU.
+    Its inputs are x, then each of `open_weights`. ``model`` must be in evaluation mode, on the CPU.
     """
     operations = torch.ops.aten
     rewritten: dict[Any, Callable[..., Tensor]] = {
@@ -78,13 +77,13 @@ def normalized_by_group(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Tensor:
-    """Group norm of x [N, C, D, H, W] from sums over each channel.
+    """Group norm of x [N, C, X, Y, Z] from sums over each channel.
 
     ``y = x * s + t`` with ``s = gamma / sqrt(mean_g(x^2) - mean_g(x)^2 + eps)`` and
     ``t = beta - mean_g(x) * s``. The means over a group are a 1x1x1 convolution of the channels'
     means, and nothing is negated (which exports as a product with a tensor of one axis), so that no
-    step leaves the layout of convolutions. The difference of squares loses digits where a group's
-    mean is far above its spread; whoever uses the graph compares it with the network.
+    step leaves the memory layout of convolutions. The difference of squares loses digits where a
+    group's mean far exceeds its standard deviation, so compare the graph with the network.
     """
     channels, axes = x.shape[1], tuple(range(2, x.ndim))
     mean = x.mean(axes, keepdim=True)
@@ -115,6 +114,6 @@ def normalized_by_channel(
     eps: float,
     cudnn_enabled: bool,
 ) -> Tensor:
-    """Instance norm of x [N, C, D, H, W]: each channel is a group; no statistics are kept."""
-    assert use_input_stats, "an instance norm with running statistics is none of ours"
+    """Instance norm of x [N, C, X, Y, Z]: each channel is a group; without running statistics."""
+    assert use_input_stats, "instance norm with running statistics is not supported"
     return normalized_by_group(x, x.shape[1], weight, bias, eps)

@@ -1,4 +1,4 @@
-"""Replace every normalization layer of any network by another, and check that it was done.
+"""Replace every normalization layer of any network, and check that none is left.
 
 MONAI's networks need this: ``resnet18(norm="group")`` silently keeps its BatchNorm layers and the
 SENet family hard-codes them (MONAI 1.6.1).
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from uncus.models.norms.registry import NORMS, check_groups, find_norm, number_of_groups
-from uncus.models.norms.thresholds import place_thresholds
+from uncus.models.norms.thresholds import assign_thresholds
 
 CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm)  # torch's, which normalize the last axis
 
 
 class ChannelsLast(nn.Module):
-    """A norm for layers whose channels are the last axis, as in torch's LayerNorm.
+    """A norm over tensors with channels as the last axis, as in torch's LayerNorm.
 
     ``[N, ..., C]`` -> the same shape.
     """
@@ -32,7 +32,7 @@ class ChannelsLast(nn.Module):
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether ``module`` normalizes activations: torch's layers, ours, or called so."""
+    """Whether ``module`` normalizes activations, by its class or its class's name."""
     known = (_NormBase, nn.GroupNorm, nn.LocalResponseNorm, *CHANNELS_LAST)
     if isinstance(module, known) or type(module) in {norm.module for norm in NORMS.values()}:
         return True
@@ -41,7 +41,7 @@ def is_norm(module: nn.Module) -> bool:
 
 
 def find_norms(module: nn.Module) -> dict[str, nn.Module]:
-    """Dotted name -> layer, of every norm in ``module`` ("" when it is one itself)."""
+    """Dotted name -> layer, for every norm in ``module`` ("" for ``module`` itself)."""
     return {
         name: layer
         for name, layer in module.named_modules()
@@ -57,20 +57,20 @@ def swap_norm(
 ) -> nn.Module:
     """Replace every normalization layer inside ``module``, in place.
 
-    gamma, beta, eps, device, dtype, training mode and ``requires_grad`` move across; what else a
-    layer had learned, and running statistics, move to a layer of the same kind, and batch norm's
-    also to batch-channel norm, whose mean the same; otherwise they are dropped. Layers that are
-    what is asked for stay as they are. With ``frn`` the ReLUs that its threshold stands for go,
-    and come back when it goes (`place_thresholds`).
+    gamma, beta, eps, device, dtype, training mode and ``requires_grad`` are kept. Other learned
+    parameters and running statistics are kept for a layer of the same kind, batch norm's also for
+    batch-channel norm, where they mean the same; otherwise they are dropped. Layers that already
+    are of the requested kind stay. With ``frn`` the ReLUs that its threshold replaces are removed,
+    and restored when it is replaced (`assign_thresholds`).
 
     Parameters
     ----------
     module: any network; BatchNorm, SyncBatchNorm, InstanceNorm, GroupNorm, LayerNorm, RMSNorm and
         all of ``NORMS`` are replaced.
     norm: a name in ``NORMS``.
-    groups: number of groups, for norms that have them; 8 (for batch group norm by the batch) when
-        nothing is given.
-    channels_per_group: their size instead; the number then differs from layer to layer.
+    groups: number of groups, for norms that have them; by default 8, for batch group norm set by
+        the batch.
+    channels_per_group: size of the groups instead; their number then differs between layers.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def swap_norm(
     Raises
     ------
     ValueError: unknown norm; groups that do not divide a layer's channels; a layer that cannot be
-        replaced. Nothing is replaced then.
+        replaced. Then nothing is replaced.
     """
     entry = find_norm(norm)
     layers = find_norms(module)
@@ -90,7 +90,7 @@ def swap_norm(
         if isinstance(layer, nn.LayerNorm) and len(layer.normalized_shape) != 1:
             raise ValueError(
                 f"{name}: LayerNorm over {layer.normalized_shape} has a gamma for each voxel, "
-                "which no norm here has; replace it by hand"
+                "which no norm here has; replace it yourself"
             )
         size = _channels(name, layer)
         number = number_of_groups(size, entry, groups, channels_per_group)
@@ -103,20 +103,20 @@ def swap_norm(
             if child in replaced:
                 setattr(parent, name, replaced[child])
     if module not in layers.values():
-        place_thresholds(module)
+        assign_thresholds(module)
     return module
 
 
 def check_norms(module: nn.Module, norm: str, groups: int | None = None) -> None:
-    """Refuse a network in which any norm but ``norm`` is left.
+    """Raise ValueError if ``module`` contains any norm other than ``norm``.
 
     Parameters
     ----------
-    groups: when given, group norms must have this number of groups too.
+    groups: if given, the number of groups that group norms must have.
 
     Raises
     ------
-    ValueError: names the layers that are something else.
+    ValueError: names the other layers.
     """
     wanted = find_norm(norm).module
     left = {}
@@ -141,7 +141,7 @@ def _is_wanted(layer: nn.Module, norm: str, groups: int | None) -> bool:
 
 
 def _channels(name: str, layer: nn.Module) -> int:
-    """Channels of a norm, whatever its class calls them."""
+    """Channels of a norm, under whatever name its class has for them."""
     number: Any = None
     if isinstance(layer, nn.LayerNorm | nn.RMSNorm):
         number = layer.normalized_shape[-1]
@@ -151,14 +151,14 @@ def _channels(name: str, layer: nn.Module) -> int:
         number = layer.get_parameter("weight").numel()
     if not isinstance(number, int) or number < 1:
         raise ValueError(
-            f"{name or 'the layer'}: {type(layer).__name__} does not say how many channels it has; "
-            "replace it by hand, or run a lazy network once first"
+            f"{name or 'the layer'}: {type(layer).__name__} has an unknown number of channels; "
+            "replace it yourself, or run a lazy network once first"
         )
     return number
 
 
 def _replacement(layer: nn.Module, norm: str, channels: int, groups: int | None) -> nn.Module:
-    """The new layer, with what the old one had learned."""
+    """The new layer, with the old one's learned parameters."""
     new = NORMS[norm].build(channels, groups)
     tensors = [*layer.parameters(), *layer.buffers()]
     if tensors:
@@ -174,16 +174,16 @@ def _replacement(layer: nn.Module, norm: str, channels: int, groups: int | None)
     if isinstance(layer, _BatchNorm) and isinstance(new, _BatchNorm):
         new.momentum = layer.momentum
     if type(layer) is type(new) or isinstance(layer, _BatchNorm):
-        _move_the_rest(layer, new)
+        _copy_state(layer, new)
     new.train(layer.training)
     return ChannelsLast(new) if isinstance(layer, CHANNELS_LAST) else new
 
 
 @torch.no_grad()
-def _move_the_rest(layer: nn.Module, new: nn.Module) -> None:
-    """Running statistics, and what a norm learns beside gamma and beta, where names and shapes fit.
+def _copy_state(layer: nn.Module, new: nn.Module) -> None:
+    """Copy running statistics and further parameters of equal name and shape.
 
-    Only statistics that mean the same have the same name.
+    Only statistics with the same meaning have the same name.
     """
     old = layer.state_dict()
     for name, value in new.state_dict().items():

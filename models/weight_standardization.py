@@ -11,7 +11,7 @@ class StandardizedConv3d(nn.Conv3d):
 
     ``w_hat_o = (w_o - mean(w_o)) / (std(w_o) + 1e-5)`` for each output filter o, over its input
     channels and kernel, with the unbiased standard deviation as in the authors' code. ``weight``
-    is w: the same name and values as in a plain convolution, so weights move between the two.
+    is w, with the same name and values as in a plain convolution, so weights are interchangeable.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -27,28 +27,28 @@ def standardized(weight: Tensor) -> Tensor:
 
 
 def standardize_convolutions(network: nn.Module) -> nn.Module:
-    """Give every 3D convolution that a norm follows weight standardization, in place.
+    """Standardize the weights of every 3D convolution that a norm follows, in place.
 
-    Those are the ones without bias, which a norm would undo; convolutions with one
-    (squeeze-and-excitation) stay plain, as the paper asks. Parameters keep names and values.
+    Those are the convolutions without bias, which a norm would undo; those with a bias
+    (squeeze-and-excitation) stay plain, as in the paper. Parameters keep their names and values.
 
     Raises
     ------
-    ValueError: a filter of one weight, which has no standard deviation. Nothing is changed then.
+    ValueError: a filter of one weight, which has no standard deviation. Then nothing is changed.
     """
-    found = [
+    convolutions = [
         (parent, name, layer)
         for parent in network.modules()
         for name, layer in parent.named_children()
         if type(layer) is nn.Conv3d and layer.bias is None
     ]
-    for _, name, layer in found:
+    for _, name, layer in convolutions:
         if layer.weight[0].numel() < 2:
             raise ValueError(
                 f"weight standardization: the filters of {name} have one weight each, hence no "
                 "standard deviation; use a larger kernel (--stem-kernel 3)"
             )
-    for parent, name, layer in found:
+    for parent, name, layer in convolutions:
         setattr(parent, name, _replacement(layer))
     return network
 

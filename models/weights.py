@@ -1,7 +1,7 @@
-"""Weights on disk, and networks that start from other networks' weights.
+"""Save, load and transfer weights.
 
-Our own weights are safetensors (no pickle). Foreign checkpoints are read by
-``torch.load(weights_only=True)``, which refuses any pickle that holds more than tensors.
+Our own weights are safetensors (no pickle). Other checkpoints are read by
+``torch.load(weights_only=True)``, which rejects any pickle with more than tensors.
 """
 
 import os
@@ -25,19 +25,19 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What :func:`transfer` did, by names of tensors."""
+    """Result of :func:`transfer`, by names of tensors."""
 
     source: str
     loaded: tuple[str, ...]
-    """Tensors of the network that now hold the source's values."""
+    """Tensors of the network loaded from the source."""
     fresh: tuple[str, ...]
-    """Tensors of the network that kept their fresh start."""
+    """Tensors of the network left at their initial values."""
     unused: tuple[str, ...]
-    """Tensors of the source that went nowhere: running statistics, another head."""
+    """Tensors of the source not loaded: running statistics, another head."""
     share: float
-    """Share of the network's values, without its head, that were loaded."""
+    """Share of the network's values, without its head, that was loaded."""
     notes: tuple[str, ...]
-    """What a person should know, one sentence each."""
+    """Remarks for the user, one sentence each."""
 
     def __str__(self) -> str:
         start = (
@@ -49,11 +49,11 @@ class TransferReport:
 def save_weights(
     model: torch.nn.Module, path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write ``model``'s parameters and buffers to ``path`` (.safetensors), whole or not at all.
+    """Write ``model``'s parameters and buffers to ``path`` (.safetensors), atomically.
 
     Parameters
     ----------
-    metadata: strings to keep in the file's header.
+    metadata: strings for the file's header.
     """
     path = Path(path)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
@@ -76,21 +76,21 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
 
     Raises
     ------
-    ValueError: file missing, truncated or not safetensors; other names or shapes than the
-        network's; NaN or infinite values. The network is unchanged then.
+    ValueError: file missing, truncated or not safetensors; names or shapes that differ from the
+        network's; NaN or infinite values. The network is then unchanged.
     """
     state = read_weights(path)
     own = model.state_dict()
     for name in [*own, *state]:
         if name not in state or name not in own:
-            where = "the file lacks" if name not in state else "the network has no"
+            missing = "the file lacks" if name not in state else "the network has no"
             raise ValueError(
-                f"{path}: {where} {name!r}; these are weights of another network: "
+                f"{path}: {missing} {name!r}; these are weights of another network: "
                 "check backbone, norm and width"
             )
         if state[name].shape != own[name].shape:
             raise ValueError(
-                f"{path}: {name!r} is {_shape(state[name])} and the network's {_shape(own[name])}; "
+                f"{path}: {name!r} is {_shape(state[name])}, the network's is {_shape(own[name])}; "
                 "these are weights of another network: check width and classes"
             )
     model.load_state_dict(state)
@@ -99,13 +99,13 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a .safetensors file, or of a checkpoint written by ``torch.save``, on the CPU.
 
-    A nested ``state_dict`` (or ``model``) is found; wrappers' prefixes such as ``module.`` are
-    taken off.
+    Looks for a nested ``state_dict`` (or ``model``), and removes wrappers' prefixes such as
+    ``module.``.
 
     Raises
     ------
-    ValueError: no such file; truncated or not a checkpoint; a pickle that holds anything but
-        tensors (which is not run); no tensors; NaN or infinite values.
+    ValueError: no such file; truncated or not a checkpoint; a pickle with anything but tensors
+        (which is not run); no tensors; NaN or infinite values.
     """
     path = Path(path)
     if not path.is_file():
@@ -118,12 +118,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             break
     state = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if not state:
-        raise ValueError(f"{path}: holds no tensors; it must hold a network's state_dict")
+        raise ValueError(f"{path}: contains no tensors; it must contain a network's state_dict")
     for name, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ValueError(
-                f"{path}: {name!r} has NaN or infinite values; the training that wrote it failed, "
-                "take an earlier checkpoint"
+                f"{path}: {name!r} has NaN or infinite values because its training failed; "
+                "use an earlier checkpoint"
             )
     return _unwrap(state)
 
@@ -134,50 +134,50 @@ def transfer(
     *,
     head: bool = True,
     least: float = 0.9,
-    source: str = "the given weights",
+    source: str = "the weights",
 ) -> TransferReport:
-    """Start ``model`` from the weights of another network of (nearly) the same shape, in place.
+    """Initialize ``model`` with the weights of another network of similar shape, in place.
 
     The norm may differ: gamma and beta are kept, running statistics are dropped where the network
-    has none. The head may differ: it is then left at its fresh start. MedicalNet's names (``bn1``
-    for ``norm1``) are understood.
+    has none. The head may differ: it then keeps its initial values. MedicalNet's names (``bn1`` for
+    ``norm1``) are translated.
 
     Parameters
     ----------
-    model: as ``build_model`` made it.
-    state: tensors by name, as :func:`read_weights` gives them.
-    head: take the head too where its shape fits; False for another task.
-    least: refuse when less than this share of the network's values, without its head, fits.
-    source: what to call the weights in the report and in errors.
+    model: from ``build_model``.
+    state: tensors by name, from :func:`read_weights`.
+    head: load the head too where its shape fits; False for another task.
+    least: smallest share of the network's values, without its head, that must fit.
+    source: name of the weights in the report and in errors.
 
     Raises
     ------
-    ValueError: NaN values, or too little fits; names the first misfits and, for a ResNet, the
-        options that would fit. The network is unchanged then.
+    ValueError: NaN values, or too few weights that fit; names the first mismatches and, for a
+        ResNet, the options that would fit. The network is then unchanged.
     """
     own = model.state_dict()
     given = {_own_name(name): (name, value) for name, value in _unwrap(dict(state)).items()}
     heads = {name for name in own if name.startswith(("head.", "covariates."))}
     take: dict[str, Tensor] = {}
-    misfits: list[str] = []
+    mismatches: list[str] = []
     for name, mine in own.items():
         if name not in given:
             if not name.endswith(STATISTICS):
-                misfits.append(f"{name} is not there")
+                mismatches.append(f"{name} is missing")
         elif given[name][1].shape != mine.shape:
             if name not in heads:
-                misfits.append(f"{name} is {_shape(given[name][1])}, here {_shape(mine)}")
+                mismatches.append(f"{name} is {_shape(given[name][1])}, here {_shape(mine)}")
         elif head or name not in heads:
             take[name] = given[name][1].detach().to(mine)
     for name, value in take.items():
         if not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{source}: {name!r} has NaN or infinite values; take other weights")
+            raise ValueError(f"{source}: {name!r} has NaN or infinite values; use other weights")
     body = {name: p.numel() for name, p in model.named_parameters() if name not in heads}
     share = sum(body[name] for name in take if name in body) / max(1, sum(body.values()))
     if share < least:
         raise ValueError(
             f"{source}: only {share:.0%} of the network fits (at least {least:.0%} must): "
-            f"{'; '.join(misfits[:3])}; {_advice(given)}"
+            f"{'; '.join(mismatches[:3])}; {_advice(given)}"
         )
     model.load_state_dict({**own, **take})
     unused = tuple(old for name, (old, _) in given.items() if name not in take)
@@ -195,26 +195,26 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if "head.weight" in fresh:
-        notes.append("the head starts fresh")
+        notes.append("the head is newly initialized")
     if any(name.endswith(("running_mean", "running_var")) for name in unused):
         notes.append("running statistics dropped, gamma and beta kept")
     if any(name.endswith(STATISTICS) for name in fresh):
-        notes.append("running statistics start fresh: train before predicting")
+        notes.append("running statistics are newly initialized: train before predicting")
     trunk = [name for name in fresh if not name.startswith(("head.", "covariates."))]
     others = [name for name in trunk if not name.endswith(STATISTICS)]
     if others:
-        notes.append(f"{len(others)} other tensors start fresh, among them {others[0]}")
+        notes.append(f"{len(others)} other tensors are newly initialized, among them {others[0]}")
     return tuple(notes)
 
 
 def _own_name(name: str) -> str:
-    """MedicalNet's and torchvision's names for what is called ``norm1`` and ``head`` here."""
+    """Translate MedicalNet's and torchvision's names to ``norm1`` and ``head``."""
     name = re.sub(r"(^|\.)bn(\d)\.", r"\1norm\2.", name)
     return re.sub(r"^fc\.", "head.", name)
 
 
 def _unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Take off prefixes that every name has (DataParallel's ``module.``, Lightning's)."""
+    """Remove prefixes that all names share (DataParallel's ``module.``, Lightning's)."""
     while True:
         shared = [p for p in WRAPPERS if state and all(name.startswith(p) for name in state)]
         if not shared:
@@ -223,14 +223,14 @@ def _unwrap(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _advice(given: Mapping[str, tuple[str, Tensor]]) -> str:
-    """Which options would fit a ResNet's weights; otherwise what to check."""
+    """The options that would fit a ResNet's weights; otherwise what to check."""
     blocks = [
         len({m[1] for name in given if (m := re.match(rf"layer{stage}\.(\d+)\.", name))})
         for stage in (1, 2, 3, 4)
     ]
     stem = given.get("conv1.weight")
     if stem is None or stem[1].ndim != 5 or not all(blocks):
-        return "check that backbone and width are those of the weights"
+        return "check that backbone and width match the weights"
     bottleneck = "layer1.0.conv3.weight" in given
     depth = (3 if bottleneck else 2) * sum(blocks) + 2
     shortcut = "B" if any(".downsample." in name for name in given) else "A"
@@ -246,7 +246,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(
-            f"{path}: not a whole safetensors file ({_first_line(error)}); copy it again"
+            f"{path}: not a complete safetensors file ({_first_line(error)}); copy it again"
         ) from None
 
 
@@ -255,15 +255,17 @@ def _read_torch(path: Path) -> Mapping[str, object]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path}: refused and not run: this checkpoint holds more than tensors, or is damaged "
+            f"{path}: not loaded: this checkpoint contains more than tensors, or is damaged "
             f"({_first_line(error)}); save its state_dict alone, or copy it again"
         ) from None
-    except Exception as error:  # torch raises whatever the damaged bytes lead it to
+    except Exception as error:  # damaged bytes may raise anything
         raise ValueError(
-            f"{path}: not a whole checkpoint ({_first_line(error)}); copy it again"
+            f"{path}: not a complete checkpoint ({_first_line(error)}); copy it again"
         ) from None
     if not isinstance(content, Mapping):
-        raise ValueError(f"{path}: holds a {type(content).__name__}; it must hold a state_dict")
+        raise ValueError(
+            f"{path}: contains a {type(content).__name__}; it must contain a state_dict"
+        )
     return content
 
 

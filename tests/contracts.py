@@ -1,7 +1,7 @@
-"""What every registered thing must do: one table of properties for each registry.
+"""Properties that every registry entry must have: one table for each registry.
 
-`tests/test_contracts.py` runs them over all entries; a new norm, backbone or saliency method is
-picked up by itself. To promise something new, add a function to a table.
+`tests/test_contracts.py` checks them for all entries, new norms, backbones and saliency methods
+included. To require a new property, add a function to a table.
 """
 
 import copy
@@ -25,14 +25,14 @@ SLAB = (40, 10, 36)
 
 
 def volumes(batch: int, shape: tuple[int, int, int] = SLAB, seed: int = 0) -> Tensor:
-    """Random volumes [batch, 1, *shape] with background 0 at one side."""
+    """Random volumes [batch, 1, *shape] with background 0 on one side."""
     x = torch.randn(batch, 1, *shape, generator=torch.Generator().manual_seed(seed))
     x[:, :, :3] = 0
     return x
 
 
-def awake(model: Classifier, seed: int = 0) -> Classifier:
-    """The network as if trained: no gamma is 0, no beta or head trivial, running statistics."""
+def randomize(model: Classifier, seed: int = 0) -> Classifier:
+    """Randomize norms, biases and running statistics as if the network were trained."""
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -48,10 +48,10 @@ def awake(model: Classifier, seed: int = 0) -> Classifier:
     return model
 
 
-# Networks: property(model awake and in evaluation mode, its configuration)
+# Networks: property(randomized model in evaluation mode, its configuration)
 
 
-def answers_any_batch(model: Classifier, config: ModelConfig) -> None:
+def accepts_any_batch_size(model: Classifier, config: ModelConfig) -> None:
     for batch in (1, 2):
         output = model(volumes(batch))
         assert output.shape == (batch, config.classes)
@@ -68,12 +68,12 @@ def has_no_other_norm(model: Classifier, config: ModelConfig) -> None:
     assert running == NORMS[config.norm].running_statistics
 
 
-def ignores_batch_mates(model: Classifier, config: ModelConfig) -> None:
+def ignores_other_samples(model: Classifier, config: ModelConfig) -> None:
     batch = torch.cat([volumes(2), 5 + 3 * volumes(1, seed=1)])
     together = model(batch)
     alone = torch.cat([model(one[None]) for one in batch])
     swapped = model(batch.flip(0)).flip(0)
-    # Running statistics that were never trained let logits grow into the thousands.
+    # Untrained running statistics let logits grow into the thousands.
     scale = max(1.0, float(together.detach().abs().max()))
     for other in (alone, swapped):
         difference = (together / scale).softmax(1) - (other / scale).softmax(1)
@@ -90,20 +90,20 @@ def classifies_its_features(model: Classifier, config: ModelConfig) -> None:
         assert small in (size // model.stride, math.ceil(size / model.stride))
 
 
-def learns_everywhere(model: Classifier, config: ModelConfig) -> None:
-    # A narrow bottleneck may sleep behind its ReLU once, not under every start.
-    asleep = {name for name, _ in model.named_parameters()}
+def has_gradients_everywhere(model: Classifier, config: ModelConfig) -> None:
+    # A narrow bottleneck may be dead behind its ReLU for one seed, not for all.
+    dead = {name for name, _ in model.named_parameters()}
     for seed in range(5):
-        awake(model, seed).zero_grad()
+        randomize(model, seed).zero_grad()
         nn.functional.cross_entropy(model(volumes(2)), torch.tensor([0, 1])).backward()
         for name, parameter in model.named_parameters():
             assert parameter.grad is not None, f"no gradient reaches {name}"
             assert parameter.grad.isfinite().all(), name
             if parameter.grad.any():
-                asleep.discard(name)
-        if not asleep:
+                dead.discard(name)
+        if not dead:
             return
-    raise AssertionError(f"the gradient is always 0 at {sorted(asleep)}")
+    raise AssertionError(f"the gradient is always 0 at {sorted(dead)}")
 
 
 def trains_at_batch_one(model: Classifier, config: ModelConfig) -> None:
@@ -145,11 +145,11 @@ def survives_bfloat16(model: Classifier, config: ModelConfig) -> None:
         output = model(volumes(2))
     assert output.isfinite().all()
     exact = model(volumes(2))
-    # bf16 has 8 bits; a network of dozens of layers adds up their errors
+    # bf16 has 8 bits, and errors add up over dozens of layers
     assert (output.float() - exact).abs().max() < 0.25 * max(1, exact.abs().max())
 
 
-def returns_from_its_state(model: Classifier, config: ModelConfig) -> None:
+def loads_its_state(model: Classifier, config: ModelConfig) -> None:
     stream = io.BytesIO()
     torch.save(model.state_dict(), stream)
     stream.seek(0)
@@ -160,7 +160,7 @@ def returns_from_its_state(model: Classifier, config: ModelConfig) -> None:
     assert torch.equal(other(volumes(1)), model(volumes(1)))
 
 
-def starts_by_its_seed(model: Classifier, config: ModelConfig) -> None:
+def depends_on_its_seed(model: Classifier, config: ModelConfig) -> None:
     before = torch.get_rng_state()
     states = [build_model(config, seed=seed).state_dict() for seed in (1, 1, 2)]
     assert torch.equal(before, torch.get_rng_state())
@@ -168,7 +168,7 @@ def starts_by_its_seed(model: Classifier, config: ModelConfig) -> None:
     assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
 
 
-def starts_alike_under_any_norm(model: Classifier, config: ModelConfig) -> None:
+def has_the_same_initial_weights_with_any_norm(model: Classifier, config: ModelConfig) -> None:
     other = "batch" if config.norm == "group" else "group"
     names = {**config.as_dict(), "norm": other}
     mine, theirs = (
@@ -180,8 +180,8 @@ def starts_alike_under_any_norm(model: Classifier, config: ModelConfig) -> None:
     assert all(torch.equal(mine[name], theirs[name]) for name in mine.keys() & theirs.keys())
 
 
-def traces(model: Classifier, config: ModelConfig) -> None:
-    """`torch.export` takes the network with a free batch size."""
+def exports(model: Classifier, config: ModelConfig) -> None:
+    """`torch.export` supports the network with a dynamic batch size."""
     free = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(model, (volumes(2),), dynamic_shapes=({0: free},))
     exported = program.module()
@@ -191,9 +191,9 @@ def traces(model: Classifier, config: ModelConfig) -> None:
 
 NORM_IN_MODEL_PROPERTIES: dict[str, Callable[[Classifier, ModelConfig], None]] = {
     "has no other norm": has_no_other_norm,
-    "answers any batch": answers_any_batch,
-    "ignores batch-mates": ignores_batch_mates,
-    "learns everywhere": learns_everywhere,
+    "accepts any batch size": accepts_any_batch_size,
+    "ignores other samples": ignores_other_samples,
+    "has gradients everywhere": has_gradients_everywhere,
     "runs at batch 1 and 2 in float32 and bf16": runs_at_batch_one_and_two_in_both_precisions,
 }
 """For every backbone with every norm."""
@@ -202,18 +202,18 @@ MODEL_PROPERTIES: dict[str, Callable[[Classifier, ModelConfig], None]] = {
     "classifies its features": classifies_its_features,
     "trains at batch one": trains_at_batch_one,
     "survives bfloat16": survives_bfloat16,
-    "returns from its state": returns_from_its_state,
-    "starts by its seed": starts_by_its_seed,
-    "starts alike under any norm": starts_alike_under_any_norm,
+    "loads its state": loads_its_state,
+    "depends on its seed": depends_on_its_seed,
+    "has the same initial weights with any norm": has_the_same_initial_weights_with_any_norm,
 }
 """For every backbone with group norm, and a small one with every norm."""
 
 
-def places_its_features(model: Classifier, config: ModelConfig) -> None:
-    """`offset` and `stride` say where a feature looks: mirrored volumes give mirrored features.
+def positions_its_features(model: Classifier, config: ModelConfig) -> None:
+    """`offset` and `stride` position the features: mirrored volumes give mirrored features.
 
-    With kernels that are their own mirror image this holds exactly where the features lie
-    symmetrically in the volume, which a volume of 2 * offset + stride * n + 1 voxels makes true.
+    With mirror-symmetric kernels this is exact if the features are symmetric in the volume, as for
+    2 * offset + stride * n + 1 voxels.
     """
     model = copy.deepcopy(model)
     with torch.no_grad():
@@ -249,7 +249,7 @@ BLOCKS = {"BasicBlock", "Bottleneck"}
 
 def normalizes(name: str, norm: Norm) -> None:
     layer = norm.build(8, 2).train()
-    if name == "frn":  # which subtracts no mean and is an activation too
+    if name == "frn":  # subtracts no mean and is an activation too
         y = layer(3 * torch.randn(4, 8, 6, 5, 4)).detach()
         assert y.min() == 0
         assert abs(float(y.square().mean()) - 0.5) < 0.05
@@ -260,7 +260,7 @@ def normalizes(name: str, norm: Norm) -> None:
     assert abs(float(y.detach().std()) - 1) < 0.05
 
 
-def is_what_it_says(name: str, norm: Norm) -> None:
+def matches_its_entry(name: str, norm: Norm) -> None:
     layer = make_norm(name, 8, 2)
     assert type(layer) is norm.module
     assert norm.summary
@@ -270,10 +270,10 @@ def is_what_it_says(name: str, norm: Norm) -> None:
     assert "arXiv" in norm.module.__doc__, "the docstring names the source"
 
 
-def keeps_its_promise_on_batch_mates(name: str, norm: Norm) -> None:
+def depends_on_other_samples_as_declared(name: str, norm: Norm) -> None:
     layer = norm.build(8, 2).train()
     x = torch.randn(3, 8, 4, 4, 4)
-    other = torch.cat([x[:1], 10 + 5 * x[1:].pow(3)])  # group norm undoes anything linear
+    other = torch.cat([x[:1], 10 + 5 * x[1:].pow(3)])  # group norm would undo a linear change
     same = torch.allclose(layer(x)[0], layer(other)[0], atol=1e-5)
     assert same == norm.batch_independent
     layer.eval()
@@ -281,9 +281,9 @@ def keeps_its_promise_on_batch_mates(name: str, norm: Norm) -> None:
     assert torch.allclose(layer(x)[:1], layer(x[:1]), atol=1e-6)
 
 
-def has_right_gradients(name: str, norm: Norm) -> None:
+def has_correct_gradients(name: str, norm: Norm) -> None:
     layer = norm.build(4, 2).double().train()
-    if name == "batch_channel":  # by definition no gradient passes through its estimates
+    if name == "batch_channel":  # no gradient passes through its estimates, by definition
         layer.momentum = 0.0
     x = torch.randn(2, 4, 3, 2, 2, dtype=torch.float64, requires_grad=True)
     parameters = {key: torch.randn_like(p) for key, p in layer.named_parameters()}
@@ -308,9 +308,9 @@ def keeps_precision(name: str, norm: Norm) -> None:
 
 NORM_PROPERTIES: dict[str, Callable[[str, Norm], None]] = {
     "normalizes": normalizes,
-    "is what it says": is_what_it_says,
-    "keeps its promise on batch-mates": keeps_its_promise_on_batch_mates,
-    "has right gradients": has_right_gradients,
+    "matches its entry": matches_its_entry,
+    "depends on other samples as declared": depends_on_other_samples_as_declared,
+    "has correct gradients": has_correct_gradients,
     "keeps precision": keeps_precision,
 }
 
@@ -318,7 +318,7 @@ NORM_PROPERTIES: dict[str, Callable[[str, Norm], None]] = {
 # Saliency: property(entry, model)
 
 
-def lies_on_the_volume(method: Saliency, model: Classifier) -> None:
+def is_on_the_volume_s_grid(method: Saliency, model: Classifier) -> None:
     x = volumes(1)
     saliency = method(model, x, 1)
     assert saliency.shape == SLAB
@@ -330,14 +330,14 @@ def lies_on_the_volume(method: Saliency, model: Classifier) -> None:
         assert saliency.min() >= 0
 
 
-def repeats(method: Saliency, model: Classifier) -> None:
+def is_reproducible(method: Saliency, model: Classifier) -> None:
     x = volumes(1)
     assert torch.equal(method(model, x, 0), method(model, x, 0))
     with torch.inference_mode():
         assert torch.equal(method(model, x.clone(), 0), method(model, x, 0))
 
 
-def leaves_the_model(method: Saliency, model: Classifier) -> None:
+def leaves_the_model_unchanged(method: Saliency, model: Classifier) -> None:
     model.train()
     next(model.parameters()).requires_grad_(False)
     modes = [m.training for m in model.modules()]
@@ -356,7 +356,7 @@ def leaves_the_model(method: Saliency, model: Classifier) -> None:
     model.requires_grad_(True)
 
 
-def tells_classes_apart(method: Saliency, model: Classifier) -> None:
+def distinguishes_classes(method: Saliency, model: Classifier) -> None:
     one, other = (method(model, volumes(1), k) for k in (0, 1))
     if method.signed:  # two classes: the score of one is minus that of the other
         assert torch.allclose(one, -other, atol=1e-4 * float(one.abs().max()))
@@ -364,20 +364,20 @@ def tells_classes_apart(method: Saliency, model: Classifier) -> None:
         assert not torch.allclose(one, other)
 
 
-def refuses_nonsense(method: Saliency, model: Classifier) -> None:
+def rejects_invalid_input(method: Saliency, model: Classifier) -> None:
     for volume, index in ((volumes(1), 2), (volumes(1), -1), (volumes(2), 0), (volumes(1)[0], 0)):
         try:
             method(model, volume, index)
         except ValueError as error:
             assert str(index) in str(error) or "shape" in str(error)
         else:
-            raise AssertionError("not refused")
+            raise AssertionError("not rejected")
 
 
 SALIENCY_PROPERTIES: dict[str, Callable[[Saliency, Classifier], None]] = {
-    "lies on the volume": lies_on_the_volume,
-    "repeats": repeats,
-    "leaves the model": leaves_the_model,
-    "tells classes apart": tells_classes_apart,
-    "refuses nonsense": refuses_nonsense,
+    "is on the volume's grid": is_on_the_volume_s_grid,
+    "is reproducible": is_reproducible,
+    "leaves the model unchanged": leaves_the_model_unchanged,
+    "distinguishes classes": distinguishes_classes,
+    "rejects invalid input": rejects_invalid_input,
 }

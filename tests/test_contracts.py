@@ -1,4 +1,4 @@
-"""Runs the tables of `contracts.py` over everything that is registered."""
+"""Check the properties of `contracts.py` for every registry entry."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -14,7 +14,7 @@ from uncus.models.build import BACKBONES, ModelConfig, build_model
 from uncus.models.norms import NORMS
 from uncus.pipeline.saliency import SALIENCY, occlusion
 
-# Seconds each; the others are built of the same layers.
+# Slow, so only two: the others consist of the same layers.
 EXPORTED = ("resnet10", "sfcn")
 
 
@@ -28,12 +28,12 @@ def narrow(backbone: str, norm: str = "group", classes: int = 2) -> ModelConfig:
 
 
 @cache
-def _awake(config: ModelConfig) -> Classifier:
-    return contracts.awake(build_model(config, seed=0)).eval()
+def _randomized(config: ModelConfig) -> Classifier:
+    return contracts.randomize(build_model(config, seed=0)).eval()
 
 
-def awake(config: ModelConfig) -> Classifier:
-    return deepcopy(_awake(config))
+def randomized(config: ModelConfig) -> Classifier:
+    return deepcopy(_randomized(config))
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -43,22 +43,22 @@ def test_model(backbone: str, norm: str) -> None:
     properties = dict(contracts.NORM_IN_MODEL_PROPERTIES)
     if norm == "group" or backbone == "tiny":
         properties |= contracts.MODEL_PROPERTIES
-    for name, holds in properties.items():
+    for name, check in properties.items():
         try:
-            holds(awake(config), config)
+            check(randomized(config), config)
         except Exception as error:
             error.add_note(f"{backbone} with {norm} norm: {name}")
             raise
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_model_places_its_features(backbone: str) -> None:
-    contracts.places_its_features(awake(narrow(backbone)), narrow(backbone))
+def test_model_positions_its_features(backbone: str) -> None:
+    contracts.positions_its_features(randomized(narrow(backbone)), narrow(backbone))
 
 
 @pytest.mark.parametrize("backbone", [b for b in BACKBONES if b.startswith("resnet")])
 def test_resnet_starts_blocks_as_shortcuts(backbone: str) -> None:
-    contracts.starts_blocks_as_shortcuts(awake(narrow(backbone)), narrow(backbone))
+    contracts.starts_blocks_as_shortcuts(randomized(narrow(backbone)), narrow(backbone))
 
 
 @pytest.mark.parametrize(
@@ -66,21 +66,21 @@ def test_resnet_starts_blocks_as_shortcuts(backbone: str) -> None:
     [(b, "group") for b in EXPORTED] + [("tiny", norm) for norm in NORMS],
 )
 def test_model_exports(backbone: str, norm: str) -> None:
-    contracts.traces(awake(narrow(backbone, norm)), narrow(backbone, norm))
+    contracts.exports(randomized(narrow(backbone, norm)), narrow(backbone, norm))
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_model_with_weight_standardization(backbone: str) -> None:
     config = replace(narrow(backbone), weight_standardization=True)
-    contracts.runs_at_batch_one_and_two_in_both_precisions(awake(config), config)
+    contracts.runs_at_batch_one_and_two_in_both_precisions(randomized(config), config)
 
 
-def test_what_chooses_by_the_batch_and_gives_moments_back_exports() -> None:
+def test_batch_dependent_groups_and_moment_shortcut_export() -> None:
     for config in (
         replace(narrow("tiny", "batch_group"), groups=None, weight_standardization=True),
         replace(narrow("resnet10", "positional"), moment_shortcut=True),
     ):
-        contracts.traces(awake(config), config)
+        contracts.exports(randomized(config), config)
 
 
 @pytest.mark.parametrize("prop", contracts.NORM_PROPERTIES)
@@ -93,15 +93,15 @@ def test_norm(norm: str, prop: str) -> None:
 @pytest.mark.parametrize("method", SALIENCY)
 def test_saliency(method: str, backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(occlusion, "OCCLUSIONS", 40)
-    for name, holds in contracts.SALIENCY_PROPERTIES.items():
+    for name, check in contracts.SALIENCY_PROPERTIES.items():
         try:
-            holds(SALIENCY[method], awake(narrow(backbone)))
+            check(SALIENCY[method], randomized(narrow(backbone)))
         except Exception as error:
             error.add_note(f"{method} of {backbone}: {name}")
             raise
 
 
-def test_registries_hold_the_names_that_scripts_rely_on() -> None:
+def test_registries_have_the_public_names() -> None:
     assert {"bids", "table", "caps", "folder"} <= set(READERS)
     assert all(callable(reader) for reader in READERS.values())
     papers = {"positional", "batch_group", "group_plus", "frn", "batch_channel"}

@@ -1,6 +1,6 @@
-"""What only a GPU shows: the kernels as compiled, CUDA graphs, and the same numbers as on a CPU.
+"""Tests that require a GPU: compiled kernels, CUDA graphs, and the same numbers as on a CPU.
 
-Skipped without one. Sizes are those of real training where the kernels' cut depends on them.
+Skipped without one. Sizes are those of real training where the kernels' plan depends on them.
 """
 
 import math
@@ -51,7 +51,7 @@ def test_the_kernels_agree_with_float64(shape, groups, activation, residual, lay
     assert layer.is_fused(torch.empty(1, device=GPU, dtype=dtype))
 
 
-def test_the_kernels_and_their_twin_agree() -> None:
+def test_the_kernels_and_torch_agree() -> None:
     for layout in LAYOUTS:
         inputs, dy = tensors((2, 16, 19, 17, 15), torch.float32, layout, True)
         here = results(inputs, dy, 4, "relu")
@@ -85,14 +85,14 @@ def test_augmentation_is_the_same_on_both_devices() -> None:
     draws = [augment.draw(Augment(), 0, 0, scan) for scan in (0, 1)]
     here = augment.apply(x, draws, (2.0, 2.0, 2.0))
     there = augment.apply(x.to(GPU), draws, (2.0, 2.0, 2.0)).cpu()
-    # A voxel whose value lies at the limit may count as background on one device alone.
+    # A voxel with a value at the threshold may count as background on only one device.
     assert float(((there - here).abs() > 1e-3).float().mean()) < 1e-4
     torch.testing.assert_close(normal([1, 2], 10_001, GPU).cpu(), normal([1, 2], 10_001, CPU))
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("norm", NORMS)
-def test_graphs_train_as_plain_passes_do(norm: str, accumulate: int) -> None:
+def test_graphs_train_like_plain_passes(norm: str, accumulate: int) -> None:
     """With bf16, dropout, running statistics and a smaller last batch."""
     make = torch.Generator().manual_seed(0)
     batches = [torch.randn(n, 1, 16, 16, 16, generator=make).to(GPU) for n in (2, 2, 2, 1)]
@@ -101,7 +101,7 @@ def test_graphs_train_as_plain_passes_do(norm: str, accumulate: int) -> None:
         model = build_model(ModelConfig("tiny", norm, width=16, dropout=0.5), seed=0)
         model.train().to(GPU)
         network = GraphedNetwork(model, accumulate > 1)
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)  # AdamW makes steps of noise
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)  # AdamW turns noise into steps
         for step, volume in enumerate(batches):
             torch.manual_seed(step)
             nothing = torch.zeros(len(volume), 0, device=GPU)
@@ -118,11 +118,11 @@ def test_graphs_train_as_plain_passes_do(norm: str, accumulate: int) -> None:
 
 
 def test_a_step_never_waits_for_the_gpu() -> None:
-    """Augmentation, forward, backward and AdamW are queued; torch raises where one waits."""
+    """Augmentation, forward, backward and AdamW are queued; torch raises if one synchronizes."""
     model = build_model(ModelConfig("resnet10", width=8), seed=0).train().to(GPU)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     x, target = torch.randn(2, 1, 32, 32, 32, device=GPU), torch.arange(2, device=GPU)
-    for mode in ("default", "error"):  # what is compiled and allocated first may wait
+    for mode in ("default", "error"):  # the first compilation and allocation may wait
         torch.cuda.set_sync_debug_mode(mode)
         try:
             draws = [augment.draw(Augment(), 0, 0, scan) for scan in (0, 1)]

@@ -1,1 +1,1 @@
-"""The networks: ResNet, SFCN, tiny and MONAI's."""
+"""Backbones: ResNet, SFCN, tiny and MONAI's."""

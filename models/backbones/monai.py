@@ -1,7 +1,7 @@
 """MONAI's networks as Classifiers, at any width. ``build_model`` replaces their norms.
 
-Each is taken apart into its feature extractor and given our head, so that features and head are
-separable and no weight is left unused. MONAI is imported when one is built.
+Only the feature extractor is used, with the head of `Classifier`, so that features and head are
+separate and no weight is unused. MONAI is imported when a network is built.
 """
 
 from typing import Any
@@ -14,14 +14,14 @@ from uncus.models.norms.norm_act import chained
 
 
 class HalvingPool(nn.Module):
-    """Average pooling by 2 that rounds up, down to axes of one voxel (torch's refuses those)."""
+    """Average pooling by 2 that rounds up, down to axes of one voxel (torch's rejects those)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.avg_pool3d(x, [min(2, size) for size in x.shape[2:]], stride=2, ceil_mode=True)
 
 
-class Zoo(Classifier):
-    """A feature extractor from elsewhere, and our pooling, dropout and head."""
+class MonaiClassifier(Classifier):
+    """A feature extractor of MONAI with the pooling, dropout and head of `Classifier`."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Zoo(Classifier):
     ) -> None:
         super().__init__(channels, classes, stride=stride, offset=offset, dropout=dropout)
         self.body = chained(body)
-        # Poolings that round down leave nothing of a slab's short axis.
+        # Pooling that rounds down leaves no voxel of a slab's short axis.
         for parent in list(self.body.modules()):
             for name, layer in list(parent.named_children()):
                 if isinstance(layer, nn.MaxPool3d) and not layer.padding:
@@ -48,8 +48,8 @@ class Zoo(Classifier):
         return feature_map
 
 
-def densenet121(classes: int, *, width: int, dropout: float) -> Zoo:
-    """DenseNet-121 (Huang 2017): ``width`` first channels (64 in the paper), half that growth."""
+def densenet121(classes: int, *, width: int, dropout: float) -> MonaiClassifier:
+    """DenseNet-121 (Huang 2017): ``width`` initial channels (64 in the paper), growth half that."""
     from monai.networks.nets.densenet import DenseNet
 
     net: Any = DenseNet(
@@ -61,14 +61,14 @@ def densenet121(classes: int, *, width: int, dropout: float) -> Zoo:
     )
     channels = net.class_layers.out.in_features
     body = nn.Sequential(net.features, nn.ReLU())
-    # three average poolings by 2, at strides 4, 8 and 16, each move the centre by half a stride
-    return Zoo(body, channels, classes, stride=32, offset=14.0, dropout=dropout)
+    # three average poolings by 2, at strides 4, 8 and 16, each shift centres by half a stride
+    return MonaiClassifier(body, channels, classes, stride=32, offset=14.0, dropout=dropout)
 
 
-def efficientnet(classes: int, *, width: int, dropout: float) -> Zoo:
+def efficientnet(classes: int, *, width: int, dropout: float) -> MonaiClassifier:
     """EfficientNet-B0 (Tan & Le 2019): ``width`` channels in the stem (the paper's 32).
 
-    Its norms' eps of 1e-3 stays when they are swapped.
+    Its norms keep their eps of 1e-3 when they are swapped.
     """
     from monai.networks.nets.efficientnet import EfficientNet
 
@@ -87,8 +87,8 @@ def efficientnet(classes: int, *, width: int, dropout: float) -> Zoo:
         num_classes=classes,
         width_coefficient=width / 32,
     )
-    net.set_swish(False)  # the memory-saving one cannot be exported
-    # Its padding is made for one image size and one-sided at stride 2, too little for a slab.
+    net.set_swish(False)  # the memory-efficient one cannot be exported
+    # Its padding is for one image size and one-sided at stride 2, too little for a slab.
     for parent in list(net.modules()):
         for name, layer in list(parent.named_children()):
             if name.endswith("_padding"):
@@ -104,10 +104,12 @@ def efficientnet(classes: int, *, width: int, dropout: float) -> Zoo:
         net._bn1,
         nn.SiLU(),
     )
-    return Zoo(body, net._fc.in_features, classes, stride=32, offset=0.0, dropout=dropout)
+    return MonaiClassifier(
+        body, net._fc.in_features, classes, stride=32, offset=0.0, dropout=dropout
+    )
 
 
-def seresnet50(classes: int, *, width: int, dropout: float) -> Zoo:
+def seresnet50(classes: int, *, width: int, dropout: float) -> MonaiClassifier:
     """SE-ResNet-50 (Hu 2018): stages of ``width`` (the paper's 64), 2, 4 and 8 times."""
     from monai.networks.nets.senet import SENet
 
@@ -131,5 +133,5 @@ def seresnet50(classes: int, *, width: int, dropout: float) -> Zoo:
         num_classes=classes,
     )
     body = nn.Sequential(net.layer0, net.layer1, net.layer2, net.layer3, net.layer4)
-    # a pooling of 3 without padding at stride 2 moves the centre by 1 at stride 2
-    return Zoo(body, 8 * width * 4, classes, stride=32, offset=2.0, dropout=dropout)
+    # a pooling of 3 without padding, at stride 2, shifts the centre by 1 voxel of stride 2
+    return MonaiClassifier(body, 8 * width * 4, classes, stride=32, offset=2.0, dropout=dropout)

@@ -24,7 +24,7 @@ DEPTHS: dict[int, tuple[bool, tuple[int, int, int, int]]] = {
 
 
 class ZeroPadShortcut(nn.Module):
-    """Shortcut A: every ``stride``-th voxel, and zeros for the channels that are new."""
+    """Shortcut A: every ``stride``-th voxel, and zeros for the new channels."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -101,10 +101,10 @@ class Bottleneck(nn.Module):
 class ResNet(Classifier):
     """3D ResNet; stages of ``width``, 2, 4 and 8 times ``width`` channels.
 
-    A stage but the first halves the volume (rounding up), so an axis of any length >= 1 survives:
-    a slab of 88 x 10 x 88 voxels ends as 6 x 1 x 6 with stem stride 2. The last gamma of each
-    block starts at 0 (Goyal 2017, arXiv 1706.02677; the GN paper's recipe), so each block starts
-    as its shortcut.
+    Each stage after the first halves the volume, rounding up, so an axis of any length survives: a
+    slab of 88 x 10 x 88 voxels ends as 6 x 1 x 6 with stem stride 2. The last gamma of each block
+    starts at 0 (Goyal 2017, arXiv 1706.02677; the GN paper's recipe), so each block starts as its
+    shortcut.
 
     Parameters
     ----------
@@ -117,8 +117,8 @@ class ResNet(Classifier):
     stem_pool: max pooling (3, stride 2) after the stem, as in the paper.
     shortcut: where a stage changes shape: "B" 1x1x1 convolution and norm; "A" zero padding.
     dropout: before the head.
-    moment_shortcut: blocks give back at their end the moments that positional norm took away
-        before their first norm of the output's size (`PositionalNorm`); needs that norm.
+    moment_shortcut: each block's last norm restores the moments that positional norm removed from
+        the input of its first norm of the output's size (`PositionalNorm`); requires that norm.
     """
 
     activated_norms = ("norm1",)
@@ -139,11 +139,11 @@ class ResNet(Classifier):
     ) -> None:
         if depth not in DEPTHS:
             raise ValueError(
-                f"depth={depth}: a ResNet here has depth {', '.join(map(str, DEPTHS))}"
+                f"depth={depth}: a ResNet has one of the depths {', '.join(map(str, DEPTHS))}"
             )
         if shortcut not in {"A", "B"}:
             raise ValueError(
-                f"shortcut={shortcut!r}: it is 'A' (zero padding) or 'B' (convolution)"
+                f"shortcut={shortcut!r}: must be 'A' (zero padding) or 'B' (convolution)"
             )
         bottleneck, blocks = DEPTHS[depth]
         block = Bottleneck if bottleneck else BasicBlock

@@ -9,7 +9,7 @@ from uncus.models.norms.norm_act import Chain
 
 
 class SFCN(Classifier):
-    """SFCN (Peng 2021, Medical Image Analysis 68:101871), won the PAC 2019 brain-age challenge.
+    """SFCN (Peng 2021, Medical Image Analysis 68:101871), which won the PAC 2019 challenge.
 
     Five blocks of 3x3x3 convolution, norm, max pooling by 2 and ReLU with 32, 64, 128, 256, 256
     channels, one of 1x1x1 convolution, norm and ReLU with 64; average pooling, dropout and a
@@ -19,9 +19,9 @@ class SFCN(Classifier):
     Parameters
     ----------
     classes: columns of the output.
-    width: channels of the first block; the paper's is 32, the others keep their ratio to it.
+    width: channels of the first block; 32 in the paper; the others keep their ratio to it.
     norm: channels -> normalization layer.
-    dropout: before the head; the paper's is 0.5.
+    dropout: before the head; 0.5 in the paper.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class SFCN(Classifier):
         norm: Callable[[int], nn.Module] = nn.BatchNorm3d,
         dropout: float = 0.5,
     ) -> None:
-        # five poolings by 2 put the centre of feature 0 at (2**5 - 1) / 2
+        # after five poolings by 2 the centre of feature 0 is at (2**5 - 1) / 2
         super().__init__(2 * width, classes, stride=32, offset=15.5, dropout=dropout)
         self.blocks = nn.Sequential()
         inputs = 1

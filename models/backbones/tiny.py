@@ -13,17 +13,17 @@ GAIN = 10.0
 class Tiny(Classifier):
     """Four 3x3x3 convolutions, each with norm and ReLU; about 18 thousand parameters.
 
-    The feature map has a quarter of the volume's resolution, and a feature sees 23 voxels on each
-    axis: class activation maps stay fine enough to show a hippocampus.
+    The feature map has a quarter of the volume's resolution and a receptive field of 23 voxels on
+    each axis: class activation maps stay fine enough to show a hippocampus.
 
-    The pooled features are multiplied by ``GAIN``: the mean over a whole volume of what a small
-    patch shows differs by a percent or so between people, and a head at the usual learning rate
-    takes long to grow weights for that.
+    The pooled features are multiplied by ``GAIN``: the mean of a local feature over a whole volume
+    differs by about a percent between subjects, and at the usual learning rate a head takes long to
+    grow weights for that.
 
     Parameters
     ----------
     classes: columns of the output.
-    width: channels of all stages but the first, which has half.
+    width: channels of every stage except the first, which has half.
     norm: channels -> normalization layer.
     dropout: before the head.
     """

@@ -1,22 +1,22 @@
 # ruff: noqa: N803 - C, S and the constants in capitals are the names that kernels use
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
-"""Triton kernels of GroupNorm + residual + activation; ``uncus.models.fused`` is the way in.
+"""Triton kernels of GroupNorm + residual + activation; use them through ``uncus.models.fused``.
 
-PyTorch gives each of the N*G groups one block, so one scan in 8 groups keeps 8 of an H100's 132
-multiprocessors busy. Here every (sample, channel) is cut into ``splits`` chunks, one program each:
+PyTorch uses one block for each of the N*G groups, so one scan in 8 groups occupies 8 of an H100's
+132 multiprocessors. Here every (sample, channel) is split into ``splits`` chunks, one program each:
 
     moments          mean and squared deviations of every chunk             reads x
     apply            merges a group's chunks, normalizes, adds, activates   reads x, writes y
-    backward_reduce  per chunk the sums of dz and dz * xhat                 reads x, dy
+    backward_reduce  sums of dz and dz * xhat of every chunk                reads x, dy
     backward_apply   merges them: dx, dgamma, dbeta                         reads x, dy, writes dx
 
 with z = gamma * xhat + beta (+ residual), y = activation(z). Partial results are written out and
-merged in a fixed order: no atomics, so the same input gives the same bits on the same kind of
-device. The second pass walks each chunk from its end: what the first read last is in the cache.
+merged in a fixed order, without atomics, so the same input gives the same bits on the same kind of
+device. The second pass runs backward through each chunk, whose end is still in the cache.
 
-A tensor is read as [N, C, S] (``LAST`` false) or [N, S, C] (channels last) where it lies. In the
-first layout a program sees one channel and merges its group's few chunks by itself; in the second
-its tile holds many groups, and a small kernel (``merge_*``) merges once for all.
+A tensor is read as [N, C, S] (``LAST`` false) or [N, S, C] (channels last) without a copy. In the
+first layout a program processes one channel and merges its group's few chunks itself; in the second
+its tile spans many groups, and a small kernel (``merge_*``) merges once for all.
 """
 
 import functools
@@ -31,17 +31,17 @@ from torch import Tensor
 
 NONE, RELU, SILU = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 ACTIVATIONS = {"none": 0, "relu": 1, "silu": 2}
-# What the backward pass finds z by: xhat alone, xhat and the residual, or y (enough for ReLU).
+# What the backward pass recomputes z from: xhat, xhat and the residual, or y (enough for ReLU).
 AFFINE, RESIDUAL, OUTPUT = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 GATES = {"affine": 0, "residual": 1, "output": 2}
 
 
 class Settings(NamedTuple):
-    """How the work is cut; no choice changes what is computed, but for the last digits.
+    """How the work is split; this changes only the last digits of the results.
 
-    tile: elements a program holds at once.
-    warp_elements: of these, what a warp takes: 512 are 16 a thread, two 16-byte loads in bf16.
-    programs: for each multiprocessor, as many as run at once: 8 with up to 64 registers a thread.
+    tile: elements that a program loads at once.
+    warp_elements: of these, per warp: 512 are 16 per thread, two 16-byte loads in bf16.
+    programs: per multiprocessor, as many as run at once: 8 with up to 64 registers per thread.
     channels: of a channels-last tile; 64 are 128 bytes of bf16 in one row.
     """
 
@@ -51,10 +51,10 @@ class Settings(NamedTuple):
     channels: int = 64
 
 
-# By layout. Channels last, the backward kernels take more registers, and fewer run at once.
-USUAL = {False: Settings(), True: Settings(programs=5)}
+# By layout. Channels last, the backward kernels need more registers, so fewer run at once.
+DEFAULTS = {False: Settings(), True: Settings(programs=5)}
 
-# (device as torch names it, channels last) -> the fastest that ``uncus bench tune`` found there.
+# (device name in torch, channels last) -> the fastest settings by ``uncus bench tune``.
 TUNED: dict[tuple[str, bool], Settings] = {}
 
 _tried: dict[bool, Settings] = {}  # by layout, on any device
@@ -62,7 +62,7 @@ _tried: dict[bool, Settings] = {}  # by layout, on any device
 
 @contextmanager
 def using(chosen: Settings, last: bool) -> Iterator[None]:
-    """Take ``chosen`` for one layout for a while, on any device."""
+    """Use ``chosen`` for one layout within the context, on any device."""
     before = _tried.get(last)
     _tried[last] = chosen
     try:
@@ -74,14 +74,14 @@ def using(chosen: Settings, last: bool) -> Iterator[None]:
 
 
 def settings(device: torch.device, last: bool) -> Settings:
-    """What the kernels use on ``device`` for one layout."""
-    return _tried.get(last) or TUNED.get((device_name(device), last)) or USUAL[last]
+    """The kernels' settings on ``device`` for one layout."""
+    return _tried.get(last) or TUNED.get((device_name(device), last)) or DEFAULTS[last]
 
 
 class Plan(NamedTuple):
-    """How a [N, C, S] tensor is cut: ``splits`` chunks of ``chunk`` voxels, in tiles.
+    """How a [N, C, S] tensor is split: ``splits`` chunks of ``chunk`` voxels, in tiles.
 
-    ``tiles`` and ``padded`` are the constants that kernels are compiled for.
+    ``tiles`` and ``padded`` are compile-time constants of the kernels.
     """
 
     splits: int
@@ -98,7 +98,7 @@ class Plan(NamedTuple):
 def plan(
     n: int, c: int, s: int, groups: int, last: bool, chosen: Settings, processors: int
 ) -> Plan:
-    """The cut of a tensor of ``n`` samples, ``c`` channels in ``groups`` and ``s`` voxels."""
+    """Split a tensor of ``n`` samples, ``c`` channels in ``groups`` and ``s`` voxels."""
     block_c = min(triton.next_power_of_2(c), chosen.channels) if last else 1
     block_s = min(triton.next_power_of_2(s), max(chosen.tile // block_c, 1))
     columns = n * triton.cdiv(c, block_c)
@@ -119,7 +119,7 @@ def plan(
 
 
 def plan_of(x: Tensor, groups: int, last: bool) -> Plan:
-    """The cut of ``x`` [N, C, ...] on the device that it is on."""
+    """The plan for ``x`` [N, C, ...] on its device."""
     n, c = x.shape[:2]
     chosen = settings(x.device, last)
     return plan(n, c, x.numel() // (n * c), groups, last, chosen, processors(x.device))
@@ -135,13 +135,13 @@ def processors(device: torch.device) -> int:
 
 @functools.cache
 def device_name(device: torch.device) -> str:
-    """As torch names it; empty for a CPU."""
+    """The device's name in torch; empty for a CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
 
 
 @triton.jit
-def _place(program, C, S, splits, chunk, LAST: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Sample, first channel, chunk, first voxel and the element that a program starts at."""
+def _position(program, C, S, splits, chunk, LAST: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Sample, first channel, chunk, first voxel and first element of a program."""
     split = program % splits
     column = program // splits
     columns = tl.cdiv(C, BLOCK_C)
@@ -184,7 +184,7 @@ def _activate(z, ACTIVATION: tl.constexpr):
 def _gradient(
     dy, xhat, gamma, beta, other, mask, ACTIVATION: tl.constexpr, GATE: tl.constexpr
 ):  # fmt: skip
-    """dz from dy; ``other`` points at the residual or y, where the gate needs one."""
+    """dz from dy; ``other`` points to the residual or y, if the gate needs one."""
     if ACTIVATION == NONE:
         return dy
     if GATE == OUTPUT:
@@ -225,25 +225,25 @@ def _moments(
     LAST: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
     """Mean and sum of squared deviations of each chunk: Welford (1962) in every lane."""
-    n, c0, split, s0, start = _place(tl.program_id(0), C, S, splits, chunk, LAST, BLOCK_C)
+    n, c0, split, s0, start = _position(tl.program_id(0), C, S, splits, chunk, LAST, BLOCK_C)
     offsets, step = _lanes(C, S, LAST, BLOCK_C, BLOCK_S)
     c = c0 + tl.arange(0, BLOCK_C)
     mean = tl.zeros([BLOCK_C, BLOCK_S], tl.float32)
     squares = tl.zeros([BLOCK_C, BLOCK_S], tl.float32)
     lane = tl.arange(0, BLOCK_S)
     length = tl.minimum(chunk, S - s0)
-    seen = 0.0
+    number = 0.0
     for i in range(0, length, BLOCK_S):
         inside = (s0 + i + lane < S)[None, :]
         mask = (c < C)[:, None] & inside
         value = tl.load(x + start + offsets, mask=mask, other=0)
         value = value.to(tl.float32)
-        seen += 1.0
+        number += 1.0
         delta = value - mean
-        mean += tl.where(inside, delta * (1.0 / seen), 0.0)
+        mean += tl.where(inside, delta * (1.0 / number), 0.0)
         squares += tl.where(inside, delta * (value - mean), 0.0)
         start += step
-    # how many values each lane saw
+    # number of values in each lane
     count = ((length - lane + BLOCK_S - 1) // BLOCK_S).to(tl.float32)[None, :]
     chunk_mean = tl.sum(mean * count, 1) / length
     deviation = mean - chunk_mean[:, None]
@@ -274,7 +274,7 @@ def _apply(
     BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, MEMBERS: tl.constexpr, SPLITS: tl.constexpr,
 ):  # fmt: skip
     """y = activation(gamma * (x - mean) * rstd + beta + residual)."""
-    n, c0, split, s0, start = _place(tl.program_id(0), C, S, splits, chunk, LAST, BLOCK_C)
+    n, c0, split, s0, start = _position(tl.program_id(0), C, S, splits, chunk, LAST, BLOCK_C)
     offsets, step = _lanes(C, S, LAST, BLOCK_C, BLOCK_S)
     c = c0 + tl.arange(0, BLOCK_C)
     if LAST:
@@ -312,8 +312,8 @@ def _backward_reduce(
     ACTIVATION: tl.constexpr, GATE: tl.constexpr, WRITE: tl.constexpr, LAST: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    """Sums of dz and dz * xhat over each chunk; writes dz, the residual's gradient, if asked."""
-    n, c0, split, s0, start = _place(tl.program_id(0), C, S, splits, chunk, LAST, BLOCK_C)
+    """Sums of dz and dz * xhat over each chunk; with WRITE also dz, the residual's gradient."""
+    n, c0, split, s0, start = _position(tl.program_id(0), C, S, splits, chunk, LAST, BLOCK_C)
     offsets, step = _lanes(C, S, LAST, BLOCK_C, BLOCK_S)
     c = c0 + tl.arange(0, BLOCK_C)
     g = n * groups + c // members
@@ -342,7 +342,7 @@ def _backward_reduce(
 
 @triton.jit
 def _channel_sums(sums, n, c, C, splits, mask, SPLITS: tl.constexpr):
-    """The chunks' sums added up for channels ``c`` of sample ``n``."""
+    """Total of the chunks' sums for channels ``c`` of sample ``n``."""
     j = tl.arange(0, SPLITS)[None, :]
     at = (n * C + c)[:, None] * splits + j
     return tl.sum(tl.load(sums + at, mask=mask[:, None] & (j < splits), other=0), 1)
@@ -353,7 +353,7 @@ def _merge_sums(
     sums, size, gamma, group_sums, n_groups, dgamma, dbeta, N, C, splits, groups, members,
     MEMBERS: tl.constexpr, SPLITS: tl.constexpr,
 ):  # fmt: skip
-    """One program a group: its two sums for every sample, and its channels' dgamma, dbeta."""
+    """One program per group: its two sums for every sample, and its channels' dgamma, dbeta."""
     g = tl.program_id(0)
     i = tl.arange(0, MEMBERS)
     mask = i < members
@@ -380,7 +380,7 @@ def _backward_apply(
     BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, MEMBERS: tl.constexpr, SPLITS: tl.constexpr,
 ):  # fmt: skip
     """dx = rstd * (gamma * dz - mean(gamma * dz) - xhat * mean(gamma * dz * xhat))."""
-    n, c0, split, s0, start = _place(tl.program_id(0), C, S, splits, chunk, LAST, BLOCK_C)
+    n, c0, split, s0, start = _position(tl.program_id(0), C, S, splits, chunk, LAST, BLOCK_C)
     offsets, step = _lanes(C, S, LAST, BLOCK_C, BLOCK_S)
     c = c0 + tl.arange(0, BLOCK_C)
     g = n * groups + c // members
@@ -427,9 +427,9 @@ def forward(
     x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None,
     groups: int, eps: float, activation: str, last: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Normalize ``x`` [N, C, ...], dense in the layout that ``last`` names.
+    """Normalize ``x`` [N, C, ...], dense and channels last if ``last``.
 
-    Returns y (as x), and mean and 1/std [2, N, groups] float32.
+    Returns y (like x), and mean and 1/std [2, N, groups] in float32.
     """
     n, c = x.shape[:2]
     s = x.numel() // (n * c)
@@ -457,10 +457,10 @@ def backward(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, other: Tensor | None, gate: str,
     statistics: Tensor, activation: str, last: bool, write: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
-    """dx, dgamma, dbeta and, with ``write``, the residual's gradient (else None).
+    """dx, dgamma, dbeta and, with ``write``, the residual's gradient (otherwise None).
 
-    ``dy`` and ``other`` (y or the residual, as ``gate`` says) are dense as ``x``;
-    ``statistics`` is what `forward` returned.
+    ``dy`` and ``other`` (y or the residual, depending on ``gate``) are dense like ``x``;
+    ``statistics`` are those of `forward`.
     """
     n, c = x.shape[:2]
     s = x.numel() // (n * c)
@@ -484,7 +484,7 @@ def backward(
             sums, size, weight, group_sums, n * groups, dgamma, dbeta,
             n, c, cut.splits, groups, members, **cut.padded, num_warps=8,
         )  # fmt: skip
-    if dz is not None:  # the gate is applied already
+    if dz is not None:  # the gate has been applied
         dy, other, kind = dz, None, {"ACTIVATION": 0, "GATE": 0}
     _backward_apply[(cut.programs,)](
         x, dy, x if other is None else other, weight, bias, statistics, n * groups, sums, size,

@@ -2,15 +2,15 @@
 
     y = activation(gamma_c * (x - mean_g) / sqrt(var_g + eps) + beta_c + residual)
 
-(Wu & He 2018, arXiv 1803.08494.) Plain layers read and write the volume for every step and keep
-what each needs; here x is read twice and y written once, in the type they come in, with float32
-statistics, and the backward pass finds the activation's gate again from x instead of storing it.
+(Wu & He 2018, arXiv 1803.08494.) Separate layers read and write the volume at every step and keep
+what each needs for the gradient; here x is read twice and y written once, in the input's dtype with
+float32 statistics, and the backward pass recomputes the activation's gate from x.
 
 On a CUDA device with Triton this is the registered operation ``torch.ops.uncus.group_norm_act``
-with the kernels of ``uncus.models.fused.kernels``, which autograd, autocast (it keeps the type that
-it is given), ``torch.compile``, export and DDP know. Elsewhere `plain` gives the same numbers by
-torch's own layers; the operation itself has a twin in torch there, so what was exported on a GPU
-runs.
+with the kernels of ``uncus.models.fused.kernels``; it supports autograd, autocast (the input's
+dtype is kept), ``torch.compile``, export and DDP. On other devices `plain` gives the same numbers
+by torch's own layers, and the operation has a torch implementation, so that a network exported on
+a GPU runs there.
 """
 
 import os
@@ -38,7 +38,7 @@ _switch = {"on": os.environ.get("UNCUS_FUSED", "1") != "0"}
 
 @contextmanager
 def switched(on: bool) -> Iterator[None]:
-    """Turn the operation on or off for a while; ``UNCUS_FUSED=0`` turns it off from the start."""
+    """Turn the operation on or off in the context; ``UNCUS_FUSED=0`` turns it off by default."""
     before, _switch["on"] = _switch["on"], on
     try:
         yield
@@ -47,9 +47,9 @@ def switched(on: bool) -> Iterator[None]:
 
 
 def is_fused(x: Tensor) -> bool:
-    """Whether ``x`` goes through the registered operation; elsewhere torch's layers are as fast.
+    """Whether ``x`` goes through the registered operation.
 
-    They can also be exported to any runtime.
+    Where it has no kernels, torch's layers are as fast and can be exported to any runtime.
     """
     return _switch["on"] and uses_kernels(x) and not torch.onnx.is_in_onnx_export()
 
@@ -63,13 +63,13 @@ def plain(
     activation: str = "none",
     residual: Tensor | None = None,
 ) -> Tensor:
-    """What `fused_group_norm` computes, by torch's own layers, in float32 up to the last rounding.
+    """`fused_group_norm` by torch's own layers, in float32 until the last rounding.
 
-    In the contiguous layout: torch 2.13's channels-last path on CPUs subtracts sums of squares,
-    which loses the variance of values far from zero.
+    Computed in the contiguous layout, since torch 2.13's channels-last path on CPUs subtracts sums
+    of squares and so loses the variance of values far from zero.
     """
     wide = wide_type(x)
-    # Where the norm's result is the last rounding, torch's CPU layer does the widening itself.
+    # If the norm is the last step, torch's CPU layer converts to float32 by itself.
     exact = residual is None and activation != "silu" and weight.dtype is bias.dtype is wide
     values = x if exact and x.device.type == "cpu" else x.to(wide)
     y = F.group_norm(values.contiguous(), groups, weight.to(wide), bias.to(wide), eps)
@@ -88,13 +88,13 @@ def fused_group_norm(
 ) -> Tensor:
     """GroupNorm of x [N, C, *spatial], plus ``residual`` (as x), then ``activation``.
 
-    y has the type and the layout (contiguous or channels last) of x. ``weight`` and ``bias`` [C]
-    may have another type than x.
+    y has the dtype and memory layout (contiguous or channels last) of x. ``weight`` and ``bias``
+    [C] may have another dtype.
 
     Raises
     ------
-    ValueError: shapes that do not fit, an unknown activation, or groups of a single value, which
-        any normalization would turn to zero.
+    ValueError: shapes that do not match, an unknown activation, or groups of a single value, which
+        normalization would turn to zero.
     """
     _check(x, weight, groups, activation, residual)
     if not is_fused(x):
@@ -122,7 +122,7 @@ def _check(
         raise ValueError(f"unknown activation {activation!r}; use one of {', '.join(ACTIVATIONS)}")
     if x.ndim < 3 or not x.is_floating_point():
         raise ValueError(
-            f"x is {tuple(x.shape)} {x.dtype}; it must be floating point [N, C, *spatial]"
+            f"x is {tuple(x.shape)} {x.dtype}; must be floating point [N, C, *spatial]"
         )
     channels = x.shape[1]
     if groups < 1 or channels % groups or weight.shape != (channels,):
@@ -132,11 +132,11 @@ def _check(
         )
     if residual is not None and residual.shape != x.shape:
         raise ValueError(
-            f"the residual is {tuple(residual.shape)}, x is {tuple(x.shape)}; they must be alike"
+            f"the residual is {tuple(residual.shape)}, x is {tuple(x.shape)}; they must be equal"
         )
     if channels == groups and x.shape[2:].numel() == 1:
         raise ValueError(
-            f"x is {tuple(x.shape)} in {groups} groups: one value a group has no variance; "
+            f"x is {tuple(x.shape)} in {groups} groups: one value per group has no variance; "
             "use fewer groups or a larger volume"
         )
 
@@ -144,13 +144,13 @@ def _check(
 class FusedGroupNorm(nn.Module):
     """GroupNorm over [N, C, *spatial], optional residual addition and activation in one operation.
 
-    Its parameters have the names and the meaning of ``nn.GroupNorm``'s, so a state_dict fits both.
+    Its parameters have the names and meaning of those of ``nn.GroupNorm``: a state_dict fits both.
 
     Parameters
     ----------
     channels, groups: C and the number of groups, a divisor of C.
     activation: "none", "relu" or "silu".
-    residual: whether ``forward`` takes a second tensor that is added before the activation.
+    residual: whether ``forward`` takes a second tensor to add before the activation.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class FusedGroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """y [N, C, *spatial] of x and, where made for it, the ``residual`` of the same shape."""
+        """y [N, C, *spatial] of x and, if the layer adds one, a ``residual`` of the same shape."""
         if self.residual != (residual is not None):
             raise ValueError(
                 f"this layer was made with residual={self.residual}; "

@@ -1,7 +1,7 @@
 """The fused norm as an operation: ``torch.ops.uncus.group_norm_act`` and its gradients.
 
-Its kernels are in ``uncus.models.fused.kernels``; a twin in torch does the same on any device.
-``uncus.models.fused`` is the way in.
+Its kernels are in ``uncus.models.fused.kernels``; a torch implementation computes the same on any
+device. Use it through ``uncus.models.fused``.
 """
 
 import importlib.util
@@ -13,33 +13,33 @@ from torch import Tensor
 from torch.nn import functional as F
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
-# Triton's interpreter runs the kernels on a CPU: slowly, for tests.
+# Triton's interpreter runs the kernels on a CPU, slowly, for tests.
 INTERPRETED = HAS_TRITON and os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def uses_kernels(x: Tensor) -> bool:
-    """Whether Triton kernels, not the twin, take ``x``."""
+    """Whether the Triton kernels compute ``x``, not torch."""
     return HAS_TRITON and (x.is_cuda or INTERPRETED) and x.dtype is not torch.float64
 
 
 def channels_last(x: Tensor) -> bool:
-    """Whether x [N, C, ...] lies in memory as [N, ..., C] (and not as [N, C, ...] too)."""
+    """Whether x [N, C, ...] is stored as [N, ..., C] (and not also as [N, C, ...])."""
     return not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
 
 
 def dense(x: Tensor, last: bool) -> Tensor:
-    """x [N, C, ...] in one of the two layouts; itself where it is already."""
+    """x [N, C, ...] in one of the two layouts; x itself if it already is."""
     if last:
         return x.movedim(1, -1).contiguous().movedim(-1, 1)
     return x.contiguous()
 
 
 def gate_source(residual: Tensor | None, activation: str) -> str:
-    """What the backward pass needs beside x to know the activation's input.
+    """What the backward pass needs besides x to recompute the activation's input.
 
-    Nothing ("affine") where it can be computed again from x. For ReLU after an addition y is
-    enough, and the next convolution keeps it anyway. For SiLU after an addition the residual,
-    which is the block's input and kept by its first convolution.
+    Nothing ("affine") without an addition. For ReLU after an addition y, which the next convolution
+    keeps anyway. For SiLU after an addition the residual, which is the block's input and kept by
+    its first convolution.
     """
     if residual is None or activation == "none":
         return "affine"
@@ -55,7 +55,7 @@ def _forward(
     eps: float,
     activation: str,
 ) -> tuple[Tensor, Tensor]:
-    """y as x, and the mean and 1/std [2, N, groups] float32 (float64 for float64)."""
+    """y like x, and mean and 1/std [2, N, groups] in float32 (float64 for float64)."""
     last = channels_last(x)
     x = dense(x, last)
     residual = None if residual is None else dense(residual, last)
@@ -66,7 +66,7 @@ def _forward(
 
         with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
             return kernels.forward(x, weight, bias, residual, groups, eps, activation, last)
-    return _twin_forward(x, weight, bias, residual, groups, eps, activation, last)
+    return _torch_forward(x, weight, bias, residual, groups, eps, activation, last)
 
 
 def _backward(
@@ -80,7 +80,7 @@ def _backward(
     gate: str,
     write: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """dx, dgamma, dbeta and, with ``write``, the residual's gradient (else an empty tensor)."""
+    """dx, dgamma, dbeta and, with ``write``, the residual's gradient (otherwise empty)."""
     last = channels_last(x)
     x, dy = dense(x, last), dense(dy.to(x.dtype), last)
     other = None if other is None else dense(other, last)
@@ -95,13 +95,13 @@ def _backward(
                 dy, x, weight, bias, other, gate, statistics, activation, last, write
             )
     else:
-        dx, dgamma, dbeta, dz = _twin_backward(
+        dx, dgamma, dbeta, dz = _torch_backward(
             dy, x, weight, bias, other, gate, statistics, activation, last
         )
     return dx, dgamma, dbeta, dz if write and dz is not None else x.new_empty(0)
 
 
-def _twin_forward(
+def _torch_forward(
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -125,7 +125,7 @@ def _twin_forward(
 
 
 def _of_channels(values: Tensor, x: Tensor) -> Tensor:
-    """[N, groups] -> [N, C, 1, ...], to go with ``x``."""
+    """[N, groups] -> [N, C, 1, ...], to broadcast with ``x``."""
     per_channel = values.repeat_interleave(x.shape[1] // values.shape[1], 1)
     return per_channel.view(x.shape[:2] + (1,) * (x.ndim - 2))
 
@@ -135,7 +135,7 @@ def _affine(xhat: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return xhat * weight.to(xhat.dtype).view(shape) + bias.to(xhat.dtype).view(shape)
 
 
-def _twin_backward(
+def _torch_backward(
     dy: Tensor,
     x: Tensor,
     weight: Tensor,
@@ -173,7 +173,7 @@ def _twin_backward(
 
 
 def wide_type(x: Tensor) -> torch.dtype:
-    """The type that x is computed in: float32, or float64 for float64."""
+    """The dtype of computations on x: float32, or float64 for float64."""
     return torch.float64 if x.dtype is torch.float64 else torch.float32
 
 
@@ -187,7 +187,7 @@ def group_norm_act(
     eps: float,
     activation: str,
 ) -> tuple[Tensor, Tensor]:
-    """The operation: y as x, and the statistics [2, N, groups] that its backward needs."""
+    """The operation: y like x, and the statistics [2, N, groups] for its backward pass."""
     return _forward(x, weight, bias, residual, groups, eps, activation)
 
 
@@ -242,7 +242,7 @@ def _like(x: Tensor) -> Tensor:
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], y: Tensor, statistics: Tensor) -> None:
-    """What the backward pass needs."""
+    """Save the inputs of the backward pass."""
     x, weight, bias, residual, _, _, activation = inputs
     ctx.activation = activation
     ctx.gate = gate_source(residual, activation)
@@ -253,7 +253,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], y: Tensor, statistics: Tensor) -> N
 
 def _gradients(ctx: Any, dy: Tensor, backward: Any) -> tuple[Tensor | None, ...]:
     x, weight, bias, other, statistics = ctx.saved_tensors
-    # Without an activation the residual's gradient is dy itself.
+    # Without an activation the gradient of the residual is dy itself.
     write = ctx.has_residual and ctx.activation != "none"
     dx, dgamma, dbeta, dz = backward(
         dy, x, weight, bias, other, statistics, ctx.activation, ctx.gate, write
@@ -278,9 +278,9 @@ group_norm_act.register_autograd(_registered_gradients, setup_context=_registere
 class Direct(torch.autograd.Function):
     """y of the same operation without the dispatcher.
 
-    A registered operation costs about 0.1 ms of Python in each direction, more than the kernels
-    of a small layer take; in a plain training step nothing needs the registration. For the same
-    reason there is no ``setup_context``: torch binds a signature anew in each call of one that has.
+    A registered operation costs about 0.1 ms of Python in each direction, more than the kernels of
+    a small layer, and eager training does not need the registration. For the same reason there is
+    no ``setup_context``, for which torch would bind the signature in every call.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The norms, each by its name in ``NORMS``."""
+"""Normalization layers by name: ``NORMS``."""
 
 from uncus.models.norms.registry import (
     NORMS,

@@ -11,16 +11,15 @@ class FilterResponseNorm(Affine):
 
     S = the voxels of one channel of one sample, without subtracting a mean:
     ``y = gamma_c * x / sqrt(mean_S(x^2) + eps + |e|) + beta_c``, then the thresholded linear unit
-    ``max(y, tau_c)``, tau started at 0. The same in training and inference.
+    ``max(y, tau_c)``, tau starting at 0. The same in training and inference.
 
-    e, one learned number a layer started at 1e-4, is what the paper adds for maps of one voxel,
-    where x / sqrt(x^2) is no more than a sign; a 3D network meets them whenever volumes are
-    small, so it is always there. The paper's eps is 1e-6; a layer that takes another's place in a
-    network keeps that one's.
+    e, one learned number per layer that starts at 1e-4, is the paper's addition for maps of one
+    voxel, where x / sqrt(x^2) is only a sign. Small volumes lead to such maps in any 3D network, so
+    e is always used. The paper's eps is 1e-6; a layer that replaces another keeps the other's.
 
-    The threshold is the activation. `uncus.models.norms.thresholds` takes out the ReLU that it
-    stands for; where a norm is not followed by one (before a residual addition, before SiLU) it
-    leaves the threshold out instead, and the network's own activation does its part.
+    The threshold is the activation. `uncus.models.norms.thresholds` removes the ReLU that it
+    replaces; where no ReLU follows a norm (before a residual addition, before SiLU) it removes the
+    threshold instead and keeps the network's own activation.
     """
 
     threshold: nn.Parameter | None

@@ -1,4 +1,4 @@
-"""A norm and the activation behind it as one operation (``uncus.models.fused``), in any network."""
+"""A norm and the activation after it as one operation (``uncus.models.fused``), in any network."""
 
 from collections import OrderedDict
 
@@ -8,7 +8,7 @@ from uncus.models.fused.layer import activated, fused_group_norm, is_fused
 from uncus.models.norms.classic import GroupNorm, LayerNorm
 from uncus.models.norms.filter_response import FilterResponseNorm
 
-# Layers that are nothing but GroupNorm; a subclass of theirs may be something else.
+# Exactly GroupNorm; their subclasses may compute something else.
 GROUP_NORMS = (nn.GroupNorm, GroupNorm, LayerNorm)
 ACTIVATION_LAYERS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.SiLU: "silu"}
 
@@ -16,10 +16,10 @@ ACTIVATION_LAYERS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.SiLU: "silu
 def norm_act(
     norm: nn.Module, x: Tensor, activation: str = "relu", residual: Tensor | None = None
 ) -> Tensor:
-    """``activation(norm(x) + residual)`` for any norm, in one operation where that can be.
+    """``activation(norm(x) + residual)`` for any norm, in one operation where possible.
 
-    A norm that is hooked is called as the module that it is. A filter response norm's threshold is
-    the activation where it has one.
+    A norm with hooks is called as a module. A filter response norm's threshold, if it has one, is
+    the activation.
     """
     if isinstance(norm, nn.GroupNorm) and is_group_norm(norm) and is_fused(x):
         return fused_group_norm(
@@ -32,18 +32,18 @@ def norm_act(
 
 
 def is_group_norm(layer: nn.Module) -> bool:
-    """Whether ``layer`` is a group norm with gamma and beta, and no more than that."""
+    """Whether ``layer`` is only a group norm, with gamma and beta and without hooks."""
     affine = getattr(layer, "weight", None) is not None and getattr(layer, "bias", None) is not None
     return type(layer) in GROUP_NORMS and affine and not is_hooked(layer)
 
 
 def is_hooked(layer: nn.Module) -> bool:
-    """Whether somebody listens to ``layer``, which must then be called as a module."""
+    """Whether ``layer`` has hooks, and so must be called as a module."""
     return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
 
 
 class Chain(nn.Sequential):
-    """Layers one after another; a group norm and the activation behind it are one operation.
+    """Layers in sequence, with a group norm and the activation after it as one operation.
 
     Children, names and weights are those of the ``Sequential``.
     """
@@ -66,14 +66,14 @@ class Chain(nn.Sequential):
 
 
 def runs_in_order(module: nn.Module) -> bool:
-    """Whether ``module`` only calls its children one after another."""
+    """Whether ``module`` only calls its children in sequence."""
     return type(module).forward in (nn.Sequential.forward, Chain.forward)
 
 
 def chained(network: nn.Module) -> nn.Module:
-    """``network`` with a `Chain` in place of each ``Sequential``; what is inside is replaced in it.
+    """``network`` with each ``Sequential``, at any depth, replaced by a `Chain`.
 
-    A module that stands in several places becomes several that share what is in it.
+    A module used several times becomes several modules that share its parameters.
     """
     for name, child in list(network.named_children()):
         setattr(network, name, chained(child))

@@ -1,4 +1,4 @@
-"""What the normalization layers share: gamma and beta, float32 inside, and a map's size."""
+"""Parts shared by the normalization layers: gamma and beta, float32 statistics, map sizes."""
 
 import math
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class Affine(nn.Module):
     """Base of a norm: ``y = gamma_c * x_hat + beta_c``, ``weight`` and ``bias`` ``[C]``.
 
-    Started at 1 and 0. A subclass computes x_hat in :func:`wide` precision.
+    They start at 1 and 0. A subclass computes x_hat in :func:`wide` precision.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -20,7 +20,7 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def affine(self, normalized: Tensor) -> Tensor:
-        """gamma and beta of each channel applied to ``normalized [N, C, ...]``."""
+        """Apply gamma and beta of each channel to ``normalized [N, C, ...]``."""
         weight, bias = (
             per_channel(p.to(normalized.dtype), normalized) for p in (self.weight, self.bias)
         )
@@ -30,14 +30,14 @@ class Affine(nn.Module):
         return f"{self.num_features}, eps={self.eps}"
 
 
-def refuse_uneven_groups(channels: int, groups: int) -> None:
-    """Raise ValueError where ``groups`` does not divide ``channels``."""
+def check_divisible(channels: int, groups: int) -> None:
+    """Raise ValueError if ``groups`` does not divide ``channels``."""
     if channels % groups:
         raise ValueError(f"groups={groups} does not divide {channels} channels")
 
 
 def wide(x: Tensor) -> Tensor:
-    """``x`` in float32, where statistics of half-precision values are right; float64 stays."""
+    """``x`` in float32, for accurate statistics of half-precision values; float64 stays."""
     return x if x.dtype is torch.float64 else x.float()
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from uncus.models.norms.parts import Affine, wide
 
 Moments = tuple[Tensor, Tensor]
-"""Mean and standard deviation over the channels, ``[N, 1, D, H, W]`` each."""
+"""Mean and standard deviation over the channels, ``[N, 1, X, Y, Z]`` each."""
 
 
 class PositionalNorm(Affine):
@@ -14,15 +14,15 @@ class PositionalNorm(Affine):
 
     S = the channels of one voxel of one sample: ``x_hat = (x - mean_nv) / std_nv`` with
     ``std = sqrt(var + eps)``, ``y = gamma_c * x_hat + beta_c``. The same in training and
-    inference. Two things differ from the authors' code: it has no gamma and beta (here they start
-    at 1 and 0, so that a layer starts as theirs and trained ones move across), and its variance
-    is the unbiased one (here the paper's, over C).
+    inference. The authors' code differs in two ways: it has no gamma and beta (here they start at 1
+    and 0, as without them, so that swapping norms keeps trained ones), and its variance is unbiased
+    (here over C, as in the paper).
 
-    The moment shortcut hands the two moments, which hold a map's structure, to a later layer:
+    The moment shortcut passes the two moments, which describe a map's structure, to a later layer:
     ``y = gamma_c * (x_hat * std + mean) + beta_c`` with the moments of an earlier map of the same
-    size. A ResNet's block with ``moment_shortcut`` takes them before its first norm of the
-    block's output size and gives them to its last one, inside gamma, so that a last gamma of 0
-    still starts the block as its shortcut. Networks without such blocks have no place for it.
+    size. A ResNet's block with ``moment_shortcut`` passes them from the input of its first norm of
+    the block's output size to its last norm, before gamma, so that a last gamma of 0 still makes
+    the block start as its shortcut. Other networks have no such blocks.
 
     Raises
     ------

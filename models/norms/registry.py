@@ -1,11 +1,11 @@
-"""The registry of normalization layers that every network takes its norms from.
+"""The registry of normalization layers.
 
-All layers compute ``y = gamma_c * (x - mean_S) / sqrt(var_S + eps) + beta_c`` on
-``x [N, C, ...]``, or something close to it; they differ in the set S of values that share a mean
-and a variance. ``gamma`` is ``weight`` and ``beta`` is ``bias``, both ``[C]``, started at 1 and 0.
+All layers compute ``y = gamma_c * (x - mean_S) / sqrt(var_S + eps) + beta_c`` on ``x [N, C, ...]``,
+or something close to it; they differ in the set S of values that share a mean and a variance.
+``gamma`` is ``weight`` and ``beta`` is ``bias``, both ``[C]``, which start at 1 and 0.
 
-To add a norm: write its module (any number of spatial axes) in a file of its own, and one entry in
-``NORMS``.
+To add a norm, write its module, for any number of spatial axes, in a file of its own, and add one
+entry to ``NORMS``.
 """
 
 import difflib
@@ -42,22 +42,22 @@ DEFAULT_GROUPS = 8
 
 @dataclass(frozen=True)
 class Norm:
-    """An entry of ``NORMS``: how to make the layer, and what it promises."""
+    """An entry of ``NORMS``: how to build the layer, and its properties."""
 
     build: Callable[[int, int | None], nn.Module]
-    """(channels, groups) -> layer; groups as `number_of_groups` gives them."""
+    """(channels, groups) -> layer; groups from `number_of_groups`."""
     module: type[nn.Module]
     """Exact type of the layer."""
     summary: str
-    """One line for people."""
+    """One line for help texts."""
     batch_independent: bool
-    """In training too, a sample's output does not depend on its batch-mates."""
+    """In training too, a sample's output does not depend on the other samples of its batch."""
     running_statistics: bool
-    """Keeps statistics of the training data that inference uses."""
+    """Inference uses statistics of the training data."""
     grouped: bool = False
     """The number of groups matters and must divide the channels."""
     groups_from_batch: bool = False
-    """Chooses its groups by the batch where none are given; a multiple of the channels fits too."""
+    """By default the batch size sets the groups; a multiple of the channels is allowed too."""
 
 
 NORMS: dict[str, Norm] = {
@@ -138,11 +138,11 @@ def make_norm(
     groups: int | None = None,
     channels_per_group: int | None = None,
 ) -> nn.Module:
-    """The norm called ``name`` for ``channels`` channels.
+    """Build the norm ``name`` for ``channels`` channels.
 
     Raises
     ------
-    ValueError: no such norm, or groups that do not fit ``channels`` where they must.
+    ValueError: no such norm, or groups that do not divide ``channels``.
     """
     norm = find_norm(name)
     check_groups({"this layer": channels}, norm, groups, channels_per_group)
@@ -150,11 +150,11 @@ def make_norm(
 
 
 def find_norm(name: str) -> Norm:
-    """The entry of ``NORMS`` called ``name``; ValueError with the nearest name otherwise."""
+    """The entry ``name`` of ``NORMS``; raises ValueError with the closest name if there is none."""
     if name not in NORMS:
         close = difflib.get_close_matches(str(name), NORMS, n=1)
-        mend = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(NORMS)}"
-        raise ValueError(f"unknown norm {name!r}; {mend}")
+        remedy = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(NORMS)}"
+        raise ValueError(f"unknown norm {name!r}; {remedy}")
     return NORMS[name]
 
 
@@ -163,8 +163,8 @@ def number_of_groups(
 ) -> int | None:
     """G of a layer with ``channels``, by number or by channels per group.
 
-    ``DEFAULT_GROUPS`` where neither is given; None where the norm has no groups, or chooses them
-    by the batch.
+    ``DEFAULT_GROUPS`` if neither is given; None if the norm has no groups, or sets them by the
+    batch.
     """
     if not norm.grouped:
         return None
@@ -179,18 +179,18 @@ def check_groups(
     groups: int | None = None,
     channels_per_group: int | None = None,
 ) -> None:
-    """Refuse groups that do not divide the channels of every layer, where the norm has groups.
+    """Raise ValueError if the norm has groups that do not divide the channels of every layer.
 
     Parameters
     ----------
     channels: layer name -> its channels, for all layers of one network.
-    norm: which one they are for.
-    groups: G; ``DEFAULT_GROUPS`` when nothing is given.
+    norm: the norm of all layers.
+    groups: G; ``DEFAULT_GROUPS`` if neither is given.
     channels_per_group: C/G, instead of G.
 
     Raises
     ------
-    ValueError: names the first layer that does not fit and the numbers that fit all.
+    ValueError: names the first such layer, and the numbers that fit all layers.
     """
     if groups is not None and channels_per_group is not None:
         raise ValueError(
@@ -204,7 +204,7 @@ def check_groups(
     if number is None or not norm.grouped:
         return
     if number < 1:
-        raise ValueError(f"{name}={number}: it must be 1 or more")
+        raise ValueError(f"{name}={number}: must be 1 or more")
     for layer, size in channels.items():
         parts = norm.groups_from_batch and not by_size and number % size == 0
         if size % number and not parts:

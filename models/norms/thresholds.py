@@ -1,4 +1,4 @@
-"""The ReLUs of a network that the thresholds of filter response norms stand for."""
+"""Replace the ReLUs of a network by the thresholds of its filter response norms."""
 
 from torch import nn
 
@@ -7,16 +7,16 @@ from uncus.models.norms.norm_act import runs_in_order
 
 
 class ThresholdedBefore(nn.Identity):
-    """Stands where a ReLU was whose part the threshold of the FRN before it plays."""
+    """Placeholder for a ReLU that the threshold of the FRN before it replaces."""
 
 
-def place_thresholds(network: nn.Module) -> None:
-    """Settle which FRN has a threshold and which ReLU goes, in place.
+def assign_thresholds(network: nn.Module) -> None:
+    """Decide which FRN has a threshold and which ReLU is removed, in place.
 
-    A threshold takes the place of the ReLU that follows its norm in a chain of ``Sequential``s,
-    maximum pooling in between or not, or that `uncus.models.norms.norm_act.norm_act` applies to the
-    norms that a module lists as ``activated_norms``. ReLUs taken out earlier come back where the
-    norm is now another.
+    A threshold replaces the ReLU that follows its norm in a chain of ``Sequential``s, with or
+    without max pooling in between, or that `uncus.models.norms.norm_act.norm_act` applies to the
+    norms in a module's ``activated_norms``. ReLUs removed earlier are restored if their norm is now
+    another.
     """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
@@ -25,23 +25,23 @@ def place_thresholds(network: nn.Module) -> None:
     activated: set[nn.Module] = set()
     for module in list(network.modules()):
         activated |= {getattr(module, n) for n in getattr(module, "activated_norms", ())}
-        waiting: nn.Module | None = None
+        last_norm: nn.Module | None = None
         for parent, name, layer in _chain(module):
             if isinstance(layer, FilterResponseNorm):
-                waiting = layer
-            elif isinstance(layer, nn.ReLU) and waiting is not None:
-                activated.add(waiting)
+                last_norm = layer
+            elif isinstance(layer, nn.ReLU) and last_norm is not None:
+                activated.add(last_norm)
                 setattr(parent, name, ThresholdedBefore())
-                waiting = None
+                last_norm = None
             elif not isinstance(layer, nn.MaxPool3d | nn.Identity):
-                waiting = None
+                last_norm = None
     for layer in network.modules():
         if isinstance(layer, FilterResponseNorm) and layer not in activated:
             layer.threshold = None
 
 
 def _chain(module: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
-    """(parent, name, layer) of what a ``Sequential``, and those in it, run one after another."""
+    """(parent, name, layer) of all layers that nested ``Sequential``s run in sequence."""
     if not runs_in_order(module):
         return []
     chain = []

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from uncus.data import augment
 from uncus.data.augment import Augment
-from uncus.models.activation_checkpointing import save_memory
+from uncus.models.activation_checkpointing import checkpoint_blocks
 from uncus.models.backbones.resnet import DEPTHS
 from uncus.models.base import count_parameters
 from uncus.models.build import ModelConfig, build_model
@@ -169,7 +169,7 @@ def _step(
     parameters = count_parameters(model)
     model.to(memory_format=one.layout)
     if one.low_memory:
-        save_memory(model)
+        checkpoint_blocks(model)
     if one.compiled:
         model.compile(dynamic=False, mode="reduce-overhead" if one.graphs else None)
     network: Any = model

@@ -21,7 +21,7 @@ from uncus.data.design.splits import Splits
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
-from uncus.models.activation_checkpointing import save_memory
+from uncus.models.activation_checkpointing import checkpoint_blocks
 from uncus.models.base import Classifier
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.inference import predict
@@ -198,7 +198,7 @@ def make_learner(member: Member, task: Task) -> Learner:
     if task.init_from:
         pretraining.start(model, task.init_from, member, task.target)
     if task.optimization.memory == "low":
-        save_memory(model)
+        checkpoint_blocks(model)
     if task.devices.channels_last:
         model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if task.devices.compile:

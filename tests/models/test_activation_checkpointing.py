@@ -1,4 +1,4 @@
-"""Activation checkpointing: the same gradients and statistics with less kept."""
+"""Activation checkpointing: the same gradients and statistics in less memory."""
 
 from pathlib import Path
 
@@ -8,20 +8,20 @@ import torch
 from safetensors.numpy import load_file
 
 from tests.conftest import TRAIN
-from uncus.models.activation_checkpointing import find_blocks, save_memory
+from uncus.models.activation_checkpointing import checkpoint_blocks, find_blocks
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.norms import NORMS
 from uncus.pipeline.cli import main
 
 
 def trained(config: ModelConfig, *, low: bool) -> tuple[dict, dict, torch.Tensor, int]:
-    """Gradients, buffers and output after a step on random volumes, and the bytes kept for it."""
+    """Gradients, buffers and output of a step on random volumes, and the bytes saved for it."""
     model = build_model(config, seed=0).train()
     for name, value in model.named_parameters():
         if name.endswith("weight") and value.ndim == 1:
             torch.nn.init.ones_(value)
     if low:
-        assert save_memory(model) > 0
+        assert checkpoint_blocks(model) > 0
     x = torch.randn(2, 1, 24, 24, 24, generator=torch.Generator().manual_seed(1))
     kept: dict[int, int] = {}
 
@@ -53,7 +53,7 @@ def test_the_same_step_with_less_memory(backbone: str, norm: str) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["tiny", "sfcn", "resnet50"])
-def test_blocks_hold_the_convolutions_once(backbone: str) -> None:
+def test_each_convolution_is_in_one_block_at_most(backbone: str) -> None:
     model = build_model(ModelConfig(backbone=backbone, width=16), seed=0)
     blocks = list(find_blocks(model))
     inside = [m for block in blocks for m in block.modules() if isinstance(m, torch.nn.Conv3d)]
@@ -64,13 +64,13 @@ def test_blocks_hold_the_convolutions_once(backbone: str) -> None:
 
 def test_the_weights_keep_their_names_and_predictions() -> None:
     plain, low = (build_model(ModelConfig(backbone="resnet10"), seed=0).eval() for _ in "ab")
-    save_memory(low)
+    checkpoint_blocks(low)
     assert low.state_dict().keys() == plain.state_dict().keys()
     x = torch.randn(1, 1, 16, 16, 16)
     assert torch.equal(low(x), plain(x))
 
 
-def test_training_takes_the_option(cohort: Path, tmp_path: Path) -> None:
+def test_training_has_the_option(cohort: Path, tmp_path: Path) -> None:
     once = [*TRAIN, "--epochs", "1"]
     for memory in ("full", "low"):
         assert main(["train", str(cohort), str(tmp_path / memory), *once, "--memory", memory]) == 0

@@ -1,4 +1,4 @@
-"""From a configuration to a network; what is refused, with the nearest name."""
+"""Networks from their configuration; errors with the closest name."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from uncus.models.swap import find_norms
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_defaults_build_and_answer(backbone: str) -> None:
+def test_defaults_build_and_predict(backbone: str) -> None:
     config = ModelConfig(backbone=backbone)
     network = build_model(config, seed=0).eval()
     assert network(torch.randn(1, 1, 40, 12, 40)).shape == (1, 2)
@@ -49,35 +49,35 @@ def test_json_round_trip() -> None:
         ({"backbone": "resnet81"}, "unknown backbone 'resnet81'; did you mean 'resnet18'"),
         ({"backbone": "vgg"}, "there are tiny, resnet10"),
         ({"norm": "goup"}, "unknown norm 'goup'; did you mean 'group'"),
-        ({"norm": None}, "norm=None: it must be a str"),
-        ({"groups": 0}, "groups=0: it must be 1 to"),
-        ({"groups": 8.0}, "groups=8.0: it must be a int"),
-        ({"groups": True}, "groups=True: it must be a int"),
+        ({"norm": None}, "norm=None: must be of type str"),
+        ({"groups": 0}, "groups=0: must be 1 to"),
+        ({"groups": 8.0}, "groups=8.0: must be of type int"),
+        ({"groups": True}, "groups=True: must be of type int"),
         ({"groups": 4, "channels_per_group": 4}, "give one of the two"),
-        ({"moment_shortcut": True}, "moment_shortcut is for --norm positional, not for group"),
-        ({"group_plus_literal": True}, "group_plus_literal is for --norm group_plus"),
+        ({"moment_shortcut": True}, "moment_shortcut requires --norm positional, not group"),
+        ({"group_plus_literal": True}, "group_plus_literal requires --norm group_plus"),
         ({"classes": 0}, "classes=0"),
         ({"width": 1}, "width=1"),
-        ({"width": "16"}, "width='16': it must be a int"),
-        ({"dropout": 1.0}, "dropout=1.0: it must be at least 0 and less than 1"),
+        ({"width": "16"}, "width='16': must be of type int"),
+        ({"dropout": 1.0}, "dropout=1.0: must be at least 0 and less than 1"),
         ({"dropout": float("nan")}, "dropout=nan"),
-        ({"stem_kernel": 4}, "stem_kernel=4: it must be odd"),
-        ({"stem_stride": 3}, "stem_stride=3: it must be 1 to 2"),
-        ({"stem_pool": 1}, "stem_pool=1: it must be a bool"),
+        ({"stem_kernel": 4}, "stem_kernel=4: must be odd"),
+        ({"stem_stride": 3}, "stem_stride=3: must be 1 to 2"),
+        ({"stem_pool": 1}, "stem_pool=1: must be of type bool"),
         ({"shortcut": "C"}, "unknown shortcut 'C'; there are A, B"),
-        ({"backbone": "sfcn", "stem_kernel": 7}, "only the resnets have it, sfcn has not"),
+        ({"backbone": "sfcn", "stem_kernel": 7}, "only the resnets have it, not sfcn"),
         ({"widht": 8}, "unknown model option 'widht'; did you mean 'width'"),
         ({"norm": "${oc.env:HOME}"}, "unknown norm"),
     ],
 )
-def test_refusals(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_rejected(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as error:
         ModelConfig.from_dict(options)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_groups_that_do_not_fit_name_the_layer_and_what_fits() -> None:
+def test_groups_that_do_not_fit_name_the_layer_and_those_that_do() -> None:
     with pytest.raises(ValueError) as error:
         build_model(ModelConfig("resnet18", groups=12))
     assert str(error.value) == (
@@ -88,7 +88,7 @@ def test_groups_that_do_not_fit_name_the_layer_and_what_fits() -> None:
         build_model(ModelConfig("resnet18", groups=groups))
 
 
-def test_a_seed_leaves_the_caller_s_random_numbers_alone() -> None:
+def test_a_seed_leaves_the_caller_s_random_state_unchanged() -> None:
     torch.manual_seed(1)
     build_model(ModelConfig("tiny"), seed=5)
     first = torch.rand(1)
@@ -99,7 +99,7 @@ def test_a_seed_leaves_the_caller_s_random_numbers_alone() -> None:
 
 
 @pytest.mark.parametrize("depth", [10, 18, 34, 50])
-def test_medicalnet_s_shape(depth: int) -> None:
+def test_medicalnet_s_options(depth: int) -> None:
     config = medicalnet(depth)
     assert config.width == 64
     assert config.stem_kernel == 7

@@ -1,4 +1,4 @@
-"""One norm for another, in any network, with what it had learned."""
+"""Swapping the norms of any network, with their learned parameters."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -10,7 +10,7 @@ import torch
 from monai.networks import nets
 from torch import Tensor, nn
 
-from uncus.models.norms import NORMS, BatchNorm, GroupNorm
+from uncus.models.norms import NORMS, BatchNorm, GroupNorm, make_norm
 from uncus.models.swap import ChannelsLast, check_norms, find_norms, is_norm, swap_norm
 
 VOLUME = torch.randn(1, 1, 64, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -42,7 +42,7 @@ def built(name: str) -> nn.Module:
 def test_every_norm_of_monai_s_networks(name: str, norm: str) -> None:
     network = deepcopy(built(name))
     before = find_norms(network)
-    if name == "resnet18":  # the trap: asked for group norm, kept 19 batch norms
+    if name == "resnet18":  # built with group norm, but it keeps 19 batch norms
         assert sum(isinstance(layer, nn.BatchNorm3d) for layer in before.values()) == 19
         with pytest.raises(ValueError, match=r"layers are not 'group' norm: .*BatchNorm3d"):
             check_norms(network, "group")
@@ -78,7 +78,7 @@ def trained(layer: nn.Module) -> nn.Module:
     ids=lambda layer: type(layer).__module__.split(".")[0] + type(layer).__name__,
 )
 @pytest.mark.parametrize("norm", NORMS)
-def test_gamma_beta_and_eps_move_across(layer: nn.Module, norm: str) -> None:
+def test_gamma_beta_and_eps_are_kept(layer: nn.Module, norm: str) -> None:
     trained(layer)
     network = swap_norm(nn.Sequential(nn.Conv3d(1, 8, 1), layer), norm, 4)
     new = network[1]
@@ -116,7 +116,7 @@ def test_without_gamma_and_beta_they_start_at_1_and_0() -> None:
     assert torch.equal(new.bias, torch.zeros(8))
 
 
-def test_what_fits_already_stays() -> None:
+def test_a_layer_of_the_requested_kind_stays() -> None:
     layer = GroupNorm(4, 8)
     network = nn.Sequential(layer)
     assert swap_norm(network, "group", 4)[0] is layer
@@ -145,14 +145,14 @@ def test_channels_last_norms_keep_their_axis() -> None:
     check_norms(network, "layer")
 
 
-def test_refusals_change_nothing() -> None:
+def test_rejected_swaps_change_nothing() -> None:
     network = nn.Sequential(nn.BatchNorm3d(16), nn.BatchNorm3d(12))
     with pytest.raises(ValueError, match=r"groups=8 .* 12 channels of 1; .*network: 1, 2, 4$"):
         swap_norm(network, "group", 8)
     assert all(type(layer) is nn.BatchNorm3d for layer in network)
     with pytest.raises(ValueError, match="gamma for each voxel"):
         swap_norm(nn.Sequential(nn.LayerNorm((8, 4, 4, 4))), "group", 2)
-    with pytest.raises(ValueError, match="does not say how many channels"):
+    with pytest.raises(ValueError, match="unknown number of channels"):
         swap_norm(nn.Sequential(nn.LazyBatchNorm3d()), "group", 2)
     with pytest.raises(ValueError, match="did you mean 'group'"):
         swap_norm(network, "gruop")
@@ -163,7 +163,7 @@ def test_check_norms_counts_groups_and_unknown_norms() -> None:
         check_norms(nn.Sequential(GroupNorm(2, 8)), "group", 4)
 
     class FancyNorm(nn.Module):
-        """Some norm that we know nothing of."""
+        """A norm of an unknown library."""
 
     assert is_norm(FancyNorm())
     with pytest.raises(ValueError, match=r"1 layers are not 'batch' norm: 0 \(FancyNorm\)"):
@@ -171,7 +171,28 @@ def test_check_norms_counts_groups_and_unknown_norms() -> None:
 
 
 def test_groups_of_efficientnet() -> None:
-    """EfficientNet-b0 takes 8 groups, not 16; the message says which fit."""
+    """EfficientNet-b0 allows 8 groups, not 16; the message lists those that fit."""
     network = MONAI["efficientnet-b0"]()
     with pytest.raises(ValueError, match=r"numbers that fit the whole network: 1, 2, 4, 8$"):
         swap_norm(network, "group", 16)
+
+
+def test_all_learned_parameters_are_kept_within_a_kind() -> None:
+    for name in ("batch_group", "group_plus", "frn", "batch_channel"):
+        layer = make_norm(name, 8, 2).train()
+        layer(torch.randn(2, 8, 3, 3, 3))
+        with torch.no_grad():
+            for p in layer.parameters():
+                p.normal_()
+        other = make_norm(name, 8, 2)
+        other.load_state_dict(layer.state_dict())
+        x = torch.randn(2, 8, 3, 3, 3)
+        assert torch.equal(other.eval()(x), layer.eval()(x))
+        swapped = swap_norm(nn.Sequential(layer), name, 4)[0]
+        for key, value in layer.state_dict().items():
+            if not (name == "frn" and key == "threshold"):
+                assert torch.equal(swapped.state_dict()[key], value), key
+    batch = nn.BatchNorm3d(8)
+    batch(torch.randn(2, 8, 3, 3, 3))
+    moved = swap_norm(nn.Sequential(batch), "batch_channel", 2)[0]
+    assert torch.equal(moved.running_mean, batch.running_mean)

@@ -1,4 +1,4 @@
-"""Weights on disk and from elsewhere: what is taken, what is said, what is refused."""
+"""Weights: save and load, transfer from other networks, reports and errors."""
 
 import os
 import pickle
@@ -27,7 +27,7 @@ def checkpoint(model: nn.Module, path: Path) -> Path:
     return path
 
 
-# Our own weights
+# Saved weights
 
 
 def test_saved_weights_load_to_the_bit(tmp_path: Path) -> None:
@@ -59,13 +59,13 @@ def test_a_failed_save_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
     ("other", "message"),
     [
         ({"width": 16}, "check width and classes"),
-        ({"classes": 3}, "'head.weight' is 2x64 and the network's 3x64"),
+        ({"classes": 3}, "'head.weight' is 2x64, the network's is 3x64"),
         ({"backbone": "resnet18"}, "lacks 'layer1.1.conv1.weight'"),
         ({"backbone": "tiny"}, "these are weights of another network"),
         ({"norm": "batch"}, "lacks 'norm1.running_mean'.*check backbone, norm and width"),
     ],
 )
-def test_weights_of_another_network_are_refused(
+def test_weights_of_another_network_are_rejected(
     tmp_path: Path, other: dict[str, object], message: str
 ) -> None:
     path = tmp_path / "w.safetensors"
@@ -121,11 +121,11 @@ class Payload:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_pickle_payload_is_refused_and_not_run(tmp_path: Path, zipped: bool) -> None:
+def test_a_pickle_payload_is_rejected_and_not_run(tmp_path: Path, zipped: bool) -> None:
     path, touched = tmp_path / "evil.pth", tmp_path / "touched"
     content = {"state_dict": network().state_dict(), "hook": Payload(touched)}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match="refused and not run"):
+    with pytest.raises(ValueError, match="not loaded: this checkpoint contains more than tensors"):
         read_weights(path)
     path.write_bytes(pickle.dumps(content["hook"]))
     with pytest.raises(ValueError, match=r"evil\.pth"):
@@ -136,7 +136,7 @@ def test_a_pickle_payload_is_refused_and_not_run(tmp_path: Path, zipped: bool) -
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {"state_dict": {}}, torch.zeros(3)])
 def test_checkpoints_without_a_network(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "c.pt")
-    with pytest.raises(ValueError, match="must hold a"):
+    with pytest.raises(ValueError, match="must contain a"):
         read_weights(tmp_path / "c.pt")
 
 
@@ -160,37 +160,37 @@ def test_batch_to_group_norm_keeps_gamma_and_beta_and_drops_statistics() -> None
         assert torch.equal(value, source.get_parameter(name))
 
 
-def test_group_to_batch_norm_says_that_statistics_are_fresh() -> None:
+def test_group_to_batch_norm_reports_new_statistics() -> None:
     model = network(1, norm="batch")
     report = transfer(model, network(0, norm="group").state_dict())
     assert report.share == 1
-    assert "running statistics start fresh" in str(report)
+    assert "running statistics are newly initialized" in str(report)
     assert all(
         name.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")
         for name in report.fresh
     )
 
 
-def test_another_head_stays_fresh_and_is_said() -> None:
+def test_another_head_is_newly_initialized_and_reported() -> None:
     model = network(1, classes=3)
     head = model.head.weight.clone()
     report = transfer(model, network(0).state_dict())
     assert torch.equal(model.head.weight, head)
     assert set(report.fresh) == {"head.weight", "head.bias"} == set(report.unused)
-    assert "the head starts fresh" in str(report)
+    assert "the head is newly initialized" in str(report)
 
 
-def test_the_same_head_is_taken_only_when_asked_for() -> None:
+def test_the_same_head_is_loaded_on_request() -> None:
     source = network(0)
     with_head, without = network(1), network(1)
     transfer(with_head, source.state_dict())
     report = transfer(without, source.state_dict(), head=False)
     assert torch.equal(with_head(VOLUME), source(VOLUME))
     assert not torch.equal(without.head.weight, source.head.weight)
-    assert "the head starts fresh" in str(report)
+    assert "the head is newly initialized" in str(report)
 
 
-def test_too_little_that_fits_is_refused_and_changes_nothing() -> None:
+def test_too_few_weights_that_fit_are_rejected_and_change_nothing() -> None:
     model = network(1, width=16)
     before = model(VOLUME)
     with pytest.raises(ValueError) as error:
@@ -207,19 +207,19 @@ def test_another_architecture_is_refused() -> None:
         transfer(network(), network(backbone="sfcn").state_dict())
 
 
-def test_partial_fit_is_told() -> None:
-    """resnet10 into resnet18: one block of two in each stage."""
+def test_a_partial_fit_is_reported() -> None:
+    """resnet10 into resnet18: one of two blocks in each stage."""
     model = network(1, backbone="resnet18")
     report = transfer(model, network(0).state_dict(), least=0.3)
     assert 0.3 < report.share < 0.5
-    assert "other tensors start fresh, among them layer1.1.conv1.weight" in str(report)
+    assert "other tensors are newly initialized, among them layer1.1.conv1.weight" in str(report)
 
 
 # MedicalNet
 
 
 def medicalnet_state(depth: int) -> dict[str, Tensor]:
-    """A checkpoint as MedicalNet's, at an eighth of its width: its names, a segmentation head."""
+    """A checkpoint like MedicalNet's, with its names and segmentation head, at 1/8 of its width."""
     model = build_model(replace(medicalnet(depth), norm="batch", width=8), seed=3)
     state = {}
     for name, value in model.state_dict().items():
@@ -231,9 +231,9 @@ def medicalnet_state(depth: int) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("depth", [10, 18])
-def test_medicalnet_loads_whole(tmp_path: Path, depth: int) -> None:
+def test_medicalnet_loads_completely(tmp_path: Path, depth: int) -> None:
     path = tmp_path / f"resnet_{depth}_23dataset.pth"
-    # its files are of torch 0.4: not zipped
+    # its files are from torch 0.4, not zipped
     torch.save({"state_dict": medicalnet_state(depth)}, path, _use_new_zipfile_serialization=False)
     model = build_model(replace(medicalnet(depth), width=8), seed=0)
     state = read_weights(path)
@@ -248,9 +248,7 @@ def test_medicalnet_loads_whole(tmp_path: Path, depth: int) -> None:
 
 
 @pytest.mark.parametrize(("depth", "shortcut"), [(10, "B"), (18, "A")])
-def test_medicalnet_into_the_default_network_says_which_options_fit(
-    depth: int, shortcut: str
-) -> None:
+def test_medicalnet_into_the_default_network_suggests_options(depth: int, shortcut: str) -> None:
     model = build_model(ModelConfig(f"resnet{depth}"))
     with pytest.raises(ValueError) as error:
         transfer(model, medicalnet_state(depth))
@@ -258,7 +256,7 @@ def test_medicalnet_into_the_default_network_says_which_options_fit(
     assert advice in str(error.value)
 
 
-def test_bottlenecks_are_recognised() -> None:
+def test_bottlenecks_are_recognized() -> None:
     state = ResNet(50, 2, width=8).state_dict()
     with pytest.raises(ValueError, match="--backbone resnet50 --width 8"):
         transfer(network(), state)

@@ -1,4 +1,4 @@
-"""MONAI's networks as ours: the same numbers, any volume, no weight left over."""
+"""MONAI's networks as Classifiers: the same outputs and weights, volumes of any size."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def test_densenet121_of_width_64_is_monai_s() -> None:
     ours = monai.densenet121(2, width=64, dropout=0.0).eval()
     ours.body[0].load_state_dict(theirs.features.state_dict())
     ours.head.load_state_dict(theirs.class_layers.out.state_dict())
-    x = torch.randn(1, 1, 64, 32, 32)  # every pooling of it is even, so rounding up changes nothing
+    x = torch.randn(1, 1, 64, 32, 32)  # even at every pooling, so rounding up changes nothing
     torch.testing.assert_close(ours(x), theirs(x), atol=1e-5, rtol=1e-4)
     assert count_parameters(ours) == count_parameters(theirs)
 

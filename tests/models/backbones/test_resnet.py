@@ -1,4 +1,4 @@
-"""Our ResNet: the paper's shapes, any volume, blocks that start as their shortcut."""
+"""ResNet: the paper's shapes, volumes of any size, blocks that start as their shortcut."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from uncus.models.norms import make_norm
     [(10, "B", 14.36), (18, "A", 32.99), (34, "A", 63.31), (50, "B", 46.21)],
 )
 def test_size_is_that_of_medicalnet_s_table(depth: int, shortcut: str, millions: float) -> None:
-    """Chen 2019, without a head; its segmentation head is not ours."""
+    """Chen 2019, without its segmentation head."""
     with torch.device("meta"):
         network = ResNet(depth, 1, width=64, stem_kernel=7, shortcut=shortcut)
     size = count_parameters(network) - count_parameters(network.head)
@@ -51,7 +51,7 @@ def test_widths_and_stem() -> None:
 
 
 @pytest.mark.parametrize("depth", [18, 50])
-def test_a_fresh_block_is_its_shortcut(depth: int) -> None:
+def test_a_new_block_is_its_shortcut(depth: int) -> None:
     network = ResNet(depth, 2, width=4, norm=lambda c: make_norm("group", c, 2))
     block = network.layer2[1]
     assert isinstance(block, BasicBlock | Bottleneck)
@@ -80,7 +80,7 @@ def test_zero_padding_shortcut() -> None:
     y = ZeroPadShortcut(3, 8, 2)(x)
     assert torch.equal(y[:, :3], x[:, :, ::2, ::2, ::2])
     assert not y[:, 3:].any()
-    y.sum().backward()  # MONAI's lets no gradient through
+    y.sum().backward()  # no gradient passes MONAI's
     assert x.grad is not None
     assert x.grad.sum() == y[:, :3].numel()
 
@@ -100,8 +100,8 @@ def test_refusals(depth: int, options: dict[str, str], message: str) -> None:
         ResNet(depth, 2, **options)
 
 
-def test_input_that_is_no_batch_of_volumes() -> None:
+def test_input_must_be_a_batch_of_volumes() -> None:
     network = ResNet(10, 2, width=4)
     for shape in ((1, 8, 8, 8), (1, 2, 8, 8, 8)):
-        with pytest.raises(ValueError, match=r"takes volumes as \[batch, 1, D, H, W\]"):
+        with pytest.raises(ValueError, match=r"takes volumes as \[batch, 1, X, Y, Z\]"):
             network(torch.zeros(shape))

@@ -8,7 +8,7 @@ from uncus.models.base import count_parameters
 
 
 def test_size_is_the_paper_s() -> None:
-    """About 3.0 million parameters (Peng 2021), here without the conv biases and with 40 bins."""
+    """About 3.0 million parameters (Peng 2021), here with 40 bins and no convolution biases."""
     network = SFCN(40)
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv3d)]
     assert [c.out_channels for c in convolutions] == [32, 64, 128, 256, 256, 64]

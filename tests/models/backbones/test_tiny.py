@@ -1,4 +1,4 @@
-"""tiny: small, fine enough to localise, and able to learn how much of something there is."""
+"""tiny: its size, its resolution, and that it learns amounts."""
 
 import torch
 
@@ -14,18 +14,18 @@ def test_size_and_resolution() -> None:
     assert network.stride == 4
 
 
-def test_a_feature_sees_23_voxels() -> None:
+def test_the_receptive_field_is_23_voxels() -> None:
     network = build_model(ModelConfig("tiny", "batch"), seed=0).eval()  # no statistics over space
     x = torch.zeros(1, 1, 32, 32, 32, requires_grad=True)
     network.features(x + torch.randn(x.shape))[0, :, 4, 4, 4].sum().backward()
     assert x.grad is not None
-    seen = x.grad[0, 0].nonzero()
-    assert seen.amin(0).tolist() == [16 - 11] * 3
-    assert seen.amax(0).tolist() == [16 + 11] * 3
+    field = x.grad[0, 0].nonzero()
+    assert field.amin(0).tolist() == [16 - 11] * 3
+    assert field.amax(0).tolist() == [16 + 11] * 3
 
 
-def test_learns_how_much_there_is_from_pairs() -> None:
-    """Blobs in noise, 2 or 6 of them, batch 2, groups of one and two channels."""
+def test_learns_amounts_at_batch_two() -> None:
+    """2 or 6 blobs in noise; groups of one and two channels."""
     random = torch.Generator().manual_seed(0)
     x = 0.3 * torch.randn(24, 1, 20, 20, 20, generator=random)
     y = torch.arange(24) % 2

@@ -24,7 +24,7 @@ SHAPES = [
 
 
 def exact(x, weight, bias, groups, activation, residual):
-    """What the operation should give, in float64."""
+    """The operation's expected output, for float64 input."""
     y = F.group_norm(x, groups, weight, bias)
     y = y if residual is None else y + residual
     return {"none": lambda t: t, "relu": F.relu, "silu": F.silu}[activation](y)
@@ -65,14 +65,14 @@ def check_against_float64(
     wide = [tensor.detach().double().requires_grad_() for tensor in inputs]
     x, weight, bias, *rest = wide
     y = exact(x, weight, bias, groups, activation, rest[0] if rest else None)
-    wanted = [y.detach(), *torch.autograd.grad(y, wide, dy.double())]
+    expected = [y.detach(), *torch.autograd.grad(y, wide, dy.double())]
     names = ("y", "dx", "dweight", "dbias", "dresidual")
-    for name, value, truth in zip(names, got, wanted, strict=False):
+    for name, value, truth in zip(names, got, expected, strict=False):
         error = float((value.double() - truth).norm() / truth.norm())
         assert error < TOLERANCE[dtype], f"{name} is off by {error:.1e}"
-    if not INTERPRETED:  # which is slow, and does one thing after the other anyway
+    if not INTERPRETED:  # slow, and sequential in any case
         again = results(inputs, dy, groups, activation)
-        assert all(torch.equal(a, b) for a, b in zip(got, again, strict=True)), "not the same bits"
+        assert all(torch.equal(a, b) for a, b in zip(got, again, strict=True)), "not bit-identical"
 
 
 def gradients(model: nn.Module, x: Tensor) -> list[Tensor]:

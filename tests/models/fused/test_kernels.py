@@ -63,7 +63,7 @@ def test_other_settings_compute_the_same(layout: str) -> None:
     with kernels.using(kernels.Settings(64, 32, 3, 2), last):
         assert kernels.settings(torch.device("cpu"), last).tile == 64
         check_against_float64((2, 4, 5, 7, 6), 2, layout, "relu", True, torch.float32)
-    assert kernels.settings(torch.device("cpu"), last) == kernels.USUAL[last]
+    assert kernels.settings(torch.device("cpu"), last) == kernels.DEFAULTS[last]
 
 
 @pytest.mark.skipif(not INTERPRETED, reason="runs in the interpreter")
@@ -76,7 +76,7 @@ def test_the_settings_are_tuned_by_running_the_kernels(monkeypatch) -> None:
     monkeypatch.setattr(kernels, "TUNED", {})
     case = {"layout": "contiguous", "shapes": [[1, 8, 2, 3, 4]]}
     row = tune.measure(case, cpu, 2)
-    assert row["tried"] == 2 and row["before"] == kernels.USUAL[False]._asdict()
+    assert row["tried"] == 2 and row["before"] == kernels.DEFAULTS[False]._asdict()
     assert row["best"]["tile"] in (8, 2048) and 0 < row["best_us"][0] <= row["before_us"][0]
     part = {"device": "H1", **tune.gather([(case, row)])}
     assert tune.table(part)[1][:2] == ["contiguous", "1x8x2x3x4"]
@@ -92,7 +92,7 @@ def test_the_settings_are_tuned_by_running_the_kernels(monkeypatch) -> None:
 @needs_triton
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_kernels_compile_for_hopper_with_wide_loads(layout: str) -> None:
-    """The interpreter takes what the compiler refuses; no GPU is needed to compile for one."""
+    """The interpreter accepts code that the compiler rejects; compiling requires no GPU."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
 
@@ -132,5 +132,5 @@ def test_the_kernels_compile_for_hopper_with_wide_loads(layout: str) -> None:
             },
         )
         made = compile(source, target=GPUTarget("cuda", 90, 32), options=options)
-        if volumes & set(names):  # 16 bytes a thread, the widest there is
+        if volumes & set(names):  # 16 bytes per thread, the widest load
             assert "v4.b32" in made.asm["ptx"], kernel.__name__

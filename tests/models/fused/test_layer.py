@@ -41,19 +41,19 @@ def test_other_strides_and_empty_batches(way: str) -> None:
         (lambda x: FusedGroupNorm(4, 2, "gelu"), "unknown activation 'gelu'"),
         (lambda x: FusedGroupNorm(4, 2)(x, x), "made with residual=False"),
         (lambda x: FusedGroupNorm(4, 2, residual=True)(x), "made with residual=True"),
-        (lambda x: FusedGroupNorm(4, 2, residual=True)(x, x[..., :1]), "must be alike"),
+        (lambda x: FusedGroupNorm(4, 2, residual=True)(x, x[..., :1]), "must be equal"),
         (lambda x: FusedGroupNorm(8, 2)(x), "4 channels cannot"),
         (lambda x: FusedGroupNorm(4, 2)(x.int()), "floating point"),
         (lambda x: FusedGroupNorm(4, 4)(x[..., :1, :1, :1]), "no variance"),
     ],
 )
-def test_refuses(call, message: str) -> None:
+def test_invalid_input_is_rejected(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(torch.ones(1, 4, 2, 2, 2))
 
 
-# How many norms of our networks take the activation behind them along; the others' comes after an
-# addition that is not ours, a pooling, or a nested chain.
+# Number of norms that are fused with the activation after them; for the others it comes after
+# another library's addition, a pooling, or a nested chain.
 ACTIVATED = {
     "tiny": 4,
     "resnet10": 9,
@@ -68,7 +68,7 @@ ACTIVATED = {
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_network_uses_it_for_each_norm(backbone: str, monkeypatch) -> None:
+def test_every_network_uses_it_for_every_norm(backbone: str, monkeypatch) -> None:
     model = build_model(ModelConfig(backbone, width=8, groups=2), seed=0).eval()
     norms = [layer for layer in model.modules() if isinstance(layer, nn.GroupNorm)]
     random = torch.Generator().manual_seed(0)
@@ -91,12 +91,12 @@ def test_every_network_uses_it_for_each_norm(backbone: str, monkeypatch) -> None
 
 
 def test_a_hooked_norm_is_called_as_a_module(registered: None) -> None:
-    norm, seen = nn.GroupNorm(2, 4), []
+    norm, outputs = nn.GroupNorm(2, 4), []
     x = torch.randn(1, 4, 2, 3, 2)
     wanted = norm_act(norm, x)
-    norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    norm.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     torch.testing.assert_close(norm_act(norm, x), wanted)
-    assert len(seen) == 1
+    assert len(outputs) == 1
 
 
 def test_can_be_turned_off(monkeypatch) -> None:

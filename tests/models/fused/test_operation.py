@@ -27,7 +27,7 @@ from uncus.models.fused.operation import INTERPRETED, group_norm_act
 
 @pytest.mark.parametrize("number", range(10))
 def test_agrees_with_float64(number: int, way: str) -> None:
-    """Run once with the twin, and once more, by the next test, with the kernels interpreted."""
+    """Run here in torch, and by `test_kernels` with the kernels interpreted."""
     shape, groups = SHAPES[number % len(SHAPES)]
     options = list(product(LAYOUTS, ACTIVATIONS, (False, True)))
     layout, activation, residual = options[(5 * number + 3 * (number // 5)) % len(options)]
@@ -77,8 +77,8 @@ def test_nan_stays_nan_within_its_group(way: str) -> None:
     assert y[:, 2:].isfinite().all()
 
 
-def test_what_is_saved_for_backward(registered: None) -> None:
-    """ReLU and SiLU need nothing but x; ReLU after an addition y; SiLU there the residual."""
+def test_tensors_saved_for_backward(registered: None) -> None:
+    """ReLU and SiLU need only x; after an addition, ReLU needs y and SiLU the residual."""
     saved: list[int] = []
 
     def keep(tensor: Tensor) -> Tensor:
@@ -104,13 +104,13 @@ def test_what_is_saved_for_backward(registered: None) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_the_registered_operation_is_sound(activation: str, layout: str) -> None:
+def test_the_registered_operation_passes_opcheck(activation: str, layout: str) -> None:
     inputs, _ = tensors((2, 4, 3, 2, 3), torch.float32, layout, True)
     torch.library.opcheck(group_norm_act, (*inputs, 2, 1e-5, activation))
 
 
 class Block(nn.Module):
-    """Convolution, fused norm with its own output as the residual."""
+    """A convolution and a fused norm with the convolution's output as the residual."""
 
     def __init__(self) -> None:
         super().__init__()

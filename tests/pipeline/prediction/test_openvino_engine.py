@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from uncus.models.build import ModelConfig, build_model
-from uncus.models.export import export_features, normalized_by_group, open_weights
+from tests.models.networks import network
 from uncus.models.norms import NORMS
 from uncus.pipeline.cli import main
 from uncus.pipeline.predict import Predictor
@@ -26,40 +25,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     return folder
-
-
-def network(norm: str, backbone: str = "tiny", seed: int = 0):
-    """A network whose norms do something, in evaluation mode."""
-    config = ModelConfig(backbone=backbone, norm=norm, width=16)
-    model = build_model(config, seed=seed).eval()
-    generator = torch.Generator().manual_seed(seed)
-    for value in [*model.parameters(), *model.buffers()]:
-        if value.ndim == 1 and value.is_floating_point():
-            value.data.copy_(0.5 + torch.rand(value.shape, generator=generator))
-    return model, config
-
-
-@pytest.mark.parametrize("groups", [1, 4, 8])
-def test_group_norm_written_out_is_group_norm(groups: int) -> None:
-    x = 3 + torch.randn(2, 8, 4, 5, 6)
-    weight, bias = torch.randn(8), torch.randn(8)
-    want = torch.nn.functional.group_norm(x, groups, weight, bias)
-    torch.testing.assert_close(
-        normalized_by_group(x, groups, weight, bias), want, rtol=1e-4, atol=1e-4
-    )
-
-
-@pytest.mark.parametrize("norm", NORMS)
-def test_every_norm_can_be_exported(norm: str) -> None:
-    """The graph itself, run by torch, with weights that were not there when it was made."""
-    model, _ = network(norm)
-    program = export_features(model, SHAPE)
-    other, _ = network(norm, seed=1)
-    x = openvino_engine.made_up(SHAPE)
-    with torch.no_grad():
-        want, got = other.features(x), program.module()(x, open_weights(other))
-    # batch channel norm moves its groups' means far from zero here: see normalized_by_group
-    assert float((got - want).abs().max() / want.abs().max()) < 2e-3
 
 
 @needs_openvino
