@@ -28,7 +28,7 @@ from uncus.pipeline.predict import Prediction, Predictor
 from uncus.pipeline.prediction import viewer_files
 from uncus.pipeline.prediction.neighbours import Neighbours, features
 from uncus.pipeline.prediction.output import write
-from uncus.pipeline.prediction.scan_report import Sheet
+from uncus.pipeline.prediction.scan_report import ScanReport
 from uncus.pipeline.prediction.scan_report_pdf import pdf
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency import SALIENCY
@@ -130,9 +130,9 @@ class Clerk:
         folder.mkdir(exist_ok=True)
         shown = viewer_files.write_map(folder / "map.nii.gz", explanation)
         answer = write(folder, explanation)
-        sheet = Sheet(answer, method, name, (folder / "saliency.png").read_bytes())
-        (folder / "report.html").write_text(sheet.html(), encoding="utf-8")
-        (folder / "report.pdf").write_bytes(pdf(sheet))
+        report = ScanReport(answer, method, name, (folder / "saliency.png").read_bytes())
+        (folder / "report.html").write_text(report.html(), encoding="utf-8")
+        (folder / "report.pdf").write_bytes(pdf(report))
         regions = answer.get("regions", [])
         if regions:
             places = viewer_files.centres(prediction.placed)

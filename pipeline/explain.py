@@ -15,9 +15,9 @@ from uncus.pipeline.saliency import SALIENCY
 
 @dataclass(frozen=True)
 class Explain:
-    """Saliency maps of a scan by several methods, on the scan's own grid, with one picture each.
+    """Saliency maps of a scan by several methods, on the scan's own grid, with a figure for each.
 
-    Writes OUT/<scan>/saliency_<method>.nii.gz and .png and, where the run's space is mni,
+    Writes OUT/<scan>/saliency_<method>.nii.gz and .png and, if the run's space is mni,
     atlas_<method>.tsv.
     """
 
@@ -30,19 +30,18 @@ class Explain:
     methods: tuple[str, ...] = tuple(SALIENCY)
     """Methods to use."""
     explain: Annotated[str, tyro.conf.arg(name="class", metavar="NAME")] = ""
-    """Class to explain; the most probable one when left out."""
+    """Class to explain; by default the most probable one."""
     series: str = ""
-    """Which DICOM series, where there are several: its number in the list, its UID, or words of
-    its description."""
+    """Which of several DICOM series: its number in the list, its UID, or words of its
+    description."""
     covariates: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
-    """What a run that was trained with --covariates takes besides the scan: age=72 sex=F; left out,
-    it is looked for in the participants.tsv of the BIDS tree that the scan lies in, and in a DICOM
-    header."""
+    """Covariates of the subject, age=72 sex=F, for a run trained with --covariates; by default from
+    the participants.tsv of the scan's BIDS tree, or from its DICOM header."""
     device: str = "cpu"
     """cpu, cuda, cuda:1 ..."""
 
     def run(self) -> int:
-        """Make the maps; returns 0."""
+        """Write the maps; returns 0."""
         check_writable(self.out)
         predictor = Predictor(self.trained, self.device)
         prediction = predictor(
@@ -61,5 +60,5 @@ class Explain:
 
 
 def leading(rows: list[dict[str, Any]], count: int = 3) -> str:
-    """The regions with the largest shares of a map, as a line to read."""
+    """The regions with the largest shares of a map, as one line of text."""
     return ", ".join(f"{row['region']} {row['saliency_share']:.0%}" for row in rows[:count])

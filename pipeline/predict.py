@@ -22,10 +22,10 @@ __all__ = ["Predict", "Prediction", "Predictor"]
 
 @dataclass(frozen=True)
 class Predict:
-    """Probabilities (or values) and a saliency map for scans; no label is needed.
+    """Probabilities (or values) and a saliency map for unlabelled scans.
 
     Writes OUT/<scan>/prediction.json, saliency.nii.gz on the scan's own grid, saliency.png and,
-    where the run's space is mni, atlas.tsv.
+    if the run's space is mni, atlas.tsv.
     """
 
     trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -35,25 +35,24 @@ class Predict:
     out: Path | None = None
     """Folder for the results; without it they are only printed."""
     method: str = AUTO
-    """Saliency: grad_cam, grad_cam_pp, integrated_gradients, occlusion or gradient; auto takes
-    Grad-CAM, or integrated gradients where the last feature map is too small to say where."""
+    """Saliency: grad_cam, grad_cam_pp, integrated_gradients, occlusion or gradient; auto uses
+    Grad-CAM, or integrated gradients if the last feature map is too coarse for it."""
     explain: Annotated[str, tyro.conf.arg(name="class", metavar="NAME")] = ""
-    """Class to explain; the most probable one when left out."""
+    """Class to explain; by default the most probable one."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON: an object for one scan, a list for several."""
     series: str = ""
-    """Which DICOM series, where there are several: its number in the list, its UID, or words of
-    its description."""
+    """Which of several DICOM series: its number in the list, its UID, or words of its
+    description."""
     covariates: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
-    """What a run that was trained with --covariates takes besides the scan: age=72 sex=F; left out,
-    it is looked for in the participants.tsv of the BIDS tree that the scan lies in, and in a DICOM
-    header."""
+    """Covariates of the subject, age=72 sex=F, for a run trained with --covariates; by default from
+    the participants.tsv of the scan's BIDS tree, or from its DICOM header."""
     device: str = "cpu"
     """cpu, cuda, cuda:1 ..."""
     engine: Engine = "auto"
-    """What computes the networks: torch, or openvino (the extra fast, on a CPU); auto takes
-    OpenVINO for several scans of a size where it pays. openvino-bf16 has two or three digits right
-    and is meant for CPUs with AMX; uncus bench predict tells whether it pays."""
+    """Inference engine: torch, or openvino (the extra fast, on a CPU); auto uses OpenVINO for
+    several scans if it is faster. openvino-bf16 has two or three correct digits and is meant for
+    CPUs with AMX; uncus bench predict measures whether it is faster."""
 
     def run(self) -> int:
         """Predict every scan; returns 0 when all succeeded, 1 when some failed, 2 when all did."""

@@ -1,1 +1,1 @@
-"""From one scan to an answer and its files."""
+"""Predictions and explanations of single scans, and their reports."""

@@ -1,15 +1,14 @@
-"""What computes a network's feature map: torch, or on a CPU OpenVINO where it is installed.
+"""Feature maps by OpenVINO on a CPU, if it is installed and faster than torch.
 
-OpenVINO (the extra ``fast``) was chosen by measurement (``uncus bench predict``; ONNX Runtime took
-as long as torch); a network is written out so that it never leaves the layout of convolutions
-(``models/export.py``). It computes in float32, so the answers stay the same; each network is
-compared with torch when it is loaded, and left to torch where they differ by more than ``AGREE``.
-Not every network gains: ``auto`` measures once, on each machine, and leaves to torch what does not.
-``openvino-bf16`` has to be asked for: its answers have fewer digits, and the CPU that it was
-measured on, without matrix units (AMX), lost by it.
+OpenVINO (the extra ``fast``) is faster than torch by ``uncus bench predict``; ONNX Runtime was not.
+The exported graph stays in the memory layout of convolutions throughout (``models/export.py``).
+OpenVINO computes in float32, so predictions stay the same: each network is compared with torch when
+it is loaded, and torch is used if they differ by more than ``TOLERANCE``. Not every network is
+faster: ``auto`` measures this once on each machine. ``openvino-bf16`` must be requested: it is less
+precise, and was slower on a CPU without matrix units (AMX).
 
-Exporting a configuration takes some seconds and is kept in the user's cache folder, without
-weights: those come from the run's sealed files each time.
+Exporting a configuration takes some seconds; the graph is cached in the user's cache folder without
+weights, which always come from the run's sealed files.
 """
 
 import hashlib
@@ -39,17 +38,17 @@ from uncus.models.inference import Trunk, torch_trunk
 from uncus.pipeline.timing import measure
 
 Engine = Literal["auto", "torch", "openvino", "openvino-bf16"]
-Taken = Literal["torch", "openvino", "openvino-bf16"]
+ActiveEngine = Literal["torch", "openvino", "openvino-bf16"]
 
-AGREE: dict[Taken, float] = {"openvino": 1e-4, "openvino-bf16": 0.05}
+TOLERANCE: dict[ActiveEngine, float] = {"openvino": 1e-4, "openvino-bf16": 0.05}
 """Largest difference from torch's feature map, as a share of that map's largest value."""
-PRECISIONS: dict[Taken, str] = {"openvino": "f32", "openvino-bf16": "bf16"}
-WORTHWHILE = 500_000
-"""Voxels from which ``auto`` takes OpenVINO: below, loading takes longer than it saves."""
-GAIN = 1.1
-"""Torch's time over OpenVINO's from which ``auto`` takes OpenVINO."""
-FORMAT = 2
-"""Of what is cached; raised when the export changes."""
+PRECISIONS: dict[ActiveEngine, str] = {"openvino": "f32", "openvino-bf16": "bf16"}
+MIN_VOXELS = 500_000
+"""Fewest voxels for which ``auto`` uses OpenVINO: below, loading takes longer than it saves."""
+MIN_SPEEDUP = 1.1
+"""Smallest ratio of torch's time to OpenVINO's for which ``auto`` uses OpenVINO."""
+CACHE_FORMAT = 2
+"""Version of the cached graphs; increase it when the export changes."""
 
 
 def available() -> bool:
@@ -57,23 +56,23 @@ def available() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-def choose(wanted: Engine, device: torch.device, voxels: int) -> Taken:
-    """The engine to try for volumes of so many ``voxels``.
+def choose(requested: Engine, device: torch.device, voxels: int) -> ActiveEngine:
+    """The engine to try for volumes of ``voxels`` voxels.
 
     Raises
     ------
-    ValueError: OpenVINO is asked for and cannot be had.
+    ValueError: OpenVINO is requested but not available.
     """
-    if wanted == "torch":
+    if requested == "torch":
         return "torch"
     fits = device.type == "cpu" and available()
-    if wanted == "auto":
-        return "openvino" if fits and voxels >= WORTHWHILE else "torch"
+    if requested == "auto":
+        return "openvino" if fits and voxels >= MIN_VOXELS else "torch"
     if device.type != "cpu":
-        raise ValueError(f"--engine {wanted} computes on the CPU; leave it out on {device}")
+        raise ValueError(f"--engine {requested} requires the CPU; leave it out on {device}")
     if not fits:
         raise ValueError("openvino is not installed; pip install 'uncus[fast]', or leave it out")
-    return wanted
+    return requested
 
 
 def openvino_trunks(
@@ -81,70 +80,70 @@ def openvino_trunks(
     config: ModelConfig,
     shape: Sequence[int],
     if_faster: bool = False,
-    engine: Taken = "openvino",
+    engine: ActiveEngine = "openvino",
 ) -> tuple[Trunk, ...]:
-    """The networks' features by OpenVINO, for batches of exactly ``shape`` [N, 1, X, Y, Z].
+    """Compile the networks' features for batches of exactly ``shape`` [N, 1, X, Y, Z].
 
     Raises
     ------
     ValueError: they differ from torch's, the network cannot be exported, or, with ``if_faster``,
-        OpenVINO is not `GAIN` times as fast here.
+        OpenVINO is not at least `MIN_SPEEDUP` times as fast as torch.
     """
-    kept = _folder(config, shape)
+    folder = _folder(config, shape)
     try:
-        graph = _graph(networks[0], kept, (1, *shape[1:]))
-        made = (_compiled(graph, one, shape, PRECISIONS[engine]) for one in networks)
-        trunks = tuple(_trunk(one, shape) for one in made)
+        graph = _graph(networks[0], folder, (1, *shape[1:]))
+        models = (_compiled(graph, one, shape, PRECISIONS[engine]) for one in networks)
+        trunks = tuple(_trunk(one, shape) for one in models)
     except (RuntimeError, TypeError, KeyError, OSError, AttributeError, AssertionError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"OpenVINO cannot run {config.backbone}: {line}") from error
     for network, trunk in zip(networks, trunks, strict=True):
-        differs = difference(network, trunk, shape)
-        if not differs <= AGREE[engine]:
+        largest = difference(network, trunk, shape)
+        if not largest <= TOLERANCE[engine]:
             raise ValueError(
-                f"OpenVINO's feature map differs by {differs:.1e} of its largest value"
+                f"OpenVINO's feature map differs by {largest:.1e} of its largest value"
             )
     if if_faster:
-        faster = _gain(networks[0], trunks[0], kept, shape)
-        if faster < GAIN:
+        speedup = _speedup(networks[0], trunks[0], folder, shape)
+        if speedup < MIN_SPEEDUP:
             raise ValueError(
-                f"OpenVINO takes torch's time divided by {faster:.2f} for {config.backbone} here"
+                f"OpenVINO is only {speedup:.2f} times as fast as torch for {config.backbone} here"
             )
     return trunks
 
 
-def _gain(network: Classifier, trunk: Trunk, folder: Path, shape: Sequence[int]) -> float:
-    """Torch's time over OpenVINO's, measured once on each machine and kept in ``folder``."""
+def _speedup(network: Classifier, trunk: Trunk, folder: Path, shape: Sequence[int]) -> float:
+    """Ratio of torch's time to OpenVINO's, measured once on each machine, cached in ``folder``."""
     path = folder / "gain.json"
     machine = f"{platform.node()}, {torch.get_num_threads()} threads"
     known: dict[str, float] = {}
     with suppress(BadInput):
         known = read_json(path)
     if machine not in known:
-        volumes = made_up(shape)
+        volumes = synthetic_volumes(shape)
         works = {
             "torch": partial(torch_trunk(network), volumes),
             "openvino": partial(trunk, volumes),
         }
         times = measure(works, volumes.device, rounds=3)
         known[machine] = times["torch"].median / times["openvino"].median
-        if folder.is_dir():  # not where nothing could be kept
+        if folder.is_dir():  # false if nothing could be cached
             with suppress(BadInput):
                 write_json(path, known)
     return known[machine]
 
 
 def difference(network: Classifier, trunk: Trunk, shape: Sequence[int]) -> float:
-    """Largest difference of ``trunk`` from torch on a made-up brain, as a share of the map's
-    largest value; NaN where either has one."""
-    volumes = made_up(shape)
+    """Largest difference of ``trunk`` from torch on a synthetic volume, as a share of the map's
+    largest value; NaN if either has NaN."""
+    volumes = synthetic_volumes(shape)
     with torch.inference_mode():
-        want, got = network.features(volumes[:1]), trunk(volumes)[:1]
-    return float((got - want).abs().max() / want.abs().max().clamp(min=1e-12))
+        expected, actual = network.features(volumes[:1]), trunk(volumes)[:1]
+    return float((actual - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
 
 
-def made_up(shape: Sequence[int]) -> Tensor:
-    """Volumes [N, 1, X, Y, Z] as networks meet them: smooth and noisy in a ball, 0 around it."""
+def synthetic_volumes(shape: Sequence[int]) -> Tensor:
+    """Volumes [N, 1, X, Y, Z] similar to placed scans: smooth and noisy in a ball, 0 outside."""
     axes = [torch.linspace(-1, 1, size) for size in shape[2:]]
     x, y, z = torch.meshgrid(*axes, indexing="ij")
     noise = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
@@ -153,37 +152,37 @@ def made_up(shape: Sequence[int]) -> Tensor:
 
 
 def cache_folder() -> Path:
-    """Where exported graphs are kept."""
+    """Folder of the cached graphs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uncus" / "openvino"
 
 
 def _folder(config: ModelConfig, shape: Sequence[int]) -> Path:
-    """Where what is exported of a configuration is kept."""
+    """Cache folder of one configuration and shape."""
     names = ("openvino", "torch", "uncus")
-    facts: dict[str, Any] = {"format": FORMAT, **{name: version(name) for name in names}}
-    # What the features do not depend on is left out.
+    facts: dict[str, Any] = {"format": CACHE_FORMAT, **{name: version(name) for name in names}}
+    # The features do not depend on these.
     options = {k: v for k, v in config.as_dict().items() if k not in {"classes", "dropout"}}
     facts |= {"config": options, "shape": list(shape)}
     return cache_folder() / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _graph(network: Classifier, folder: Path, shape: Sequence[int]) -> Any:
-    """OpenVINO's model of a configuration, its weights still inputs; from its folder if there."""
+    """OpenVINO's model of a configuration, with its weights as inputs; cached in ``folder``."""
     import openvino
 
-    kept = folder / "graph.xml"
+    path = folder / "graph.xml"
     core = openvino.Core()
-    if kept.is_file():
-        return core.read_model(kept)
+    if path.is_file():
+        return core.read_model(path)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning)  # torch's, about torch
+        warnings.filterwarnings("ignore", category=FutureWarning)  # raised by torch about torch
         graph = openvino.convert_model(export_features(network, shape))
-    _keep(graph, kept)
+    _cache(graph, path)
     return graph
 
 
-def _keep(graph: Any, path: Path) -> None:
-    """Save ``graph`` for the next time, whole or not at all; a disk that takes nothing is fine."""
+def _cache(graph: Any, path: Path) -> None:
+    """Save ``graph`` atomically; a folder that cannot be written is ignored."""
     import openvino
 
     try:
@@ -199,7 +198,7 @@ def _keep(graph: Any, path: Path) -> None:
 
 
 def _trunk(compiled: Any, shape: Sequence[int]) -> Trunk:
-    """The feature extractor that `_compiled` made for volumes of ``shape`` [N, 1, X, Y, Z]."""
+    """Feature extractor from a model of `_compiled` for volumes of ``shape`` [N, 1, X, Y, Z]."""
 
     def features(volumes: Tensor) -> Tensor:
         assert list(volumes.shape) == list(shape), f"compiled for {shape}, got {volumes.shape}"
@@ -214,23 +213,23 @@ def _trunk(compiled: Any, shape: Sequence[int]) -> Trunk:
 
 
 def _compiled(graph: Any, network: Classifier, shape: Sequence[int], precision: str = "f32") -> Any:
-    """``graph``, of one volume, with the network's weights in it, compiled for this CPU.
+    """``graph``, for one volume, with the network's weights, compiled for this CPU.
 
-    A volume and its mirror image are computed side by side, each by half of the threads: so the
-    threads wait less for one another than when all of them work on one volume.
+    A volume and its mirror image are computed in parallel, each by half of the threads, which then
+    wait less for each other than if all threads computed one volume.
     """
     import openvino
     from openvino import opset13
 
     model = graph.clone()
-    _, *places = model.get_parameters()
+    _, *inputs = model.get_parameters()
     weights = open_weights(network)
-    assert len(places) == len(weights), f"{len(places)} inputs for {len(weights)} weights"
-    for place, value in zip(places, weights.values(), strict=True):
-        place.output(0).replace(opset13.constant(value.numpy()).output(0))
-        model.remove_parameter(place)
+    assert len(inputs) == len(weights), f"{len(inputs)} inputs for {len(weights)} weights"
+    for weight, value in zip(inputs, weights.values(), strict=True):
+        weight.output(0).replace(opset13.constant(value.numpy()).output(0))
+        model.remove_parameter(weight)
     volumes, *one = shape
-    model.reshape([1, *one])  # which also settles the sizes that the export leaves open
+    model.reshape([1, *one])  # also fixes sizes that the export leaves dynamic
     threads = torch.get_num_threads()
     options = {
         "INFERENCE_PRECISION_HINT": precision,

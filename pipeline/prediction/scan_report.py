@@ -1,7 +1,7 @@
-"""The answer for one scan as a sheet to read, print and keep: its words, and its HTML.
+"""The report on one scan: its texts, and as HTML.
 
-The same content becomes a PDF in uncus.pipeline.prediction.scan_report_pdf. Nobody is said to have
-a disease: the words tell what the networks were shown, and to which of it this scan is alike.
+``uncus.pipeline.prediction.scan_report_pdf`` makes a PDF of the same content. The texts state no
+diagnosis, only which of the training scans the networks find similar to this one.
 """
 
 import base64
@@ -14,35 +14,36 @@ from uncus import NOTICE
 from uncus.pipeline.evaluation.report import CSS, table
 from uncus.pipeline.evaluation.report_text import fixed, number, text
 
-NEITHER = 0.1
-"""Shares this close to an even vote lean to no class."""
+MARGIN = 0.1
+"""Probabilities this close to those of a tie favor no class."""
 REGIONS = 20
+"""Most regions listed."""
 CAUTION = (
-    "The map shows what these networks used, which need not be what a disease does. R and L are "
-    "the subject's right and left."
+    "The map shows what these networks used, which may differ from the effects of a disease. R and "
+    "L are the subject's right and left."
 )
 Answer = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """What the sheet of a scan says.
+class ScanReport:
+    """The report on one scan.
 
     Parameters
     ----------
-    answer: as ``Prediction.as_dict`` has it, with "regions" where there are any.
-    method, name: the map, and the class or column that it explains.
-    picture: PNG of the scan with the map.
+    answer: the content of prediction.json.
+    method, name: the map's method, and the class or column that it explains.
+    figure: PNG of the scan with the map.
     """
 
     answer: Answer
     method: str
     name: str
-    picture: bytes
+    figure: bytes
 
     @property
     def facts(self) -> list[tuple[str, str]]:
-        """What made the answer, for the end of the sheet."""
+        """What the prediction was made with, for the end of the report."""
         model = self.answer["model"]
         networks = f"{model['networks']} of {model['backbone']} with {model['norm']} norm"
         facts = [
@@ -55,14 +56,14 @@ class Sheet:
             ("Made by", f"uncus {model['uncus']}"),
         ]
         for name, value in self.answer.get("covariates", {}).items():
-            facts.insert(1, (name, "not known" if value is None else f"{value:g}"))
+            facts.insert(1, (name, "unknown" if value is None else f"{value:g}"))
         if self.answer.get("atlas"):
             facts.append(("Regions", str(self.answer["atlas"])))
         return facts
 
     @property
     def rows(self) -> list[list[str]]:
-        """One row a class or column: name, value, spread over the networks."""
+        """One row per class or column: name, value, standard deviation over the networks."""
         digits = 2 if "probabilities" in self.answer else 3
         spread = self.answer["spread"]
         several = len(self.answer["members"]) > 1
@@ -73,7 +74,7 @@ class Sheet:
 
     @property
     def regions(self) -> list[list[str]]:
-        """The regions with the largest shares of the map, where the scan was registered."""
+        """The regions with the largest shares of the map, if the scan was registered."""
         return [
             [
                 row["region"],
@@ -85,22 +86,22 @@ class Sheet:
         ]
 
     def html(self) -> str:
-        """A page that needs nothing else."""
-        picture = base64.b64encode(self.picture).decode()
+        """A self-contained page."""
+        image = base64.b64encode(self.figure).decode()
         body = [
             f"<h1>{text(self.answer['scan'])}</h1><div class=notice>{text(NOTICE)}</div>",
             f"<p class=lead>{text(sentence(self.answer))}</p>",
             f"<p class=faint>{text(calibration(self.answer))}</p>",
             "".join(f"<div class=said><p>{text(w)}</p></div>" for w in self.answer["warnings"]),
             table(HEADS, self.rows),
-            f"<h2>What speaks for {text(self.name)} in the scan</h2>",
+            f"<h2>Evidence for {text(self.name)} in the scan</h2>",
             f'<figure class=wide><img alt="Three planes" style="width:100%" '
-            f'src="data:image/png;base64,{picture}"><figcaption>{text(CAUTION)}</figcaption>'
+            f'src="data:image/png;base64,{image}"><figcaption>{text(CAUTION)}</figcaption>'
             "</figure>",
         ]
         if self.regions:
-            body += ["<h2>Where the map lies</h2>", table(REGION_HEADS, self.regions)]
-        body += ["<h2>How it was made</h2>", table(("", ""), self.facts)]
+            body += ["<h2>Saliency by region</h2>", table(REGION_HEADS, self.regions)]
+        body += ["<h2>Details</h2>", table(("", ""), self.facts)]
         return (
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -109,46 +110,46 @@ class Sheet:
         )
 
 
-HEADS = ("", "share of the vote or value", "between networks")
+HEADS = ("", "probability or value", "SD over networks")
 REGION_HEADS = ("region", "share of the map", "volume, ml", "left − right")
 
 
 def shares(answer: Answer) -> Mapping[str, float]:
-    """Class -> its share of the vote, or column -> its value."""
-    found: Mapping[str, float] = answer.get("probabilities") or answer["values"]
-    return found
+    """Class -> its probability, or column -> its value."""
+    outputs: Mapping[str, float] = answer.get("probabilities") or answer["values"]
+    return outputs
 
 
 def sentence(answer: Answer) -> str:
-    """The answer in words: which training scans this one is like, and how far networks agree."""
+    """The prediction in words: the most similar training scans, and how many networks agree."""
     members = answer["members"]
-    many = len(members)
     if "probabilities" not in answer:
-        told = [f"{name} {number(value)}" for name, value in answer["values"].items()]
-        return f"The networks estimate {', '.join(told)}."
-    found = answer["probabilities"]
+        values = [f"{name} {number(value)}" for name, value in answer["values"].items()]
+        return f"The networks estimate {', '.join(values)}."
+    probabilities = answer["probabilities"]
     label = answer["label"]
     agree = sum(max(member, key=member.get) == label for member in members)
-    votes = f"{agree} of {many} networks" if many > 1 else "the network"
-    if found[label] < 1 / len(found) + NEITHER:
+    votes = f"{agree} of {len(members)} networks" if len(members) > 1 else "the network"
+    probability = fixed(probabilities[label], 2)
+    if probabilities[label] < 1 / len(probabilities) + MARGIN:
         return (
-            "The networks lean to no class: this scan is about as like the training scans "
-            f"labelled {label} (share {fixed(found[label], 2)}) as the others."
+            "The networks favor no class: this scan is about as similar to the training scans "
+            f"labelled {label} (probability {probability}) as to the others."
         )
-    others = " or ".join(name for name in found if name != label)
+    others = " or ".join(name for name in probabilities if name != label)
     return (
-        f"This scan is more like the training scans labelled {label} than like those labelled "
-        f"{others}: so say {votes}, with {fixed(found[label], 2)} of the vote."
+        f"This scan is more similar to the training scans labelled {label} than to those labelled "
+        f"{others}, according to {votes} (probability {probability})."
     )
 
 
 def calibration(answer: Answer) -> str:
-    """What the numbers may be taken for."""
+    """How far the numbers can be trusted."""
     if answer.get("calibrated"):
-        return "Calibrated on scans like those of the run's study; not a diagnosis."
+        return "Calibrated on scans like those of the run's cohort. This is not a diagnosis."
     if "probabilities" in answer:
         return (
-            "Not calibrated: the shares tell how far the networks lean to a class, not the chance "
-            "that it is so. This is not a diagnosis."
+            "Not calibrated: the probabilities show how strongly the networks favor a class, not "
+            "how likely it is to be true. This is not a diagnosis."
         )
     return "Not calibrated: estimates, not measurements. This is not a diagnosis."

@@ -1,4 +1,4 @@
-"""The sheet of a scan as a PDF."""
+"""The report on one scan as a PDF."""
 
 import io
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from uncus.pipeline.prediction.scan_report import (
     CAUTION,
     HEADS,
     REGION_HEADS,
-    Sheet,
+    ScanReport,
     calibration,
     sentence,
 )
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from fpdf import FPDF
 
 INK, FAINT, RULE = (34, 48, 58), (98, 113, 124), (210, 216, 221)
-FONT = "DejaVu"  # ships with matplotlib; file names may hold any letter
+FONT = "DejaVu"  # ships with matplotlib; file names may contain any letter
 
 
-def pdf(sheet: Sheet) -> bytes:
-    """A4 pages; text stays text."""
+def pdf(report: ScanReport) -> bytes:
+    """A4 pages with selectable text."""
     page = _document()
-    page.set_title(f"{sheet.answer['scan']} · uncus")
-    _text(page, str(sheet.answer["scan"]), 15, style="B")
+    page.set_title(f"{report.answer['scan']} · uncus")
+    _text(page, str(report.answer["scan"]), 15, style="B")
     _text(page, NOTICE, 10, style="B", gap=4)
-    _text(page, sentence(sheet.answer), 11)
-    _text(page, calibration(sheet.answer), 9, FAINT, gap=3)
-    for warning in sheet.answer["warnings"]:
+    _text(page, sentence(report.answer), 11)
+    _text(page, calibration(report.answer), 9, FAINT, gap=3)
+    for warning in report.answer["warnings"]:
         _text(page, f"Warning: {warning}", 9.5, gap=2)
-    _table(page, HEADS, sheet.rows, (60, 60, 50))
+    _table(page, HEADS, report.rows, (60, 60, 50))
     page.ln(4)
-    _text(page, f"What speaks for {sheet.name} in the scan", 12, style="B", gap=2)
-    page.image(io.BytesIO(sheet.picture), w=page.epw)
+    _text(page, f"Evidence for {report.name} in the scan", 12, style="B", gap=2)
+    page.image(io.BytesIO(report.figure), w=page.epw)
     page.ln(1)
     _text(page, CAUTION, 8.5, FAINT, gap=4)
-    if sheet.regions:
-        _text(page, "Where the map lies", 12, style="B", gap=2)
-        _table(page, REGION_HEADS, sheet.regions, (76, 34, 30, 30))
+    if report.regions:
+        _text(page, "Saliency by region", 12, style="B", gap=2)
+        _table(page, REGION_HEADS, report.regions, (76, 34, 30, 30))
         page.ln(4)
-    _text(page, "How it was made", 12, style="B", gap=2)
-    for name, value in sheet.facts:
+    _text(page, "Details", 12, style="B", gap=2)
+    for name, value in report.facts:
         _text(page, f"{name}: {value}", 8.5, FAINT, gap=0.5)
     return bytes(page.output())
 
@@ -74,15 +74,15 @@ def _text(
     page: "FPDF",
     text: str,
     size: float,
-    colour: tuple[int, int, int] = INK,
+    color: tuple[int, int, int] = INK,
     style: str = "",
     gap: float = 1.5,
 ) -> None:
     page.set_font(FONT, style=style, size=size)
-    page.set_text_color(*colour)
+    page.set_text_color(*color)
     from fpdf.enums import WrapMode
 
-    # A hash or a long name has no spaces.
+    # Hashes and long names have no spaces.
     wrap = WrapMode.CHAR if len(text.split()) == 1 else WrapMode.WORD
     page.multi_cell(0, size * 0.5, text, new_x="LMARGIN", new_y="NEXT", align="L", wrapmode=wrap)
     page.ln(gap)
@@ -101,6 +101,6 @@ def _table(
         text_align=("LEFT", *["RIGHT"] * (len(heads) - 1)),
         borders_layout="HORIZONTAL_LINES",
         line_height=5.2,
-    ) as drawn:
+    ) as table:
         for row in (heads, *rows):
-            drawn.row(list(row))
+            table.row(list(row))

@@ -1,7 +1,6 @@
-"""What a viewer needs of an answer: the scan on its own grid, the map beside it, its regions.
+"""Files for the viewer: the scan on its own grid, the map on the run's grid, region positions.
 
-The map is not resampled: a viewer does that itself, from the run's grid, through the affine that
-leads to the scan's mm. So it is small, and soon there.
+The viewer resamples the map itself, through the affine to the scan's mm, so its file stays small.
 """
 
 from functools import lru_cache
@@ -18,21 +17,20 @@ from uncus.pipeline.prediction.results import Explanation
 SHADES = 255
 STRONGEST = 127
 BRIGHT = 99.9
-"""Percentile of the scan that is shown white; single voxels of vessels and fat lie far above."""
-
+"""Percentile of the scan shown as white; single voxels of vessels and fat are far above it."""
 STRONG = 99.9
-"""Percentile of a map's strength that the colours end at; single voxels may lie far above."""
+"""Percentile of a map's absolute values at the end of the color scale."""
 
 
 def write_scan(path: Path, placed: Placed) -> None:
-    """The scan in its file's voxel order and affine, in 256 shades of grey."""
+    """Write the scan in its file's voxel order and affine, in 256 shades of gray."""
     volume = placed.volume
     low = float(volume.array.min())
     high = float(np.percentile(volume.array[::2, ::2, ::2], BRIGHT))
     high = high if high > low else float(volume.array.max())
     shades = (volume.array - low) * np.float32(SHADES / (high - low))
-    grey = np.clip(shades, 0, SHADES, out=shades).astype(np.uint8)
-    write_nifti(path, native_array(volume, grey), volume.native.affine)
+    gray = np.clip(shades, 0, SHADES, out=shades).astype(np.uint8)
+    write_nifti(path, native_array(volume, gray), volume.native.affine)
 
 
 def write_map(path: Path, explanation: Explanation) -> dict[str, Any]:
@@ -47,7 +45,7 @@ def write_map(path: Path, explanation: Explanation) -> dict[str, Any]:
     share of the whole map that is outside the brain and so left out.
     """
     placed, grid = explanation.prediction.placed, explanation.grid
-    whole = float(np.abs(explanation.saliency).sum())
+    total = float(np.abs(explanation.saliency).sum())
     saliency = np.where(placed.mask, explanation.saliency, np.float32(0))
     inside = float(np.abs(saliency).sum())
     strength = np.abs(saliency)
@@ -62,31 +60,31 @@ def write_map(path: Path, explanation: Explanation) -> dict[str, Any]:
         "top": STRONGEST,
         "signed": bool((scaled < 0).any()),
         "peak": [round(float(c), 1) for c in peak[:3]],
-        "outside": round(1 - inside / whole, 4) if whole else 0.0,
+        "outside": round(1 - inside / total, 4) if total else 0.0,
     }
 
 
 def centres(placed: Placed) -> dict[str, list[float]]:
     """Region -> a point inside it, in the scan's mm (RAS+)."""
-    back = np.linalg.inv(placed.to_grid)
-    found = {}
+    to_scan = np.linalg.inv(placed.to_grid)
+    points = {}
     for name, point in _standard_centres().items():
-        x, y, z, _ = back @ [*point, 1.0]
-        found[name] = [round(float(c), 1) for c in (x, y, z)]
-    return found
+        x, y, z, _ = to_scan @ [*point, 1.0]
+        points[name] = [round(float(c), 1) for c in (x, y, z)]
+    return points
 
 
 @lru_cache(maxsize=1)
 def _standard_centres() -> dict[str, tuple[float, float, float]]:
-    """Region -> the voxel of its own that is nearest to its centre of mass, in MNI152 mm."""
-    whole = atlas.load_atlas()
-    found = {}
-    places = np.argwhere(whole.labels > 0)
-    labels = whole.labels[tuple(places.T)]
-    for label, name in whole.names.items():
-        own = places[labels == label]
+    """Region -> the centre of its voxel nearest to its centre of mass, in MNI152 mm."""
+    regions = atlas.load_atlas()
+    points = {}
+    voxels = np.argwhere(regions.labels > 0)
+    labels = regions.labels[tuple(voxels.T)]
+    for label, name in regions.names.items():
+        own = voxels[labels == label]
         if len(own):
             nearest = own[((own - own.mean(0)) ** 2).sum(1).argmin()]
-            x, y, z, _ = whole.affine @ [*nearest, 1.0]
-            found[name] = (float(x), float(y), float(z))
-    return found
+            x, y, z, _ = regions.affine @ [*nearest, 1.0]
+            points[name] = (float(x), float(y), float(z))
+    return points

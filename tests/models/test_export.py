@@ -6,7 +6,7 @@ import torch
 from tests.models.networks import network
 from uncus.models.export import export_features, normalized_by_group, open_weights
 from uncus.models.norms import NORMS
-from uncus.pipeline.prediction.openvino_engine import made_up
+from uncus.pipeline.prediction.openvino_engine import synthetic_volumes
 
 SHAPE = (2, 1, 16, 24, 16)
 
@@ -27,7 +27,7 @@ def test_every_norm_can_be_exported(norm: str) -> None:
     model, _ = network(norm)
     program = export_features(model, SHAPE)
     other, _ = network(norm, seed=1)
-    x = made_up(SHAPE)
+    x = synthetic_volumes(SHAPE)
     with torch.no_grad():
         want, got = other.features(x), program.module()(x, open_weights(other))
     # batch-channel norm has group means far from zero here: see normalized_by_group

@@ -120,7 +120,7 @@ def test_a_cell_that_cannot_be_is_no_failure(cohort: Path, tmp_path: Path) -> No
     found = json.loads((tmp_path / "out" / "compare.json").read_text())
     status = {c["norm"]: c["status"] for c in found["cells"]}
     assert status == {"group": "done", "batch": "cannot"}
-    assert "one value a channel" in found["cells"][1]["reason"]
+    assert "one value per channel" in found["cells"][1]["reason"]
     assert "cannot be trained" in page.plain_summary(found)
 
 

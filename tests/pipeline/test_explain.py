@@ -1,4 +1,4 @@
-"""``uncus explain``: several methods side by side, on any scan that predict takes."""
+"""``uncus explain``: several methods, on any scan that predict accepts."""
 
 from pathlib import Path
 
@@ -11,11 +11,12 @@ from tests.dicom_files import UID, save, series
 from uncus.data.cohorts.scans import read_table
 from uncus.pipeline.cli import main
 from uncus.pipeline.explain import leading
+from uncus.pipeline.saliency import SALIENCY
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A DICOM folder of two series of one person: 1 is the scan, 2 another."""
+    """A DICOM folder with two series of one patient; the first is the scan."""
     stored = np.rint(small_brain(99, ill=True)).astype(np.int16)
     made = save(tmp_path / "in", series(stored, AFFINE))
 
@@ -34,16 +35,16 @@ def test_series_can_be_chosen_as_in_predict(
     assert main(command) == 2
     assert "holds 2 series" in capsys.readouterr().err
     assert main([*command, "--series", "1"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert main(["predict", str(run), str(folder), "--series", "1"]) == 0
-    assert capsys.readouterr().out.splitlines()[0] in said
-    found = nib.load(tmp_path / "out" / "in" / "saliency_gradient.nii.gz")
-    assert found.shape == (16, 16, 16)
-    # In a run that keeps scans where they are there are no regions to tell of.
+    assert capsys.readouterr().out.splitlines()[0] in printed
+    image = nib.load(tmp_path / "out" / "in" / "saliency_gradient.nii.gz")
+    assert image.shape == (16, 16, 16)
+    # A run that keeps the scans' own space has no regions.
     assert not list((tmp_path / "out").rglob("atlas*"))
 
 
-def test_leading_regions_in_a_line() -> None:
+def test_leading_regions_as_text() -> None:
     rows = [{"region": name, "saliency_share": 0.4 - 0.1 * i} for i, name in enumerate("ABCD")]
     assert leading(rows) == "A 40%, B 30%, C 20%"
 
@@ -54,10 +55,19 @@ def test_regions_of_each_method_where_scans_are_registered(
     scan = mni_source / "sub-P0001" / "anat" / "sub-P0001_T1w.nii.gz"
     command = ["explain", str(mni_run), str(scan), "--out", str(tmp_path)]
     assert main([*command, "--methods", "gradient", "grad_cam"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for method in ("gradient", "grad_cam"):
         table = read_table(tmp_path / "sub-P0001_T1w" / f"atlas_{method}.tsv")
         rows = table.set_index("region")
         assert {"Left Hippocampus", "Right Lateral Ventricle"} <= set(rows.index)
         assert 0 < rows["saliency_share"].astype(float).sum() <= 1.001
-        assert f"  {table['region'][0]} " in said
+        assert f"  {table['region'][0]} " in printed
+
+
+def test_explain_by_every_method(run: Path, scan: Path, tmp_path: Path) -> None:
+    assert main(["explain", str(run), str(scan), "--out", str(tmp_path)]) == 0
+    for method in SALIENCY:
+        image = nib.load(tmp_path / "new_T1w" / f"saliency_{method}.nii.gz")
+        values = image.get_fdata()
+        assert np.isfinite(values).all() and np.abs(values).max() > 0
+        assert (tmp_path / "new_T1w" / f"saliency_{method}.png").exists()

@@ -13,8 +13,12 @@ def test_the_stages_of_a_prediction(speed_folder) -> None:
     assert all(0 < ms["low"] <= ms["median"] for ms in stages.values())
     assert part["network_gflop"] > 0 and part["matrix_gflop_s"] > 0
     if "network, openvino" in stages:
-        assert part["difference"] < openvino_engine.AGREE["openvino"]
-        assert part["difference"] < part["bf16_difference"] < openvino_engine.AGREE["openvino-bf16"]
+        assert part["difference"] < openvino_engine.TOLERANCE["openvino"]
+        assert (
+            part["difference"]
+            < part["bf16_difference"]
+            < openvino_engine.TOLERANCE["openvino-bf16"]
+        )
         slower = stages["network, openvino-bf16"]["median"] / stages["network, openvino"]["median"]
         assert part["bf16_times_slower"] == pytest.approx(slower)
         ratio = stages["network, torch"]["median"] / stages["network, openvino"]["median"]

@@ -1,4 +1,4 @@
-"""The sheet of a scan: what it says, what it never says, and that both kinds can be made."""
+"""The report on one scan: its texts, without a diagnosis, and its two formats."""
 
 import io
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from uncus import NOTICE
-from uncus.pipeline.prediction.scan_report import Sheet, calibration, sentence
+from uncus.pipeline.prediction.scan_report import ScanReport, calibration, sentence
 from uncus.pipeline.prediction.scan_report_pdf import pdf
 
 MODEL = {
@@ -37,18 +37,18 @@ def answer(first: float = 0.2, second: float = 0.3, **more: Any) -> dict[str, An
 
 
 @pytest.fixture
-def picture() -> bytes:
+def figure() -> bytes:
     content = io.BytesIO()
     Image.new("RGB", (40, 20)).save(content, format="png")
     return content.getvalue()
 
 
-def test_words() -> None:
-    said = sentence(answer())
-    assert "more like the training scans labelled AD than like those labelled CN" in said
-    assert "2 of 2 networks" in said and "0.75" in said and "patient" not in said
+def test_texts() -> None:
+    text = sentence(answer())
+    assert "more similar to the training scans labelled AD than to those labelled CN" in text
+    assert "2 of 2 networks" in text and "0.75" in text and "patient" not in text
     assert "1 of 2 networks" in sentence(answer(0.1, 0.6))
-    assert "lean to no class" in sentence(answer(0.45, 0.5))
+    assert "favor no class" in sentence(answer(0.45, 0.5))
     assert "Not calibrated" in calibration(answer())
     assert "Not calibrated" not in calibration(answer(calibrated=True))
     values = {"values": {"age": 71.25}, "members": [{}], "spread": {"age": 0.0}}
@@ -56,14 +56,14 @@ def test_words() -> None:
 
 
 @pytest.mark.parametrize("regions", [False, True])
-def test_both_kinds(regions: bool, picture: bytes) -> None:
+def test_html_and_pdf(regions: bool, figure: bytes) -> None:
     row = {"region": "Left Hippocampus", "volume_mm3": 3400.5, "saliency_share": 0.31}
     rows = [{**row, "asymmetry": 0.12}, {**row, "region": "Brain Stem", "asymmetry": None}]
     more = {"regions": rows * 9, "atlas": "credit"} if regions else {}
-    sheet = Sheet(answer(covariates={"age": None}, **more), "grad_cam", "AD", picture)
-    page = sheet.html()
+    report = ScanReport(answer(covariates={"age": None}, **more), "grad_cam", "AD", figure)
+    page = report.html()
     assert NOTICE in page and "<b>Müller" not in page and "&lt;b&gt;Müller" in page
     assert ("Left Hippocampus" in page) is regions and "age" in page
     assert "http" not in page.replace("http-equiv", "") and "<script" not in page
-    content = pdf(sheet)
+    content = pdf(report)
     assert content.startswith(b"%PDF") and len(content) > 10_000

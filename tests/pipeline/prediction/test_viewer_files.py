@@ -1,4 +1,4 @@
-"""What the viewer is given lies where the scan lies."""
+"""The viewer's files are aligned with the scan."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from uncus.pipeline.prediction.results import Explanation
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LIA"])
-def test_map_and_scan_lie_together(run: Path, tmp_path: Path, codes: str) -> None:
+def test_map_and_scan_are_aligned(run: Path, tmp_path: Path, codes: str) -> None:
     image = nib.Nifti1Image(small_brain(99, ill=True), AFFINE)
     turn = nib.orientations.ornt_transform(
         nib.io_orientation(AFFINE), nib.orientations.axcodes2ornt(codes)
@@ -30,25 +30,25 @@ def test_map_and_scan_lie_together(run: Path, tmp_path: Path, codes: str) -> Non
     assert np.corrcoef(shown.get_fdata().ravel(), image.get_fdata().ravel())[0, 1] > 0.99
     saliency = np.zeros(grid.shape, np.float32)
     spot = tuple(np.argwhere(placed.mask)[len(np.argwhere(placed.mask)) // 2])
-    saliency[spot], saliency[0, 0, 0] = -2.0, 2.0  # the corner lies outside the brain
-    found = viewer_files.write_map(
+    saliency[spot], saliency[0, 0, 0] = -2.0, 2.0  # the corner is outside the brain
+    written = viewer_files.write_map(
         tmp_path / "map.nii.gz", Explanation(prediction, "", "", saliency, grid)
     )
     stored = nib.load(tmp_path / "map.nii.gz")
-    assert found["signed"] and found["outside"] == pytest.approx(0.5)
-    assert stored.get_fdata()[spot] == -found["top"] and np.count_nonzero(stored.get_fdata()) == 1
+    assert written["signed"] and written["outside"] == pytest.approx(0.5)
+    assert stored.get_fdata()[spot] == -written["top"] and np.count_nonzero(stored.get_fdata()) == 1
     saliency[0, 0, 0] = 0
-    carried = np.abs(to_scan(saliency, grid, placed))
-    place = np.unravel_index(carried.argmax(), carried.shape)
-    mm = placed.volume.affine @ [*place, 1.0]
-    assert np.linalg.norm(mm[:3] - found["peak"]) <= 4  # mm, a voxel's edge
+    on_scan = np.abs(to_scan(saliency, grid, placed))
+    voxel = np.unravel_index(on_scan.argmax(), on_scan.shape)
+    mm = placed.volume.affine @ [*voxel, 1.0]
+    assert np.linalg.norm(mm[:3] - written["peak"]) <= 4  # mm, the edge of a voxel
 
 
-def test_a_map_of_nothing(run: Path, tmp_path: Path) -> None:
+def test_an_empty_map(run: Path, tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(small_brain(99, ill=True), AFFINE), tmp_path / "scan.nii.gz")
     predictor = Predictor(run)
     prediction = predictor(tmp_path / "scan.nii.gz")
     empty = np.zeros(predictor.grid.shape, np.float32)
     explanation = Explanation(prediction, "", "", empty, predictor.grid)
-    found = viewer_files.write_map(tmp_path / "map.nii.gz", explanation)
-    assert found["outside"] == 0 and not found["signed"]
+    written = viewer_files.write_map(tmp_path / "map.nii.gz", explanation)
+    assert written["outside"] == 0 and not written["signed"]

@@ -10,7 +10,7 @@ SHAPE = (20, 12, 16)
 
 
 def trained(norm: str = "group", classes: int = 2, backbone: str = "tiny") -> Classifier:
-    """A network in float64 with gammas and betas that are not 1 and 0."""
+    """A network in float64 with gammas and betas other than 1 and 0."""
     config = ModelConfig(backbone, norm, groups=4, classes=classes, width=8)
     model = build_model(config, seed=0).double().eval()
     random = torch.Generator().manual_seed(1)
@@ -23,6 +23,7 @@ def trained(norm: str = "group", classes: int = 2, backbone: str = "tiny") -> Cl
 
 
 def volume(seed: int = 0) -> Tensor:
+    """Noise in float64, with background on one side."""
     x = torch.randn(
         1, 1, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
     )
@@ -46,7 +47,7 @@ class Linear(Classifier):
 
 
 class LesionFinder(Classifier):
-    """Class 1 has a lesion: bright patches. Feature 0 finds them, feature 1 finds dark ones."""
+    """Class 1 has a lesion, a bright patch; feature 0 detects bright patches, feature 1 dark."""
 
     def __init__(self, stride: int) -> None:
         super().__init__(2, 2, stride=stride)
@@ -63,7 +64,7 @@ class LesionFinder(Classifier):
 
 
 def planted(at: tuple[int, int, int], value: float = 3.0) -> tuple[Tensor, Tensor]:
-    """A brain of noise with one bright cube of 5 voxels, and where that is."""
+    """A volume of noise with one bright cube of 5 voxels, and the cube's mask."""
     x = 0.2 * torch.randn(1, 1, 24, 20, 28, generator=torch.Generator().manual_seed(3))
     lesion = torch.zeros(x.shape[2:], dtype=torch.bool)
     lesion[tuple(slice(a - 2, a + 3) for a in at)] = True

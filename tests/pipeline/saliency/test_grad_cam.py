@@ -15,7 +15,7 @@ from uncus.pipeline.saliency.grad_cam import feature_gradient, onto_volume
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("backbone", ["tiny", "resnet10"])
 def test_grad_cam_agrees_with_finite_differences(backbone: str, classes: int) -> None:
-    """a_k is the mean of dS/dA over voxels: what adding a constant to channel k does, by voxel."""
+    """a_k, the mean of dS/dA over voxels, from the effect of a constant added to channel k."""
     model, x, score = trained(classes=classes, backbone=backbone), volume(), Score(1)
     feature_map, _ = feature_gradient(model, x, score)
     step, weights = 1e-6, []
@@ -27,23 +27,23 @@ def test_grad_cam_agrees_with_finite_differences(backbone: str, classes: int) ->
         weights.append(float((plus - minus).detach()) / (2 * step * feature_map[0, 0].numel()))
     cam = torch.einsum("k,kxyz->xyz", torch.tensor(weights).double(), feature_map[0]).relu()
     expected = onto_volume(cam, model, x)
-    found = SALIENCY["grad_cam"](model, x, 1)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-9)
+    saliency = SALIENCY["grad_cam"](model, x, 1)
+    torch.testing.assert_close(saliency, expected, rtol=1e-4, atol=1e-9)
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3])
 @pytest.mark.parametrize("backbone", ["tiny", "resnet10", "sfcn"])
-def test_the_closed_form_is_what_autograd_finds(backbone: str, classes: int) -> None:
+def test_the_closed_form_equals_autograd(backbone: str, classes: int) -> None:
     model, x, score = trained(classes=classes, backbone=backbone), volume(), Score(classes - 1)
     assert model.has_linear_head()
     feature_map, gradient = feature_gradient(model, x, score)
     leaf = feature_map.clone().requires_grad_()
-    (want,) = torch.autograd.grad(score(model.classify(leaf)).sum(), leaf)
-    torch.testing.assert_close(gradient, want)
+    (expected,) = torch.autograd.grad(score(model.classify(leaf)).sum(), leaf)
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_grad_cam_pp_is_the_formula_of_the_paper() -> None:
-    """With Y = exp(S) all derivatives of Y are powers of g: equation 19, voxel by voxel."""
+    """Equation 19, voxel by voxel; for Y = exp(S) all derivatives of Y are powers of g."""
 
     class Curved(LesionFinder):
         def classify(self, feature_map: Tensor) -> Tensor:
@@ -70,7 +70,9 @@ def test_grad_cam_pp_is_the_formula_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize(("stride", "offset"), [(1, 0.0), (4, 0.0), (32, 14.0), (32, 15.5)])
-def test_a_map_over_features_lies_where_the_features_look(stride: int, offset: float) -> None:
+def test_a_map_over_features_is_centred_on_their_receptive_fields(
+    stride: int, offset: float
+) -> None:
     model = Classifier(1, 2, stride=stride, offset=offset)
     size = int(2 * offset) + 2 * stride + 1
     cam = torch.zeros(3, 1, 3)
@@ -85,8 +87,8 @@ def test_a_map_over_features_lies_where_the_features_look(stride: int, offset: f
     assert torch.equal(full[:, 0], full[:, 4])
 
 
-def test_strided_convolutions_put_a_spot_back_where_it_was() -> None:
-    """The usual stretching to the volume's size would move it by (stride - 1) / 2 voxels."""
+def test_strided_convolutions_keep_the_position_of_a_spot() -> None:
+    """The usual resizing to the volume's size would shift it by (stride - 1) / 2 voxels."""
 
     class Centre(Classifier):
         def __init__(self) -> None:
@@ -104,7 +106,7 @@ def test_strided_convolutions_put_a_spot_back_where_it_was() -> None:
 
     x = torch.zeros(1, 1, 48, 48, 48)
     x[0, 0, 24, 16, 32] = 1
-    found = SALIENCY["grad_cam"](Centre(), x, 0)
+    saliency = SALIENCY["grad_cam"](Centre(), x, 0)
     index = torch.stack(torch.meshgrid(*[torch.arange(48.0)] * 3, indexing="ij"))
-    centre = (index * found).sum((1, 2, 3)) / found.sum()
+    centre = (index * saliency).sum((1, 2, 3)) / saliency.sum()
     assert (centre - torch.tensor([24.0, 16.0, 32.0])).abs().max() < 1e-3

@@ -20,7 +20,7 @@ def test_score_is_the_log_odds_of_the_class() -> None:
     assert torch.equal(Score(0)(logits[:, :1]), logits[:, 0])
 
 
-def test_regression_explains_its_column() -> None:
+def test_a_regression_is_explained_by_its_column() -> None:
     model, x = trained(classes=3), volume()
     one = SALIENCY["gradient"](model, x, 2, regression=True)
     volumes = x.clone().requires_grad_()
@@ -31,7 +31,7 @@ def test_regression_explains_its_column() -> None:
 
 
 @pytest.mark.parametrize("method", ["integrated_gradients", "occlusion"])
-def test_large_volumes_go_one_by_one_to_the_same_map(
+def test_large_volumes_are_computed_one_by_one_with_the_same_map(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, x = trained(), volume()
