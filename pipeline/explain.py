@@ -8,37 +8,26 @@ import tyro
 
 from uncus import NOTICE
 from uncus.data.design import covariates
+from uncus.pipeline.prediction.options import ScanOptions
 from uncus.pipeline.prediction.output import check_writable, scan_name, sentence, write_map
 from uncus.pipeline.prediction.predictor import Predictor
 from uncus.pipeline.saliency import SALIENCY
 
 
 @dataclass(frozen=True)
-class Explain:
+class Explain(ScanOptions):
     """Saliency maps of a scan by several methods, on the scan's own grid, with a figure for each.
 
     Writes OUT/<scan>/saliency_<method>.nii.gz and .png and, if the run's space is mni,
     atlas_<method>.tsv.
     """
 
-    trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of uncus train."""
     scan: Annotated[Path, tyro.conf.Positional]
     """A T1w volume: NIfTI, Analyze, MGZ, or a DICOM series as a folder, a zip or one file."""
     out: Path
     """Folder for the maps."""
     methods: tuple[str, ...] = tuple(SALIENCY)
     """Methods to use."""
-    explain: Annotated[str, tyro.conf.arg(name="class", metavar="NAME")] = ""
-    """Class to explain; by default the most probable one."""
-    series: str = ""
-    """Which of several DICOM series: its number in the list, its UID, or words of its
-    description."""
-    covariates: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
-    """Covariates of the subject, age=72 sex=F, for a run trained with --covariates; by default from
-    the participants.tsv of the scan's BIDS tree, or from its DICOM header."""
-    device: str = "cpu"
-    """cpu, cuda, cuda:1 ..."""
 
     def run(self) -> int:
         """Write the maps; returns 0."""

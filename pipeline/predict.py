@@ -12,6 +12,7 @@ from uncus.data.design import covariates
 from uncus.data.dicom import reader
 from uncus.data.errors import BadInput
 from uncus.pipeline.prediction.openvino_engine import Engine
+from uncus.pipeline.prediction.options import ScanOptions
 from uncus.pipeline.prediction.output import check_writable, scan_name, sentence, write
 from uncus.pipeline.prediction.predictor import AUTO, Predictor, common_path
 from uncus.pipeline.prediction.results import Prediction
@@ -21,15 +22,13 @@ __all__ = ["Predict", "Prediction", "Predictor"]
 
 
 @dataclass(frozen=True)
-class Predict:
+class Predict(ScanOptions):
     """Probabilities (or values) and a saliency map for unlabelled scans.
 
     Writes OUT/<scan>/prediction.json, saliency.nii.gz on the scan's own grid, saliency.png and,
     if the run's space is mni, atlas.tsv.
     """
 
-    trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of uncus train."""
     scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCAN...")]
     """T1w volumes: NIfTI, Analyze, MGZ, or a DICOM series as a folder, a zip or its files."""
     out: Path | None = None
@@ -37,18 +36,8 @@ class Predict:
     method: str = AUTO
     """Saliency: grad_cam, grad_cam_pp, integrated_gradients, occlusion or gradient; auto uses
     Grad-CAM, or integrated gradients if the last feature map is too coarse for it."""
-    explain: Annotated[str, tyro.conf.arg(name="class", metavar="NAME")] = ""
-    """Class to explain; by default the most probable one."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON: an object for one scan, a list for several."""
-    series: str = ""
-    """Which of several DICOM series: its number in the list, its UID, or words of its
-    description."""
-    covariates: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE...")] = ()
-    """Covariates of the subject, age=72 sex=F, for a run trained with --covariates; by default from
-    the participants.tsv of the scan's BIDS tree, or from its DICOM header."""
-    device: str = "cpu"
-    """cpu, cuda, cuda:1 ..."""
     engine: Engine = "auto"
     """Inference engine: torch, or openvino (the extra fast, on a CPU); auto uses OpenVINO for
     several scans if it is faster. openvino-bf16 has two or three correct digits and is meant for
@@ -72,8 +61,8 @@ class Predict:
         # Loading OpenVINO takes longer than it saves on one or two scans.
         several = len(scans) > 2 or self.engine != "auto"
         predictor = Predictor(self.trained, self.device, self.engine if several else "torch")
-        if self.engine != "auto" and predictor.engine_refused:
-            print(f"uncus: {predictor.engine_refused}; using torch instead", file=sys.stderr)
+        if self.engine != "auto" and predictor.engine_error:
+            print(f"uncus: {predictor.engine_error}; using torch instead", file=sys.stderr)
         answers: list[dict[str, Any]] = []
         failures: list[BadInput] = []
         for paths in track(scans, "predicting"):

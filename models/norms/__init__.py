@@ -1,11 +1,8 @@
 """Normalization layers by name: ``NORMS``."""
 
+from uncus.models.norms.classic import BatchNorm, GroupNorm, InstanceNorm, LayerNorm
 from uncus.models.norms.registry import (
     NORMS,
-    BatchNorm,
-    GroupNorm,
-    InstanceNorm,
-    LayerNorm,
     Norm,
     check_groups,
     find_norm,

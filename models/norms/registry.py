@@ -22,21 +22,6 @@ from uncus.models.norms.filter_response import FilterResponseNorm
 from uncus.models.norms.group_plus import GroupPlusNorm
 from uncus.models.norms.positional import PositionalNorm
 
-__all__ = [
-    "DEFAULT_GROUPS",
-    "NORMS",
-    "BatchNorm",
-    "GroupNorm",
-    "InstanceNorm",
-    "LayerNorm",
-    "Norm",
-    "check_groups",
-    "divisors",
-    "find_norm",
-    "make_norm",
-    "number_of_groups",
-]
-
 DEFAULT_GROUPS = 8
 
 

@@ -44,7 +44,7 @@ class Predictor:
     Attributes
     ----------
     engine: the engine in use, "torch", "openvino" or "openvino-bf16".
-    engine_refused: why OpenVINO was tried but is not in use; empty otherwise.
+    engine_error: why OpenVINO was tried but is not in use; empty otherwise.
 
     Raises
     ------
@@ -71,20 +71,15 @@ class Predictor:
             raise BadInput(
                 source, f"lacks or has an invalid {error}", "copy the model again"
             ) from error
-        if len(self.target.names) != config.classes:
-            raise BadInput(
-                source,
-                f"lists {len(self.target.names)} classes for a network of {config.classes}",
-                "copy the model again",
-            )
-        if len(self.covariates) != config.covariates:
-            raise BadInput(
-                source,
-                f"lists {len(self.covariates)} covariates for a network of {config.covariates}",
-                "copy the model again",
-            )
+        for kind, names, count in (
+            ("classes", self.target.names, config.classes),
+            ("covariates", self.covariates, config.covariates),
+        ):
+            if len(names) != count:
+                cause = f"lists {len(names)} {kind} for a network of {count}"
+                raise BadInput(source, cause, "copy the model again")
         self.trunks = tuple(torch_trunk(network) for network in self.networks)
-        self.engine_refused = ""
+        self.engine_error = ""
         self.engine = engines.choose(engine, self.device, math.prod(self.grid.shape))
         if self.engine != "torch":
             shape = (2 if self.card["flip_average"] else 1, 1, *self.grid.shape)
@@ -97,7 +92,7 @@ class Predictor:
                     engine=self.engine,
                 )
             except ValueError as error:
-                self.engine, self.engine_refused = "torch", str(error)
+                self.engine, self.engine_error = "torch", str(error)
         self.identity = {
             "run": self.run.path.name,
             "backbone": config.backbone,

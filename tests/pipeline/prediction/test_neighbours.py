@@ -1,4 +1,4 @@
-"""Nearest training scans: a training scan is nearest to itself, and no name is kept."""
+"""Nearest training scans: a training scan is nearest to itself, and no names are stored."""
 
 import shutil
 from pathlib import Path
@@ -19,18 +19,18 @@ def test_a_training_scan_is_nearest_to_itself(run: Path, cohort: Path) -> None:
     known, predictor = Neighbours.read(Run(run)), Predictor(run)
     prepared = PreparedCohort.open(cohort)
     assert known is not None and len(known.subjects) == len(prepared)
-    for place in (0, 5):
-        volume = torch.from_numpy(np.asarray(prepared.volumes[place], np.float32))[None, None]
+    for index in (0, 5):
+        volume = torch.from_numpy(np.asarray(prepared.volumes[index], np.float32))[None, None]
         first, second, *_ = known.nearest(features(predictor.networks[0].features(volume)))
-        row = prepared.table.iloc[place]
+        row = prepared.table.iloc[index]
         assert first["distance"] < 1e-3 < second["distance"]
         assert first["label"] == row["diagnosis"] and first["sex"] == row["sex"]
     spread = np.where(np.isfinite(known.spread), known.spread, 0)  # a feature that never varies
-    apart = [known.nearest(row * spread, 2)[1]["distance"] for row in known.scaled]
-    assert np.median(apart) == pytest.approx(1, abs=1e-2)
+    distances = [known.nearest(row * spread, 2)[1]["distance"] for row in known.scaled]
+    assert np.median(distances) == pytest.approx(1, abs=1e-2)
 
 
-def test_no_name_is_kept_and_the_seal_holds_them(run: Path) -> None:
+def test_no_name_is_stored_and_the_files_are_sealed(run: Path) -> None:
     text = Run(run).neighbours_path.read_text()
     assert "sub-" not in text and '"label"' in text
     assert "neighbours.json" in Run(run).verify()

@@ -100,13 +100,13 @@ def test_auto_uses_torch_for_networks_that_openvino_does_not_speed_up(
     monkeypatch.setattr(openvino_engine, "MIN_VOXELS", 1)
     monkeypatch.setattr(openvino_engine, "MIN_SPEEDUP", float("inf"))
     predictor = Predictor(run, engine="auto")
-    assert predictor.engine == "torch" and "times as fast" in predictor.engine_refused
+    assert predictor.engine == "torch" and "times as fast" in predictor.engine_error
 
 
 @needs_openvino
 def test_a_run_predicts_the_same_with_both_engines(run: Path, scan: Path) -> None:
     slow, fast = Predictor(run, engine="torch"), Predictor(run, engine="openvino")
-    assert (slow.engine, fast.engine, fast.engine_refused) == ("torch", "openvino", "")
+    assert (slow.engine, fast.engine, fast.engine_error) == ("torch", "openvino", "")
     want, got = slow(scan), fast(scan)
     assert got.model["engine"] == "openvino"
     for name, share in want.probabilities.items():
@@ -118,7 +118,7 @@ def test_a_run_predicts_the_same_with_both_engines(run: Path, scan: Path) -> Non
 @needs_openvino
 def test_bf16_on_request_predicts_nearly_the_same(run: Path, scan: Path) -> None:
     exact, fast = Predictor(run, engine="openvino"), Predictor(run, engine="openvino-bf16")
-    assert (fast.engine, fast.engine_refused) == ("openvino-bf16", "")
+    assert (fast.engine, fast.engine_error) == ("openvino-bf16", "")
     want, got = exact(scan), fast(scan)
     assert got.model["engine"] == "openvino-bf16"
     for name, share in want.probabilities.items():
@@ -133,7 +133,7 @@ def test_torch_is_used_for_a_network_that_differs(
 ) -> None:
     monkeypatch.setitem(openvino_engine.TOLERANCE, "openvino", 0.0)
     predictor = Predictor(run, engine="openvino")
-    assert predictor.engine == "torch" and "differs by" in predictor.engine_refused
+    assert predictor.engine == "torch" and "differs by" in predictor.engine_error
     assert predictor(scan).probabilities == Predictor(run, engine="torch")(scan).probabilities
 
 
