@@ -27,9 +27,9 @@ from uncus.pipeline.comparison.cells import (
 )
 from uncus.pipeline.runs import Comparison, Member, Run, members
 from uncus.pipeline.train import Train, finish
-from uncus.pipeline.training.learner import Optimization
-from uncus.pipeline.training.member import Devices, Task
-from uncus.pipeline.training.parallel import Job, steps, train_jobs, why_not
+from uncus.pipeline.training.optimization import Optimization
+from uncus.pipeline.training.parallel import Job, train_jobs
+from uncus.pipeline.training.task import Devices, Task, steps, why_not
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from uncus.pipeline.prediction.output import scan_name
 from uncus.pipeline.prepare import Prepare
 from uncus.pipeline.runs import Run
 from uncus.pipeline.train import Train
-from uncus.pipeline.training.learner import Optimization
+from uncus.pipeline.training.optimization import Optimization
 
 POSITIVE = "AD"
 NEW_SPACING = 1.5  # mm; a new scan need not have the voxels of the cohort

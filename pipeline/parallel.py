@@ -16,7 +16,8 @@ import torch
 
 from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.runs import Member, Run
-from uncus.pipeline.training.member import Task, train_member
+from uncus.pipeline.training.member import train_member
+from uncus.pipeline.training.task import Task
 
 
 def train_members(run: Run, members: tuple[Member, ...], task: Task, jobs: int) -> None:

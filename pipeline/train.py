@@ -24,8 +24,9 @@ from uncus.pipeline.parallel import train_members
 from uncus.pipeline.runs import Member, Run, members
 from uncus.pipeline.training import model_card, pretraining
 from uncus.pipeline.training.bf16_check import check_bf16
-from uncus.pipeline.training.learner import Optimization
-from uncus.pipeline.training.member import Devices, Task, precision
+from uncus.pipeline.training.member import precision
+from uncus.pipeline.training.optimization import Optimization
+from uncus.pipeline.training.task import Devices, Task
 
 FREE = frozenset({"cohort", "devices", "jobs"})
 """Options that may change on the way: where the cohort lies and what computes."""

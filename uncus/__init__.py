@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uncus.pipeline.predict import Predictor as Predictor
     from uncus.pipeline.saliency import SALIENCY as SALIENCY
     from uncus.pipeline.train import train as train
-    from uncus.pipeline.training.learner import Optimization as Optimization
+    from uncus.pipeline.training.optimization import Optimization as Optimization
 
 __version__ = "0.1.0"
 
@@ -30,7 +30,7 @@ _MODULES = {
     "FusedGroupNorm": "models.fused",
     "ModelConfig": "models.build",
     "NORMS": "models.norms",
-    "Optimization": "pipeline.training.learner",
+    "Optimization": "pipeline.training.optimization",
     "Prediction": "pipeline.predict",
     "Predictor": "pipeline.predict",
     "READERS": "data.cohorts.readers",

@@ -5,7 +5,7 @@ from typing import Literal
 
 from uncus.models.build import ModelConfig
 from uncus.models.norms import NORMS, find_norm
-from uncus.pipeline.training.learner import Optimization
+from uncus.pipeline.training.optimization import Optimization
 
 WS = "+ws"
 """Suffix of a norm that is used with weight standardization (Qiao 2019, arXiv 1903.10520)."""

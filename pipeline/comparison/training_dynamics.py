@@ -33,8 +33,9 @@ from uncus.pipeline.progress_bars import track
 from uncus.pipeline.runs import Comparison, Member, members
 from uncus.pipeline.training import member
 from uncus.pipeline.training.data_loading import Batch, EpochSampler, loader
-from uncus.pipeline.training.learner import Learner, parameter_groups
-from uncus.pipeline.training.member import Task
+from uncus.pipeline.training.learner import Learner
+from uncus.pipeline.training.optimization import parameter_groups
+from uncus.pipeline.training.task import Task
 
 if TYPE_CHECKING:
     from uncus.pipeline.compare import Compare

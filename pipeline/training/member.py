@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import lightning as L
@@ -15,108 +14,22 @@ from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch._dynamo.exc import BackendCompilerFailed
 
-from uncus.data.augment import Augment
 from uncus.data.cohorts.scans import write_table
-from uncus.data.design.splits import Splits
-from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
-from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.activation_checkpointing import checkpoint_blocks
 from uncus.models.base import Classifier
-from uncus.models.build import ModelConfig, build_model
+from uncus.models.build import build_model
 from uncus.models.inference import predict
 from uncus.models.weights import load_weights, save_weights
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training import pretraining
 from uncus.pipeline.training.checkpoints import Checkpoints, check_checkpoint
 from uncus.pipeline.training.cuda_graphs import check_graphs
-from uncus.pipeline.training.data_loading import EpochSampler, ScanDataset, balanced, loader
+from uncus.pipeline.training.data_loading import EpochSampler, balanced, loader
 from uncus.pipeline.training.epoch_bar import EpochBar
 from uncus.pipeline.training.head_refit import refit
-from uncus.pipeline.training.learner import Learner, Optimization
-
-
-@dataclass(frozen=True)
-class Devices:
-    """Where the training runs; the values are those of Lightning's Trainer."""
-
-    accelerator: str = "auto"
-    """auto, cpu, gpu."""
-    devices: str = "1"
-    """How many devices on each machine, or auto for all of them."""
-    nodes: int = 1
-    """How many machines; under SLURM, start one task a device with srun."""
-    strategy: str = "auto"
-    """How several devices share the work: ddp, fsdp ..."""
-    workers: int = 0
-    """Processes that read volumes; 0 reads in the training process, best for small cohorts."""
-    compile: bool = False
-    """Compile the network by torch.compile: a minute to begin with, then faster steps on a GPU.
-    Dropout draws otherwise then, and the last digits differ."""
-    channels_last: bool = False
-    """Lay the network out with channels last, as tensor cores read it; uncus bench step tells
-    whether it pays. The last digits differ."""
-    graphs: bool = False
-    """Replay the network's passes as CUDA graphs, for volumes so small that a GPU waits for Python.
-    On one GPU; with --compile, by torch.compile's own graphs. uncus bench step tells whether it
-    pays."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the members of a run share.
-
-    ``table`` holds the scans used; its index is their position in the cohort's volumes, and
-    ``labels`` [N] or [N, K] and ``covariates`` [N, P] have a row for each of its rows.
-    """
-
-    cohort: PreparedCohort
-    table: pd.DataFrame
-    labels: np.ndarray[Any, Any]
-    covariates: np.ndarray[Any, Any]
-    covariate_names: tuple[str, ...]
-    target: Target
-    splits: Splits
-    model: ModelConfig
-    optimization: Optimization
-    augment: Augment
-    devices: Devices
-    flip_average: bool
-    init_from: Run | None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Another process maps the cohort's file itself rather than being sent its content.
-        return {**self.__dict__, "cohort": self.cohort.path}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, cohort=PreparedCohort.open(state["cohort"]))
-
-    def rows(self, fold: int, *parts: str) -> np.ndarray[Any, Any]:
-        """Positions in ``table`` of the scans whose subject is in one of ``parts``."""
-        subjects = set[str]().union(*(self.splits.subjects(fold, part) for part in parts))
-        return np.flatnonzero(self.table["participant_id"].isin(subjects))
-
-    def standardization(self, fold: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Mean and standard deviation [K] of a regression's columns, training subjects only."""
-        values = self.labels[self.rows(fold, "train")]
-        spread = np.nanstd(values, axis=0)
-        if not np.all(spread > 0):
-            flat = [n for n, s in zip(self.target.names, spread, strict=True) if not s > 0]
-            raise ValueError(
-                f"--target {', '.join(flat)}: constant or missing in the training subjects of fold "
-                f"{fold}; leave the column out, or use fewer folds"
-            )
-        return np.nanmean(values, axis=0), spread
-
-    def dataset(self, fold: int, *parts: str) -> ScanDataset:
-        """The scans of ``parts`` with labels as a network learns them."""
-        rows = self.rows(fold, *parts)
-        labels = self.labels[rows]
-        if self.target.regression:
-            mean, spread = self.standardization(fold)
-            labels = ((labels - mean) / spread).astype(np.float32)
-        positions = self.table.index[rows].tolist()
-        return ScanDataset(self.cohort.volumes, positions, labels, self.covariates[rows])
+from uncus.pipeline.training.learner import Learner
+from uncus.pipeline.training.task import Task
 
 
 def train_member(run: Run, member: Member, task: Task) -> None:

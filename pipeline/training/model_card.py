@@ -18,7 +18,7 @@ from uncus.data.quality_control import Reference
 from uncus.pipeline import config, environment
 from uncus.pipeline.runs import SCHEMA, Member, Run
 from uncus.pipeline.training import neighbours
-from uncus.pipeline.training.member import Task
+from uncus.pipeline.training.task import Task
 
 
 def write(run: Run, cohort: PreparedCohort, task: Task, members: tuple[Member, ...]) -> None:

@@ -14,7 +14,7 @@ from uncus.models.weights import load_weights
 from uncus.pipeline.prediction.neighbours import Features, features
 from uncus.pipeline.progress_bars import track
 from uncus.pipeline.runs import Member, Run
-from uncus.pipeline.training.member import Task
+from uncus.pipeline.training.task import Task
 
 SHOWN = ("age", "sex")
 

@@ -1,6 +1,5 @@
 """Training the networks of many runs, side by side on the CPU or over all GPUs."""
 
-import math
 import multiprocessing
 import os
 import pickle
@@ -16,12 +15,12 @@ import torch
 from rich.console import Console
 
 from uncus.data.errors import BadInput
-from uncus.models.build import build_model
 from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.parallel import start_in_worker
 from uncus.pipeline.progress_bars import progress_bar
 from uncus.pipeline.runs import Member, Run
-from uncus.pipeline.training.member import Devices, Task, train_member
+from uncus.pipeline.training.member import train_member
+from uncus.pipeline.training.task import Devices, Task
 
 DEVICE = "UNCUS_DEVICE"
 """The GPU that a worker process trains on."""
@@ -42,29 +41,6 @@ class Job:
     run: Run
     member: Member
     task: Task
-
-
-def why_not(task: Task) -> str:
-    """Why the network of ``task`` cannot be trained at its batch size; "" where it can.
-
-    Makes it and takes a training step's forward pass for each size that a batch will have, the
-    last and smaller one of an epoch included.
-    """
-    size = task.optimization.batch_size
-    sizes = set()
-    for fold in range(task.splits.folds):
-        scans = len(task.rows(fold, "train"))
-        sizes |= {min(size, scans), scans % size or size}
-    try:
-        model = build_model(task.model, seed=0).train()
-        for number in sorted(sizes):
-            rows = task.table.index[task.rows(0, "train")].tolist()[:number]
-            volumes = torch.from_numpy(task.cohort.volumes[rows].astype("float32")).unsqueeze(1)
-            with torch.no_grad():
-                model(volumes)
-    except ValueError as error:
-        return " ".join(str(error).split())
-    return ""
 
 
 def gpus(accelerator: str) -> int:
@@ -203,9 +179,3 @@ def epochs_done(job: Job) -> int:
         return max(0, path.read_text(encoding="utf-8").count("\n") - 1)
     except OSError:
         return 0
-
-
-def steps(task: Task, fold: int) -> int:
-    """Optimizer steps of a network's whole training."""
-    each = math.ceil(len(task.rows(fold, "train")) / task.optimization.batch_size)
-    return task.optimization.epochs * math.ceil(each / task.optimization.accumulate)

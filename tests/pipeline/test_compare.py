@@ -18,7 +18,7 @@ from uncus.pipeline.comparison import page
 from uncus.pipeline.comparison.cells import Cell, check_norm, grid, model_of, optimization_of
 from uncus.pipeline.comparison.table import crossed
 from uncus.pipeline.runs import Run
-from uncus.pipeline.training.learner import Optimization
+from uncus.pipeline.training.optimization import Optimization
 
 OPTIONS = [*TRAIN, "--epochs", "1", "--folds", "1", "--draws", "100"]
 

@@ -23,7 +23,7 @@ from uncus.models.swap import find_norms
 from uncus.models.weights import read_weights
 from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run, members
-from uncus.pipeline.training.learner import Optimization, parameter_groups
+from uncus.pipeline.training.optimization import Optimization, parameter_groups
 
 
 def weights(run: Path) -> list[str]:

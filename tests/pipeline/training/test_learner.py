@@ -9,8 +9,9 @@ import torch
 
 from uncus.models.build import ModelConfig, build_model
 from uncus.pipeline.training.data_loading import EpochSampler, ScanDataset, loader
-from uncus.pipeline.training.learner import Learner, Optimization
+from uncus.pipeline.training.learner import Learner
 from uncus.pipeline.training.member import quiet_lightning
+from uncus.pipeline.training.optimization import Optimization
 
 
 def fit(kind: type[Learner], spoilt: int | None = None, **options: Any) -> None:

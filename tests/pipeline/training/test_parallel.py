@@ -10,7 +10,7 @@ from tests.conftest import TRAIN
 from uncus.data.errors import BadInput
 from uncus.data.files import sha256
 from uncus.pipeline.cli import main
-from uncus.pipeline.training.member import Task
+from uncus.pipeline.training.task import Task
 
 
 def weights(run: Path) -> list[str]:
