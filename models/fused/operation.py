@@ -177,62 +177,22 @@ def wide_type(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype is torch.float64 else torch.float32
 
 
-@torch.library.custom_op("uncus::group_norm_act", mutates_args=())
-def group_norm_act(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    groups: int,
-    eps: float,
-    activation: str,
-) -> tuple[Tensor, Tensor]:
-    """The operation: y like x, and the statistics [2, N, groups] for its backward pass."""
-    return _forward(x, weight, bias, residual, groups, eps, activation)
-
-
-@torch.library.custom_op("uncus::group_norm_act_backward", mutates_args=())
-def group_norm_act_backward(
-    dy: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    other: Tensor | None,
-    statistics: Tensor,
-    activation: str,
-    gate: str,
-    write: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Its gradients; see `_backward`."""
-    return _backward(dy, x, weight, bias, other, statistics, activation, gate, write)
+group_norm_act = torch.library.custom_op("uncus::group_norm_act", _forward, mutates_args=())
+"""The operation: y like x, and the statistics [2, N, groups] for its backward pass."""
+group_norm_act_backward = torch.library.custom_op(
+    "uncus::group_norm_act_backward", _backward, mutates_args=()
+)
 
 
 @group_norm_act.register_fake
-def _(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    residual: Tensor | None,
-    groups: int,
-    eps: float,
-    activation: str,
-) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, *inputs: Any) -> tuple[Tensor, Tensor]:
+    groups = inputs[3]
     return torch.empty_like(_like(x)), x.new_empty(2, x.shape[0], groups, dtype=wide_type(x))
 
 
 @group_norm_act_backward.register_fake
-def _(
-    dy: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    other: Tensor | None,
-    statistics: Tensor,
-    activation: str,
-    gate: str,
-    write: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    dx = torch.empty_like(_like(x))
+def _(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    dx, write = torch.empty_like(_like(x)), inputs[-1]
     dz = torch.empty_like(dx) if write else x.new_empty(0)
     return dx, torch.empty_like(weight), torch.empty_like(bias), dz
 

@@ -68,9 +68,8 @@ class Predictor:
             self.covariates = self.card.get("covariates", {})
             self.networks = tuple(self.network(config, m["file"]) for m in self.card["members"])
         except (KeyError, TypeError) as error:
-            raise BadInput(
-                source, f"lacks or has an invalid {error}", "copy the model again"
-            ) from error
+            cause = f"is incomplete or invalid ({error!r})"
+            raise BadInput(source, cause, "copy the model again") from error
         for kind, names, count in (
             ("classes", self.target.names, config.classes),
             ("covariates", self.covariates, config.covariates),

@@ -37,7 +37,7 @@ def integrated_gradients(
 
     Parameters
     ----------
-    baseline: b ``[1, 1, X, Y, Z]``; 0 when left out.
+    baseline: b ``[1, 1, X, Y, Z]``; 0 by default.
     steps: number of gradients.
     """
     start = torch.zeros_like(volume) if baseline is None else baseline.to(volume)
