@@ -37,7 +37,7 @@ class Covariates(nn.Module):
         for p, column in enumerate(values.double().unbind(1)):
             known = column[torch.isfinite(column)]
             if not len(known) or known.min() == known.max():
-                raise ValueError(f"number {p + 1} is constant or missing in all scans")
+                raise ValueError(f"covariate {p + 1} is constant or missing in all scans")
             self.mean[p], self.spread[p] = known.mean(), known.std(correction=0)
 
     def z(self, values: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ def test_the_term_is_linear_in_standard_deviations_and_no_value_is_the_mean() ->
     deviations = torch.tensor([[-1.0, -(2**0.5)], [1, 0.5**0.5], [0, 0.5**0.5]])
     assert torch.allclose(term(values), deviations @ term.weight.T, atol=1e-6)
     assert torch.equal(term(torch.full((1, 2), torch.nan)), torch.zeros(1, 3))
-    with pytest.raises(ValueError, match="number 1 is the same"):
+    with pytest.raises(ValueError, match="covariate 1 is constant"):
         term.standardize(torch.tensor([[1.0, 0], [1, 1]]))
 
 
@@ -204,4 +204,4 @@ def test_the_command_line_takes_them(
     capsys.readouterr()
     same = [*TRAIN, "--covariates", "sex", "--where", "sex == 'F'"]
     assert main(["train", str(cohort), str(tmp_path / "y"), *same]) == 2
-    assert "--covariates sex: number 1 is the same" in capsys.readouterr().err
+    assert "--covariates sex: covariate 1 is constant" in capsys.readouterr().err
