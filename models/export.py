@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from uncus.models.base import Classifier
 
 
-class Trunk(nn.Module):
+class FeatureExtractor(nn.Module):
     """``model.features`` as a module's ``forward``."""
 
     def __init__(self, model: Classifier) -> None:
@@ -27,10 +27,10 @@ class Trunk(nn.Module):
         return self.model.features(x)
 
 
-class OpenTrunk(nn.Module):
+class OpenFeatureExtractor(nn.Module):
     """The same with the weights as a second argument."""
 
-    def __init__(self, trunk: Trunk) -> None:
+    def __init__(self, trunk: FeatureExtractor) -> None:
         super().__init__()
         self.trunk = [trunk]  # in a list, so that its weights are not parameters of this module
 
@@ -43,7 +43,7 @@ class OpenTrunk(nn.Module):
 def open_weights(model: Classifier) -> dict[str, Tensor]:
     """Name -> parameter or buffer that the features depend on, in the graph's order."""
     head = {f"model.{name}" for name in ("head.weight", "head.bias")}
-    state = Trunk(model).state_dict()
+    state = FeatureExtractor(model).state_dict()
     return {
         name: value.detach()
         for name, value in sorted(state.items())
@@ -64,7 +64,8 @@ def export_features(model: Classifier, shape: Sequence[int]) -> Any:
         operations.instance_norm.default: normalized_by_channel,
     }
     program = torch.export.export(
-        OpenTrunk(Trunk(model)).eval(), (torch.zeros(*shape), open_weights(model))
+        OpenFeatureExtractor(FeatureExtractor(model)).eval(),
+        (torch.zeros(*shape), open_weights(model)),
     )
     return program.run_decompositions(rewritten)
 
