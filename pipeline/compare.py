@@ -1,22 +1,21 @@
 """``uncus compare``: what a batch size does to each norm, on one's own scans, in one command."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import pandas as pd
 import tyro
 
 from uncus import NOTICE
 from uncus.data import files
-from uncus.data.cohorts.scans import write_table
-from uncus.data.design.splits import Splits, holdout_subjects
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.build import ModelConfig
 from uncus.pipeline import config
 from uncus.pipeline.comparison import page, table, training_dynamics
+from uncus.pipeline.comparison.cell_training import common_folds, train_cells
 from uncus.pipeline.comparison.cells import (
     Cell,
+    Design,
     Rule,
     at_start,
     check_norm,
@@ -25,11 +24,10 @@ from uncus.pipeline.comparison.cells import (
     optimization_of,
     rule_text,
 )
-from uncus.pipeline.runs import Comparison, Member, Run, members
-from uncus.pipeline.train import Train, finish
+from uncus.pipeline.runs import Comparison, Run
 from uncus.pipeline.training.optimization import Optimization
-from uncus.pipeline.training.parallel import Job, train_jobs
-from uncus.pipeline.training.task import Devices, Task, steps, why_not
+from uncus.pipeline.training.options import TrainingOptions
+from uncus.pipeline.training.task import Devices, steps
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class ComparedDevices(Devices):
 
 
 @dataclass(frozen=True)
-class Compare(Train):
+class Compare(TrainingOptions):
     """Train every norm at every batch size, and say which differ by more than chance.
 
     The same command goes on where a broken one stopped. Options of training are those of uncus
@@ -127,54 +125,51 @@ class Compare(Train):
 
     def run(self) -> int:
         """Train the grid, measure it, write table, plot and page; returns the exit code."""
-        for name, value in (("COHORT", self.cohort), ("OUT", self.out)):
-            if value == Path():
-                raise ValueError(f"{name} is missing; uncus compare COHORT OUT --target COLUMN")
-        if not self.target:
-            raise ValueError("--target is missing; name the column to predict")
-        cohort = PreparedCohort.open(self.cohort)
-        folder = Comparison(self.out)
+        self.check_given("compare", "OUT")
+        cohort, folder = PreparedCohort.open(self.cohort), Comparison(self.out)
         with files.locked(self.out, "comparison"):
             files.write_json(folder.config_path, config.to_dict(replace(self, load=None)))
             cells = grid(self.norms, self.groups, self.batch_sizes)
+            trainings = {cell: self.training(cell) for cell in cells}
             cannot: dict[str, str] = {}
-            verbs = {cell: self.training(cell) for cell in cells}
+            folds = None
             if self.transfer:
-                self.common_folds(cohort, cells[0])
+                shared = replace(trainings[cells[0]], out=folder.folds.path)
+                folds = common_folds(shared, cohort, folder.all_subjects_path)
                 first = {cell: self.pretraining(cell) for cell in cells}
-                stopped = self.train(cohort, {f"pre-{c.name}": v for c, v in first.items()})[0]
-                verbs = {}
-                for cell, before in first.items():
-                    verbs[cell] = self.training(cell)
+                named = {f"pre-{cell.name}": options for cell, options in first.items()}
+                stopped, _ = train_cells(named, cohort, self.jobs, folds)
+                trainings = {}
+                for cell, pretraining in first.items():
+                    trainings[cell] = self.training(cell)
                     for start in ("tuned", "frozen"):
                         other = at_start(cell, start)
                         if reason := stopped.get(f"pre-{cell.name}"):
                             cannot[other.name] = f"its pre-training: {reason}"
-                        verbs[other] = replace(self.training(other), init_from=before.out)
-            todo = {cell.name: verb for cell, verb in verbs.items() if cell.name not in cannot}
-            failed, tasks = self.train(cohort, todo)
-            cannot |= failed
-            found = table.assess(
-                list(verbs), {c.name: Run(v.out) for c, v in verbs.items()}, cannot, self
-            )
-            for entry in found["cells"]:
+                        trainings[other] = replace(self.training(other), init_from=pretraining.out)
+            todo = {c.name: options for c, options in trainings.items() if c.name not in cannot}
+            failed, tasks = train_cells(todo, cohort, self.jobs, folds)
+            design = Design(**{f.name: getattr(self, f.name) for f in fields(Design)})
+            runs = {cell.name: Run(options.out) for cell, options in trainings.items()}
+            result = table.assess(list(trainings), runs, cannot | failed, design)
+            for entry in result["cells"]:
                 if task := tasks.get(entry["name"]):
                     entry["steps"] = steps(task, 0)
-            found["rule"] = rule_text(self.lr_rule, self.base_batch, self.optimization.lr)
+            result["rule"] = rule_text(self.lr_rule, self.base_batch, self.optimization.lr)
             if self.dynamics:
-                found["dynamics"] = training_dynamics.measure(self, cohort, tasks)
-            table.write(self.out, found)
-            page.write(self.out, found)
-        print(page.plain_summary(found))
+                result["dynamics"] = training_dynamics.measure(design, cohort, tasks)
+            table.write(self.out, result)
+            page.write(self.out, result)
+        print(page.plain_summary(result))
         print(f"{folder.page}. {NOTICE}")
         return 0
 
-    def training(self, cell: Cell) -> Train:
-        """The ordinary training of a cell."""
+    def training(self, cell: Cell) -> TrainingOptions:
+        """The options of a cell's run."""
         shared = {
-            name: getattr(self, name)
-            for name in Train.__dataclass_fields__
-            if name not in {"out", "model", "optimization", "devices", "load", "jobs"}
+            option.name: getattr(self, option.name)
+            for option in fields(TrainingOptions)
+            if option.name not in {"out", "model", "optimization", "devices", "load", "jobs"}
         }
         shared["model"] = model_of(cell, self.model, self.groups[0])
         shared["optimization"] = optimization_of(
@@ -187,10 +182,10 @@ class Compare(Train):
             channels_last=self.devices.channels_last,
             graphs=self.devices.graphs,
         )
-        return Train(out=Comparison(self.out).cell(cell.name).path, **shared)
+        return TrainingOptions(out=Comparison(self.out).cell(cell.name).path, **shared)
 
-    def pretraining(self, cell: Cell) -> Train:
-        """The training whose weights a cell may start from: other columns, every scan."""
+    def pretraining(self, cell: Cell) -> TrainingOptions:
+        """The options of the run that a cell may start from: other columns, every scan."""
         return replace(
             self.training(cell),
             out=Comparison(self.out).pretrained(cell.name).path,
@@ -199,56 +194,3 @@ class Compare(Train):
             regression=not self.transfer_classes,
             where="",
         )
-
-    def common_folds(self, cohort: PreparedCohort, cell: Cell) -> None:
-        """The folds of pre-training and training: those of the task, and all others train only."""
-        folder, verb = Comparison(self.out), self.training(cell)
-        run = folder.folds
-        table, labels, _ = verb.scans(run, cohort)
-        frame = verb.subjects(run, cohort.table, table, labels).frame
-        known = {*frame["participant_id"]}
-        others = [p for p in dict.fromkeys(cohort.table["participant_id"]) if p not in known]
-        kept = holdout_subjects(self.holdout, cohort.table) if self.holdout else ()
-        columns = [name for name in frame.columns if name != "participant_id"]
-        rows = [
-            {"participant_id": p, **dict.fromkeys(columns, "holdout" if p in kept else "train")}
-            for p in others
-        ]
-        everybody = pd.concat([frame, pd.DataFrame(rows, columns=frame.columns)])
-        Splits(everybody.reset_index(drop=True)).save(folder.all_subjects_path)
-
-    def train(
-        self, cohort: PreparedCohort, verbs: dict[str, Train]
-    ) -> tuple[dict[str, str], dict[str, Task]]:
-        """Train what is left of the cells; why some cannot be, and the tasks of the others."""
-        scans: Any = None
-        jobs: list[Job] = []
-        tasks: dict[str, Task] = {}
-        wholes: dict[str, tuple[Run, tuple[Member, ...]]] = {}
-        cannot: dict[str, str] = {}
-        for name, verb in verbs.items():
-            run = Run(verb.out)
-            verb.start(run, cohort)
-            if scans is None:
-                scans = verb.scans(run, cohort)
-            table, labels, target = scans
-            write_table(run.scans_path, table)
-            path = run.splits_path
-            if self.transfer and not path.exists():
-                Splits.load(Comparison(self.out).all_subjects_path).save(path)
-            splits = verb.subjects(run, cohort.table, table, labels)
-            task = verb.task(cohort, table, labels, target, splits)
-            todo = members(splits.folds, self.seed, self.seeds)
-            left = [member for member in todo if not run.weights(member).exists()]
-            if left and (reason := why_not(task)):
-                cannot[name] = reason
-                continue
-            tasks[name], wholes[name] = task, (run, todo)
-            jobs += [Job(name, f"{name} {m.name}", run, m, task) for m in left]
-        if jobs:
-            epochs = self.optimization.epochs
-            cannot |= train_jobs(jobs, self.jobs, self.devices.accelerator, epochs)
-        for name, (run, todo) in wholes.items():
-            if name not in cannot and not run.is_sealed():
-                finish(run, tasks[name], todo)
-        return cannot, {name: task for name, task in tasks.items() if name not in cannot}

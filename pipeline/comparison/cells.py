@@ -1,6 +1,7 @@
-"""The cells of a comparison: a norm at a batch size, and the rule that makes the cells fair."""
+"""The design of a comparison: its cells, and the rule that makes them comparable."""
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from uncus.models.build import ModelConfig
@@ -12,6 +13,23 @@ WS = "+ws"
 
 Rule = Literal["sqrt", "linear", "none"]
 Start = Literal["scratch", "tuned", "frozen"]
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is compared and how it is measured; the fields are those of ``uncus compare``."""
+
+    out: Path
+    target: tuple[str, ...]
+    norms: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
+    groups: tuple[int, ...]
+    base_batch: int
+    seed: int
+    seeds: int
+    metric: str
+    draws: int
+    dynamics_steps: int
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from uncus import NOTICE
 from uncus.data import files
-from uncus.pipeline.comparison import plots, training_dynamics
+from uncus.pipeline.comparison import plots
 from uncus.pipeline.evaluation.report import CSS, card, table
 from uncus.pipeline.evaluation.report_text import number, span, spoken, text
 from uncus.pipeline.runs import Comparison
@@ -200,7 +200,7 @@ def page(found: Found) -> str:
         body += [f"<li><b>{text(name)}</b>: {text(why)}</li>" for name, why in reasons.items()]
         body.append("</ul>")
     if found.get("dynamics"):
-        body.append(training_dynamics.section(found["dynamics"]))
+        body.append(dynamics_section(found["dynamics"]))
     body += [
         "<h2>How it was made</h2>",
         f"<p>{text(found['rule'][:1].upper() + found['rule'][1:])}. Every value is out of fold, on "
@@ -230,3 +230,65 @@ def difference_rows(found: Found) -> list[list[object]]:
             row.append(spoken(some[0][found["metric"]]) if some else "–")
         rows.append(row)
     return rows
+
+
+def dynamics_section(found: Found) -> str:
+    """The part of the page: curves of every norm."""
+    lines: Mapping[str, Any] = found["lines"]
+
+    def band(low: str, high: str, middle: str) -> dict[str, dict[str, list[float]]]:
+        return {
+            name: {
+                "x": entry["bands"]["step"],
+                "low": entry["bands"][low],
+                "high": entry["bands"][high],
+                "middle": entry["bands"][middle],
+            }
+            for name, entry in lines.items()
+            if entry["bands"].get("step")
+        }
+
+    def strength(kind: str) -> dict[str, dict[str, list[float]]]:
+        return {
+            name: {
+                "x": [float(k) for k, v in entry[kind].items() if v is not None],
+                "y": [v for v in entry[kind].values() if v is not None],
+            }
+            for name, entry in lines.items()
+        }
+
+    cards = [
+        card(
+            "",
+            plots.curves(band("low", "high", "loss"), "loss along the step", log=False),
+            "Five step sizes.",
+        ),
+        card(
+            "",
+            plots.curves(
+                band("change_low", "change_high", "change_high"), "change of the gradient"
+            ),
+            "Least to largest over the five step sizes.",
+        ),
+        card(
+            "",
+            plots.curves(band("beta", "beta", "beta"), "effective beta-smoothness"),
+            "Lower: smoother.",
+        ),
+        card(
+            "",
+            plots.levels(strength("noise"), "noise after each norm (SD)", "test loss"),
+            "Trained with the noise, tested without.",
+        ),
+        card(
+            "",
+            plots.levels(strength("dropout"), "dropout after each norm", "test loss"),
+            "Trained with the dropout, tested without.",
+        ),
+    ]
+    return (
+        f"<h2>Training dynamics at batch {found['batch_size']}</h2><p>The first {found['steps']} "
+        "steps of each training at a constant learning rate; the mean over seeds. Step sizes are "
+        "1/4, 1/2, 1, 2 and 4 times the optimizer's own.</p>"
+        f"<div class='figures pairs'>{''.join(cards)}</div>"
+    )

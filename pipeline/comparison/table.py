@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from uncus import NOTICE, __version__
 from uncus.data import files
 from uncus.data.cohorts.scans import write_table
-from uncus.pipeline.comparison.cells import Cell
+from uncus.pipeline.comparison.cells import Cell, Design
 from uncus.pipeline.evaluate import measure
 from uncus.pipeline.evaluation.baselines import predict_baseline
 from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, plain
@@ -18,15 +18,12 @@ from uncus.pipeline.evaluation.metrics import Array, Values
 from uncus.pipeline.evaluation.predictions import Study, model_answers
 from uncus.pipeline.runs import Comparison, Run
 
-if TYPE_CHECKING:
-    from uncus.pipeline.compare import Compare
-
 SHOWN = {"classification": ("error", "balanced_accuracy", "auc"), "regression": ("mae", "r2")}
 LOWER = frozenset({"error", "mae"})
 
 
 def assess(
-    cells: Sequence[Cell], runs: Mapping[str, Run], cannot: Mapping[str, str], options: "Compare"
+    cells: Sequence[Cell], runs: Mapping[str, Run], cannot: Mapping[str, str], design: Design
 ) -> dict[str, Any]:
     """What compare.json holds.
 
@@ -56,12 +53,12 @@ def assess(
             continue
         study = Study.of(run.scans(), run.target, run.splits())
         kind = "regression" if study.target.regression else "classification"
-        each, folds = by_seed(study, run.predictions(), options.draws, options.seed)
+        each, folds = by_seed(study, run.predictions(), design.draws, design.seed)
         if not shown:
             shown = [m for m in each[0] if m.split("_")[0] in SHOWN[kind] or m in SHOWN[kind]]
             shown.sort(key=lambda m: next(k for k, s in enumerate(SHOWN[kind]) if m.startswith(s)))
             chance, counts = reference(study, run.predictions(), shown)
-        drawn[cell.name] = {m: crossed([one[m] for one in each], options.seed) for m in shown}
+        drawn[cell.name] = {m: crossed([one[m] for one in each], design.seed) for m in shown}
         entry["metrics"] = {
             m: {
                 **interval(drawn[cell.name][m]),
@@ -74,23 +71,23 @@ def assess(
         }
         times = [float(t["seconds"].sum()) for t in run.training_curves().values()]
         entries.append({**entry, "status": "done", "seconds": round(sum(times), 1)})
-    metric = options.metric or (shown[0] if shown else "")
+    metric = design.metric or (shown[0] if shown else "")
     if shown and metric not in shown:
         raise ValueError(f"--metric {metric}: here there are {', '.join(shown)}")
     return {
-        "target": list(options.target),
+        "target": list(design.target),
         "metric": metric,
         "metrics": shown,
         "lower_is_better": metric.split("_")[0] in LOWER,
         "reference": cells[0].line,
-        "batch_sizes": list(options.batch_sizes),
-        "seeds": options.seeds,
+        "batch_sizes": list(design.batch_sizes),
+        "seeds": design.seeds,
         **counts,
         "chance": chance,
         "interval": {
             "level": LEVEL,
             "method": "bootstrap over subjects and seeds",
-            "draws": options.draws,
+            "draws": design.draws,
         },
         "cells": entries,
         "differences": differences(cells, drawn, cells[0].line),

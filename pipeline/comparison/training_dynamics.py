@@ -14,9 +14,9 @@ norm, during training, do to the answers for unseen people.
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +27,7 @@ from uncus.data import augment, files
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.swap import find_norms
 from uncus.pipeline import config
-from uncus.pipeline.comparison import plots
-from uncus.pipeline.evaluation.report import card
+from uncus.pipeline.comparison.cells import Design, grid
 from uncus.pipeline.progress_bars import track
 from uncus.pipeline.runs import Comparison, Member, members
 from uncus.pipeline.training import member
@@ -36,9 +35,6 @@ from uncus.pipeline.training.data_loading import Batch, EpochSampler, loader
 from uncus.pipeline.training.learner import Learner
 from uncus.pipeline.training.optimization import parameter_groups
 from uncus.pipeline.training.task import Task
-
-if TYPE_CHECKING:
-    from uncus.pipeline.compare import Compare
 
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0)
 """The five learning rates, as multiples of the cell's own."""
@@ -50,7 +46,7 @@ PROBES = 20
 """Steps of a training at which the neighbourhood is measured."""
 
 
-def measure(options: "Compare", cohort: PreparedCohort, tasks: Mapping[str, Task]) -> Any:
+def measure(design: Design, cohort: PreparedCohort, tasks: Mapping[str, Task]) -> Any:
     """Every norm at the batch size nearest the base batch, fold 0; each training is kept on disk.
 
     Returns
@@ -58,27 +54,25 @@ def measure(options: "Compare", cohort: PreparedCohort, tasks: Mapping[str, Task
     line -> ``bands`` (lists over the measured steps, the mean over seeds), ``noise`` and
     ``dropout`` (strength -> loss on the test people, the mean over seeds).
     """
-    from uncus.pipeline.comparison.cells import grid
-
-    batch = min(options.batch_sizes, key=lambda size: (abs(size - options.base_batch), size))
-    cells = [c for c in grid(options.norms, options.groups, (batch,)) if c.name in tasks]
+    batch = min(design.batch_sizes, key=lambda size: (abs(size - design.base_batch), size))
+    cells = [c for c in grid(design.norms, design.groups, (batch,)) if c.name in tasks]
     variants = [("noise", s) for s in NOISE] + [("dropout", p) for p in DROPOUT if p]
-    seeds = [m for m in members(1, options.seed, options.seeds) if m.fold == 0]
+    seeds = [m for m in members(1, design.seed, design.seeds) if m.fold == 0]
     found: dict[str, Any] = {}
     todo = list(itertools.product(cells, variants, seeds))
     for cell, (kind, level), one in track(todo, "dynamics"):
         task = tasks[cell.name]
         made = {
-            "steps": options.dynamics_steps,
+            "steps": design.dynamics_steps,
             "model": config.to_dict(task.model),
             "optimization": config.to_dict(task.optimization),
             "cohort": cohort.fingerprint,
         }
         name = f"{cell.name}-{kind}-{level:g}-seed-{one.seed}"
-        path = Comparison(options.out).dynamics(name)
+        path = Comparison(design.out).dynamics(name)
         kept = files.read_json(path) if path.exists() else {}
         if kept.get("made") != made:
-            kept = {"made": made, **train(task, one, options.dynamics_steps, kind, level)}
+            kept = {"made": made, **train(task, one, design.dynamics_steps, kind, level)}
             files.write_json(path, kept)
         entry = found.setdefault(cell.line, {"bands": [], "noise": {}, "dropout": {}})
         if level == 0:
@@ -93,7 +87,7 @@ def measure(options: "Compare", cohort: PreparedCohort, tasks: Mapping[str, Task
         entry["bands"] = {n: np.mean([b[n] for b in bands], axis=0).tolist() for n in names}
         for kind in ("noise", "dropout"):
             entry[kind] = {k: mean(values) for k, values in entry[kind].items()}
-    return {"batch_size": batch, "steps": options.dynamics_steps, "rates": RATES, "lines": found}
+    return {"batch_size": batch, "steps": design.dynamics_steps, "rates": RATES, "lines": found}
 
 
 def mean(values: list[float | None]) -> float | None:
@@ -239,62 +233,3 @@ def test_loss(learner: Learner, task: Task, one: Member) -> float | None:
         labels.append(batch["label"])
     loss = float(learner.loss(torch.cat(outputs), torch.cat(labels)))
     return loss if np.isfinite(loss) else None
-
-
-def section(found: Mapping[str, Any]) -> str:
-    """The part of the page: curves of every norm."""
-    lines: Mapping[str, Any] = found["lines"]
-
-    def band(low: str, high: str, middle: str) -> dict[str, dict[str, list[float]]]:
-        return {
-            name: {
-                "x": entry["bands"]["step"],
-                "low": entry["bands"][low],
-                "high": entry["bands"][high],
-                "middle": entry["bands"][middle],
-            }
-            for name, entry in lines.items()
-            if entry["bands"].get("step")
-        }
-
-    def strength(kind: str) -> dict[str, dict[str, list[float]]]:
-        return {
-            name: {
-                "x": [float(k) for k, v in entry[kind].items() if v is not None],
-                "y": [v for v in entry[kind].values() if v is not None],
-            }
-            for name, entry in lines.items()
-        }
-
-    draw: Callable[..., str] = plots.curves
-    cards = [
-        card(
-            "",
-            draw(band("low", "high", "loss"), "loss along the step", log=False),
-            "Five step sizes.",
-        ),
-        card(
-            "",
-            draw(band("change_low", "change_high", "change_high"), "change of the gradient"),
-            "Least to largest over the five step sizes.",
-        ),
-        card(
-            "", draw(band("beta", "beta", "beta"), "effective beta-smoothness"), "Lower: smoother."
-        ),
-        card(
-            "",
-            plots.levels(strength("noise"), "noise after each norm (SD)", "test loss"),
-            "Trained with the noise, tested without.",
-        ),
-        card(
-            "",
-            plots.levels(strength("dropout"), "dropout after each norm", "test loss"),
-            "Trained with the dropout, tested without.",
-        ),
-    ]
-    return (
-        f"<h2>Training dynamics at batch {found['batch_size']}</h2><p>The first {found['steps']} "
-        "steps of each training at a constant learning rate; the mean over seeds. Step sizes are "
-        "1/4, 1/2, 1, 2 and 4 times the optimizer's own.</p>"
-        f"<div class='figures pairs'>{''.join(cards)}</div>"
-    )

@@ -1,4 +1,4 @@
-"""Progress of a training run: a bar a member on a terminal, a line now and then elsewhere."""
+"""Progress of a training: a bar per network on a terminal, a few lines elsewhere."""
 
 import os
 
@@ -8,18 +8,17 @@ from rich.console import Console
 
 from uncus.pipeline.progress_bars import progress_bar
 
+NO_BAR = "UNCUS_NO_BAR"
+"""Environment variable of a process whose progress another process shows."""
+
 
 class EpochBar(Callback):
-    """Shows the epoch, the loss and the validation score of the member called ``name``.
-
-    ``UNCUS_PLAIN_PROGRESS``: ``1`` for lines where several bars would overwrite each other,
-    ``none`` where another process shows how far this one is.
-    """
+    """Shows the epoch, the loss and the validation score of the network called ``name``."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.console = Console(stderr=True)
-        self.live = self.console.is_terminal and not os.environ.get("UNCUS_PLAIN_PROGRESS")
+        self.console = Console(stderr=True, quiet=NO_BAR in os.environ)
+        self.live = self.console.is_terminal and not self.console.quiet
         self.bar = progress_bar("epochs {task.fields[values]}", disable=not self.live)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -39,8 +38,7 @@ class EpochBar(Callback):
         )
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
         self.bar.update(self.task, completed=epoch, values=values)
-        told = not self.live and os.environ.get("UNCUS_PLAIN_PROGRESS") != "none"
-        if told and (epoch == last or epoch % max(1, last // 5) == 0):
+        if not self.live and (epoch == last or epoch % max(1, last // 5) == 0):
             self.console.print(f"{self.name}: epoch {epoch}/{last}  {values}", highlight=False)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

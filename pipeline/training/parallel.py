@@ -1,14 +1,18 @@
-"""Training the networks of many runs, side by side on the CPU or over all GPUs."""
+"""Training several networks at once, on the CPU or over all GPUs.
+
+Small networks at tiny batches leave most cores idle: two at once finish sooner than one after the
+other with twice the threads each.
+"""
 
 import multiprocessing
 import os
 import pickle
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from pathlib import Path
-from queue import Empty
 from typing import Any
 
 import torch
@@ -16,24 +20,25 @@ from rich.console import Console
 
 from uncus.data.errors import BadInput
 from uncus.pipeline.environment import cpu_count
-from uncus.pipeline.parallel import start_in_worker
 from uncus.pipeline.progress_bars import progress_bar
 from uncus.pipeline.runs import Member, Run
+from uncus.pipeline.training.epoch_bar import NO_BAR
 from uncus.pipeline.training.member import train_member
-from uncus.pipeline.training.task import Devices, Task
+from uncus.pipeline.training.task import Task
 
-DEVICE = "UNCUS_DEVICE"
-"""The GPU that a worker process trains on."""
+GPU = "UNCUS_GPU"
+"""Environment variable of a worker: the GPU that it trains on, "" for what the task names."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One network to train: a member of the run of one cell.
+    """One network to train.
 
     Attributes
     ----------
-    cell: the name of its cell.
-    label: what to call it on the terminal.
+    cell: the cell of a comparison that it belongs to, which ends where the network cannot be
+        trained; "" where that is an error.
+    label: its name on the terminal.
     """
 
     cell: str
@@ -43,18 +48,8 @@ class Job:
     task: Task
 
 
-def gpus(accelerator: str) -> int:
-    """GPUs to spread over; 0 where the CPU is to be used or there are none."""
-    return 0 if accelerator == "cpu" else torch.cuda.device_count()
-
-
-def train_jobs(
-    jobs: Sequence[Job], side_by_side: int, accelerator: str, epochs: int
-) -> dict[str, str]:
-    """Train every job, ``side_by_side`` at once on the CPU or on each GPU, with a progress bar.
-
-    A network that cannot be trained (its loss is not finite, the GPU's memory is too small) ends
-    its cell alone.
+def train_networks(jobs: Sequence[Job], at_once: int) -> dict[str, str]:
+    """Train every network, ``at_once`` at a time on the CPU or on each GPU.
 
     Returns
     -------
@@ -62,54 +57,23 @@ def train_jobs(
 
     Raises
     ------
-    BadInput: what a user has to mend before anything can go on.
+    ValueError, MemoryError: a network without a cell cannot be trained; no further one is started.
+    BadInput: a file or an option is wrong.
     ValueError: a worker process was killed.
     """
-    cards = gpus(accelerator)
-    workers = min(side_by_side * max(1, cards), len(jobs))
-    if workers < 2:
-        return one_by_one(jobs)
-    context = multiprocessing.get_context("spawn")
-    places: Any = context.Queue()
-    for worker in range(workers):
-        places.put(str(worker % cards) if cards else "")
-    threads = max(1, cpu_count() // workers)
-    failed: dict[str, str] = {}
-    with (
-        ProcessPoolExecutor(workers, context, take_place, (threads, os.getpid(), places)) as pool,
-        progress_bar("epochs, {task.fields[done]} networks") as shown,
-    ):
-        waiting = {pool.submit(train_sent, pickle.dumps(job)): job for job in jobs}
-        shown_task = shown.add_task("training", total=len(jobs) * epochs, done=f"0/{len(jobs)}")
-        done = 0
-        try:
-            while waiting:
-                ready, _ = wait(waiting, timeout=2, return_when=FIRST_COMPLETED)
-                for future in ready:
-                    job = waiting.pop(future)
-                    done += 1
-                    note(shown.console, job, future, failed, f"{done}/{len(jobs)}")
-                for future, job in list(waiting.items()):
-                    if job.cell in failed and future.cancel():
-                        waiting.pop(future)
-                        done += 1
-                running = sum(
-                    epochs_done(job) for future, job in waiting.items() if future.running()
-                )
-                shown.update(
-                    shown_task, completed=done * epochs + running, done=f"{done}/{len(jobs)}"
-                )
-        except BrokenProcessPool as error:
-            raise ValueError(
-                "a training process was killed (out of memory?); the same command goes on where "
-                "it stopped, perhaps with fewer --jobs"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return failed
+    gpus = count_gpus(jobs)
+    workers = min(at_once * max(1, gpus), len(jobs))
+    return train_in_pool(jobs, workers, gpus) if workers > 1 else train_one_by_one(jobs)
 
 
-def one_by_one(jobs: Sequence[Job]) -> dict[str, str]:
+def count_gpus(jobs: Sequence[Job]) -> int:
+    """GPUs to spread over: none on a CPU, nor where each network takes several devices."""
+    devices = [job.task.devices for job in jobs]
+    single = all(d.accelerator != "cpu" and (d.devices, d.nodes) == ("1", 1) for d in devices)
+    return torch.cuda.device_count() if single else 0
+
+
+def train_one_by_one(jobs: Sequence[Job]) -> dict[str, str]:
     """Train in this process, each network with its own bar."""
     failed: dict[str, str] = {}
     console = Console(stderr=True, highlight=False)
@@ -117,65 +81,96 @@ def one_by_one(jobs: Sequence[Job]) -> dict[str, str]:
         if job.cell in failed:
             continue
         console.print(f"[{number}/{len(jobs)}] {job.label}", markup=False)
-        reason = attempt(train_member, job.run, job.member, job.task)
-        if reason:
+        if reason := attempt(job):
             failed[job.cell] = reason
             console.print(f"{job.label}: {reason}", markup=False)
     return failed
 
 
-def attempt(work: Callable[..., None], *arguments: Any) -> str:
-    """Why ``work`` could not be done, "" where it was; what a user must mend is raised."""
+def train_in_pool(jobs: Sequence[Job], workers: int, gpus: int) -> dict[str, str]:
+    """Train in ``workers`` processes, under one bar of all epochs."""
+    context = multiprocessing.get_context("spawn")
+    slots: Any = context.Queue()
+    for worker in range(workers):
+        slots.put(str(worker % gpus) if gpus else "")
+    threads = max(1, cpu_count() // workers)
+    epochs = [job.task.optimization.epochs for job in jobs]
+    failed: dict[str, str] = {}
+    with (
+        ProcessPoolExecutor(workers, context, start_worker, (threads, os.getpid(), slots)) as pool,
+        progress_bar("epochs, {task.fields[done]} networks") as bar,
+    ):
+        # Pickled here, so that what cannot be sent fails here and not in the pool's own thread.
+        waiting = {pool.submit(train_pickled, pickle.dumps(job)): job for job in jobs}
+        shown = bar.add_task("training", total=sum(epochs), done=f"0/{len(jobs)}")
+        try:
+            while waiting:
+                ready, _ = wait(waiting, timeout=2, return_when=FIRST_COMPLETED)
+                for future in ready:
+                    job = waiting.pop(future)
+                    reason = future.result()
+                    if reason:
+                        failed.setdefault(job.cell, reason)
+                    count = f"[{len(jobs) - len(waiting)}/{len(jobs)}]"
+                    bar.console.print(
+                        f"{count} {job.label}{': ' * bool(reason)}{reason}", markup=False
+                    )
+                for future, job in list(waiting.items()):
+                    if job.cell in failed and future.cancel():
+                        del waiting[future]
+                left = sum(
+                    job.task.optimization.epochs - epochs_done(job) * future.running()
+                    for future, job in waiting.items()
+                )
+                done = f"{len(jobs) - len(waiting)}/{len(jobs)}"
+                bar.update(shown, completed=sum(epochs) - left, done=done)
+        except BrokenProcessPool as error:
+            raise ValueError(
+                "a training process was killed (out of memory?); run the same command again, "
+                "uncus train with --resume, to continue; fewer --jobs need less memory"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return failed
+
+
+def attempt(job: Job) -> str:
+    """Train a network; returns why its cell cannot be trained, or ""."""
     try:
-        work(*arguments)
-    except BadInput:
-        raise
+        train_member(job.run, job.member, job.task)
     except (ValueError, MemoryError) as error:
+        if not job.cell or isinstance(error, BadInput):
+            raise
         return " ".join(str(error).split()) or type(error).__name__
     return ""
 
 
-def note(
-    console: Console, job: Job, future: "Future[str]", failed: dict[str, str], count: str
-) -> None:
-    """Take a network's end into account, and say it."""
-    if future.cancelled():
-        return
-    reason = future.result()
-    if reason:
-        failed.setdefault(job.cell, reason)
-    console.print(f"[{count}] {job.label}{': ' + reason if reason else ''}", markup=False)
+def start_worker(threads: int, parent: int, slots: Any) -> None:
+    """Set a worker's threads and GPU; end it when its parent is gone: no run has two writers."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    torch.set_num_threads(threads)
+    os.environ[NO_BAR] = "1"
+    os.environ[GPU] = slots.get()
 
 
-def take_place(threads: int, parent: int, places: Any) -> None:
-    """Start a worker: its threads, and the GPU that is its own."""
-    start_in_worker(threads, parent)
-    os.environ["UNCUS_PLAIN_PROGRESS"] = "none"
-    try:
-        os.environ[DEVICE] = places.get(timeout=60)
-    except Empty:  # a worker more than there are places
-        os.environ[DEVICE] = ""
-
-
-def train_sent(pickled: bytes) -> str:
-    """Train one job in a worker; returns why it could not be trained, or ""."""
+def train_pickled(pickled: bytes) -> str:
+    """Train one network in a worker, on the worker's GPU; returns as :func:`attempt` does."""
     job: Job = pickle.loads(pickled)
-    return attempt(train_member, job.run, job.member, placed(job.task))
-
-
-def placed(task: Task) -> Task:
-    """The task on the worker's own GPU."""
-    card = os.environ.get(DEVICE, "")
-    if not card:
-        return task
-    devices: Devices = replace(task.devices, accelerator="gpu", devices=f"{card},")
-    return replace(task, devices=devices)
+    if gpu := os.environ[GPU]:
+        devices = replace(job.task.devices, accelerator="gpu", devices=f"{gpu},")
+        job = replace(job, task=replace(job.task, devices=devices))
+    return attempt(job)
 
 
 def epochs_done(job: Job) -> int:
-    """Epochs behind a network that is being trained."""
-    path: Path = job.run.metrics(job.member)
+    """Finished epochs of a network that is being trained."""
     try:
-        return max(0, path.read_text(encoding="utf-8").count("\n") - 1)
+        return max(0, job.run.metrics(job.member).read_text(encoding="utf-8").count("\n") - 1)
     except OSError:
         return 0

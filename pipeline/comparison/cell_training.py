@@ -1,0 +1,78 @@
+"""Training the cells of a comparison, each an ordinary run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from uncus.data.cohorts.scans import write_table
+from uncus.data.design.splits import Splits, holdout_subjects
+from uncus.data.prepared_cohort import PreparedCohort
+from uncus.pipeline.runs import Member, Run, members
+from uncus.pipeline.training.options import TrainingOptions
+from uncus.pipeline.training.parallel import Job, train_networks
+from uncus.pipeline.training.run_setup import (
+    LabelledScans,
+    assign_folds,
+    finish,
+    label_scans,
+    set_up,
+)
+from uncus.pipeline.training.task import Task, why_not
+
+
+def common_folds(options: TrainingOptions, cohort: PreparedCohort, path: Path) -> Splits:
+    """The folds of pre-training and training; saved at ``path``.
+
+    They are those of the training, whose ``options`` name the folder for them. Subjects that it
+    does not use are in the training part of every fold, or held out.
+    """
+    scans = label_scans(options, cohort)
+    write_table(Run(options.out).scans_path, scans.table)
+    frame = assign_folds(options, cohort, scans).frame
+    used = {*frame["participant_id"]}
+    others = [p for p in dict.fromkeys(cohort.table["participant_id"]) if p not in used]
+    held_out = holdout_subjects(options.holdout, cohort.table) if options.holdout else ()
+    columns = [name for name in frame.columns if name != "participant_id"]
+    rows = [
+        {"participant_id": p, **dict.fromkeys(columns, "holdout" if p in held_out else "train")}
+        for p in others
+    ]
+    everybody = pd.concat([frame, pd.DataFrame(rows, columns=frame.columns)])
+    Splits(everybody.reset_index(drop=True)).save(path)
+    return Splits.load(path)
+
+
+def train_cells(
+    cells: Mapping[str, TrainingOptions], cohort: PreparedCohort, at_once: int, folds: Splits | None
+) -> tuple[dict[str, str], dict[str, Task]]:
+    """Train the networks of all cells that are not trained yet, on the same scans.
+
+    Returns
+    -------
+    cell -> why it cannot be trained; and the tasks of the other cells.
+    """
+    scans: LabelledScans | None = None
+    jobs: list[Job] = []
+    tasks: dict[str, Task] = {}
+    complete: dict[str, tuple[Member, ...]] = {}
+    cannot: dict[str, str] = {}
+    for name, options in cells.items():
+        run = Run(options.out)
+        scans = scans or label_scans(options, cohort)
+        if folds and not run.splits_path.exists():
+            folds.save(run.splits_path)
+        task = set_up(options, cohort, scans)
+        todo = members(task.splits.folds, options.seed, options.seeds)
+        left = [member for member in todo if not run.weights(member).exists()]
+        if left and (reason := why_not(task)):
+            cannot[name] = reason
+            continue
+        tasks[name], complete[name] = task, todo
+        jobs += [Job(name, f"{name} {member.name}", run, member, task) for member in left]
+    cannot |= train_networks(jobs, at_once)
+    for name, todo in complete.items():
+        run = Run(cells[name].out)
+        if name not in cannot and not run.is_sealed():
+            finish(run, tasks[name], todo)
+    return cannot, {name: task for name, task in tasks.items() if name not in cannot}

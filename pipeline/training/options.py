@@ -1,0 +1,106 @@
+"""The options of a training, which ``uncus train`` and ``uncus compare`` share."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Self
+
+import tyro
+
+from uncus.data import files
+from uncus.data.augment import Augment
+from uncus.models.build import ModelConfig
+from uncus.pipeline import config
+from uncus.pipeline.training.optimization import Optimization
+from uncus.pipeline.training.task import Devices
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What to train on which scans, and how; saved as a run's ``config.json``."""
+
+    cohort: Annotated[Path, tyro.conf.Positional] = Path()
+    """Folder made by uncus prepare."""
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = Path()
+    """Folder to write the run to."""
+    target: tuple[str, ...] = ()
+    """Column to predict; several for a regression."""
+    classes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUES...")] = ()
+    """Classes and their values, such as CN=0 AD=0.5,1,2; the last is the positive one."""
+    regression: bool = False
+    """Predict numbers rather than classes."""
+    covariates: tuple[str, ...] = ()
+    """Columns given to the network in addition to the scan, such as age sex; a prediction then
+    requires their values. Never a diagnosis, nor a test that it is based on."""
+    where: str = ""
+    """Scans to use, such as "age >= 60"."""
+    folds: int = 5
+    """Folds of a cross-validation over subjects; 1 is a single split with a fifth for testing."""
+    validation: float = 0.15
+    """Share of a fold's training subjects held out to choose the best epoch; 0 for none."""
+    stratify: tuple[str, ...] = ()
+    """Columns to balance over the folds, in addition to the target, sex and age."""
+    holdout: str = ""
+    """Subjects never trained on: a file with their ids, or an expression such as "site == 'B'"."""
+    splits: Path | None = None
+    """Reuse the splits.tsv of another run."""
+    seeds: int = 1
+    """Networks per fold; predictions are averaged over them."""
+    seed: int = 0
+    """The first seed; fixes splits, weights, order and augmentation."""
+    init_from: Path | None = None
+    """Start from the weights of another run, fold by fold, and use its splits."""
+    flip_average: bool = False
+    """Average predictions over a scan and its left-right mirror image."""
+    jobs: int = 1
+    """Networks to train at once on the CPU, or on each GPU. All GPUs are used, and the CPU's
+    threads are shared; more than one pays off for small networks."""
+    resume: bool = False
+    """Continue an interrupted run."""
+    load: Annotated[Path | None, tyro.conf.arg(name="config", metavar="RUN/config.json")] = None
+    """Take the options of another run; options given here override them."""
+    model: Annotated[ModelConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ModelConfig)
+    optimization: Annotated[Optimization, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=Optimization
+    )
+    augment: Augment = field(default_factory=Augment)
+    devices: Annotated[Devices, tyro.conf.OmitArgPrefixes] = field(default_factory=Devices)
+
+    def __post_init__(self) -> None:
+        for name in ("folds", "seeds", "jobs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        if not 0 <= self.validation < 0.5:
+            raise ValueError(f"validation={self.validation}: must be from 0 to below 0.5")
+        if self.init_from and self.splits:
+            raise ValueError("--init-from uses the splits of that run; leave out --splits")
+        if self.model.group_plus_literal:
+            raise ValueError(
+                "--group-plus-literal: such a norm normalizes over the batch and has no running "
+                "statistics, so the network cannot predict a single scan; leave the option out"
+            )
+        both = set(self.covariates) & set(self.target)
+        if both or len(set(self.covariates)) < len(self.covariates):
+            raise ValueError(
+                f"--covariates {' '.join(self.covariates)}: name each column once, and none of "
+                "the target's"
+            )
+        if self.validation == 0 and self.optimization.patience:
+            raise ValueError("early stopping (--patience) needs --validation above 0")
+
+    @classmethod
+    def defaults(cls, arguments: list[str]) -> Self | None:
+        """The options in the file of ``--config``, as defaults for the others."""
+        for i, argument in enumerate(arguments):
+            name, _, value = argument.partition("=")
+            if name == "--config":
+                path = Path(value or (arguments[i + 1] if i + 1 < len(arguments) else ""))
+                return config.from_dict(cls, files.read_json(path), path)
+        return None
+
+    def check_given(self, verb: str, out: str) -> None:
+        """Raise ValueError where a folder or the target is missing; ``out`` names the second."""
+        for name, value in (("COHORT", self.cohort), (out, self.out)):
+            if value == Path():
+                raise ValueError(f"{name} is missing; uncus {verb} COHORT {out} --target COLUMN")
+        if not self.target:
+            raise ValueError("--target is missing; name the column to predict")
