@@ -1,4 +1,4 @@
-"""``uncus compare``: what a batch size does to each norm, on one's own scans, in one command."""
+"""``uncus compare``: train and compare norms at several batch sizes."""
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -24,15 +24,16 @@ from uncus.pipeline.comparison.cells import (
     optimization_of,
     rule_text,
 )
+from uncus.pipeline.comparison.summary import plain_summary
 from uncus.pipeline.runs import Comparison, Run
 from uncus.pipeline.training.optimization import Optimization
 from uncus.pipeline.training.options import TrainingOptions
-from uncus.pipeline.training.task import Devices, steps
+from uncus.pipeline.training.task import Devices, optimizer_steps
 
 
 @dataclass(frozen=True)
 class ComparedModel(ModelConfig):
-    """The network, but for what is compared."""
+    """The network's architecture, except for what is compared."""
 
     norm: Annotated[str, tyro.conf.Suppress] = "group"
     groups: Annotated[int | None, tyro.conf.Suppress] = None
@@ -40,7 +41,7 @@ class ComparedModel(ModelConfig):
 
 @dataclass(frozen=True)
 class ComparedOptimization(Optimization):
-    """How weights are found, but for what is compared."""
+    """How the weights are optimized, except for what is compared."""
 
     batch_size: Annotated[int, tyro.conf.Suppress] = 2
     freeze_norms: Annotated[bool, tyro.conf.Suppress] = False
@@ -48,7 +49,7 @@ class ComparedOptimization(Optimization):
 
 @dataclass(frozen=True)
 class ComparedDevices(Devices):
-    """Where to train; each network has one device, so that batch sizes are what they say."""
+    """Devices to train on, one per network, so that the batch sizes are exact."""
 
     devices: Annotated[str, tyro.conf.Suppress] = "1"
     nodes: Annotated[int, tyro.conf.Suppress] = 1
@@ -57,42 +58,40 @@ class ComparedDevices(Devices):
 
 @dataclass(frozen=True)
 class Compare(TrainingOptions):
-    """Train every norm at every batch size, and say which differ by more than chance.
+    """Train every norm at every batch size, and test which differ significantly.
 
-    The same command goes on where a broken one stopped. Options of training are those of uncus
-    train; the learning rate and the weight decay are those at the base batch, and are scaled.
+    The same command continues an interrupted comparison. The training options are those of uncus
+    train; learning rate and weight decay apply to the base batch and are scaled for the others.
     """
 
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = Path()
-    """Folder for the runs, one a cell, the table, the plot and the page."""
+    """Folder for the runs (one per cell), the table, the plots and the page."""
     seeds: int = 3
-    """Networks a fold, each measured by itself."""
-    jobs: int = 1
-    """Networks to train at once on the CPU, or on each GPU; all GPUs are used."""
+    """Networks per fold, each evaluated separately."""
     resume: Annotated[bool, tyro.conf.Suppress] = True
     norms: tuple[str, ...] = ("group", "batch", "instance")
-    """Norms to compare, the first is the reference; +ws behind one adds weight standardization."""
+    """Norms to compare, the first as the reference; a suffix +ws adds weight standardization."""
     batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """Volumes a step."""
+    """Batch sizes to compare, in volumes per step."""
     groups: tuple[int, ...] = (8,)
-    """Number of groups; several are compared with each other where a norm has groups."""
+    """Number of groups; several are compared for every norm that has groups."""
     base_batch: int = 2
-    """The batch size that --lr and --weight-decay are meant for."""
+    """Batch size that --lr and --weight-decay apply to."""
     lr_rule: Rule = "sqrt"
-    """How the learning rate grows with the batch: sqrt suits AdamW, linear is the GN paper's."""
+    """Scaling of --lr with the batch size: sqrt suits AdamW, linear is that of the GN paper."""
     metric: str = ""
-    """What the page reads: error, auc or balanced_accuracy of classes; mae, r2 of numbers."""
+    """Metric to compare by: error, auc or balanced_accuracy for classes; mae or r2 for numbers."""
     draws: int = 1000
     """Resamples of subjects and seeds for the intervals."""
     transfer: tuple[str, ...] = ()
-    """Columns to pre-train on first; each cell is then trained from scratch, from the pre-trained
-    weights, and from them with frozen norms."""
+    """Columns to pre-train on; each cell is then trained from scratch, from the pre-trained
+    weights, and from these with frozen norms."""
     transfer_classes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUES...")] = ()
-    """Classes of the pre-training, as --classes; without them it is a regression."""
+    """Classes of the pre-training, as in --classes; a regression without them."""
     dynamics: bool = False
-    """Also measure how smooth training is: loss and gradient along the steps, noise, dropout."""
+    """Also measure the training dynamics: smoothness of loss and gradients, noise, dropout."""
     dynamics_steps: int = 100
-    """Steps of each training that --dynamics looks at."""
+    """Number of steps that --dynamics trains."""
     model: Annotated[ComparedModel, tyro.conf.OmitArgPrefixes] = field(
         default_factory=ComparedModel
     )
@@ -110,21 +109,21 @@ class Compare(TrainingOptions):
         for name in ("norms", "batch_sizes", "groups"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name}={values}: give at least one, each once")
+                raise ValueError(f"{name}={values}: name at least one, and each once")
         if min(*self.batch_sizes, *self.groups, self.base_batch, self.dynamics_steps) < 1:
             raise ValueError("batch sizes, groups and steps must be at least 1")
         if self.model.channels_per_group is not None and len(self.groups) > 1:
             raise ValueError(
-                f"--groups {' '.join(map(str, self.groups))} and --channels-per-group "
-                f"{self.model.channels_per_group}: give one of the two"
+                f"several --groups ({' '.join(map(str, self.groups))}) and --channels-per-group "
+                f"{self.model.channels_per_group} cannot be combined; leave one out"
             )
         if self.draws < 100:
             raise ValueError(f"draws={self.draws}: must be at least 100")
         if self.transfer and self.init_from:
-            raise ValueError("--transfer makes its own pre-training; leave --init-from out")
+            raise ValueError("--transfer trains its own pre-training; leave out --init-from")
 
     def run(self) -> int:
-        """Train the grid, measure it, write table, plot and page; returns the exit code."""
+        """Train all cells, write the table, plots and page; returns the exit code."""
         self.check_given("compare", "OUT")
         cohort, folder = PreparedCohort.open(self.cohort), Comparison(self.out)
         with files.locked(self.out, "comparison"):
@@ -154,13 +153,13 @@ class Compare(TrainingOptions):
             result = table.assess(list(trainings), runs, cannot | failed, design)
             for entry in result["cells"]:
                 if task := tasks.get(entry["name"]):
-                    entry["steps"] = steps(task, 0)
+                    entry["steps"] = optimizer_steps(task, 0)
             result["rule"] = rule_text(self.lr_rule, self.base_batch, self.optimization.lr)
             if self.dynamics:
                 result["dynamics"] = training_dynamics.measure(design, cohort, tasks)
             table.write(self.out, result)
             page.write(self.out, result)
-        print(page.plain_summary(result))
+        print(plain_summary(result))
         print(f"{folder.page}. {NOTICE}")
         return 0
 
@@ -185,7 +184,7 @@ class Compare(TrainingOptions):
         return TrainingOptions(out=Comparison(self.out).cell(cell.name).path, **shared)
 
     def pretraining(self, cell: Cell) -> TrainingOptions:
-        """The options of the run that a cell may start from: other columns, every scan."""
+        """The options of a cell's pre-training: other columns, and all scans."""
         return replace(
             self.training(cell),
             out=Comparison(self.out).pretrained(cell.name).path,

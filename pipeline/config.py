@@ -1,6 +1,6 @@
-"""Configurations as JSON and back: a frozen dataclass in, the same dataclass out.
+"""Options as JSON and back: a frozen dataclass in, an equal one out.
 
-Nothing in a file is ever evaluated: a value is a number, a string, a list or another dataclass.
+Nothing in a file is evaluated: values are numbers, strings, lists and nested dataclasses.
 """
 
 import difflib
@@ -18,37 +18,37 @@ T = TypeVar("T")
 
 def to_dict(config: Any) -> dict[str, Any]:
     """The fields of a dataclass as plain JSON values."""
-    return {field.name: plain(getattr(config, field.name)) for field in fields(config)}
+    return {field.name: to_json(getattr(config, field.name)) for field in fields(config)}
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON has it."""
+def to_json(value: Any) -> Any:
+    """A field's value as a plain JSON value."""
     if is_dataclass(value) and not isinstance(value, type):
         return to_dict(value)
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, tuple | list):
-        return [plain(v) for v in value]
+        return [to_json(item) for item in value]
     return value
 
 
 def from_dict(kind: type[T], values: Any, source: object) -> T:
-    """Build ``kind`` from JSON values, checking every name and type.
+    """Build ``kind`` from JSON values read from ``source``, checking every name and type.
 
     Raises
     ------
-    BadInput: an unknown key (naming the nearest), a wrong type, a value out of range; ``source``
-        is named as the place.
+    BadInput: an unknown key, a wrong type, or a value out of range.
     """
     if not isinstance(values, Mapping):
-        raise BadInput(source, f"holds {type(values).__name__}, not options", "give an object {}")
+        cause = f"contains a {type(values).__name__}, not options"
+        raise BadInput(source, cause, "it must be a JSON object {...}")
     hints = typing.get_type_hints(kind)
     known = [field.name for field in fields(kind) if field.init]  # type: ignore[arg-type]
     for name in values:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
-            mend = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-            raise BadInput(source, f"unknown key {name!r}", mend)
+            remedy = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            raise BadInput(source, f"unknown key {name!r}", remedy)
     try:
         return kind(**{n: convert(hints[n], v, f"{source}: {n}") for n, v in values.items()})
     except BadInput:
@@ -57,8 +57,8 @@ def from_dict(kind: type[T], values: Any, source: object) -> T:
         raise BadInput(source, str(error), "correct the file") from error
 
 
-def convert(hint: Any, value: Any, place: str) -> Any:
-    """``value`` as the type ``hint``, or BadInput."""
+def convert(hint: Any, value: Any, key: str) -> Any:
+    """Convert a JSON value to the type ``hint``; raises BadInput, naming ``key``."""
     origin = get_origin(hint)
     if origin is Literal:
         if value in get_args(hint):
@@ -68,12 +68,12 @@ def convert(hint: Any, value: Any, place: str) -> Any:
             if option is type(None) and value is None:
                 return None
             if option is not type(None) and value is not None:
-                return convert(option, value, place)
+                return convert(option, value, key)
     elif origin is tuple:
         if isinstance(value, list):
-            return tuple(convert(get_args(hint)[0], item, place) for item in value)
+            return tuple(convert(get_args(hint)[0], item, key) for item in value)
     elif is_dataclass(hint):
-        return from_dict(typing.cast(type[Any], hint), value, place)
+        return from_dict(typing.cast(type[Any], hint), value, key)
     elif hint is Path and isinstance(value, str):
         return Path(value)
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -81,4 +81,4 @@ def convert(hint: Any, value: Any, place: str) -> Any:
     elif hint in (int, str, bool) and type(value) is hint:
         return value
     wanted = getattr(hint, "__name__", str(hint))
-    raise BadInput(place, f"{value!r} is not of type {wanted}", "correct the file")
+    raise BadInput(key, f"{value!r} is not of type {wanted}", "correct the file")

@@ -1,4 +1,4 @@
-"""``uncus train``: networks on a prepared cohort, fold by fold."""
+"""``uncus train``: train networks on a prepared cohort, fold by fold."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from uncus.pipeline.training.run_setup import finish, label_scans, set_up
 
 
 def train(cohort: Path | str, out: Path | str, **options: Any) -> Path:
-    """Train a run on a prepared cohort; returns the run's folder.
+    """Train networks on a prepared cohort; returns the run's folder.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def train(cohort: Path | str, out: Path | str, **options: Any) -> Path:
 
     Raises
     ------
-    ValueError: options or data that do not allow it (BadInput for a file).
+    ValueError: the options or the data are unsuitable (BadInput for a file or folder).
     """
     Train(Path(cohort), Path(out), **options).run()
     return Path(out)
@@ -33,8 +33,8 @@ def train(cohort: Path | str, out: Path | str, **options: Any) -> Path:
 class Train(TrainingOptions):
     """Train networks on a prepared cohort: one for each fold and seed.
 
-    A run with folds contains predictions of every scan by networks that were not trained on its
-    subject.
+    With several folds, the run contains predictions for every scan by networks that were not
+    trained on its subject.
     """
 
     def run(self) -> int:

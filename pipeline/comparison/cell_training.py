@@ -1,4 +1,4 @@
-"""Training the cells of a comparison, each an ordinary run."""
+"""Training the cells of a comparison, each as a run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,14 +18,14 @@ from uncus.pipeline.training.run_setup import (
     label_scans,
     set_up,
 )
-from uncus.pipeline.training.task import Task, why_not
+from uncus.pipeline.training.task import Task, why_untrainable
 
 
 def common_folds(options: TrainingOptions, cohort: PreparedCohort, path: Path) -> Splits:
-    """The folds of pre-training and training; saved at ``path``.
+    """The folds of training and pre-training; saved at ``path``.
 
-    They are those of the training, whose ``options`` name the folder for them. Subjects that it
-    does not use are in the training part of every fold, or held out.
+    The folds of the training, with ``options``, extended by all other subjects of the cohort: these
+    are training subjects of every fold, or held out.
     """
     scans = label_scans(options, cohort)
     write_table(Run(options.out).scans_path, scans.table)
@@ -46,7 +46,9 @@ def common_folds(options: TrainingOptions, cohort: PreparedCohort, path: Path) -
 def train_cells(
     cells: Mapping[str, TrainingOptions], cohort: PreparedCohort, at_once: int, folds: Splits | None
 ) -> tuple[dict[str, str], dict[str, Task]]:
-    """Train the networks of all cells that are not trained yet, on the same scans.
+    """Train all cells on the same scans, and on ``folds`` if given.
+
+    Networks that are trained already are skipped.
 
     Returns
     -------
@@ -65,7 +67,7 @@ def train_cells(
         task = set_up(options, cohort, scans)
         todo = members(task.splits.folds, options.seed, options.seeds)
         left = [member for member in todo if not run.weights(member).exists()]
-        if left and (reason := why_not(task)):
+        if left and (reason := why_untrainable(task)):
             cannot[name] = reason
             continue
         tasks[name], complete[name] = task, todo

@@ -9,7 +9,7 @@ from uncus.models.norms import NORMS, find_norm
 from uncus.pipeline.training.optimization import Optimization
 
 WS = "+ws"
-"""Suffix of a norm that is used with weight standardization (Qiao 2019, arXiv 1903.10520)."""
+"""Suffix of a norm with weight standardization (Qiao 2019, arXiv 1903.10520)."""
 
 Rule = Literal["sqrt", "linear", "none"]
 Start = Literal["scratch", "tuned", "frozen"]
@@ -17,7 +17,7 @@ Start = Literal["scratch", "tuned", "frozen"]
 
 @dataclass(frozen=True)
 class Design:
-    """What is compared and how it is measured; the fields are those of ``uncus compare``."""
+    """What is compared and how it is measured; fields as in ``uncus compare``."""
 
     out: Path
     target: tuple[str, ...]
@@ -34,15 +34,15 @@ class Design:
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of the grid: an ordinary run.
+    """One norm at one batch size: a run.
 
     Attributes
     ----------
-    norm: an entry of ``NORMS``, perhaps with ``WS`` behind it.
-    groups: number of groups; None where the norm has none or only one number is compared.
-    batch: volumes a step.
-    start: from random weights (scratch), or from a pre-training whose norms are trained on
-        (tuned) or left as they are (frozen).
+    norm: an entry of ``NORMS``, perhaps with the suffix ``WS``.
+    groups: number of groups; None if the norm has none, or if only one number is compared.
+    batch: volumes per step.
+    start: random weights (scratch), or pre-trained ones with the norms trained further (tuned) or
+        not (frozen).
     """
 
     norm: str
@@ -52,7 +52,7 @@ class Cell:
 
     @property
     def line(self) -> str:
-        """What it is in a table and a plot, whatever the batch size: ``group (4 groups)``."""
+        """Its line of a table or plot, common to all batch sizes: ``group (4 groups)``."""
         parts = []
         if self.groups is not None:
             parts.append(f"{self.groups} group{'s' * (self.groups > 1)}")
@@ -62,20 +62,20 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
+        """The name of its folder: ``group-g4-b2``."""
         groups = "" if self.groups is None else f"-g{self.groups}"
         return f"{self.norm}{groups}-b{self.batch}" + f"-{self.start}" * (self.start != "scratch")
 
 
 def check_norm(name: str) -> None:
-    """Raise ValueError, naming the nearest norm, for a name that is none."""
+    """Raise ValueError, naming the nearest norm, for an unknown one."""
     find_norm(name.removesuffix(WS))
 
 
 def grid(
     norms: tuple[str, ...], groups: tuple[int, ...], batches: tuple[int, ...]
 ) -> tuple[Cell, ...]:
-    """The cells, norm by norm; several ``groups`` are compared where the norm has groups."""
+    """All cells, norm by norm; several ``groups`` are compared for norms that have groups."""
     cells = []
     for norm in norms:
         grouped = NORMS[norm.removesuffix(WS)].grouped and len(groups) > 1
@@ -85,31 +85,31 @@ def grid(
 
 
 def model_of(cell: Cell, base: ModelConfig, groups: int) -> ModelConfig:
-    """The network of a cell: ``base`` with its norm, and ``groups`` where nothing else tells."""
+    """The network of a cell: ``base`` with the cell's norm, by default with ``groups``."""
     norm = cell.norm.removesuffix(WS)
     number = cell.groups
     if number is None and base.channels_per_group is None and not NORMS[norm].groups_from_batch:
         number = groups
     standardized = base.weight_standardization or cell.norm.endswith(WS)
-    own = {"norm": norm, "groups": number, "weight_standardization": standardized}
-    return ModelConfig(**(asdict(base) | own))
+    changed = {"norm": norm, "groups": number, "weight_standardization": standardized}
+    return ModelConfig(**(asdict(base) | changed))
 
 
 def optimization_of(
     base: Optimization, batch: int, base_batch: int, rule: Rule, frozen: bool = False
 ) -> Optimization:
-    """How a cell at ``batch`` is trained when ``base`` suits ``base_batch``.
+    """The optimization of a cell at ``batch``, scaled from ``base`` at ``base_batch``.
 
-    All cells see the same volumes as often (the same epochs), so a batch k times as large makes k
-    times fewer steps. The learning rate makes up for that, with k = batch / base_batch:
+    All cells are trained for the same epochs, so a batch k = batch / base_batch times as large
+    means k times fewer steps. The learning rate compensates:
 
-    - ``sqrt``: ``lr * sqrt(k)``, which keeps the noise of Adam's steps over an epoch the same
+    - ``sqrt``: ``lr * sqrt(k)``, which keeps the noise of Adam's steps over an epoch constant
       (Malladi 2022, arXiv 2205.10287, for adaptive optimizers; uncus trains with AdamW),
-    - ``linear``: ``lr * k``, as the GN paper has it for SGD (0.1 N / 32; Goyal 2017),
+    - ``linear``: ``lr * k``, as in the GN paper for SGD (0.1 N / 32; Goyal 2017),
     - ``none``: the same.
 
-    AdamW shrinks weights by ``lr * weight_decay`` a step; the weight decay is scaled so that they
-    shrink by the same share an epoch. Warm-up is a share of the steps and scales by itself.
+    AdamW shrinks weights by ``lr * weight_decay`` per step; the weight decay is scaled so that they
+    shrink by the same share per epoch. Warm-up is a share of the steps.
     """
     ratio = batch / base_batch
     factor = {"sqrt": ratio**0.5, "linear": ratio, "none": 1.0}[rule]
@@ -123,19 +123,19 @@ def optimization_of(
 
 
 def rule_text(rule: Rule, base_batch: int, lr: float) -> str:
-    """The rule in a sentence."""
+    """The rule in a sentence, for the page."""
     formula = {
         "sqrt": f"lr = {lr:g} x sqrt(batch / {base_batch})",
         "linear": f"lr = {lr:g} x batch / {base_batch}",
         "none": f"lr = {lr:g} at every batch size",
     }[rule]
     return (
-        f"the same number of epochs, hence of volumes seen, for every cell; {formula}; weight "
-        "decay scaled so that weights shrink by the same share an epoch; the same folds, and for "
-        "each seed the same first convolution weights, order of scans and augmentation"
+        f"every cell is trained for the same number of epochs, with {formula} and weight decay "
+        "scaled so that weights shrink by the same share per epoch; folds are the same, and for "
+        "each seed also the initial convolution weights, the order of scans and the augmentation"
     )
 
 
 def at_start(cell: Cell, start: Start) -> Cell:
-    """The same cell, started otherwise."""
+    """The same cell with another start."""
     return replace(cell, start=start)

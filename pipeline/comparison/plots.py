@@ -1,4 +1,4 @@
-"""Plots of a comparison, each an SVG element."""
+"""Plots of a comparison as SVG elements."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,30 +12,30 @@ from uncus.pipeline.evaluation.plots import FAINT, MODEL, OTHERS, figure, styled
 MARKS = "osD^vPX*<>"
 
 
-def shades(lines: Sequence[str]) -> dict[str, str]:
-    """A colour for each line; the reference has the page's own."""
+def colors(lines: Sequence[str]) -> dict[str, str]:
+    """A color for each line; the reference has that of the model in reports."""
     return {name: [MODEL, *OTHERS][k % (len(OTHERS) + 1)] for k, name in enumerate(lines)}
 
 
 def title(metric: str) -> str:
     """The name of a metric for an axis."""
-    return "error (share called wrongly)" if metric == "error" else metrics.title(metric)
+    return "error (share misclassified)" if metric == "error" else metrics.title(metric)
 
 
 @styled
-def against_batch(found: Mapping[str, Any], metric: str) -> str:
-    """A metric against the batch size (log2), one line a norm, with its intervals."""
+def against_batch(result: Mapping[str, Any], metric: str) -> str:
+    """A metric against the batch size (log2), one line per norm, with intervals."""
     drawn, axes = figure(7.4, 4.2)
-    lines = list(dict.fromkeys(entry["line"] for entry in found["cells"]))
-    colour = shades(lines)
-    for place, line in enumerate(lines):
-        some = [e for e in found["cells"] if e["line"] == line and e["status"] == "done"]
+    lines = list(dict.fromkeys(entry["line"] for entry in result["cells"]))
+    color = colors(lines)
+    for index, line in enumerate(lines):
+        some = [e for e in result["cells"] if e["line"] == line and e["status"] == "done"]
         points = [(e["batch_size"], e["metrics"][metric]) for e in some]
         points = [p for p in points if p[1]["value"] is not None]
         if not points:
             continue
-        # Side by side, so that intervals do not hide each other.
-        shift = 2 ** (0.09 * (place - (len(lines) - 1) / 2))
+        # Shifted, so that intervals do not overlap.
+        shift = 2 ** (0.09 * (index - (len(lines) - 1) / 2))
         x = np.array([size * shift for size, _ in points])
         y = np.array([value["value"] for _, value in points])
         ends = [
@@ -44,16 +44,16 @@ def against_batch(found: Mapping[str, Any], metric: str) -> str:
             for _, v in points
         ]  # fmt: skip
         for at, (low, high) in zip(x, ends, strict=True):
-            axes.plot([at, at], [low, high], color=colour[line], lw=1.6, alpha=0.45)
-        mark = MARKS[place % len(MARKS)]
-        axes.plot(x, y, mark + "-", color=colour[line], ms=5.5, lw=1.8, label=line)
-    chance = found["chance"].get(metric)
+            axes.plot([at, at], [low, high], color=color[line], lw=1.6, alpha=0.45)
+        mark = MARKS[index % len(MARKS)]
+        axes.plot(x, y, mark + "-", color=color[line], ms=5.5, lw=1.8, label=line)
+    chance = result["chance"].get(metric)
     if chance is not None:
-        axes.axhline(chance, color=FAINT, lw=1, ls=(0, (4, 3)), label="the same of everybody")
+        axes.axhline(chance, color=FAINT, lw=1, ls=(0, (4, 3)), label="constant prediction")
     axes.set_xscale("log", base=2)
-    axes.set_xticks(found["batch_sizes"], [str(size) for size in found["batch_sizes"]])
+    axes.set_xticks(result["batch_sizes"], [str(size) for size in result["batch_sizes"]])
     axes.minorticks_off()
-    axes.set_xlabel("batch size (volumes a step)")
+    axes.set_xlabel("batch size (volumes per step)")
     axes.set_ylabel(title(metric))
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return svg(drawn, f"{title(metric)} against batch size")
@@ -61,19 +61,17 @@ def against_batch(found: Mapping[str, Any], metric: str) -> str:
 
 @styled
 def curves(lines: Mapping[str, Mapping[str, Sequence[float]]], label: str, log: bool = True) -> str:
-    """Bands over steps: name -> ``x``, ``low``, ``high`` (and ``middle``)."""
+    """Bands over steps; ``lines`` is name -> ``x``, ``low``, ``high`` and ``middle``."""
     drawn, axes = figure(4.6, 3.4)
-    colour = shades(list(lines))
+    color = colors(list(lines))
     for name, band in lines.items():
-        axes.fill_between(
-            band["x"], band["low"], band["high"], color=colour[name], alpha=0.25, lw=0
-        )
+        axes.fill_between(band["x"], band["low"], band["high"], color=color[name], alpha=0.25, lw=0)
         axes.plot(
-            band["x"], band.get("middle", band["high"]), color=colour[name], lw=1.4, label=name
+            band["x"], band.get("middle", band["high"]), color=color[name], lw=1.4, label=name
         )
     if log:
         axes.set_yscale("log")
-        # Plain numbers: an SVG shows powers of ten as the TeX that they are written in.
+        # Plain numbers: an SVG would show the TeX of powers of ten.
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -85,12 +83,12 @@ def curves(lines: Mapping[str, Mapping[str, Sequence[float]]], label: str, log: 
 
 @styled
 def levels(lines: Mapping[str, Mapping[str, Sequence[float]]], x: str, y: str) -> str:
-    """One line a norm: ``x`` (strength) against ``y``."""
+    """One line per norm: strength ``x`` against ``y``."""
     drawn, axes = figure(4.6, 3.4)
-    colour = shades(list(lines))
-    for place, (name, line) in enumerate(lines.items()):
-        mark = MARKS[place % len(MARKS)]
-        axes.plot(line["x"], line["y"], mark + "-", color=colour[name], ms=5, lw=1.6, label=name)
+    color = colors(list(lines))
+    for index, (name, line) in enumerate(lines.items()):
+        mark = MARKS[index % len(MARKS)]
+        axes.plot(line["x"], line["y"], mark + "-", color=color[name], ms=5, lw=1.6, label=name)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.legend()

@@ -1,4 +1,4 @@
-"""Measuring the cells of a comparison: intervals over people and seeds, and paired differences."""
+"""Metrics of the cells of a comparison, with intervals and paired differences."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,11 +25,15 @@ LOWER = frozenset({"error", "mae"})
 def assess(
     cells: Sequence[Cell], runs: Mapping[str, Run], cannot: Mapping[str, str], design: Design
 ) -> dict[str, Any]:
-    """What compare.json holds.
+    """The contents of compare.json, but for its sentences; ``cannot`` is cell -> reason.
 
-    A cell's value is the mean over its seeds. Its interval is of resamples that draw subjects
-    (with all of their scans) and seeds at once (Owen 2007, "The pigeonhole bootstrap"). Every cell
-    meets the same draws, so that differences between cells are paired.
+    A cell's value is the mean over its seeds. Its interval is from resamples of both subjects (with
+    all of their scans) and seeds (Owen 2007, "The pigeonhole bootstrap"). The resamples are the
+    same for all cells, so that differences between cells are paired.
+
+    Raises
+    ------
+    ValueError: the metric of ``design`` is not one of the target's.
     """
     drawn: dict[str, Values] = {}
     entries = []
@@ -57,8 +61,10 @@ def assess(
         if not shown:
             shown = [m for m in each[0] if m.split("_")[0] in SHOWN[kind] or m in SHOWN[kind]]
             shown.sort(key=lambda m: next(k for k, s in enumerate(SHOWN[kind]) if m.startswith(s)))
-            chance, counts = reference(study, run.predictions(), shown)
-        drawn[cell.name] = {m: crossed([one[m] for one in each], design.seed) for m in shown}
+            chance, counts = constant_prediction(study, run.predictions(), shown)
+        drawn[cell.name] = {
+            m: mean_over_seeds([one[m] for one in each], design.seed) for m in shown
+        }
         entry["metrics"] = {
             m: {
                 **interval(drawn[cell.name][m]),
@@ -73,7 +79,7 @@ def assess(
         entries.append({**entry, "status": "done", "seconds": round(sum(times), 1)})
     metric = design.metric or (shown[0] if shown else "")
     if shown and metric not in shown:
-        raise ValueError(f"--metric {metric}: here there are {', '.join(shown)}")
+        raise ValueError(f"--metric {metric}: unknown; choose from {', '.join(shown)}")
     return {
         "target": list(design.target),
         "metric": metric,
@@ -98,7 +104,7 @@ def assess(
 
 
 def with_error(values: Values) -> Values:
-    """The metrics with the papers' own: the share of scans that are called wrongly."""
+    """The metrics and, for classes, that of the papers: the share of misclassified scans."""
     if "accuracy" in values:
         values = {**values, "error": 1 - values["accuracy"]}
     return values
@@ -107,7 +113,7 @@ def with_error(values: Values) -> Values:
 def by_seed(
     study: Study, predictions: pd.DataFrame, draws: int, seed: int
 ) -> tuple[list[Values], list[dict[str, list[float]]]]:
-    """Each seed's metrics, float [1 + draws]; and each seed's metrics in each fold."""
+    """Each seed's metrics, [1 + draws] with the resamples; and each seed's metrics in each fold."""
     each, folds = [], []
     for one in sorted(predictions["seed"].unique()):
         answers = model_answers(study, predictions[predictions["seed"] == one])
@@ -134,8 +140,8 @@ def by_seed(
     return each, folds
 
 
-def crossed(each: Sequence[Array], seed: int) -> Array:
-    """The mean over seeds, and over drawn seeds in each draw of subjects: float [1 + draws]."""
+def mean_over_seeds(each: Sequence[Array], seed: int) -> Array:
+    """The mean over all seeds, then over resampled seeds for each resample: float [1 + draws]."""
     values = np.stack(each)
     rng = np.random.default_rng((seed, len(values)))
     times = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), values.shape[1])
@@ -149,54 +155,54 @@ def spread(values: Sequence[float]) -> float | None:
     return plain(np.std(known, ddof=1)) if len(known) > 1 else None
 
 
-def reference(
+def constant_prediction(
     study: Study, predictions: pd.DataFrame, shown: Sequence[str]
 ) -> tuple[dict[str, float | None], dict[str, int]]:
-    """What saying the same of everybody reaches; and how many were tested."""
+    """Metrics of one prediction for all scans; and the numbers of subjects and scans tested."""
     rows = model_answers(study, predictions).pooled("test")
     rows = rows.take(rows.labelled)
     said = predict_baseline(study, rows.rows, ())
     values = with_error(measure(study, rows.labels, said, np.ones((1, len(rows.rows)))))
-    people = len(np.unique(rows.subjects))
-    return {m: plain(values[m][0]) for m in shown}, {"subjects": people, "scans": len(rows.rows)}
+    subjects = len(np.unique(rows.subjects))
+    return {m: plain(values[m][0]) for m in shown}, {"subjects": subjects, "scans": len(rows.rows)}
 
 
 def differences(
     cells: Sequence[Cell], drawn: Mapping[str, Values], line: str
 ) -> list[dict[str, Any]]:
-    """Each cell minus the reference line at the same batch size, draw by draw."""
+    """Each cell minus the reference ``line`` at the same batch size, resample by resample."""
     references = {cell.batch: cell.name for cell in cells if cell.line == line}
-    found = []
+    entries = []
     for cell in cells:
         other = references.get(cell.batch, "")
         if cell.line != line and cell.name in drawn and other in drawn:
             mine, theirs = drawn[cell.name], drawn[other]
             each = {m: interval(mine[m] - theirs[m]) for m in mine}
-            found.append({"line": cell.line, "batch_size": cell.batch, "minus": line, **each})
-    return found
+            entries.append({"line": cell.line, "batch_size": cell.batch, "minus": line, **each})
+    return entries
 
 
 def falls(cells: Sequence[Cell], drawn: Mapping[str, Values]) -> list[dict[str, Any]]:
-    """Each line at each smaller batch minus itself at its largest, draw by draw."""
-    found = []
+    """Each line at each smaller batch size minus its largest, resample by resample."""
+    entries = []
     for line in dict.fromkeys(cell.line for cell in cells):
-        there = [cell for cell in cells if cell.line == line and cell.name in drawn]
-        if len(there) > 1:
-            top = max(there, key=lambda cell: cell.batch)
-            for cell in there:
+        done = [cell for cell in cells if cell.line == line and cell.name in drawn]
+        if len(done) > 1:
+            top = max(done, key=lambda cell: cell.batch)
+            for cell in done:
                 if cell != top:
                     mine, theirs = drawn[cell.name], drawn[top.name]
                     each = {m: interval(mine[m] - theirs[m]) for m in mine}
                     sizes = {"batch_size": cell.batch, "minus_batch_size": top.batch}
-                    found.append({"line": line, **sizes, **each})
-    return found
+                    entries.append({"line": line, **sizes, **each})
+    return entries
 
 
-def write(out: Path, found: Mapping[str, Any]) -> None:
-    """compare.json and table.tsv: one row a cell and metric."""
-    files.write_json(Comparison(out).results_path, found)
+def write(out: Path, result: Mapping[str, Any]) -> None:
+    """Write compare.json and table.tsv, which has one row per cell and metric."""
+    files.write_json(Comparison(out).results_path, result)
     rows = []
-    for entry in found["cells"]:
+    for entry in result["cells"]:
         keys = ("norm", "groups", "start", "batch_size", "lr", "weight_decay", "epochs", "steps")
         shared = {key: entry.get(key) for key in (*keys, "seconds", "status", "reason")}
         for metric, value in entry.get("metrics", {"": {}}).items():

@@ -1,15 +1,15 @@
 """``uncus compare --dynamics``: how smooth training is with each norm.
 
-The framework of Santurkar 2018 (arXiv 1805.11604), which the authors of GN+ (Gunawan 2022, arXiv
-2207.01972) turn on group norm. At a step from x_t along d (the optimizer's own step, per unit of
+The measurements of Santurkar 2018 (arXiv 1805.11604), which the authors of GN+ (Gunawan 2022, arXiv
+2207.01972) applied to group norm. At a step from x_t along d (the optimizer's step per unit of
 learning rate), for five learning rates eta:
 
-- loss band: the least and largest ``L(x_t + eta d)`` on the same batch,
-- gradient change: the least and largest ``|g(x_t + eta d) - g(x_t)|``,
-- effective beta-smoothness: the largest ``|g(x_t + eta d) - g(x_t)| / |eta d|``,
+- loss: the range of ``L(x_t + eta d)`` on the same batch,
+- gradient change: the range of ``|g(x_t + eta d) - g(x_t)|``,
+- effective beta-smoothness: the maximum of ``|g(x_t + eta d) - g(x_t)| / |eta d|``,
 
-and what noise ``N(0.001, s)``, one draw a sample and group after each norm, or dropout after each
-norm, during training, do to the answers for unseen people.
+and the test loss after training with noise ``N(0.001, s)``, drawn per sample and group, or with
+dropout, after each norm.
 """
 
 import itertools
@@ -37,28 +37,30 @@ from uncus.pipeline.training.optimization import parameter_groups
 from uncus.pipeline.training.task import Task
 
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""The five learning rates, as multiples of the cell's own."""
+"""The five learning rates, as multiples of the cell's."""
 NOISE = (0.0, 0.5, 1.001)
-"""Standard deviations of the noise; the largest is the one of the GN+ authors."""
+"""Standard deviations of the noise; the largest is that of the GN+ authors."""
 NOISE_MEAN = 0.001
 DROPOUT = (0.0, 0.25, 0.5)
 PROBES = 20
-"""Steps of a training at which the neighbourhood is measured."""
+"""Number of steps of a training at which the five learning rates are tried."""
 
 
 def measure(design: Design, cohort: PreparedCohort, tasks: Mapping[str, Task]) -> Any:
-    """Every norm at the batch size nearest the base batch, fold 0; each training is kept on disk.
+    """Measure every norm at the batch size nearest to the base batch, in fold 0.
+
+    Each training's result is saved, so that an interrupted measurement continues.
 
     Returns
     -------
-    line -> ``bands`` (lists over the measured steps, the mean over seeds), ``noise`` and
-    ``dropout`` (strength -> loss on the test people, the mean over seeds).
+    ``lines`` is line -> ``bands`` (lists over the measured steps, means over seeds), ``noise`` and
+    ``dropout`` (strength -> test loss, mean over seeds).
     """
     batch = min(design.batch_sizes, key=lambda size: (abs(size - design.base_batch), size))
     cells = [c for c in grid(design.norms, design.groups, (batch,)) if c.name in tasks]
     variants = [("noise", s) for s in NOISE] + [("dropout", p) for p in DROPOUT if p]
     seeds = [m for m in members(1, design.seed, design.seeds) if m.fold == 0]
-    found: dict[str, Any] = {}
+    lines: dict[str, Any] = {}
     todo = list(itertools.product(cells, variants, seeds))
     for cell, (kind, level), one in track(todo, "dynamics"):
         task = tasks[cell.name]
@@ -70,16 +72,16 @@ def measure(design: Design, cohort: PreparedCohort, tasks: Mapping[str, Task]) -
         }
         name = f"{cell.name}-{kind}-{level:g}-seed-{one.seed}"
         path = Comparison(design.out).dynamics(name)
-        kept = files.read_json(path) if path.exists() else {}
-        if kept.get("made") != made:
-            kept = {"made": made, **train(task, one, design.dynamics_steps, kind, level)}
-            files.write_json(path, kept)
-        entry = found.setdefault(cell.line, {"bands": [], "noise": {}, "dropout": {}})
+        result = files.read_json(path) if path.exists() else {}
+        if result.get("made") != made:
+            result = {"made": made, **train(task, one, design.dynamics_steps, kind, level)}
+            files.write_json(path, result)
+        entry = lines.setdefault(cell.line, {"bands": [], "noise": {}, "dropout": {}})
         if level == 0:
-            entry["bands"].append(kept["bands"])
-            entry["dropout"].setdefault("0", []).append(kept["test_loss"])
-        entry[kind].setdefault(f"{level:g}", []).append(kept["test_loss"])
-    for entry in found.values():
+            entry["bands"].append(result["bands"])
+            entry["dropout"].setdefault("0", []).append(result["test_loss"])
+        entry[kind].setdefault(f"{level:g}", []).append(result["test_loss"])
+    for entry in lines.values():
         bands = entry["bands"]
         names = [
             name for name in bands[0] if all(len(b[name]) == len(bands[0][name]) for b in bands)
@@ -87,17 +89,17 @@ def measure(design: Design, cohort: PreparedCohort, tasks: Mapping[str, Task]) -
         entry["bands"] = {n: np.mean([b[n] for b in bands], axis=0).tolist() for n in names}
         for kind in ("noise", "dropout"):
             entry[kind] = {k: mean(values) for k, values in entry[kind].items()}
-    return {"batch_size": batch, "steps": design.dynamics_steps, "rates": RATES, "lines": found}
+    return {"batch_size": batch, "steps": design.dynamics_steps, "rates": RATES, "lines": lines}
 
 
 def mean(values: list[float | None]) -> float | None:
-    """The mean; None where a training diverged."""
+    """The mean; None if a training diverged."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def train(task: Task, one: Member, steps: int, kind: str, level: float) -> dict[str, Any]:
-    """One training of ``steps`` steps at a constant learning rate; measured if ``level`` is 0."""
+    """Train ``steps`` steps at a constant learning rate; measure bands if ``level`` is 0."""
     torch.manual_seed(member.member_seed(one))
     learner = member.make_learner(one, task)
     model = learner.model.train()
@@ -109,7 +111,7 @@ def train(task: Task, one: Member, steps: int, kind: str, level: float) -> dict[
     every = max(1, steps // PROBES)
     with disturbed(model, kind, level, generator):
         for step, batch in enumerate(batches(task, one, learner, steps)):
-            loss, gradient = look(learner, batch)
+            loss, gradient = loss_and_gradient(learner, batch)
             if not np.isfinite(loss):
                 return {"bands": bands, "test_loss": None}
             if task.optimization.clip:
@@ -145,10 +147,10 @@ def batches(task: Task, one: Member, learner: Learner, steps: int) -> Iterator[B
                 return
 
 
-def look(learner: Learner, batch: Batch) -> tuple[float, Tensor]:
-    """Loss and gradient (one long vector) of a batch where the weights are."""
+def loss_and_gradient(learner: Learner, batch: Batch) -> tuple[float, Tensor]:
+    """Loss and gradient (flattened to one vector) of a batch at the current weights."""
     learner.model.zero_grad()
-    loss = learner.loss(learner.answer(batch), batch["label"])
+    loss = learner.loss(learner.outputs(batch), batch["label"])
     torch.autograd.backward(loss)
     parts = [
         torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten().clone()
@@ -162,19 +164,19 @@ def probe(
 ) -> dict[str, float]:
     """Loss and gradient at the five learning rates along the step from ``before`` to ``after``."""
     model = learner.model
-    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     length = float(torch.sqrt(sum_squares(before, after)))
     losses, changes, betas = [], [], []
     for rate in RATES:
         restore(model, [b + rate * (a - b) for b, a in zip(before, after, strict=True)])
-        loss, there = look(learner, batch)
-        change = float((there - gradient).norm())
+        loss, moved = loss_and_gradient(learner, batch)
+        change = float((moved - gradient).norm())
         losses.append(loss)
         changes.append(change)
         betas.append(change / (rate * length) if length else 0.0)
     with torch.no_grad():
-        for name, buffer in model.named_buffers():  # running statistics have not been here
-            buffer.copy_(kept[name])
+        for name, buffer in model.named_buffers():  # restore the running statistics
+            buffer.copy_(buffers[name])
     return {
         "low": min(losses),
         "high": max(losses),
@@ -191,7 +193,7 @@ def sum_squares(before: list[Tensor], after: list[Tensor]) -> Tensor:
 
 
 def restore(model: nn.Module, values: list[Tensor]) -> None:
-    """Set the weights."""
+    """Set the model's weights to ``values``."""
     with torch.no_grad():
         for parameter, value in zip(model.parameters(), values, strict=True):
             parameter.copy_(value)
@@ -201,13 +203,13 @@ def restore(model: nn.Module, values: list[Tensor]) -> None:
 def disturbed(
     model: nn.Module, kind: str, level: float, generator: torch.Generator
 ) -> Iterator[None]:
-    """Noise or dropout after every norm, in training."""
+    """Add noise or dropout after every norm within the ``with`` block."""
 
     def after(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
         if kind == "dropout":
             return F.dropout(output, level)
         channels = output.shape[1]
-        # batch_group counts groups over the whole batch, perhaps more than there are channels
+        # batch_group counts groups over the whole batch, perhaps more than channels
         groups = math.gcd(getattr(layer, "num_groups", None) or channels, channels)
         shape = (output.shape[0], groups, 1)
         noise = NOISE_MEAN + level * torch.randn(shape, generator=generator)
@@ -224,12 +226,12 @@ def disturbed(
 
 @torch.inference_mode()
 def test_loss(learner: Learner, task: Task, one: Member) -> float | None:
-    """The loss on the fold's test people, undisturbed."""
+    """The loss on the fold's test subjects."""
     learner.model.eval()
     scans = task.dataset(one.fold, "test")
     outputs, labels = [], []
     for batch in loader(scans, 1):
-        outputs.append(learner.answer(batch))
+        outputs.append(learner.outputs(batch))
         labels.append(batch["label"])
     loss = float(learner.loss(torch.cat(outputs), torch.cat(labels)))
     return loss if np.isfinite(loss) else None

@@ -1,4 +1,4 @@
-"""Known faults of torch, cuDNN and oneDNN that spoil training in bf16; looked for at its start."""
+"""Known errors of torch, cuDNN and oneDNN in bf16, checked before training."""
 
 import functools
 import re
@@ -11,12 +11,12 @@ import torch
 
 
 def known_faults(version: str, cudnn: int | None) -> tuple[list[str], list[str]]:
-    """What is wrong and what is slow with bf16 convolutions of volumes on a GPU.
+    """Wrong results, and slow ones, of bf16 3D convolutions on a GPU.
 
     Parameters
     ----------
-    version: torch's, as "2.13.0+cu130".
-    cudnn: cuDNN's, as ``torch.backends.cudnn.version()`` gives it (91000 is 9.10.0); None without.
+    version: of torch, such as "2.13.0+cu130".
+    cudnn: ``torch.backends.cudnn.version()``, where 91000 is 9.10.0; None without cuDNN.
     """
     wrong, slow = [], []
     numbers = re.match(r"(\d+)\.(\d+)", version)
@@ -28,9 +28,9 @@ def known_faults(version: str, cudnn: int | None) -> tuple[list[str], list[str]]
     return wrong, slow
 
 
-# Weight gradients of convolutions that a network meets at its coarsest, 50 times beside float32's:
-# what is wrong there writes past its memory, and not always to the same effect.
-ON_THIS_CPU = """
+# Weight gradients of convolutions as in a network's coarsest layers, against float32's. 50 times,
+# since a write out of bounds has another effect each time.
+CPU_TRIAL = """
 import torch
 from torch.nn.functional import conv3d
 for shape, stride in 50 * [((2, 2, 2), 1), ((4, 4, 1), 2), ((10, 1, 1), 2)]:
@@ -43,18 +43,18 @@ for shape, stride in 50 * [((2, 2, 2), 1), ((4, 4, 1), 2), ((10, 1, 1), 2)]:
 
 
 @functools.cache
-def cpu_is_right() -> bool:
-    """Whether bf16 convolutions of volumes have right gradients on this CPU.
+def cpu_is_correct() -> bool:
+    """Whether bf16 3D convolutions have correct gradients on this CPU.
 
-    oneDNN 3.12 (torch 2.13) writes past its memory on CPUs with AVX-512 and without AMX. Tried in a
-    process of its own, which that ends.
+    oneDNN 3.12 (torch 2.13) writes out of bounds on CPUs with AVX-512 but without AMX. Tried in a
+    separate process, which may crash.
     """
-    tried = subprocess.run([sys.executable, "-c", ON_THIS_CPU], capture_output=True, check=False)
-    return tried.returncode == 0
+    trial = subprocess.run([sys.executable, "-c", CPU_TRIAL], capture_output=True, check=False)
+    return trial.returncode == 0
 
 
 def check_bf16(precision: str, on_gpu: bool) -> None:
-    """Refuse what computes wrongly and warn of what is slow, for training in ``precision``.
+    """Check training in ``precision`` on this machine, with a warning where it is slow.
 
     Raises
     ------
@@ -63,15 +63,15 @@ def check_bf16(precision: str, on_gpu: bool) -> None:
     if not precision.startswith("bf16"):
         return
     if not on_gpu:
-        if torch.backends.mkldnn.enabled and not cpu_is_right():
+        if torch.backends.mkldnn.enabled and not cpu_is_correct():
             raise ValueError(
-                "bf16 convolutions have wrong gradients on this CPU (a fault of oneDNN); give "
+                "bf16 convolutions have wrong gradients on this CPU (an error of oneDNN); use "
                 "--precision 32"
             )
         return
     cudnn: Any = torch.backends.cudnn
     wrong, slow = known_faults(torch.__version__, cudnn.version())
     if wrong:
-        raise ValueError(f"{wrong[0]}; upgrade to torch 2.10 or newer, or give --precision 32")
+        raise ValueError(f"{wrong[0]}; upgrade to torch 2.10 or newer, or use --precision 32")
     for fault in slow:
         warnings.warn(f"{fault}; upgrade to torch 2.10 or newer", stacklevel=2)

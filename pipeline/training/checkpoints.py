@@ -1,4 +1,4 @@
-"""What a member leaves on disk after each epoch: where to go on, the best weights, the curves."""
+"""What is saved after each epoch: the training state, the best weights and the metrics."""
 
 import time
 from pathlib import Path
@@ -16,10 +16,10 @@ from uncus.pipeline.runs import Member, Run
 
 
 class Checkpoints(Callback):
-    """After each epoch: the training state, the weights if they are the best yet, and metrics.csv.
+    """Saves the training state, the weights if they are the best so far, and metrics.csv.
 
-    Each file is replaced as a whole, so a kill while saving leaves the previous one. The epochs'
-    metrics are part of the state: a resumed run rewrites them and repeats no row.
+    Files are replaced atomically: if the process is killed while saving, the previous ones remain.
+    The metrics are part of the state, so that a resumed run repeats no row.
     """
 
     def __init__(self, run: Run, member: Member, patience: int) -> None:
@@ -55,13 +55,13 @@ class Checkpoints(Callback):
         if trainer.is_global_zero and improved:
             model: Any = pl_module.model
             save_weights(model, self.run.best_weights(self.member))
-        # Every process takes part in saving: with sharded strategies each holds a piece.
+        # All processes save: with sharded strategies each has a part of the weights.
         temporary = path.with_suffix(".tmp")
         try:
             trainer.save_checkpoint(temporary)
         except OSError as error:
             raise BadInput(
-                path, f"cannot be written ({error})", "free space, then uncus train --resume"
+                path, f"cannot be written ({error})", "free some space, then add --resume"
             ) from error
         if trainer.is_global_zero:
             files.write_atomically(path, lambda whole: temporary.replace(whole))
@@ -70,7 +70,7 @@ class Checkpoints(Callback):
 
 
 def check_checkpoint(path: Path) -> None:
-    """Raise BadInput unless ``path`` is a whole checkpoint of ours; nothing in it is executed."""
+    """Raise BadInput unless ``path`` is a complete training state; nothing in it is executed."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         finite = all(
@@ -79,7 +79,7 @@ def check_checkpoint(path: Path) -> None:
             if value.is_floating_point()
         )
     except Exception as error:
-        cause = f"is not a whole training state ({type(error).__name__})"
-        raise BadInput(path, cause, "delete it: the member then starts anew") from error
+        cause = f"is not a complete training state ({type(error).__name__})"
+        raise BadInput(path, cause, "delete it to train this network from the start") from error
     if not finite:
-        raise BadInput(path, "holds weights that are not finite", "delete it, lower --lr")
+        raise BadInput(path, "contains weights that are not finite", "delete it, and lower --lr")

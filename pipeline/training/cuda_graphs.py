@@ -1,7 +1,7 @@
-"""A network's training passes as CUDA graphs: recorded once, then replayed as a whole.
+"""Training passes as CUDA graphs: recorded once, then replayed as a whole.
 
-At one or two volumes a step a GPU can be through with a layer before Python has asked for the next.
-A graph has no Python between its kernels and computes what the plain passes compute.
+At one or two volumes per step a GPU can finish a layer before Python has launched the next. A graph
+launches all kernels at once and computes the same.
 """
 
 from collections.abc import Callable
@@ -16,17 +16,17 @@ from uncus.models.base import Classifier
 
 
 class GraphedNetwork:
-    """``model(volume, covariates)`` in training, by CUDA graphs from the first batch on.
+    """``model(volume, covariates)`` in training, replayed as CUDA graphs from the first batch on.
 
-    The first batch's shape is recorded; a batch of another shape (an epoch's last) goes through the
-    model itself. Recording runs the model some times: running statistics and random numbers are
-    put back as they were.
+    The graphs are recorded for the first batch's shape; a batch of another shape (an epoch's last)
+    is run without. Recording runs the model a few times: running statistics and the random
+    generators are then restored.
 
     Parameters
     ----------
     model: the network, on its GPU.
-    accumulates: whether gradients of several batches are added up. Those that a graph gives lie in
-        memory that the next replay overwrites, so they are then added to tensors of their own, and
+    accumulates: whether gradients of several batches are accumulated. The next replay overwrites
+        the memory of a graph's gradients, so they are then added to separate tensors, and
         ``optimizer.zero_grad`` must be called with ``set_to_none=False``.
     """
 
@@ -40,13 +40,13 @@ class GraphedNetwork:
         if self.replay is None:
             self.shape, self.replay = volume.shape, self.record(volume, covariates)
         if self.accumulates:
-            self.own_gradients()
+            self.allocate_gradients()
         if volume.shape != self.shape:
             return self.model(volume, covariates)
         return self.replay(volume, covariates)
 
     def record(self, volume: Tensor, covariates: Tensor) -> Callable[..., Tensor]:
-        """The graphs of both passes for batches of this shape, in the type that autocast is in."""
+        """Record graphs of both passes for batches of this shape, under the current autocast."""
         buffers = dict(self.model.named_buffers())
         before = {name: value.clone() for name, value in buffers.items()}
         samples = (volume.detach().clone(), covariates.detach().clone())
@@ -59,15 +59,15 @@ class GraphedNetwork:
         graphs: Callable[..., Tensor] = replay
         return graphs
 
-    def own_gradients(self) -> None:
-        """Give each parameter a gradient to add to: autograd would keep the graph's own memory."""
+    def allocate_gradients(self) -> None:
+        """Give each parameter a gradient to add to: autograd would keep the graph's memory."""
         for parameter in self.model.parameters():
             if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
 
 
 class Passes(nn.Module):
-    """A module around ``model``, whose own ``forward`` stays as it is when this is recorded."""
+    """A wrapper to record, since recording replaces the ``forward`` of the module it gets."""
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Passes(nn.Module):
 
 
 def uncached(device: torch.device) -> Any:
-    """The autocast that is on, without its cache of cast weights: a graph casts them each time."""
+    """The current autocast without its cache of cast weights: a graph casts them in each replay."""
     kind = device.type
     if not torch.is_autocast_enabled(kind):
         return nullcontext()
@@ -87,16 +87,16 @@ def uncached(device: torch.device) -> Any:
 
 
 def check_graphs(on_gpu: bool, devices: int, low_memory: bool) -> None:
-    """Refuse what graphs cannot be recorded for.
+    """Check that graphs can be recorded.
 
     Raises
     ------
-    ValueError: no GPU, several devices, or activations that are computed again (which saves the
-        state of the random numbers, and a recording may not ask for that).
+    ValueError: no GPU, several devices, or recomputed activations (which save the state of the
+        random generator, and that cannot be recorded).
     """
     if not on_gpu:
-        raise ValueError("--graphs: CUDA graphs need a CUDA device; leave it out")
+        raise ValueError("--graphs needs a CUDA device; leave it out")
     if devices != 1:
-        raise ValueError(f"--graphs: {devices} devices; graphs train on one, leave it out")
+        raise ValueError(f"--graphs needs one device, not {devices}; leave it out")
     if low_memory:
-        raise ValueError("--graphs and --memory low exclude each other; leave one of them out")
+        raise ValueError("--graphs and --memory low cannot be combined; leave one of them out")

@@ -1,4 +1,4 @@
-"""Batches from a prepared cohort: read from the memory map, in an order that the seed fixes."""
+"""Batches from a memory-mapped cohort, in an order that the seed determines."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +14,14 @@ float32 with NaN where missing (P may be 0), ``scan`` [N] int64."""
 
 
 class ScanDataset(Dataset[Batch]):
-    """Scans ``rows`` of the memory-mapped ``volumes`` [M, X, Y, Z], with their labels.
+    """N scans of a cohort, with their labels.
 
     Parameters
     ----------
-    rows: positions in ``volumes``, one a scan.
-    labels: class numbers [len(rows)] or standardized values [len(rows), K], NaN where missing.
-    covariates: [len(rows), P] in their own units, NaN where missing; none when left out.
+    volumes: [M, X, Y, Z], memory-mapped.
+    rows: positions [N] of the scans in ``volumes``.
+    labels: class indices [N] or standardized values [N, K], NaN where missing.
+    covariates: [N, P] in their units, NaN where missing; no covariates when left out.
     """
 
     def __init__(
@@ -51,10 +52,10 @@ class ScanDataset(Dataset[Batch]):
 
 
 class EpochSampler(Sampler[int]):
-    """An order of the scans for each epoch, fixed by (seed, epoch) alone.
+    """An order of the scans for each epoch, determined by (seed, epoch) alone.
 
     With ``weights`` the scans are drawn with replacement in proportion to them; otherwise each
-    comes once. On several processes each gets its share, all of the same length.
+    occurs once. Several processes get shares of equal length.
     """
 
     def __init__(
@@ -87,15 +88,15 @@ class EpochSampler(Sampler[int]):
 
 
 def balanced(labels: np.ndarray) -> np.ndarray:
-    """A weight for each scan that gives every class the same total."""
+    """Weights [N] of scans that give every class the same total."""
     counts = np.bincount(labels)
     return np.asarray(1.0 / counts[labels])
 
 
 class AheadLoader(DataLoader[Batch]):
-    """A loader that reads a batch, and pins it, in a thread while the device computes the last one.
+    """A loader that reads and pins the next batch in a thread while the device computes.
 
-    A thread suits a memory map: nothing is copied between processes.
+    Unlike in a process, nothing that is read from the memory map has to be copied.
     """
 
     def __iter__(self) -> Any:
@@ -104,18 +105,18 @@ class AheadLoader(DataLoader[Batch]):
 
 
 def read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, each read while the one before is in use."""
+    """The same batches, each read while the previous one is in use."""
     on_gpu = torch.cuda.is_available()
     initial = (torch.cuda.set_device, (torch.cuda.current_device(),)) if on_gpu else (None, ())
     with ThreadPoolExecutor(1, "uncus-batches", *initial) as reader:
-        coming = reader.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = reader.submit(next, batches, None)
+        upcoming = reader.submit(next, batches, None)
+        while (batch := upcoming.result()) is not None:
+            upcoming = reader.submit(next, batches, None)
             yield batch
 
 
 def loader(dataset: ScanDataset, batch_size: int, **options: Any) -> DataLoader[Batch]:
-    """A loader that, where a GPU will fetch the batches, pins them and reads ahead."""
+    """A loader; where there is a GPU, it pins batches and reads ahead."""
     kind = AheadLoader if torch.cuda.is_available() else DataLoader
     return kind(
         dataset,

@@ -1,4 +1,4 @@
-"""Progress of a training: a bar per network on a terminal, a few lines elsewhere."""
+"""Progress of a training: a bar for each network on a terminal, a few lines elsewhere."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Fitting the linear head exactly, on features of a trunk that is no longer trained."""
+"""Fitting the linear head exactly, on the features of a frozen trunk."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from uncus.models.base import Classifier
 from uncus.pipeline.training.data_loading import ScanDataset
 
 UNPENALIZED = 30.0
-"""Factor on covariates in the fit, which leaves a 900th of the penalty on their weights."""
+"""Factor on covariates in the fit, which divides the penalty on their weights by 900."""
 
 
 def refit(
@@ -23,24 +23,23 @@ def refit(
     flip: bool = False,
     balance: bool = False,
 ) -> None:
-    """Replace the head's weights by the minimum of a convex problem over ``scans``.
+    """Replace the head's weights with the minimum of a convex problem over ``scans``.
 
-    Multinomial logistic regression, or ridge regression, on the pooled features with each channel
-    standardized over ``scans``; the standardization is folded into the weights, so that the head
-    stays the linear layer that class activation maps read.
+    The problem is multinomial logistic regression, or ridge regression, on the pooled features,
+    each channel standardized over ``scans``. The standardization is folded into the weights, so
+    that the head remains the linear layer that class activation maps need.
 
-    Covariates take part without a penalty, as what is to be adjusted for does by convention; their
-    term's weights are replaced too.
+    Covariates are fitted too, practically without a penalty, as usual for confounders.
 
-    Stochastic steps on a frozen trunk stop short of this minimum: pooled features vary little
-    beside their mean, and few scans mean few steps (Kumar 2022, "Fine-tuning can distort pretrained
-    features", fits the head the same way).
+    Stochastic gradient descent does not reach this minimum: pooled features vary little relative
+    to their mean, and few scans mean few steps. Kumar 2022, "Fine-tuning can distort pretrained
+    features", fits the head in the same way.
 
     Parameters
     ----------
-    c: the L2 penalty is ``|w|^2 / (2 c)`` beside the summed loss (scikit-learn's ``C``).
-    flip: take the mean of each scan's features and its left-right mirror's, as predictions do.
-    balance: weight the scans so that every class counts the same.
+    c: scikit-learn's ``C``: the L2 penalty ``|w|^2 / (2 c)`` is added to the summed loss.
+    flip: average each scan's features with those of its left-right mirror image.
+    balance: weight the scans so that every class has the same total.
 
     Raises
     ------
@@ -48,7 +47,7 @@ def refit(
     """
     features = pooled(model, scans, flip)
     mean, spread = features.mean(0), features.std(0)
-    spread[spread < 1e-6 * np.abs(mean).max(initial=1e-6)] = np.inf  # a dead channel says nothing
+    spread[spread < 1e-6 * np.abs(mean).max(initial=1e-6)] = np.inf  # a dead channel
     standardized = (features - mean) / spread
     if model.covariates:
         known = model.covariates.z(torch.from_numpy(scans.covariates)).double().numpy()
@@ -57,25 +56,25 @@ def refit(
         weight, bias = logistic(standardized, scans.labels, c, len(target.names), balance)
     else:
         weight, bias = ridge(standardized, scans.labels, c)
-    weight, beside = weight[:, : len(mean)], UNPENALIZED * weight[:, len(mean) :]
+    weight, covariates = weight[:, : len(mean)], UNPENALIZED * weight[:, len(mean) :]
     bias = bias - weight @ (mean / spread)
     with torch.no_grad():
         if model.covariates:
-            model.covariates.weight.copy_(torch.from_numpy(beside))
+            model.covariates.weight.copy_(torch.from_numpy(covariates))
         model.head.weight.copy_(torch.from_numpy(weight / spread))
         model.head.bias.copy_(torch.from_numpy(bias))
 
 
 @torch.inference_mode()
 def pooled(model: Classifier, scans: ScanDataset, flip: bool) -> np.ndarray[Any, Any]:
-    """What the head reads of each scan, [N, C] float64."""
+    """Features of each scan that the head gets, float64 [N, C]."""
     model.eval()
     rows = []
     for i in range(len(scans)):
         volume = scans[i]["volume"].unsqueeze(0)
-        both = [volume, volume.flip(2)] if flip else [volume]
-        maps = [model.features(one).mean((2, 3, 4))[0].double() for one in both]
-        rows.append(torch.stack(maps).mean(0))
+        variants = [volume, volume.flip(2)] if flip else [volume]
+        means = [model.features(variant).mean((2, 3, 4))[0].double() for variant in variants]
+        rows.append(torch.stack(means).mean(0))
     return torch.stack(rows).numpy()
 
 
@@ -86,7 +85,7 @@ def logistic(
     classes: int,
     balance: bool,
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Weights [K, C] and biases [K] of the softmax over classes."""
+    """Weights [K, C] and biases [K] of multinomial logistic regression."""
     absent = sorted(set(range(classes)) - set(labels.tolist()))
     if absent:
         raise ValueError(f"--refit-head: class number {absent[0]} has no training scan")
@@ -94,7 +93,7 @@ def logistic(
     fitted = LogisticRegression(C=c, class_weight=weights, max_iter=10_000, tol=1e-8)
     fitted.fit(features, labels)
     weight, bias = fitted.coef_, fitted.intercept_
-    if classes == 2:  # scikit-learn gives the log-odds of the second
+    if classes == 2:  # scikit-learn returns the log-odds of the second
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     return weight, bias
 
@@ -102,9 +101,9 @@ def logistic(
 def ridge(
     features: np.ndarray[Any, Any], values: np.ndarray[Any, Any], c: float
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Weights [K, C] and biases [K], each column from the scans that have its value."""
+    """Weights [K, C] and biases [K] of ridge regression, each column without missing values."""
     fits = []
     for k in range(values.shape[1]):
-        there = np.isfinite(values[:, k])
-        fits.append(Ridge(alpha=1 / c).fit(features[there], values[there, k]))
+        known = np.isfinite(values[:, k])
+        fits.append(Ridge(alpha=1 / c).fit(features[known], values[known, k]))
     return np.stack([f.coef_ for f in fits]), np.array([f.intercept_ for f in fits])

@@ -27,13 +27,13 @@ class Learner(L.LightningModule):
     Parameters
     ----------
     model: the network.
-    optimization: how.
-    augmentation: how training volumes are varied; None leaves them.
-    spacing: of the volumes' voxels, mm.
+    optimization: how its weights are optimized.
+    augmentation: random changes to training volumes; None for none.
+    spacing: voxel size of the volumes, mm.
     seed: fixes augmentation and dropout, together with epoch and scan.
     class_weights: [K] for the loss; None for a regression or equal weights.
-    scale: [K] a regression's standard deviations, so that MAE is in the target's units.
-    name_scans: positions in the cohort -> text that names them, for error messages.
+    scale: [K] standard deviations of a regression's columns; None for a classification.
+    name_scans: positions in the cohort -> their names, for error messages.
     graphs: whether full training batches are replayed as CUDA graphs.
     """
 
@@ -56,7 +56,7 @@ class Learner(L.LightningModule):
         self.spacing, self.seed, self.scale = spacing, seed, scale
         self.name_scans = name_scans
         self.graphed = GraphedNetwork(model, optimization.accumulate > 1) if graphs else None
-        # A buffer, so that it is where the network is: a copy in each step would wait for the GPU.
+        # A buffer is on the network's device: copying it in each step would wait for the GPU.
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.validated: list[tuple[Tensor, Tensor]] = []
         self.unchecked: list[tuple[Tensor, int, Tensor]] = []
@@ -65,7 +65,7 @@ class Learner(L.LightningModule):
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
         moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return {**moved, "scan": batch["scan"]}  # read on the CPU: no waiting for the device
+        return {**moved, "scan": batch["scan"]}  # read on the CPU, without waiting for the device
 
     def on_train_epoch_start(self) -> None:
         if self.optimization.freeze_norms:
@@ -73,8 +73,7 @@ class Learner(L.LightningModule):
                 layer.eval()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # Dropout draws from the global generator: set here, it does not depend on what ran before,
-        # so a resumed run draws the same.
+        # Dropout uses the global generator: seeded here, a resumed run draws the same numbers.
         key = (self.seed, self.current_epoch, batch_idx, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
@@ -100,25 +99,25 @@ class Learner(L.LightningModule):
             self.check_losses()
 
     def check_losses(self) -> None:
-        """Stop where a loss is not finite.
+        """Raise ValueError where a loss is not finite.
 
-        A step's loss is looked at after the next one's work has been queued, and the epoch's last
-        at its end, before anything is kept: to look at once would leave a GPU idle.
+        Reading a loss at once would leave the GPU idle: it is read when the next step has been
+        queued, and an epoch's last before anything is saved.
         """
         for loss, step, scans in self.unchecked:
             if not torch.isfinite(loss):
                 raise ValueError(
                     f"the loss is {loss.item()} at epoch {self.current_epoch}, step {step}, scans "
-                    f"{self.name_scans(scans.tolist())}; lower --lr, or look at these scans"
+                    f"{self.name_scans(scans.tolist())}; lower --lr, or check these scans"
                 )
         self.unchecked.clear()
 
-    def answer(self, batch: Batch) -> Tensor:
+    def outputs(self, batch: Batch) -> Tensor:
         """The network's output [N, K] for a batch."""
         return self.model(batch["volume"], batch["covariates"])
 
     def loss(self, output: Tensor, label: Tensor) -> Tensor:
-        """Cross-entropy, or the mean squared error over the values that are there."""
+        """Cross-entropy, or the mean squared error over the values that are not missing."""
         output = output.float()
         if self.scale is None:
             return F.cross_entropy(
@@ -127,12 +126,12 @@ class Learner(L.LightningModule):
                 weight=self.class_weights,
                 label_smoothing=self.optimization.label_smoothing,
             )
-        there = torch.isfinite(label)
-        error = torch.where(there, output - torch.nan_to_num(label), torch.zeros_like(output))
-        return error.square().sum() / there.sum().clamp(min=1)
+        known = torch.isfinite(label)
+        error = torch.where(known, output - torch.nan_to_num(label), torch.zeros_like(output))
+        return error.square().sum() / known.sum().clamp(min=1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        output = self.answer(batch).float()
+        output = self.outputs(batch).float()
         self.validated.append((output, batch["label"]))
 
     def on_validation_epoch_end(self) -> None:
@@ -145,17 +144,16 @@ class Learner(L.LightningModule):
         self.log_dict({"val_loss": self.loss(output, label), "score": self.score(output, label)})
 
     def score(self, output: Tensor, label: Tensor) -> Tensor:
-        """What early stopping looks at, higher is better: AUC (one-vs-rest), or minus the MAE
-        averaged over columns in standard deviations. Minus the loss where a class is absent."""
+        """The validation score, higher is better: AUC (one-vs-rest), or minus the MAE over all
+        columns, in standard deviations. Minus the loss where a class is absent."""
         if self.scale is None:
             if int(label.bincount().count_nonzero()) < output.shape[1]:
                 return -self.loss(output, label)
             return multiclass_auroc(output.softmax(1), label, num_classes=output.shape[1])
-        there = torch.isfinite(label)
-        return -(output - label)[there].abs().mean()
+        return -(output - label)[torch.isfinite(label)].abs().mean()
 
     def is_sharded(self) -> bool:
-        """Whether each process holds a part of the weights only."""
+        """Whether each process has a part of the weights only."""
         return isinstance(self.trainer.strategy, FSDPStrategy)
 
     def configure_gradient_clipping(
@@ -166,13 +164,13 @@ class Learner(L.LightningModule):
                 optimizer, gradient_clip_val, gradient_clip_algorithm
             )
         elif gradient_clip_val:
-            # Lightning refuses to clip for a fused optimizer in mixed precision, since float16's
+            # Lightning does not clip for a fused optimizer in mixed precision, since float16's
             # gradients are scaled; those of bf16 are not.
-            learnt = [p for group in optimizer.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(learnt, gradient_clip_val)
+            trained = [p for group in optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
-        # Gradients that are added up over graphs stay tensors of their own: see GraphedNetwork.
+        # Gradients accumulated over graph replays stay in their own tensors: see GraphedNetwork.
         optimizer.zero_grad(set_to_none=self.graphed is None or not self.graphed.accumulates)
 
     def configure_optimizers(self) -> Any:
@@ -182,12 +180,12 @@ class Learner(L.LightningModule):
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = max(1, round(self.optimization.warmup * steps))
 
-        def share(step: int) -> float:
+        def factor(step: int) -> float:
             if step < warmup:
                 return (step + 1) / warmup
             return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

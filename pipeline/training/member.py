@@ -1,4 +1,4 @@
-"""Training one network of a run: one fold, one seed."""
+"""Training a member of a run: the network of one fold and seed."""
 
 import logging
 import warnings
@@ -33,12 +33,12 @@ from uncus.pipeline.training.task import Task
 
 
 def train_member(run: Run, member: Member, task: Task) -> None:
-    """Train one member from its last checkpoint, or anew; leave its weights and predictions."""
+    """Train a member, from its last checkpoint if any; write its weights and predictions."""
     optimization = task.optimization
     L.seed_everything(member_seed(member), verbose=False)
     train, validation = (task.dataset(member.fold, part) for part in ("train", "validation"))
     settings: Any = torch.utils.deterministic
-    settings.fill_uninitialized_memory = False  # which costs a pass over each tensor
+    settings.fill_uninitialized_memory = False  # it would write each tensor twice
     learner = make_learner(member, task)
     sampler = EpochSampler(
         len(train),
@@ -70,7 +70,7 @@ def train_member(run: Run, member: Member, task: Task) -> None:
         if best:
             load_weights(model, run.best_weights(member))
         if optimization.refit_head:
-            # Validation scans that have chosen nothing are training scans like the others.
+            # Validation scans that did not choose the epoch are training scans like the others.
             parts = ("train",) if best else ("train", "validation")
             scans = task.dataset(member.fold, *parts)
             refit(
@@ -89,24 +89,30 @@ def train_member(run: Run, member: Member, task: Task) -> None:
 def fit(
     trainer: L.Trainer, learner: Learner, train: Any, validation: Any, last: str | None
 ) -> None:
-    """Lightning's fit, with running out of memory told as what to change."""
+    """Run Lightning's fit; errors name what to change.
+
+    Raises
+    ------
+    MemoryError: the GPU's memory is too small.
+    ValueError: torch.compile has no compiler.
+    """
     try:
         trainer.fit(learner, train, validation, ckpt_path=last, weights_only=True)
     except torch.OutOfMemoryError as error:
         size = learner.optimization.batch_size
         raise MemoryError(
-            f"the GPU's memory ran out at batch size {size}: lower --batch-size (and raise "
-            "--accumulate), --width, or prepare the cohort at a larger --spacing"
+            f"out of GPU memory at batch size {size}; lower --batch-size (and raise --accumulate) "
+            "or --width, or prepare the cohort at a larger --spacing"
         ) from error
     except BackendCompilerFailed as error:
         line = str(error.inner_exception).strip().splitlines()[0]
-        raise ValueError(f"--compile: {line}; leave it out, or install a C compiler") from error
+        raise ValueError(f"--compile: {line}; leave it out, or install a C++ compiler") from error
     if trainer.interrupted:
         raise KeyboardInterrupt
 
 
 def make_learner(member: Member, task: Task) -> Learner:
-    """The network with its first weights, and how it learns."""
+    """The network with its initial weights, and its training steps."""
     model = build_model(task.model, seed=member_seed(member))
     if task.init_from:
         pretraining.start(model, task.init_from, member, task.target)
@@ -124,13 +130,13 @@ def make_learner(member: Member, task: Task) -> Learner:
             raise BadInput(
                 f"--covariates {' '.join(task.covariate_names)}",
                 f"{error} that fold {member.fold} is trained on",
-                "leave it out, or use fewer folds",
+                "leave the column out, or use fewer folds",
             ) from None
     weights = None
     if task.optimization.balance == "weights" and task.target.is_classification:
         per_class = [balanced(train.labels)[train.labels == c] for c in np.unique(train.labels)]
-        first = torch.tensor([w[0] for w in per_class], dtype=torch.float32)
-        weights = first / first.mean()
+        weights = torch.tensor([w[0] for w in per_class], dtype=torch.float32)
+        weights = weights / weights.mean()
     names = task.table[["participant_id", "session_id"]].agg(" ".join, axis=1)
 
     def name_scans(rows: Sequence[int]) -> str:
@@ -177,19 +183,19 @@ def make_trainer(run: Run, member: Member, task: Task) -> L.Trainer:
 def precision(
     wanted: Literal["auto", "32", "bf16"], accelerator: str
 ) -> Literal["32-true", "bf16-mixed"]:
-    """bf16 where it pays: on GPUs that compute in it; on a CPU it is slower than float32."""
+    """Lightning's precision; auto is bf16 on GPUs that support it (on a CPU it is slower)."""
     gpu = accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     return "bf16-mixed" if wanted == "bf16" or (wanted == "auto" and gpu) else "32-true"
 
 
 def member_seed(member: Member) -> int:
-    """A seed of its own for each fold and seed."""
+    """A different seed for each fold and seed."""
     return int(np.random.SeedSequence((member.seed, member.fold)).generate_state(1)[0])
 
 
 @torch.inference_mode()
 def test_predictions(model: Classifier, member: Member, task: Task) -> pd.DataFrame:
-    """Predictions for the member's test and holdout scans, in the columns of predictions.tsv."""
+    """Predictions of the member's test and holdout scans, in the columns of predictions.tsv."""
     model.eval()
     tables = []
     for part in ("test", "holdout"):
@@ -199,26 +205,26 @@ def test_predictions(model: Classifier, member: Member, task: Task) -> pd.DataFr
         outputs = []
         for row, position in zip(rows, task.table.index[rows], strict=True):
             volume = torch.from_numpy(np.asarray(task.cohort.volumes[position], dtype=np.float32))
-            known = torch.from_numpy(task.covariates[row][None])
-            output, _ = predict(model, volume[None, None], task.flip_average, known)
+            covariates = torch.from_numpy(task.covariates[row][None])
+            output, _ = predict(model, volume[None, None], task.flip_average, covariates)
             outputs.append(output)
         table = task.table.iloc[rows][["participant_id", "session_id"]].copy()
         table = table.assign(fold=member.fold, seed=member.seed, part=part)
-        tables.append(table.assign(**answers(torch.cat(outputs), rows, member, task)))
+        tables.append(table.assign(**output_columns(torch.cat(outputs), rows, member, task)))
     return pd.concat(tables, ignore_index=True)
 
 
-def answers(
+def output_columns(
     output: torch.Tensor, rows: np.ndarray[Any, Any], member: Member, task: Task
 ) -> dict[str, Any]:
-    """What was said and what was true: class probabilities, or values in their own units."""
+    """The true labels and the predictions: class probabilities, or values in their units."""
     names = task.target.names
     if task.target.is_classification:
-        shares = output.softmax(1).numpy()
+        probabilities = output.softmax(1).numpy()
         true = [names[label] for label in task.labels[rows]]
-        return {"true": true, **{f"p_{name}": shares[:, k] for k, name in enumerate(names)}}
-    mean, spread = task.standardization(member.fold)
-    values = output.numpy() * spread + mean
+        return {"true": true, **{f"p_{name}": probabilities[:, k] for k, name in enumerate(names)}}
+    mean, std = task.standardization(member.fold)
+    values = output.numpy() * std + mean
     columns: dict[str, Any] = {}
     for k, name in enumerate(names):
         columns[f"true_{name}"] = task.labels[rows, k]
@@ -228,7 +234,7 @@ def answers(
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence advice that does not apply: few workers suit a memory-mapped cohort."""
+    """Silence advice that does not apply, such as more workers: the cohort is memory-mapped."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

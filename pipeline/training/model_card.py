@@ -1,6 +1,6 @@
-"""The model card: what the networks are, what they were made from, for whom.
+"""The model card: what the networks predict, and how and on whom they were trained.
 
-``model/card.json`` is all that a prediction reads besides weights and reference.
+A prediction needs ``model/card.json``, the weights and the reference.
 """
 
 from datetime import UTC, datetime
@@ -13,7 +13,6 @@ from safetensors.numpy import save
 from uncus import NOTICE
 from uncus.data import files
 from uncus.data.design import covariates
-from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.quality_control import Reference
 from uncus.pipeline import config, environment
 from uncus.pipeline.runs import SCHEMA, Member, Run
@@ -21,12 +20,12 @@ from uncus.pipeline.training import neighbours
 from uncus.pipeline.training.task import Task
 
 
-def write(run: Run, cohort: PreparedCohort, task: Task, members: tuple[Member, ...]) -> None:
-    """Write the card and the reference, then seal the model folder."""
-    reference, judged = fit_reference(cohort, task).state()
-    whole = save(reference)  # save_file's own error on a full disk is not an OSError
-    path = run.reference_path
-    files.write_atomically(path, lambda temporary: temporary.write_bytes(whole))
+def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
+    """Write the reference, the card and the neighbours, then seal the model folder."""
+    cohort = task.cohort
+    reference, state = fit_reference(task).state()
+    content = save(reference)  # save_file's own error on a full disk is not an OSError
+    files.write_atomically(run.reference_path, lambda path: path.write_bytes(content))
     card = {
         "schema": SCHEMA,
         "notice": NOTICE,
@@ -39,35 +38,35 @@ def write(run: Run, cohort: PreparedCohort, task: Task, members: tuple[Member, .
         },
         "model": config.to_dict(task.model),
         "members": [describe(run, member, task) for member in members],
-        "covariates": known(task),
+        "covariates": covariate_ranges(task),
         "flip_average": task.flip_average,
         "space": cohort.space,
         "grid": cohort.grid.as_dict(),
-        "reference": judged,
+        "reference": state,
         "cohort_fingerprint": cohort.fingerprint,
         "training": training(task),
         "init_from": str(task.init_from.path) if task.init_from else None,
     }
     files.write_json(run.card_path, card)
-    neighbours.write(run, cohort, task, members[0])
+    neighbours.write(run, task, members[0])
     run.seal()
 
 
-def fit_reference(cohort: PreparedCohort, task: Task) -> Reference:
-    """What the scans look like that the networks may be asked about: never a holdout scan."""
+def fit_reference(task: Task) -> Reference:
+    """Statistics of all scans but the holdout, which new scans are compared with."""
     rows = task.rows(0, "train", "validation", "test")
     positions = task.table.index[rows].to_numpy()
-    return Reference.fit(cohort.volumes[positions], cohort.contacts[positions])
+    return Reference.fit(task.cohort.volumes[positions], task.cohort.contacts[positions])
 
 
-def known(task: Task) -> dict[str, dict[str, float]]:
-    """What a prediction takes besides the scan, with the training people's values of it."""
+def covariate_ranges(task: Task) -> dict[str, dict[str, float]]:
+    """The covariates that a prediction requires, with their range over the subjects."""
     rows = task.rows(0, "train", "validation", "test")
     return covariates.ranges(task.covariates[rows], task.covariate_names)
 
 
 def describe(run: Run, member: Member, task: Task) -> dict[str, Any]:
-    """One member: its file, and for a regression what turns its output into units."""
+    """A member's weights; for a regression, mean and standard deviation of its targets."""
     entry: dict[str, Any] = {
         "file": run.weights(member).name,
         "fold": member.fold,
@@ -75,13 +74,13 @@ def describe(run: Run, member: Member, task: Task) -> dict[str, Any]:
         "sha256": files.sha256(run.weights(member)),
     }
     if task.target.regression:
-        mean, spread = task.standardization(member.fold)
-        entry |= {"mean": mean.tolist(), "std": spread.tolist()}
+        mean, std = task.standardization(member.fold)
+        entry |= {"mean": mean.tolist(), "std": std.tolist()}
     return entry
 
 
 def training(task: Task) -> dict[str, Any]:
-    """Who the networks were trained on: counts, ages, sexes, classes, and the scans' hashes."""
+    """The subjects that the networks were trained on: counts, ages, sexes, classes, hashes."""
     table = task.table.iloc[task.rows(0, "train", "validation", "test")]
     facts: dict[str, Any] = {
         "subjects": int(table["participant_id"].nunique()),

@@ -9,43 +9,43 @@ from uncus.models.swap import find_norms
 
 @dataclass(frozen=True)
 class Optimization:
-    """How the weights are found."""
+    """How the weights are optimized: AdamW with warm-up and cosine decay."""
 
     epochs: int = 50
-    """Passes over the training scans; 0, with --refit-head, fits a head to the first trunk."""
+    """Passes over the training scans; 0, with --refit-head, fits the head only."""
     batch_size: int = 2
-    """Volumes a step and device."""
+    """Volumes per step and device."""
     accumulate: int = 1
-    """Steps whose gradients are added before the weights change."""
+    """Steps whose gradients are accumulated before the weights are updated."""
     lr: float = 1e-3
-    """Highest learning rate: reached after the warm-up, then a cosine to zero."""
+    """Peak learning rate, reached after the warm-up and followed by a cosine decay to zero."""
     trunk_lr: float = 1.0
-    """The trunk's learning rate as a share of the head's; 0 trains the head alone."""
+    """Learning rate of the trunk (all before the head) relative to the head's; 0 freezes it."""
     weight_decay: float = 0.01
-    """AdamW's decay; norms and biases have none."""
+    """Weight decay of AdamW; not applied to norms and biases."""
     freeze_norms: bool = False
-    """Leave the norms as they start: gammas, betas and running statistics, as one does with batch
-    norm when fine-tuning at a tiny batch; for --init-from."""
+    """Keep the weights, biases and running statistics of the norms as they are at the start, as is
+    usual for batch norm when fine-tuning at a tiny batch; for --init-from."""
     warmup: float = 0.1
-    """Share of all steps over which the learning rate rises."""
+    """Share of all steps over which the learning rate increases."""
     clip: float = 1.0
     """Largest norm of the gradient; 0 does not clip."""
     label_smoothing: float = 0.0
-    """Share of each label given to all classes alike."""
+    """Share of each label that is spread evenly over all classes."""
     balance: Literal["none", "weights", "sampling"] = "none"
-    """Classes of unequal size: as they are, weighted in the loss, or drawn equally often."""
+    """Treatment of unequal class sizes: none, weights in the loss, or equally frequent sampling."""
     patience: int = 0
-    """Stop after so many epochs without a better validation score; 0 trains to the end."""
+    """Stop after this many epochs without a better validation score; 0 trains all epochs."""
     keep: Literal["best", "last"] = "best"
     """Weights to keep: of the best validation score (AUC or MAE), or of the last epoch."""
     refit_head: float = 0.0
-    """After the epochs, fit the head anew to the frozen trunk, exactly and in one go: logistic (or
-    ridge) regression whose L2 penalty is one over this number, 0.1 for few scans; 0 does not."""
+    """After the epochs, refit the head exactly on the frozen trunk by logistic (or ridge)
+    regression with this inverse L2 penalty, such as 0.1 for few scans; 0 does not."""
     precision: Literal["auto", "32", "bf16"] = "auto"
-    """bf16 computes convolutions in half precision; auto takes it on GPUs that have it."""
+    """bf16 computes convolutions in half precision; auto does so on GPUs that support it."""
     memory: Literal["full", "low"] = "full"
-    """low keeps only the inputs of the network's blocks and computes the rest again for the
-    gradient: less memory, about a third more time, the same weights."""
+    """low stores only the inputs of the network's blocks and recomputes the rest in the backward
+    pass: less memory, about a third more time, the same weights."""
 
     def __post_init__(self) -> None:
         least = {"epochs": 0 if self.refit_head else 1, "batch_size": 1, "accumulate": 1}
@@ -63,16 +63,16 @@ class Optimization:
 
 
 def parameter_groups(model: Classifier, optimization: Optimization) -> list[dict[str, Any]]:
-    """AdamW's groups: trunk and head, each with and without weight decay.
+    """AdamW's parameter groups: trunk and head, each with and without weight decay.
 
-    Vectors (gammas, betas, biases) are not decayed; a trunk with learning rate 0 is frozen, and so
-    are norms that are asked to be.
+    Vectors (weights and biases of norms, biases) are not decayed. Freezes the trunk where its
+    learning rate is 0, and the norms with ``freeze_norms``.
     """
     if optimization.freeze_norms:
         for layer in find_norms(model).values():
             layer.requires_grad_(False)
-    beside = model.covariates.parameters() if model.covariates else ()
-    head = {id(p) for p in (*model.head.parameters(), *beside)}
+    covariates = model.covariates.parameters() if model.covariates else ()
+    head = {id(p) for p in (*model.head.parameters(), *covariates)}
     groups = []
     for is_head in (False, True):
         rate = optimization.lr * (1.0 if is_head else optimization.trunk_lr)

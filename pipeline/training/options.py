@@ -1,4 +1,4 @@
-"""The options of a training, which ``uncus train`` and ``uncus compare`` share."""
+"""Options of a training, shared by ``uncus train`` and ``uncus compare``."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Training several networks at once, on the CPU or over all GPUs.
 
 Small networks at tiny batches leave most cores idle: two at once finish sooner than one after the
-other with twice the threads each.
+other with twice as many threads.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ from uncus.pipeline.training.member import train_member
 from uncus.pipeline.training.task import Task
 
 GPU = "UNCUS_GPU"
-"""Environment variable of a worker: the GPU that it trains on, "" for what the task names."""
+"""Environment variable of a worker: the index of its GPU; "" to keep the task's devices."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Job:
 
     Attributes
     ----------
-    cell: the cell of a comparison that it belongs to, which ends where the network cannot be
-        trained; "" where that is an error.
+    cell: its cell of a comparison, which is given up if the network cannot be trained; "" if
+        that is an error.
     label: its name on the terminal.
     """
 
@@ -49,17 +49,16 @@ class Job:
 
 
 def train_networks(jobs: Sequence[Job], at_once: int) -> dict[str, str]:
-    """Train every network, ``at_once`` at a time on the CPU or on each GPU.
+    """Train all networks, ``at_once`` at a time on the CPU or on each GPU.
 
     Returns
     -------
-    cell -> why it could not be trained, for those that could not.
+    cell -> why it could not be trained.
 
     Raises
     ------
-    ValueError, MemoryError: a network without a cell cannot be trained; no further one is started.
-    BadInput: a file or an option is wrong.
-    ValueError: a worker process was killed.
+    ValueError: a worker process was killed, an input is wrong (BadInput), or a network without a
+        cell cannot be trained, also MemoryError. No further network is started.
     """
     gpus = count_gpus(jobs)
     workers = min(at_once * max(1, gpus), len(jobs))
@@ -67,14 +66,14 @@ def train_networks(jobs: Sequence[Job], at_once: int) -> dict[str, str]:
 
 
 def count_gpus(jobs: Sequence[Job]) -> int:
-    """GPUs to spread over: none on a CPU, nor where each network takes several devices."""
+    """GPUs to distribute the networks over: 0 on a CPU, or if a network uses several devices."""
     devices = [job.task.devices for job in jobs]
     single = all(d.accelerator != "cpu" and (d.devices, d.nodes) == ("1", 1) for d in devices)
     return torch.cuda.device_count() if single else 0
 
 
 def train_one_by_one(jobs: Sequence[Job]) -> dict[str, str]:
-    """Train in this process, each network with its own bar."""
+    """Train in this process, with a progress bar for each network."""
     failed: dict[str, str] = {}
     console = Console(stderr=True, highlight=False)
     for number, job in enumerate(jobs, start=1):
@@ -88,7 +87,7 @@ def train_one_by_one(jobs: Sequence[Job]) -> dict[str, str]:
 
 
 def train_in_pool(jobs: Sequence[Job], workers: int, gpus: int) -> dict[str, str]:
-    """Train in ``workers`` processes, under one bar of all epochs."""
+    """Train in ``workers`` processes, with one progress bar for all epochs."""
     context = multiprocessing.get_context("spawn")
     slots: Any = context.Queue()
     for worker in range(workers):
@@ -100,7 +99,7 @@ def train_in_pool(jobs: Sequence[Job], workers: int, gpus: int) -> dict[str, str
         ProcessPoolExecutor(workers, context, start_worker, (threads, os.getpid(), slots)) as pool,
         progress_bar("epochs, {task.fields[done]} networks") as bar,
     ):
-        # Pickled here, so that what cannot be sent fails here and not in the pool's own thread.
+        # Pickled here, so that an error is raised here rather than in the pool's thread.
         waiting = {pool.submit(train_pickled, pickle.dumps(job)): job for job in jobs}
         shown = bar.add_task("training", total=sum(epochs), done=f"0/{len(jobs)}")
         try:
@@ -126,8 +125,8 @@ def train_in_pool(jobs: Sequence[Job], workers: int, gpus: int) -> dict[str, str
                 bar.update(shown, completed=sum(epochs) - left, done=done)
         except BrokenProcessPool as error:
             raise ValueError(
-                "a training process was killed (out of memory?); run the same command again, "
-                "uncus train with --resume, to continue; fewer --jobs need less memory"
+                "a training process was killed, perhaps for lack of memory; continue with the same "
+                "command (uncus train needs --resume), and fewer --jobs"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -135,7 +134,7 @@ def train_in_pool(jobs: Sequence[Job], workers: int, gpus: int) -> dict[str, str
 
 
 def attempt(job: Job) -> str:
-    """Train a network; returns why its cell cannot be trained, or ""."""
+    """Train a network; returns why its cell cannot be trained, "" for success."""
     try:
         train_member(job.run, job.member, job.task)
     except (ValueError, MemoryError) as error:
@@ -146,7 +145,7 @@ def attempt(job: Job) -> str:
 
 
 def start_worker(threads: int, parent: int, slots: Any) -> None:
-    """Set a worker's threads and GPU; end it when its parent is gone: no run has two writers."""
+    """Set a worker's threads and GPU. It ends with its parent: a run must have one writer."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -160,7 +159,7 @@ def start_worker(threads: int, parent: int, slots: Any) -> None:
 
 
 def train_pickled(pickled: bytes) -> str:
-    """Train one network in a worker, on the worker's GPU; returns as :func:`attempt` does."""
+    """Train a network in a worker, on its GPU; returns what :func:`attempt` returns."""
     job: Job = pickle.loads(pickled)
     if gpu := os.environ[GPU]:
         devices = replace(job.task.devices, accelerator="gpu", devices=f"{gpu},")
@@ -169,7 +168,7 @@ def train_pickled(pickled: bytes) -> str:
 
 
 def epochs_done(job: Job) -> int:
-    """Finished epochs of a network that is being trained."""
+    """Number of epochs of a network that are done."""
     try:
         return max(0, job.run.metrics(job.member).read_text(encoding="utf-8").count("\n") - 1)
     except OSError:

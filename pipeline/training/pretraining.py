@@ -1,7 +1,7 @@
-"""Starting from another run without leaks.
+"""Starting from the weights of another run without leakage.
 
-Fold k of a new run starts from fold k of the other (from fold 0 when that has one fold only). No
-subject, and no voxels, that the new fold tests on may have been seen in that pre-training.
+Fold k of a new run starts from fold k of the other run (from fold 0 if that has one fold only). No
+subject and no scan in the new fold's test part may have been used in that pre-training.
 """
 
 from dataclasses import dataclass
@@ -17,42 +17,41 @@ from uncus.pipeline.runs import Member, Run, members
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a fold of a run was trained and validated on."""
+class TrainingData:
+    """What a fold of a run was trained and validated on: subjects and hashes of voxels."""
 
     subjects: frozenset[str]
     voxels: frozenset[str]
 
 
-def seen(run: Run, fold: int) -> Seen:
-    """Subjects and voxel hashes that ``fold``'s networks saw, their own pre-training included."""
+def training_data(run: Run, fold: int) -> TrainingData:
+    """What the networks of ``fold`` were trained on, including their own pre-training."""
     splits, scans = run.splits(), run.scans()
     fold = source_fold(splits, fold)
     subjects = splits.subjects(fold, "train") | splits.subjects(fold, "validation")
     voxels = frozenset(scans.loc[scans["participant_id"].isin(subjects), "voxel_hash"])
-    earlier = run.config.get("init_from")
-    if earlier:
-        before = seen(Run(earlier), fold)
-        return Seen(subjects | before.subjects, voxels | before.voxels)
-    return Seen(subjects, voxels)
+    if earlier := run.config.get("init_from"):
+        before = training_data(Run(earlier), fold)
+        return TrainingData(subjects | before.subjects, voxels | before.voxels)
+    return TrainingData(subjects, voxels)
 
 
 def source_fold(splits: Splits, fold: int) -> int:
-    """The fold of the pre-training that a new fold starts from."""
+    """The fold of the pre-training that ``fold`` of a new run starts from."""
     return 0 if splits.folds == 1 else fold
 
 
 def check(run: Run, splits: Splits, table: pd.DataFrame) -> None:
-    """Raise BadInput where a fold would be tested on what its first weights have seen."""
+    """Raise BadInput where a fold would be tested on data of its pre-training in ``run``."""
     before = run.splits().folds
     if before not in (1, splits.folds):
         raise BadInput(
             run.path,
-            f"has {before} folds, the new run {splits.folds}: they cannot be paired",
-            "use the same number of folds, or let the splits come from that run",
+            f"has {before} folds, but the new run {splits.folds}",
+            "use the same number of folds, or the splits of that run",
         )
     for fold in range(splits.folds):
-        known = seen(run, fold)
+        known = training_data(run, fold)
         tested = splits.subjects(fold, "test") | splits.subjects(fold, "holdout")
         both = sorted(tested & known.subjects)
         rows = table[table["participant_id"].isin(tested)]
@@ -61,12 +60,12 @@ def check(run: Run, splits: Splits, table: pd.DataFrame) -> None:
             raise BadInput(
                 run.path,
                 f"was trained on {(both or copies)[0]}, which fold {fold} of the new run tests on",
-                "share its folds: leave --splits out, or pre-train with these splits",
+                "use the folds of that run, or pre-train with these splits",
             )
 
 
 def start(model: Classifier, run: Run, member: Member, target: Target) -> None:
-    """Load the weights of the paired member of ``run``; its head only for the same target."""
+    """Load the weights of the matching member of ``run``; its head only for the same target."""
     same_task = run.target == target
     run.verify()
     fold = source_fold(run.splits(), member.fold)

@@ -1,4 +1,4 @@
-"""From options to the task of a run: its scans, labels and folds; and what completes the run."""
+"""Setting up a run from its options: scans, labels and folds; and completing it."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -23,11 +23,11 @@ from uncus.pipeline.training.options import TrainingOptions
 from uncus.pipeline.training.task import Task
 
 FREE = frozenset({"cohort", "devices", "jobs"})
-"""Options that a resumed run may change: the folder of the cohort, and what computes."""
+"""Options that may change when a run is resumed: the cohort's folder and the devices."""
 
 
 class LabelledScans(NamedTuple):
-    """The scans of a run; the index of ``table`` is their position in the cohort."""
+    """N labelled scans; the index of ``table`` is their position in the cohort."""
 
     table: pd.DataFrame
     labels: np.ndarray[Any, Any]
@@ -35,11 +35,11 @@ class LabelledScans(NamedTuple):
 
 
 def set_up(options: TrainingOptions, cohort: PreparedCohort, scans: LabelledScans) -> Task:
-    """Start or resume the run at ``options.out`` on ``scans``; returns what its networks share.
+    """Start or resume the run at ``options.out`` on ``scans``.
 
     Raises
     ------
-    ValueError: options or data that do not allow it (BadInput where a file or folder is at fault).
+    ValueError: the options or the data are unsuitable (BadInput for a file or folder).
     """
     start(options, cohort)
     write_table(Run(options.out).scans_path, scans.table)
@@ -64,12 +64,12 @@ def set_up(options: TrainingOptions, cohort: PreparedCohort, scans: LabelledScan
 
 
 def start(options: TrainingOptions, cohort: PreparedCohort) -> None:
-    """Write the run's options and environment; where they exist, check that they are the same.
+    """Write the run's options and environment; a resumed run must have the same options.
 
     Raises
     ------
-    ValueError: bf16 convolutions are wrong on this machine.
-    BadInput: the run exists and is not to be resumed, or was started with other options.
+    ValueError: training in bf16 is wrong on this machine.
+    BadInput: the run exists, but is not to be resumed or was started with other options.
     """
     run, accelerator = Run(options.out), options.devices.accelerator
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
@@ -78,8 +78,8 @@ def start(options: TrainingOptions, cohort: PreparedCohort) -> None:
     path = run.config_path
     if path.exists():
         if not options.resume:
-            raise BadInput(run.path, "contains a run", "add --resume, or name a new folder")
-        # Read as options, so that one that is newer than the run has its default.
+            raise BadInput(run.path, "contains a run", "add --resume, or choose a new folder")
+        # Options that are newer than the run take their defaults.
         before = saved(config.from_dict(TrainingOptions, run.config, path))
         differing = [name for name in values if before[name] != values[name] and name not in FREE]
         if run.environment["cohort_fingerprint"] != cohort.fingerprint:
@@ -88,7 +88,7 @@ def start(options: TrainingOptions, cohort: PreparedCohort) -> None:
             raise BadInput(
                 path,
                 f"the run was started with other options: {', '.join(differing)}",
-                "resume with the same options, or name a new folder",
+                "resume with the same options, or choose a new folder",
             )
         return
     facts = {**environment.describe(), "cohort_fingerprint": cohort.fingerprint}
@@ -97,7 +97,7 @@ def start(options: TrainingOptions, cohort: PreparedCohort) -> None:
 
 
 def saved(options: TrainingOptions) -> dict[str, Any]:
-    """The options as ``config.json`` has them."""
+    """The options as in ``config.json``."""
     values = config.to_dict(replace(options, resume=False, load=None))
     del values["out"]
     return values
@@ -115,11 +115,11 @@ def label_scans(options: TrainingOptions, cohort: PreparedCohort) -> LabelledSca
 
 
 def assign_folds(options: TrainingOptions, cohort: PreparedCohort, scans: LabelledScans) -> Splits:
-    """The folds: those of this run, of the run it starts from, or new ones; saved with the run.
+    """The folds of this run, those of the run that it starts from, or new ones; saves them.
 
     Raises
     ------
-    BadInput: subjects without a fold, or that would be tested on after having been trained on.
+    BadInput: a subject has no fold, or would be in a fold's training and test data.
     """
     path = Run(options.out).splits_path
     shared = options.splits or (options.init_from and Run(options.init_from).splits_path)
@@ -143,7 +143,7 @@ def assign_folds(options: TrainingOptions, cohort: PreparedCohort, scans: Labell
         raise BadInput(
             shared or path,
             f"{missing[0]} and {len(missing) - 1} more subjects have no fold",
-            "add them, or leave them out with --where",
+            "add them to the splits, or exclude them with --where",
         )
     check_leakage(splits, scans.table)
     if options.init_from:
@@ -156,4 +156,4 @@ def finish(run: Run, task: Task, members: tuple[Member, ...]) -> None:
     """Complete a run with all of its networks trained: predictions, and the sealed model."""
     predictions = [read_table(run.member_predictions(member)) for member in members]
     write_table(run.predictions_path, pd.concat(predictions, ignore_index=True))
-    model_card.write(run, task.cohort, task, members)
+    model_card.write(run, task, members)

@@ -20,36 +20,39 @@ from uncus.pipeline.training.optimization import Optimization
 
 @dataclass(frozen=True)
 class Devices:
-    """Where the training runs; the values are those of Lightning's Trainer."""
+    """Devices to train on, in the terms of Lightning's Trainer."""
 
     accelerator: str = "auto"
-    """auto, cpu, gpu."""
+    """auto, cpu or gpu."""
     devices: str = "1"
-    """How many devices on each machine, or auto for all of them."""
+    """Number of devices per machine, or auto for all of them."""
     nodes: int = 1
-    """How many machines; under SLURM, start one task a device with srun."""
+    """Number of machines; under SLURM, start one task per device with srun."""
     strategy: str = "auto"
-    """How several devices share the work: ddp, fsdp ..."""
+    """How several devices share the work, such as ddp or fsdp."""
     workers: int = 0
-    """Processes that read volumes; 0 reads in the training process, best for small cohorts."""
+    """Processes that load volumes; 0 loads them in the training process, best for small cohorts."""
     compile: bool = False
-    """Compile the network by torch.compile: a minute to begin with, then faster steps on a GPU.
-    Dropout draws otherwise then, and the last digits differ."""
+    """Compile the network with torch.compile: a minute at the start, then faster steps on a GPU.
+    Dropout draws other random numbers, and the last digits of the weights differ."""
     channels_last: bool = False
-    """Lay the network out with channels last, as tensor cores read it; uncus bench step tells
-    whether it pays. The last digits differ."""
+    """Store tensors with the channels last, as tensor cores read them; uncus bench step shows
+    whether it is faster. The last digits of the weights differ."""
     graphs: bool = False
-    """Replay the network's passes as CUDA graphs, for volumes so small that a GPU waits for Python.
-    On one GPU; with --compile, by torch.compile's own graphs. uncus bench step tells whether it
-    pays."""
+    """Replay training steps as CUDA graphs, for volumes so small that the GPU waits for Python.
+    On one GPU only; with --compile, torch.compile's own graphs. uncus bench step shows whether it
+    is faster."""
 
 
 @dataclass(frozen=True)
 class Task:
     """What the members of a run share.
 
-    ``table`` holds the scans used; its index is their position in the cohort's volumes, and
-    ``labels`` [N] or [N, K] and ``covariates`` [N, P] have a row for each of its rows.
+    Attributes
+    ----------
+    table: the N scans of the run; its index is their position in the cohort's volumes.
+    labels: int [N] classes, or float [N, K] values, NaN where missing.
+    covariates: float32 [N, P], NaN where missing.
     """
 
     cohort: PreparedCohort
@@ -67,45 +70,50 @@ class Task:
     init_from: Run | None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process maps the cohort's file itself rather than being sent its content.
+        # Another process memory-maps the cohort itself, rather than receiving its volumes.
         return {**self.__dict__, "cohort": self.cohort.path}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, cohort=PreparedCohort.open(state["cohort"]))
 
     def rows(self, fold: int, *parts: str) -> np.ndarray[Any, Any]:
-        """Positions in ``table`` of the scans whose subject is in one of ``parts``."""
+        """Rows of ``table`` with a subject in one of the ``parts`` (train, validation ...)."""
         subjects = set[str]().union(*(self.splits.subjects(fold, part) for part in parts))
         return np.flatnonzero(self.table["participant_id"].isin(subjects))
 
     def standardization(self, fold: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Mean and standard deviation [K] of a regression's columns, training subjects only."""
+        """Mean and standard deviation [K] of a regression's columns over the training subjects.
+
+        Raises
+        ------
+        ValueError: a column is constant or missing there.
+        """
         values = self.labels[self.rows(fold, "train")]
-        spread = np.nanstd(values, axis=0)
-        if not np.all(spread > 0):
-            flat = [n for n, s in zip(self.target.names, spread, strict=True) if not s > 0]
+        std = np.nanstd(values, axis=0)
+        if not np.all(std > 0):
+            constant = [n for n, s in zip(self.target.names, std, strict=True) if not s > 0]
             raise ValueError(
-                f"--target {', '.join(flat)}: constant or missing in the training subjects of fold "
-                f"{fold}; leave the column out, or use fewer folds"
+                f"--target {', '.join(constant)}: constant or missing in the training subjects of "
+                f"fold {fold}; leave the column out, or use fewer folds"
             )
-        return np.nanmean(values, axis=0), spread
+        return np.nanmean(values, axis=0), std
 
     def dataset(self, fold: int, *parts: str) -> ScanDataset:
-        """The scans of ``parts`` with labels as a network learns them."""
+        """The scans of ``parts``, a regression's labels standardized."""
         rows = self.rows(fold, *parts)
         labels = self.labels[rows]
         if self.target.regression:
-            mean, spread = self.standardization(fold)
-            labels = ((labels - mean) / spread).astype(np.float32)
+            mean, std = self.standardization(fold)
+            labels = ((labels - mean) / std).astype(np.float32)
         positions = self.table.index[rows].tolist()
         return ScanDataset(self.cohort.volumes, positions, labels, self.covariates[rows])
 
 
-def why_not(task: Task) -> str:
+def why_untrainable(task: Task) -> str:
     """Why the network of ``task`` cannot be trained at its batch size; "" where it can.
 
-    Makes it and takes a training step's forward pass for each size that a batch will have, the
-    last and smaller one of an epoch included.
+    Builds it and runs a forward pass in training mode for each batch size that occurs, also that
+    of an epoch's last, smaller batch.
     """
     size = task.optimization.batch_size
     sizes = set()
@@ -124,7 +132,7 @@ def why_not(task: Task) -> str:
     return ""
 
 
-def steps(task: Task, fold: int) -> int:
-    """Optimizer steps of a network's whole training."""
-    each = math.ceil(len(task.rows(fold, "train")) / task.optimization.batch_size)
-    return task.optimization.epochs * math.ceil(each / task.optimization.accumulate)
+def optimizer_steps(task: Task, fold: int) -> int:
+    """Optimizer steps of a network's training."""
+    batches = math.ceil(len(task.rows(fold, "train")) / task.optimization.batch_size)
+    return task.optimization.epochs * math.ceil(batches / task.optimization.accumulate)

@@ -1,4 +1,4 @@
-"""Configurations come back from JSON as they were, and anything else is refused by name."""
+"""Options survive a round trip through JSON; anything else is an error that names the key."""
 
 import json
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ def test_a_missing_key_takes_its_default_and_a_whole_number_is_a_float() -> None
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"foldr": "x"}, "unknown key 'foldr'; did you mean 'folder'?"),
         ({"zzz": 1}, "unknown key 'zzz'; known: folder, names"),
@@ -63,16 +63,16 @@ def test_a_missing_key_takes_its_default_and_a_whole_number_is_a_float() -> None
         ({"names": ["x", 2]}, "names: 2 is not of type str"),
         ({"mode": "three"}, "mode: 'three' is not of type"),
         ({"other": 3}, "other: 3 is not of type Path"),
-        ({"inner": 3}, "inner: holds int, not options"),
+        ({"inner": 3}, "inner: contains a int, not options"),
         ({"inner": {"size": 0}}, "inner: size=0: must be at least 1"),
-        ([1, 2], "holds list, not options"),
-        (None, "holds NoneType, not options"),
+        ([1, 2], "contains a list, not options"),
+        (None, "contains a NoneType, not options"),
     ],
 )
-def test_refused_by_name(values: Any, said: str) -> None:
+def test_the_error_names_the_key(values: Any, message: str) -> None:
     with pytest.raises(BadInput) as caught:
         from_dict(Outer, values, "RUN/config.json")
     line = str(caught.value)
     assert line.startswith("RUN/config.json: ")
-    assert said in line
+    assert message in line
     assert "\n" not in line

@@ -1,4 +1,4 @@
-"""Training dynamics: what is measured, checked on functions whose answers are known."""
+"""Training dynamics, measured on functions with known results."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ class Bowl:
         self.curvature = curvature
         self.model = nn.Linear(4, 1, bias=False)
 
-    def answer(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def outputs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return self.model(batch["volume"])
 
     def loss(self, output: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -28,24 +28,24 @@ class Bowl:
 
 
 @pytest.mark.parametrize("curvature", [0.5, 3.0])
-def test_the_smoothness_of_a_bowl_is_its_curvature(curvature: float) -> None:
+def test_the_smoothness_of_a_quadratic_is_its_curvature(curvature: float) -> None:
     bowl = Bowl(curvature)
     start = bowl.model.weight.detach().clone()
     gradient = curvature * start.flatten()
     end = start - 0.1 * curvature * start
     batch = {"volume": torch.zeros(1, 4), "label": torch.zeros(1)}
-    found = probe(bowl, batch, [start], [end], gradient)  # type: ignore[arg-type]
-    assert found["beta"] == pytest.approx(curvature, rel=1e-4)
+    result = probe(bowl, batch, [start], [end], gradient)  # type: ignore[arg-type]
+    assert result["beta"] == pytest.approx(curvature, rel=1e-4)
     norm = float(start.norm())
-    assert found["change_high"] == pytest.approx(
+    assert result["change_high"] == pytest.approx(
         curvature * max(RATES) * 0.1 * curvature * norm, rel=1e-4
     )
     losses = [0.5 * curvature * (norm * (1 - r * 0.1 * curvature)) ** 2 for r in RATES]
-    assert found["low"] == pytest.approx(min(losses), rel=1e-4)
-    assert found["high"] == pytest.approx(max(losses), rel=1e-4)
+    assert result["low"] == pytest.approx(min(losses), rel=1e-4)
+    assert result["high"] == pytest.approx(max(losses), rel=1e-4)
 
 
-def test_noise_is_one_draw_a_sample_and_group_and_goes_again() -> None:
+def test_noise_is_drawn_per_sample_and_group_and_then_removed() -> None:
     layer = nn.Sequential(nn.GroupNorm(2, 4))
     x = torch.randn(3, 4, 5, 5, 5)
     plain = layer(x)
@@ -58,7 +58,7 @@ def test_noise_is_one_draw_a_sample_and_group_and_goes_again() -> None:
 
 
 @pytest.mark.parametrize(("norm", "groups"), [("batch_group", None), ("batch_group", 64)])
-def test_noise_follows_norms_whose_groups_span_the_batch(norm: str, groups: int | None) -> None:
+def test_noise_after_norms_with_groups_across_the_batch(norm: str, groups: int | None) -> None:
     model = build_model(ModelConfig(backbone="tiny", norm=norm, groups=groups), seed=0).train()
     x = torch.randn(2, 1, 16, 16, 16)
     with disturbed(model, "noise", 1.0, torch.Generator().manual_seed(0)):
@@ -67,11 +67,11 @@ def test_noise_follows_norms_whose_groups_span_the_batch(norm: str, groups: int 
     assert not torch.allclose(added, model(x), atol=1e-2)
 
 
-def test_probing_leaves_running_statistics() -> None:
+def test_probing_restores_running_statistics() -> None:
     class One:
         model = build_model(ModelConfig(backbone="tiny", norm="batch"), seed=0).train()
 
-        def answer(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        def outputs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
             return self.model(batch["volume"])
 
         def loss(self, output: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -87,17 +87,17 @@ def test_probing_leaves_running_statistics() -> None:
     assert all(torch.equal(b, before[n]) for n, b in one.model.named_buffers())
 
 
-def test_it_is_measured_by_the_command(cohort: Path, tmp_path: Path) -> None:
+def test_the_command_measures_dynamics(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ["--norms", "group", "batch", "--batch-sizes", "2", "--seeds", "1", "--epochs", "1"]
     options += ["--folds", "1", "--draws", "100", "--dynamics", "--dynamics-steps", "3"]
     assert main(["compare", str(cohort), str(out), *TRAIN, *options]) == 0
-    found = json.loads((out / "compare.json").read_text())["dynamics"]["lines"]
-    assert list(found) == ["group", "batch"]
-    bands = found["batch"]["bands"]
+    lines = json.loads((out / "compare.json").read_text())["dynamics"]["lines"]
+    assert list(lines) == ["group", "batch"]
+    bands = lines["batch"]["bands"]
     assert len(bands["beta"]) == 3
     assert all(low <= high for low, high in zip(bands["low"], bands["high"], strict=True))
-    assert set(found["group"]["noise"]) == {"0", "0.5", "1.001"}
+    assert set(lines["group"]["noise"]) == {"0", "0.5", "1.001"}
     page = (out / "index.html").read_text()
     assert "effective beta-smoothness" in page
     assert "mathdefault" not in page, "TeX on an axis"

@@ -1,4 +1,4 @@
-"""CUDA graphs: what is around the recording, here; the graphs themselves in test_gpu.py."""
+"""CUDA graphs, but for the recording itself, which tests/test_gpu.py tests."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,16 +17,16 @@ from uncus.pipeline.training.cuda_graphs import GraphedNetwork, check_graphs
 
 @pytest.fixture
 def recorded(monkeypatch) -> list[tuple[int, ...]]:
-    """Shapes that were recorded; torch's recorder, which needs a GPU, runs the passes plainly.
+    """Shapes that were recorded; replaces torch's recorder, which needs a GPU.
 
-    As torch does, it computes some steps beforehand and gives every gradient in the same memory.
+    Like torch's, it runs some steps first and returns all gradients in the same memory.
     """
     shapes: list[tuple[int, ...]] = []
 
     def record(module, samples: tuple[Tensor, ...], allow_unused_input: bool):
         shapes.append(tuple(samples[0].shape))
-        learnt = [p for p in module.parameters() if p.requires_grad]
-        kept = [torch.empty_like(p) for p in learnt]
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        gradients = [torch.empty_like(p) for p in parameters]
 
         class Replayed(torch.autograd.Function):
             @staticmethod
@@ -37,28 +37,28 @@ def recorded(monkeypatch) -> list[tuple[int, ...]]:
 
             @staticmethod
             def backward(ctx, dy):
-                for place, value in zip(
-                    kept, torch.autograd.grad(ctx.output, learnt, dy), strict=True
+                for gradient, value in zip(
+                    gradients, torch.autograd.grad(ctx.output, parameters, dy), strict=True
                 ):
-                    place.copy_(value)
-                return None, None, *(place.detach() for place in kept)
+                    gradient.copy_(value)
+                return None, None, *(gradient.detach() for gradient in gradients)
 
         for _ in range(3):
             module(*samples)
-        return lambda *inputs: Replayed.apply(*inputs, *learnt)
+        return lambda *inputs: Replayed.apply(*inputs, *parameters)
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
     return shapes
 
 
 def batches(*sizes: int) -> list[tuple[Tensor, Tensor]]:
-    make = torch.Generator().manual_seed(1)
-    return [(torch.randn(n, 1, 8, 9, 8, generator=make), torch.zeros(n, 0)) for n in sizes]
+    generator = torch.Generator().manual_seed(1)
+    return [(torch.randn(n, 1, 8, 9, 8, generator=generator), torch.zeros(n, 0)) for n in sizes]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_trains_as_without_graphs(recorded, accumulate: int) -> None:
-    """Running statistics, dropout, a smaller last batch and added gradients among it."""
+def test_graphs_compute_the_same_steps(recorded, accumulate: int) -> None:
+    """With running statistics, dropout, a smaller last batch and accumulated gradients."""
     weights = []
     for graphs in (False, True):
         model = build_model(ModelConfig("tiny", "batch", width=4, dropout=0.5), seed=0).train()
@@ -79,7 +79,7 @@ def test_trains_as_without_graphs(recorded, accumulate: int) -> None:
 
 
 @pytest.mark.parametrize("accumulate", ["1", "3"])
-def test_a_run_by_graphs_is_the_run_without(
+def test_a_run_with_graphs_has_the_same_weights(
     recorded, accumulate: str, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(member, "check_graphs", lambda *facts: None)
@@ -97,12 +97,12 @@ def test_a_run_by_graphs_is_the_run_without(
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"on_gpu": False}, "need a CUDA device"),
-        ({"devices": 2}, "2 devices"),
+        ({"on_gpu": False}, "needs a CUDA device"),
+        ({"devices": 2}, "needs one device, not 2"),
         ({"low_memory": True}, "--memory low"),
     ],
 )
-def test_refuses(facts, message: str) -> None:
+def test_what_cannot_be_recorded_is_an_error(facts, message: str) -> None:
     usual = SimpleNamespace(on_gpu=True, devices=1, low_memory=False)
     check_graphs(**vars(usual))
     with pytest.raises(ValueError, match=message):
@@ -110,8 +110,8 @@ def test_refuses(facts, message: str) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_training_on_a_cpu_says_what_graphs_need(cohort: Path, tmp_path: Path, capsys) -> None:
+def test_graphs_on_a_cpu_are_an_error(cohort: Path, tmp_path: Path, capsys) -> None:
     assert main(["train", str(cohort), str(tmp_path / "run"), *TRAIN, "--graphs"]) == 2
-    said = capsys.readouterr().err
-    assert "--graphs: CUDA graphs need a CUDA device; leave it out" in said
-    assert "Traceback" not in said
+    error = capsys.readouterr().err
+    assert "--graphs needs a CUDA device; leave it out" in error
+    assert "Traceback" not in error

@@ -1,4 +1,4 @@
-"""The order of scans: fixed by the seed, another each epoch, shared between processes."""
+"""Batches, and the order of scans: by seed and epoch, shared between processes."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ def order(sampler: EpochSampler, epoch: int) -> list[int]:
     return list(sampler)
 
 
-def test_each_scan_comes_once_an_epoch_in_another_order() -> None:
+def test_each_epoch_has_every_scan_once_in_another_order() -> None:
     sampler = EpochSampler(30, seed=1)
     epochs = [order(sampler, epoch) for epoch in range(4)]
     assert all(sorted(epoch) == list(range(30)) for epoch in epochs)
@@ -66,14 +66,14 @@ def test_weights_draw_with_replacement_in_proportion() -> None:
     assert {scan for epoch in range(20) for scan in order(never, epoch)} == {1, 2}
 
 
-def test_balanced_weights_give_each_class_the_same() -> None:
+def test_balanced_weights_give_each_class_the_same_total() -> None:
     labels = np.array([0, 0, 0, 1, 2, 2])
     weights = balanced(labels)
     totals = [weights[labels == c].sum() for c in range(3)]
     assert totals == pytest.approx([totals[0]] * 3)
 
 
-def test_a_batch_is_read_while_the_one_before_is_in_use() -> None:
+def test_a_batch_is_read_while_the_previous_one_is_in_use() -> None:
     read: list[int] = []
 
     def batches() -> Iterator[dict[str, torch.Tensor]]:
@@ -81,20 +81,20 @@ def test_a_batch_is_read_while_the_one_before_is_in_use() -> None:
             read.append(number)
             yield {"scan": torch.tensor(number)}
 
-    for number, batch in enumerate(coming := read_ahead(batches())):
+    for number, batch in enumerate(upcoming := read_ahead(batches())):
         assert int(batch["scan"]) == number
         end = time.monotonic() + 10
         while len(read) < min(4, number + 2):
             assert time.monotonic() < end
         if number == 2:
             break
-    coming.close()
+    upcoming.close()
     with pytest.raises(ValueError, match="broken"):
         list(read_ahead(broken()))
     assert not [t for t in threading.enumerate() if t.name.startswith("uncus-batches")]
 
 
-def test_reading_ahead_changes_no_batch() -> None:
+def test_reading_ahead_gives_the_same_batches() -> None:
     stored = np.random.default_rng(0).standard_normal((7, 2, 2, 2)).astype(np.float16)
     dataset = ScanDataset(stored, range(7), np.arange(7))
     sampler = EpochSampler(7, 3)
@@ -111,7 +111,7 @@ def broken() -> Iterator[dict[str, torch.Tensor]]:
     raise ValueError("broken")
 
 
-def test_batches_hold_the_rows_that_were_asked_for() -> None:
+def test_batches_contain_the_requested_rows() -> None:
     stored = np.arange(5 * 8, dtype=np.float16).reshape(5, 2, 2, 2)
     dataset = ScanDataset(stored, [4, 1, 3], np.array([1, 0, 1]))
     sampler = EpochSampler(3, 0)
@@ -124,5 +124,5 @@ def test_batches_hold_the_rows_that_were_asked_for() -> None:
     assert dict(zip(scans, labels, strict=True)) == {4: 1, 1: 0, 3: 1}
     assert read.dtype == torch.float32
     assert torch.equal(read[:, 0], torch.from_numpy(stored[scans].astype(np.float32)))
-    read += 1  # what the memory map holds is not touched
+    read += 1  # does not change the memory map
     assert stored.flat[0] == 0

@@ -1,4 +1,4 @@
-"""The exact head: the minimum that it claims, in the layer that everything else reads."""
+"""The exactly fitted head."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def test_the_head_is_at_the_minimum_of_the_penalized_loss(
     features = torch.from_numpy(pooled(model, data, flip))
     spread = features.std(0, unbiased=False)
     x = (features - features.mean(0)) / spread
-    # For two classes the penalty is on the log-odds' weights, twice those of either class.
+    # For two classes the penalty is on the weights of the log-odds, twice those of either class.
     strength = 2.0 if classes == 2 else 1.0
     weight = (model.head.weight.detach().double() * spread).requires_grad_()
     logits = x @ weight.T + model.head(features.mean(0).float()).detach().double()
@@ -55,7 +55,7 @@ def test_the_head_is_at_the_minimum_of_the_penalized_loss(
     assert torch.allclose(model.head(features.float()), logits.float(), atol=1e-4)
 
 
-def test_ridge_leaves_missing_values_out() -> None:
+def test_ridge_regression_ignores_missing_values() -> None:
     target = Target.parse(("age", "volume"), (), True)
     data = scans(np.random.default_rng(1).standard_normal((16, 2)).astype(np.float32))
     data.labels[3, 1] = np.nan
@@ -64,16 +64,16 @@ def test_ridge_leaves_missing_values_out() -> None:
     x = torch.from_numpy(pooled(model, data, flip=False))
     x = (x - x.mean(0)) / x.std(0, unbiased=False)
     for k, rows in enumerate((np.arange(16), np.delete(np.arange(16), 3))):
-        centred = x[rows] - x[rows].mean(0)
+        centered = x[rows] - x[rows].mean(0)
         y = torch.from_numpy(data.labels[rows, k]).double()
         expected = torch.linalg.solve(
-            centred.T @ centred + torch.eye(x.shape[1]), centred.T @ (y - y.mean())
+            centered.T @ centered + torch.eye(x.shape[1]), centered.T @ (y - y.mean())
         )
         spread = torch.from_numpy(pooled(model, data, flip=False)).std(0, unbiased=False)
         assert torch.allclose(model.head.weight[k].double() * spread, expected, atol=1e-5)
 
 
-def test_a_dead_channel_gets_no_weight_and_an_absent_class_is_told() -> None:
+def test_a_dead_channel_has_no_weight_and_an_absent_class_is_an_error() -> None:
     class Dead(Classifier):
         def features(self, x: Tensor) -> Tensor:
             return torch.cat([x, torch.full_like(x, 3.0)], 1)
@@ -85,17 +85,17 @@ def test_a_dead_channel_gets_no_weight_and_an_absent_class_is_told() -> None:
         refit(model, scans(np.zeros(4, dtype=np.int64)), TWO, 1.0)
 
 
-def test_a_balanced_head_weighs_classes_alike() -> None:
+def test_a_balanced_head_weights_classes_equally() -> None:
     data = scans((np.arange(20) >= 16).astype(np.int64))
     rates = []
     for balance in (False, True):
         model = network(2)
-        refit(model, data, TWO, 1e-6, balance=balance)  # the bias alone
+        refit(model, data, TWO, 1e-6, balance=balance)  # the bias only
         rates.append(float(model.head.bias.detach().softmax(0)[1]))
     assert rates == pytest.approx([0.2, 0.5], abs=0.01)
 
 
-def test_train_fits_a_head_to_the_first_trunk(run: Path, cohort: Path, tmp_path: Path) -> None:
+def test_only_the_head_is_fitted_without_epochs(run: Path, cohort: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     options = [*TRAIN, "--epochs", "0", "--refit-head", "0.1", "--init-from", str(run)]
     assert main(["train", str(cohort), str(again), *options]) == 0
@@ -109,7 +109,7 @@ def test_train_fits_a_head_to_the_first_trunk(run: Path, cohort: Path, tmp_path:
     assert 0 <= read_json(again / "report.json")["metrics"]["auc"]["value"] <= 1
 
 
-def test_no_epoch_and_no_refit_is_refused(
+def test_neither_epochs_nor_refit_is_an_error(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = str(tmp_path / "none")

@@ -1,24 +1,28 @@
-"""One training step: a loss that is not finite ends it and names the scans; clipping is done."""
+"""Training steps: errors for losses that are not finite, and gradient clipping."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from tests.conftest import TRAIN
 from uncus.models.build import ModelConfig, build_model
+from uncus.pipeline.cli import main
 from uncus.pipeline.training.data_loading import EpochSampler, ScanDataset, loader
 from uncus.pipeline.training.learner import Learner
 from uncus.pipeline.training.member import quiet_lightning
 from uncus.pipeline.training.optimization import Optimization
 
 
-def fit(kind: type[Learner], spoilt: int | None = None, **options: Any) -> None:
-    """One epoch of 6 scans at batch 2; one voxel of scan ``spoilt`` is not a number."""
+def fit(kind: type[Learner], corrupt: int | None = None, **options: Any) -> None:
+    """Train one epoch of 6 scans at batch size 2; one voxel of scan ``corrupt`` is NaN."""
     volumes = np.random.default_rng(0).standard_normal((6, 8, 8, 8)).astype(np.float16)
-    if spoilt is not None:
-        volumes[spoilt, 0, 0, 0] = np.nan
+    if corrupt is not None:
+        volumes[corrupt, 0, 0, 0] = np.nan
     data = ScanDataset(volumes, range(6), np.array([0, 1] * 3))
     learner = kind(
         model=build_model(ModelConfig(backbone="tiny"), seed=0),
@@ -42,31 +46,46 @@ def fit(kind: type[Learner], spoilt: int | None = None, **options: Any) -> None:
         ).fit(learner, loader(data, 2, sampler=EpochSampler(6, seed=0)))
 
 
-@pytest.mark.parametrize("spoilt", [0, 2, 5])
-def test_a_loss_that_is_not_finite_ends_the_training(spoilt: int) -> None:
-    step = list(EpochSampler(6, seed=0)).index(spoilt) // 2
-    with pytest.raises(ValueError, match=f"nan at epoch 0, step {step}, .*scan-{spoilt}"):
-        fit(Learner, spoilt)
+@pytest.mark.parametrize("corrupt", [0, 2, 5])
+def test_a_loss_that_is_not_finite_is_an_error(corrupt: int) -> None:
+    step = list(EpochSampler(6, seed=0)).index(corrupt) // 2
+    with pytest.raises(ValueError, match=f"nan at epoch 0, step {step}, .*scan-{corrupt}"):
+        fit(Learner, corrupt)
 
 
 def test_gradients_are_clipped_for_a_fused_optimizer_in_bf16() -> None:
     norms: list[float] = []
 
-    class Watched(Learner):
+    class Recording(Learner):
         def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
             assert optimizer.defaults["fused"]
-            self.note()
+            self.record()
 
         def on_train_batch_end(self, *values: Any) -> None:
-            self.note()
+            self.record()
             super().on_train_batch_end(*values)
 
-        def note(self) -> None:
+        def record(self) -> None:
             grads = [p.grad.norm() for p in self.parameters() if p.grad is not None]
             norms.append(float(torch.stack(grads).norm()))
 
-    with torch.backends.mkldnn.flags(enabled=False):  # oneDNN's are wrong in bf16 on some CPUs
-        fit(Watched, precision="bf16-mixed", gradient_clip_val=0.01)
+    with torch.backends.mkldnn.flags(enabled=False):  # wrong in bf16 on some CPUs
+        fit(Recording, precision="bf16-mixed", gradient_clip_val=0.01)
     assert len(norms) == 6
     for before, after in zip(norms[::2], norms[1::2], strict=True):
         assert before > 0.02 and after == pytest.approx(0.01, rel=1e-3)
+
+
+def test_the_error_of_a_nan_loss_names_step_and_scans(
+    cohort: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def diverge(self: nn.Module, x: torch.Tensor, covariates: object) -> torch.Tensor:
+        return self.head.weight.new_full((len(x), 2), torch.nan).requires_grad_()
+
+    monkeypatch.setattr("uncus.models.backbones.tiny.Tiny.forward", diverge, raising=False)
+    assert main(["train", str(cohort), str(tmp_path / "run"), *TRAIN]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "step 0" in line and "sub-" in line

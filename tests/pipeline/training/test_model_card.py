@@ -1,4 +1,4 @@
-"""The model card: whole or not at all, and what it says of the training."""
+"""The model card: what it states of the training, and that it is written completely."""
 
 import resource
 import shutil
@@ -12,7 +12,7 @@ from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run
 
 
-def test_the_card_says_who_was_trained_on(run: Path) -> None:
+def test_the_card_describes_the_training_data(run: Path) -> None:
     card = Run(run).card
     scans = Run(run).scans()
     assert card["notice"] == NOTICE
@@ -23,7 +23,7 @@ def test_the_card_says_who_was_trained_on(run: Path) -> None:
     assert [sums[m["file"]] for m in card["members"]] == [m["sha256"] for m in card["members"]]
 
 
-def test_a_full_disk_is_one_line_and_the_run_can_be_finished(
+def test_after_a_full_disk_the_run_can_be_finished(
     cohort: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"

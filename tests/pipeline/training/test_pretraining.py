@@ -1,19 +1,21 @@
-"""Starting from another run: no fold is tested on a person, or a scan, that its weights saw."""
+"""Pre-training without leakage: no fold is tested on a subject or scan of its pre-training."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from tests.conftest import TRAIN
 from uncus.data import files
 from uncus.data.cohorts.scans import write_table
 from uncus.data.design.splits import Splits
 from uncus.data.errors import BadInput
+from uncus.models.weights import read_weights
 from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run
-from uncus.pipeline.training.pretraining import check, seen
+from uncus.pipeline.training.pretraining import check, training_data
 
 Parts = dict[str, list[str]]
 """Subject -> its part in each fold."""
@@ -48,7 +50,7 @@ Make = Callable[..., Run]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Writes what a run folder says about who was seen."""
+    """Write the files of a run that describe its training data."""
 
     def write(name: str, parts: Parts, init_from: Path | None = None) -> Run:
         run = Run(tmp_path / name)
@@ -60,77 +62,77 @@ def make(tmp_path: Path) -> Make:
     return write
 
 
-def refusal(run: Run, parts: Parts, table: pd.DataFrame | None = None) -> str:
+def error_of(run: Run, parts: Parts, table: pd.DataFrame | None = None) -> str:
     with pytest.raises(BadInput) as caught:
         check(run, as_splits(parts), scans(parts) if table is None else table)
     return str(caught.value)
 
 
-def test_what_a_fold_saw(make: Make) -> None:
+def test_training_data_of_a_fold(make: Make) -> None:
     run = make("run", PARTS)
-    assert seen(run, 0).subjects == {"sub-b", "sub-c", "sub-d"}
-    assert seen(run, 1).subjects == {"sub-a", "sub-c", "sub-d"}
-    assert seen(run, 1).voxels == {"a" * 8, "c" * 8, "d" * 8}
+    assert training_data(run, 0).subjects == {"sub-b", "sub-c", "sub-d"}
+    assert training_data(run, 1).subjects == {"sub-a", "sub-c", "sub-d"}
+    assert training_data(run, 1).voxels == {"a" * 8, "c" * 8, "d" * 8}
 
 
-def test_the_same_folds_pass_and_exchanged_ones_do_not(make: Make) -> None:
+def test_the_same_folds_pass_and_swapped_ones_do_not(make: Make) -> None:
     run = make("run", PARTS)
     check(run, as_splits(PARTS), scans(PARTS))
-    exchanged = {name: row[::-1] for name, row in PARTS.items()}
-    assert "sub-b, which fold 0 of the new run tests on" in refusal(run, exchanged)
+    swapped = {name: row[::-1] for name, row in PARTS.items()}
+    assert "sub-b, which fold 0 of the new run tests on" in error_of(run, swapped)
 
 
-def test_a_holdout_that_was_trained_on_is_refused(make: Make) -> None:
-    held = {**PARTS, "sub-c": ["holdout", "holdout"]}
-    assert "sub-c" in refusal(make("run", PARTS), held)
+def test_a_holdout_that_was_trained_on_is_an_error(make: Make) -> None:
+    held_out = {**PARTS, "sub-c": ["holdout", "holdout"]}
+    assert "sub-c" in error_of(make("run", PARTS), held_out)
 
 
-def test_the_same_voxels_under_another_name_are_refused(make: Make) -> None:
+def test_the_same_voxels_under_another_name_are_an_error(make: Make) -> None:
     run = make("run", PARTS)
     renamed = {name.replace("sub-", "sub-x"): row[::-1] for name, row in PARTS.items()}
     table = scans(renamed)
     assert not set(renamed) & set(PARTS)
-    assert "sub-xb, which fold 0 of the new run tests on" in refusal(run, renamed, table)
+    assert "sub-xb, which fold 0 of the new run tests on" in error_of(run, renamed, table)
     check(run, as_splits(renamed), table.assign(voxel_hash="other"))
 
 
-def test_a_run_of_one_fold_saw_the_same_for_every_new_fold(make: Make) -> None:
+def test_every_new_fold_starts_from_a_run_with_one_fold(make: Make) -> None:
     single = make("single", {"sub-a": ["train"], "sub-b": ["test"]})
-    assert seen(single, 4).subjects == {"sub-a"}
+    assert training_data(single, 4).subjects == {"sub-a"}
     new = {"sub-b": ["test", "train", "train"], "sub-y": ["train", "test", "test"]}
     check(single, as_splits(new), scans(new))
-    assert "sub-a, which fold 2" in refusal(single, {**new, "sub-a": ["train", "train", "test"]})
+    assert "sub-a, which fold 2" in error_of(single, {**new, "sub-a": ["train", "train", "test"]})
 
 
-def test_other_numbers_of_folds_cannot_be_paired(make: Make) -> None:
+def test_runs_with_different_numbers_of_folds_cannot_be_paired(make: Make) -> None:
     three = {name: [*row, row[0]] for name, row in PARTS.items()}
-    assert "has 2 folds, the new run 3" in refusal(make("run", PARTS), three)
+    assert "has 2 folds, but the new run 3" in error_of(make("run", PARTS), three)
 
 
-def test_the_pretraining_of_the_pretraining_counts(make: Make) -> None:
+def test_training_data_includes_the_pretraining_of_the_pretraining(make: Make) -> None:
     first = make("first", {"sub-e": ["train", "train"], "sub-a": ["test", "test"]})
     second = make("second", PARTS, init_from=first.path)
-    assert "sub-e" in seen(second, 0).subjects
-    assert "e" * 8 in seen(second, 1).voxels
+    assert "sub-e" in training_data(second, 0).subjects
+    assert "e" * 8 in training_data(second, 1).voxels
     later = {**PARTS, "sub-e": ["train", "test"]}
-    assert "sub-e, which fold 1" in refusal(second, later)
+    assert "sub-e, which fold 1" in error_of(second, later)
     copied = {**PARTS, "sub-n": ["train", "test"]}
     table = scans(copied).replace({"voxel_hash": {"n" * 8: "e" * 8}})
-    assert "sub-n, which fold 1" in refusal(second, copied, table)
+    assert "sub-n, which fold 1" in error_of(second, copied, table)
 
 
-def test_train_refuses_a_renamed_copy_of_the_cohort(
+def test_a_renamed_copy_of_the_cohort_is_an_error(
     source: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = tmp_path / "copy"
     participants = (source / "participants.tsv").read_text().replace("sub-", "sub-other")
     for path in source.glob("sub-*/anat/*.nii.gz"):
-        there = copy / str(path.relative_to(source)).replace("sub-", "sub-other")
-        there.parent.mkdir(parents=True)
-        there.write_bytes(path.read_bytes())
+        renamed = copy / str(path.relative_to(source)).replace("sub-", "sub-other")
+        renamed.parent.mkdir(parents=True)
+        renamed.write_bytes(path.read_bytes())
     (copy / "participants.tsv").write_text(participants)
     (copy / "dataset_description.json").write_text('{"Name": "copy", "BIDSVersion": "1.9.0"}')
-    # other voxels on disk, but the hash is that of the scan, whatever grid it is brought onto
+    # another grid, but the hash is of the scan before resampling
     prepare = ["prepare", str(copy), str(tmp_path / "cohort"), "--spacing", "5", "--workers", "1"]
     assert main(prepare) == 0
     capsys.readouterr()
@@ -140,3 +142,12 @@ def test_train_refuses_a_renamed_copy_of_the_cohort(
     assert "sub-other" in error
     assert "of the new run tests on" in error
     assert not (tmp_path / "run" / "model").exists()
+
+
+def test_weights_start_from_the_other_run(cohort: Path, run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = [*TRAIN, "--epochs", "1", "--trunk-lr", "0", "--keep", "last", "--norm", "group"]
+    assert main(["train", str(cohort), str(out), *options, "--init-from", str(run)]) == 0
+    before, after = (read_weights(p / "model" / "fold-1.safetensors") for p in (run, out))
+    for name, value in before.items():
+        assert name.startswith("head") or torch.equal(value, after[name])

@@ -1,0 +1,90 @@
+"""The result of a comparison in sentences."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from uncus.pipeline.comparison import plots
+from uncus.pipeline.evaluation.report_text import spoken
+
+Result = Mapping[str, Any]
+"""The contents of compare.json."""
+
+
+def cell_at(result: Result, line: str, batch: int) -> Any:
+    """The cell of a line at a batch size; None if there is none."""
+    cells = result["cells"]
+    return next((c for c in cells if c["line"] == line and c["batch_size"] == batch), None)
+
+
+def verdict(result: Result, entry: Mapping[str, Any]) -> str:
+    """better, worse, or "" where the interval of a difference includes 0 or is unknown."""
+    value = entry[result["metric"]]
+    if value["low"] is None or value["low"] * value["high"] <= 0:
+        return ""
+    return "better" if (value["value"] < 0) == result["lower_is_better"] else "worse"
+
+
+def at_batch(result: Result, batch: int) -> str:
+    """The result at one batch size in a sentence: which lines differ from the reference."""
+    metric, line = result["metric"], result["reference"]
+    reference = cell_at(result, line, batch)
+    if reference is None or reference["status"] != "done":
+        return f"At batch size {batch}, the reference, {line}, cannot be trained."
+    lines: dict[str, list[str]] = {"": [], "worse": [], "better": []}
+    for entry in result["differences"]:
+        if entry["batch_size"] == batch:
+            judged = verdict(result, entry)
+            by = f" by {spoken(magnitude(entry[metric]))}" if judged else ""
+            lines[judged].append(entry["line"] + by)
+    lines["not trainable"] = [
+        c["line"] for c in result["cells"] if c["batch_size"] == batch and c["status"] == "cannot"
+    ]
+    title = "error" if metric == "error" else plots.title(metric)
+    value = spoken(reference["metrics"][metric])
+    parts = [f"At batch size {batch}, {line} has {title} {value}"]
+    for kind, names in lines.items():
+        if names:
+            parts.append(f"{kind or 'no significant difference'}: {', '.join(names)}")
+    return "; ".join(parts) + "."
+
+
+def magnitude(value: Mapping[str, float | None]) -> dict[str, float | None]:
+    """A difference without its sign, with its interval."""
+    if value["value"] is None or value["value"] >= 0:
+        return dict(value)
+    low, high = value["low"], value["high"]
+    return {
+        "value": -value["value"],
+        "low": None if high is None else -high,
+        "high": None if low is None else -low,
+    }
+
+
+def from_large_to_small(result: Result) -> list[str]:
+    """How each line changes from its largest batch size to its smallest, in sentences."""
+    metric = result["metric"]
+    sentences = []
+    for line in dict.fromkeys(entry["line"] for entry in result["falls"]):
+        entries = [entry for entry in result["falls"] if entry["line"] == line]
+        entry = min(entries, key=lambda e: e["batch_size"])
+        sizes = f"from batch size {entry['minus_batch_size']} to {entry['batch_size']}"
+        if judged := verdict(result, entry):
+            sentences.append(f"{line}: {judged} by {spoken(magnitude(entry[metric]))} {sizes}")
+        else:
+            sentences.append(f"{line}: no significant change {sizes}: {spoken(entry[metric])}")
+    return sentences
+
+
+def best_cell(result: Result) -> Any:
+    """The cell with the best value; None if none was trained."""
+    done = [c for c in result["cells"] if c["status"] == "done"]
+    done = [c for c in done if c["metrics"][result["metric"]]["value"] is not None]
+    sign = 1 if result["lower_is_better"] else -1
+    return min(done, key=lambda c: sign * c["metrics"][result["metric"]]["value"], default=None)
+
+
+def plain_summary(result: Result) -> str:
+    """The result for the terminal."""
+    if best_cell(result) is None:
+        return f"no cell could be trained: {result['cells'][0].get('reason', '')}"
+    return "\n".join([at_batch(result, batch) for batch in result["batch_sizes"]])

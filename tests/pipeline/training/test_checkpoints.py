@@ -1,0 +1,62 @@
+"""Checkpoints: a killed run continues to the same weights, and damaged files are rejected."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import TRAIN
+from tests.pipeline.training.runs import weights
+from uncus.pipeline.cli import main
+from uncus.pipeline.runs import Run
+
+
+def test_a_killed_run_continues_to_the_same_weights(cohort: Path, tmp_path: Path) -> None:
+    options = [*TRAIN, "--folds", "1", "--epochs", "12", "--keep", "last"]
+    assert main(["train", str(cohort), str(tmp_path / "whole"), *options]) == 0
+    broken = tmp_path / "broken"
+    command = [sys.executable, "-m", "pipeline", "train", str(cohort), str(broken), *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    metrics = broken / "fold-0" / "metrics.csv"
+    deadline = time.monotonic() + 100
+    while not metrics.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert metrics.exists()
+    assert not (broken / "model").exists(), "the run was finished before it was killed"
+    # A process that is killed while saving leaves an incomplete temporary file.
+    (broken / "fold-0" / "checkpoints" / "last.tmp").write_bytes(b"half")
+    assert main(["train", str(cohort), str(broken), *options]) == 2
+    assert main(["train", str(cohort), str(broken), *options, "--resume"]) == 0
+    assert weights(broken) == weights(tmp_path / "whole")
+    one, two = (pd.read_csv(p / "fold-0" / "metrics.csv") for p in (broken, tmp_path / "whole"))
+    pd.testing.assert_frame_equal(one.drop(columns="seconds"), two.drop(columns="seconds"))
+
+
+def test_early_stopping(cohort: Path, tmp_path: Path) -> None:
+    options = [*TRAIN, "--folds", "1", "--epochs", "30", "--patience", "2"]
+    assert main(["train", str(cohort), str(tmp_path / "run"), *options]) == 0
+    curves = Run(tmp_path / "run").training_curves()["fold-0"]
+    assert len(curves) < 30
+    best = int(curves["score"].idxmax())
+    assert len(curves) == best + 3
+
+
+def test_an_incomplete_checkpoint_is_an_error(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    options = [*TRAIN, "--folds", "1", "--epochs", "1"]
+    assert main(["train", str(cohort), str(out), *options]) == 0
+    (out / "model" / "fold-0.safetensors").unlink()
+    last = out / "fold-0" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    assert main(["train", str(cohort), str(out), *options, "--resume"]) == 2
+    assert str(last) in capsys.readouterr().err
+    last.unlink()
+    assert main(["train", str(cohort), str(out), *options, "--resume"]) == 0

@@ -1,0 +1,33 @@
+"""Options of a training from config.json."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from uncus.pipeline.cli import main
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fold": 3}, "did you mean 'folds'"),
+        ({"folds": "two"}, "folds"),
+        ({"where": "$import os"}, ""),
+        ({"model": {"norm": "grup"}}, "group"),
+    ],
+)
+def test_options_from_a_file_are_checked_and_never_evaluated(
+    cohort: Path,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, object],
+    message: str,
+) -> None:
+    config = json.loads((run / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    options = ["--config", str(tmp_path / "config.json")]
+    assert main(["train", str(cohort), str(tmp_path / "run"), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.strip().splitlines()) == 1

@@ -1,0 +1,61 @@
+"""Setting up a run: resuming, and the folds of the run that it starts from."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TRAIN
+from uncus.data.design.splits import Splits
+from uncus.data.prepared_cohort import PreparedCohort
+from uncus.pipeline.cli import main
+from uncus.pipeline.runs import Run
+
+
+def test_resuming_with_other_options_is_an_error(
+    cohort: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(cohort), str(run), *TRAIN, "--lr", "0.5", "--resume"]) == 2
+    assert "optimization" in capsys.readouterr().err
+
+
+def test_a_run_older_than_an_option_can_be_resumed(cohort: Path, run: Path, tmp_path: Path) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(run, older)
+    options = json.loads((older / "config.json").read_text())
+    del options["optimization"]["freeze_norms"]
+    (older / "config.json").write_text(json.dumps(options))
+    assert main(["train", str(cohort), str(older), *TRAIN, "--resume"]) == 0
+
+
+def test_the_environment_contains_the_fingerprint_of_the_cohort(cohort: Path, run: Path) -> None:
+    assert Run(run).environment["cohort_fingerprint"] == PreparedCohort.open(cohort).fingerprint
+
+
+def test_a_run_uses_the_folds_of_its_pretraining_without_leakage(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ["--backbone", "tiny", "--epochs", "1", "--accelerator", "cpu", "--folds", "2"]
+    target = ["--target", "age", "--regression", "--stratify", "diagnosis"]
+    assert main(["train", str(cohort), str(first), *target, *options]) == 0
+    # sub-03 has no age, so it is in no fold of the pre-training.
+    dementia = ["--target", "diagnosis", "--classes", "CN=CN", "AD=AD", *options]
+    assert main(["train", str(cohort), str(second), *dementia, "--init-from", str(first)]) == 2
+    assert "sub-03" in capsys.readouterr().err
+    dementia += ["--where", "age >= 60", "--init-from", str(first)]
+    assert main(["train", str(cohort), str(tmp_path / "third"), *dementia]) == 0
+    one, two = Run(first).splits(), Run(tmp_path / "third").splits()
+    for fold in (0, 1):
+        tested = two.subjects(fold, "test")
+        assert tested == one.subjects(fold, "test")
+        assert not tested & (one.subjects(fold, "train") | one.subjects(fold, "validation"))
+    # With its folds swapped, the run would be tested on subjects of its pre-training.
+    swapped = Run(first).splits().frame.rename(columns={"fold-0": "fold-1", "fold-1": "fold-0"})
+    swapped = swapped[["participant_id", "fold-0", "fold-1"]]
+    fourth = tmp_path / "fourth"
+    fourth.mkdir()
+    Splits(swapped).save(fourth / "splits.tsv")
+    assert main(["train", str(cohort), str(fourth), *dementia]) == 2
+    assert "use the folds of that run" in capsys.readouterr().err
