@@ -1,22 +1,23 @@
-"""Runs the commands behind norms.md and writes it from the comparisons that they leave.
+"""Writes norms.md from norms.json, or first runs the commands that measure it.
 
-    python docs/results/norms.py SOURCE WORK
+    python docs/results/norms.py [SOURCE WORK]
 
-SOURCE is the BIDS-like tree of OASIS-1 slabs, WORK a folder for cohorts and runs. A broken run goes
-on where it stopped; ``--write`` only writes the page anew from finished comparisons. UNCUS_EPOCHS
-takes other numbers of epochs for age, dementia and the phantom, such as 6,6,12.
+SOURCE is the BIDS-like dataset of OASIS-1 slabs, WORK a folder for cohorts and comparisons, which
+continue where they were interrupted. UNCUS_EPOCHS sets the epochs of age, dementia and the phantom,
+by default 6,6,12.
 """
 
 import json
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from uncus.pipeline.cli import main
-from uncus.pipeline.comparison import page
+from uncus.pipeline.comparison import plots
+from uncus.pipeline.comparison.summary import at_batch, cell_at, from_large_to_small, verdict
+from uncus.pipeline.evaluation.report_text import spoken
 
 HERE = Path(__file__).parent
 JOBS = 2
@@ -31,7 +32,7 @@ TASKS = {
     "phantom": "--target diagnosis --classes CN=CN AD=AD",
 }
 FIVE = TRAINING.replace("--folds 1", "--folds 5")
-BESIDES = {
+FURTHER = {
     "groups": f"{TASKS['age']} --norms group --groups 1 2 4 8 16 --batch-sizes 2 --seeds 3 "
     f"{TRAINING}",
     "carried": f"{TASKS['dementia']} --transfer age --norms group batch --groups 8 "
@@ -39,9 +40,9 @@ BESIDES = {
 }
 TITLES = {
     "age": "Age on OASIS-1 (MAE in years)",
-    "dementia": "Dementia on OASIS-1 (CDR above 0, people aged 60 and over)",
+    "dementia": "Dementia on OASIS-1 (CDR above 0, subjects aged 60 and over)",
     "phantom": "The phantom cohort",
-    "groups": "How many groups: age at batch 2",
+    "groups": "Number of groups: age at batch size 2",
     "carried": "From age to dementia, in five folds: from scratch, tuned, tuned with frozen norms",
 }
 
@@ -50,146 +51,144 @@ def commands() -> tuple[str, ...]:
     """Every command, in order."""
     grid = f"--norms {' '.join(NORMS)} --batch-sizes 1 2 4 8 16 --seeds 3 --groups 8"
     shared = f"--jobs {JOBS} {NETWORK}"
-    compared = [
+    tasks = [
         f"uncus compare WORK/{'phantom-' * (task == 'phantom')}cohort WORK/{task} {options} "
         f"--epochs {epochs} {grid} {TRAINING} {shared}" + ("" if task == "phantom" else f" {SLAB}")
         for (task, options), epochs in zip(TASKS.items(), EPOCHS, strict=True)
     ]
-    besides = [
+    further = [
         f"uncus compare WORK/cohort WORK/{name} {options} --epochs {EPOCHS[0]} {shared} {SLAB}"
-        for name, options in BESIDES.items()
+        for name, options in FURTHER.items()
     ]
     return (
         "uncus prepare SOURCE WORK/cohort --spacing 4 1 4",
         "uncus phantom WORK/phantom-source --subjects 80 --spacing 4",
         "uncus prepare WORK/phantom-source WORK/phantom-cohort --spacing 6",
-        *compared,
-        *besides,
+        *tasks,
+        *further,
     )
 
 
 def run(source: str, work: str) -> None:
-    """Run every command; comparisons go on by themselves, the rest is skipped where it is done."""
+    """Run every command; a phantom source that exists is kept."""
     for command in commands():
         words = [w.replace("SOURCE", source).replace("WORK", work) for w in shlex.split(command)]
-        made = Path(words[2] if words[1] == "phantom" else words[3])
-        if words[1] == "phantom" and (made / "participants.tsv").exists():
+        if words[1] == "phantom" and (Path(words[2]) / "participants.tsv").exists():
             continue
         print("$", shlex.join(words), flush=True)
         if main(words[1:]) != 0:
-            sys.exit("it failed")
+            sys.exit("the command failed")
 
 
-def table(found: dict[str, Any], metric: str) -> str:
+def table(result: dict[str, Any], metric: str) -> str:
     """Norms as rows, batch sizes as columns."""
-    sizes = found["batch_sizes"]
+    sizes = result["batch_sizes"]
     rows = [
-        "| norm | " + " | ".join(f"batch {size}" for size in sizes) + " |",
+        "| norm | " + " | ".join(f"batch size {size}" for size in sizes) + " |",
         "| --- |" + " --- |" * len(sizes),
     ]
-    for line in dict.fromkeys(cell["line"] for cell in found["cells"]):
+    for line in dict.fromkeys(cell["line"] for cell in result["cells"]):
         cells = []
         for size in sizes:
-            cell = page.at(found, line, size)
+            cell = cell_at(result, line, size)
             done = cell is not None and cell["status"] == "done"
-            cells.append(page.spoken(cell["metrics"][metric]) if done else "cannot")
+            cells.append(spoken(cell["metrics"][metric]) if done else "not trainable")
         rows.append(f"| {line} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
-def part(task: str, found: dict[str, Any]) -> str:
-    """The section of one task: picture, table, and what it says."""
-    metric = found["metric"]
-    seconds = sum(cell.get("seconds", 0) for cell in found["cells"])
-    lines = [
+def section(task: str, result: dict[str, Any]) -> str:
+    """The section of one task: plot, table and summary."""
+    metric = result["metric"]
+    seconds = sum(cell.get("seconds", 0) for cell in result["cells"])
+    parts = [
         f"## {TITLES[task]}",
-        f"{found['scans']} scans of {found['subjects']} people tested, {found['seeds']} "
-        f"seed{'s' * (found['seeds'] > 1)}. "
-        f"Saying the same of everybody reaches {found['chance'][metric]:.3f}. The epochs took "
-        f"{seconds / JOBS / 60:.0f} minutes, two networks at a time.",
+        f"Tested on {result['scans']} scans of {result['subjects']} subjects, with "
+        f"{result['seeds']} seed{'s' * (result['seeds'] > 1)}. A constant prediction reaches "
+        f"{result['chance'][metric]:.3f}. Training took {seconds / JOBS / 60:.0f} minutes, two "
+        "networks at a time.",
         f"![{metric} against batch size](norms-{task}.svg)",
-        table(found, metric),
-        *(f"- {page.at_batch(found, size)}" for size in found["batch_sizes"]),
+        table(result, metric),
+        *(f"- {at_batch(result, size)}" for size in result["batch_sizes"]),
     ]
-    if falls := page.from_large_to_small(found):
-        lines += ["From the largest batch to the smallest:", *(f"- {told}" for told in falls)]
-    if "auc" in found["metrics"]:
-        lines += ["AUC:", table(found, "auc")]
-    return "\n\n".join(lines).replace("\n\n- ", "\n- ")
+    if changes := from_large_to_small(result):
+        parts += ["From the largest batch size to the smallest:", *(f"- {c}" for c in changes)]
+    if "auc" in result["metrics"]:
+        parts += ["AUC:", table(result, "auc")]
+    return "\n\n".join(parts).replace("\n\n- ", "\n- ")
 
 
-def learnt(found: dict[str, Any]) -> bool:
-    """Whether GN is beyond chance at any batch size; where not, nothing can be compared."""
-    metric = found["metric"]
-    spans = [cell["metrics"][metric] for cell in found["cells"] if cell["line"] == "group"]
-    return any(not span["low"] <= found["chance"][metric] <= span["high"] for span in spans)
+def is_learned(result: dict[str, Any]) -> bool:
+    """Whether GN differs significantly from chance at any batch size."""
+    metric = result["metric"]
+    values = [cell["metrics"][metric] for cell in result["cells"] if cell["line"] == "group"]
+    return any(not v["low"] <= result["chance"][metric] <= v["high"] for v in values)
 
 
-def verdicts(found: dict[str, dict[str, Any]]) -> str:
-    """The papers' claims beside what came out, task by task."""
-    claims = {
-        "BN falls at batch 1 (GN paper: the smaller the batch, the more)": ("batch", 1, "worse"),
-        "BN falls at batch 2 (GN paper)": ("batch", 2, "worse"),
-        "BGN is above GN at batch 2 (BGN paper)": ("batch_group", 2, "better"),
-        "GN+ is above GN at batch 2 (GN+ paper)": ("group_plus", 2, "better"),
-        "WS helps GN at batch 1 (WS paper)": ("group+ws", 1, "better"),
+def judge(result: dict[str, Any], line: str, size: int, expected: str) -> str:
+    """The outcome of a claim that ``line`` is better or worse than GN at a batch size."""
+    if not is_learned(result):
+        return "nothing learned"
+    entries = [d for d in result["differences"] if (d["line"], d["batch_size"]) == (line, size)]
+    if not entries:
+        return "not measured"
+    outcomes = {expected: "confirmed", "": "not significant"}
+    outcome = outcomes.get(verdict(result, entries[0]), "contradicted")
+    return f"{outcome}: {spoken(entries[0][result['metric']])}"
+
+
+def judge_group_norm(result: dict[str, Any]) -> str:
+    """The outcome of the claim that GN is no worse at the smallest batch size."""
+    if not is_learned(result):
+        return "nothing learned"
+    entries = [fall for fall in result["falls"] if fall["line"] == "group"]
+    entry = min(entries, key=lambda fall: fall["batch_size"])
+    worse = verdict(result, entry) == "worse"
+    change = spoken(entry[result["metric"]])
+    return f"{'contradicted' if worse else 'not significantly worse'}: {change}"
+
+
+def claims(results: dict[str, dict[str, Any]]) -> str:
+    """The papers' claims and the outcomes, task by task."""
+    papers = {
+        "BN is worse at batch size 1 (GN paper: more so, the smaller)": ("batch", 1, "worse"),
+        "BN is worse at batch size 2 (GN paper)": ("batch", 2, "worse"),
+        "BGN is better than GN at batch size 2 (BGN paper)": ("batch_group", 2, "better"),
+        "GN+ is better than GN at batch size 2 (GN+ paper)": ("group_plus", 2, "better"),
+        "WS improves GN at batch size 1 (WS paper)": ("group+ws", 1, "better"),
     }
-    rows = ["| claim | " + " | ".join(found) + " |", "| --- |" + " --- |" * len(found)]
-    for claim, (line, size, wanted) in claims.items():
-        cells = []
-        for one in found.values():
-            if not learnt(one):
-                cells.append("nothing was learnt")
-                continue
-            some = [d for d in one["differences"] if (d["line"], d["batch_size"]) == (line, size)]
-            if not some:
-                cells.append("not measured")
-                continue
-            judged = page.verdict(one, some[0])
-            held = {wanted: "holds", "": "cannot be told"}.get(judged, "the contrary")
-            cells.append(f"{held}: {page.spoken(some[0][one['metric']])}")
-        rows.append(f"| {claim} | " + " | ".join(cells) + " |")
-    cells = []
-    for one in found.values():
-        if not learnt(one):
-            cells.append("nothing was learnt")
-            continue
-        falls = [f for f in one["falls"] if f["line"] == "group"]
-        entry = min(falls, key=lambda f: f["batch_size"])
-        flat = page.verdict(one, entry) != "worse"
-        told = page.spoken(entry[one["metric"]])
-        cells.append(f"{'no fall beyond chance' if flat else 'the contrary'}: {told}")
-    rows.append("| GN is no worse at batch 1 than at 16 (GN paper) | " + " | ".join(cells) + " |")
+    rows = ["| claim | " + " | ".join(results) + " |", "| --- |" + " --- |" * len(results)]
+    for claim, parts in papers.items():
+        outcomes = [judge(result, *parts) for result in results.values()]
+        rows.append(f"| {claim} | " + " | ".join(outcomes) + " |")
+    outcomes = [judge_group_norm(result) for result in results.values()]
+    rows.append("| GN is no worse at 1 than at 16 (GN paper) | " + " | ".join(outcomes) + " |")
     return "\n".join(rows)
 
 
-def write_page(work: Path) -> tuple[str, dict[str, Any]]:
-    """The page, and the figures in it."""
-    found = {task: json.loads((work / task / "compare.json").read_text()) for task in TITLES}
-    text = (
-        (HERE / "norms.template.md")
-        .read_text()
-        .format(
-            rule=found["age"]["rule"],
-            verdicts=verdicts({task: found[task] for task in TASKS}),
-            parts="\n\n".join(part(task, one) for task, one in found.items()),
-            commands="\n".join(commands()),
-            version=found["age"]["version"],
-        )
+def write_page(results: dict[str, Any]) -> None:
+    """Write norms.md and its plots."""
+    page = (HERE / "norms.template.md").read_text()
+    page = page.format(
+        rule=results["age"]["rule"],
+        claims=claims({task: results[task] for task in TASKS}),
+        sections="\n\n".join(section(task, result) for task, result in results.items()),
+        commands="\n".join(commands()),
+        version=results["age"]["version"],
     )
-    return text, found
+    (HERE / "norms.md").write_text(page)
+    for task, result in results.items():
+        plot = plots.against_batch(result, result["metric"])
+        (HERE / f"norms-{task}.svg").write_text(plot + "\n")
 
 
 if __name__ == "__main__":
-    arguments = [a for a in sys.argv[1:] if a != "--write"]
-    if len(arguments) != 2:
+    if len(sys.argv) == 3:
+        run(*sys.argv[1:])
+        work = Path(sys.argv[2])
+        figures = {task: json.loads((work / task / "compare.json").read_text()) for task in TITLES}
+        (HERE / "norms.json").write_text(json.dumps(figures, indent=1) + "\n")
+    elif len(sys.argv) > 1:
         sys.exit(__doc__)
-    if "--write" not in sys.argv:
-        run(*arguments)
-    work = Path(arguments[1])
-    text, figures = write_page(work)
-    for task, one in figures.items():
-        shutil.copy(work / task / f"{one['metric']}.svg", HERE / f"norms-{task}.svg")
-    (HERE / "norms.md").write_text(text)
-    (HERE / "norms.json").write_text(json.dumps(figures, indent=1) + "\n")
+    write_page(json.loads((HERE / "norms.json").read_text()))
     print(HERE / "norms.md")
