@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uncus.data.dicom import sandbox, zip_archive
-from uncus.data.dicom.sandbox import Bounds
+from uncus.data.dicom.sandbox import ProcessLimits
 from uncus.data.dicom.signature import has_signature, is_named
 from uncus.data.errors import BadInput
 
-BOUNDS = Bounds()
+LIMITS = ProcessLimits()
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,25 @@ def is_dicom(path: Path) -> bool:
     return path.is_file() and (has_signature(path) or zip_archive.is_zip(path))
 
 
-def list_series(paths: Sequence[Path], bounds: Bounds = BOUNDS) -> list[dict[str, Any]]:
+def list_series(paths: Sequence[Path], limits: ProcessLimits = LIMITS) -> list[dict[str, Any]]:
     """Every series in folders, zips and files, in the order in which they are numbered from 1.
 
     Each is a dict of uncus.data.dicom.series.Series' fields.
     """
     name = subject(paths)
     arguments = {"paths": [str(path.resolve()) for path in paths], "name": str(name)}
-    with sandbox.run("uncus.data.dicom.series:listing", arguments, name, bounds) as (_, answer):
+    with sandbox.run("uncus.data.dicom.series:listing", arguments, name, limits) as (_, answer):
         found: list[dict[str, Any]] = answer
         return found
 
 
-def gather(paths: Sequence[Path], bounds: Bounds = BOUNDS) -> list[tuple[Path, ...]]:
+def gather(paths: Sequence[Path], limits: ProcessLimits = LIMITS) -> list[tuple[Path, ...]]:
     """Paths as scans: single DICOM files of one series together, all else each on its own."""
     single = [p for p in paths if p.is_file() and (is_named(p) or has_signature(p))]
     if len(single) < 2:
         return [(path,) for path in paths]
     arguments = {"paths": [str(path.resolve()) for path in single], "name": ""}
-    with sandbox.run("uncus.data.dicom.series:sort_files", arguments, single[0], bounds) as (
+    with sandbox.run("uncus.data.dicom.series:sort_files", arguments, single[0], limits) as (
         _,
         answer,
     ):
@@ -75,7 +75,7 @@ def gather(paths: Sequence[Path], bounds: Bounds = BOUNDS) -> list[tuple[Path, .
     return [first.get(path, (path,)) for path in paths if path not in rest]
 
 
-def survey(path: Path, bounds: Bounds = BOUNDS) -> list[dict[str, str]]:
+def survey(path: Path, limits: ProcessLimits = LIMITS) -> list[dict[str, str]]:
     """Whose each series below ``path`` is: dicts of uncus.data.dicom.series.Found's fields.
 
     Raises
@@ -83,13 +83,13 @@ def survey(path: Path, bounds: Bounds = BOUNDS) -> list[dict[str, str]]:
     BadInput: damaged or malicious files, several people, none at all.
     """
     arguments = {"paths": [str(path.resolve())], "name": str(path)}
-    with sandbox.run("uncus.data.dicom.series:survey", arguments, path, bounds) as (_, answer):
+    with sandbox.run("uncus.data.dicom.series:survey", arguments, path, limits) as (_, answer):
         found: list[dict[str, str]] = answer
         return found
 
 
 def read_series(
-    paths: Sequence[Path], series: str = "", voxels: int = 512**3, bounds: Bounds = BOUNDS
+    paths: Sequence[Path], series: str = "", voxels: int = 512**3, limits: ProcessLimits = LIMITS
 ) -> Decoded:
     """Decode one series.
 
@@ -111,7 +111,7 @@ def read_series(
         "series": series,
         "voxels": voxels,
     }
-    with sandbox.run("uncus.data.dicom.series:load", arguments, name, bounds) as (folder, answer):
+    with sandbox.run("uncus.data.dicom.series:load", arguments, name, limits) as (folder, answer):
         array = np.load(folder / "voxels.npy", allow_pickle=False)
     return Decoded(
         array,

@@ -19,7 +19,7 @@ from tests.dicom_files import AXIAL, UID, blank, enhanced, save, series, voxels
 from uncus.data.dicom import frame, zip_archive
 from uncus.data.dicom import series as dicom_series
 from uncus.data.dicom.reader import is_dicom, list_series, read_series
-from uncus.data.dicom.sandbox import Bounds
+from uncus.data.dicom.sandbox import ProcessLimits
 from uncus.data.dicom.zip_archive import Caps
 from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import native_array, read_dicom, read_volume, write_native
@@ -402,9 +402,9 @@ def test_a_cut_zip_is_refused(tmp_path: Path) -> None:
 def test_the_child_process_is_bounded(tmp_path: Path) -> None:
     folder = save(tmp_path / "in", series())
     with pytest.raises(BadInput, match=r"more than 0\.01 s to decode"):
-        read_series([folder], bounds=Bounds(seconds=0.01))
+        read_series([folder], limits=ProcessLimits(seconds=0.01))
     with pytest.raises(BadInput, match=r"memory|crash"):
-        read_series([folder], bounds=Bounds(memory=1 << 27))
+        read_series([folder], limits=ProcessLimits(memory=1 << 27))
 
 
 def test_absent_and_empty_files(tmp_path: Path) -> None:
