@@ -131,16 +131,12 @@ def page(result: Result) -> str:
 
 def difference_rows(result: Result) -> list[list[object]]:
     """One row per line: its paired difference from the reference at each batch size."""
-    rows: list[list[object]] = []
-    for line in dict.fromkeys(entry["line"] for entry in result["differences"]):
-        row: list[object] = [line]
-        for batch in result["batch_sizes"]:
-            some = [
-                e for e in result["differences"] if e["line"] == line and e["batch_size"] == batch
-            ]
-            row.append(spoken(some[0][result["metric"]]) if some else "–")
-        rows.append(row)
-    return rows
+    values = {
+        (entry["line"], entry["batch_size"]): spoken(entry[result["metric"]])
+        for entry in result["differences"]
+    }
+    lines = dict.fromkeys(line for line, _ in values)
+    return [[line, *(values.get((line, b), "–") for b in result["batch_sizes"])] for line in lines]
 
 
 def dynamics_section(result: Result) -> str:
@@ -168,34 +164,17 @@ def dynamics_section(result: Result) -> str:
             for name, entry in lines.items()
         }
 
+    loss = plots.curves(band("low", "high", "loss"), "loss along the step", log=False)
+    change = band("change_low", "change_high", "change_high")
+    noise = plots.levels(strength("noise"), "noise after each norm (SD)", "test loss")
+    dropout = plots.levels(strength("dropout"), "dropout after each norm", "test loss")
+    beta = plots.curves(band("beta", "beta", "beta"), "effective beta-smoothness")
     cards = [
-        card(
-            "",
-            plots.curves(band("low", "high", "loss"), "loss along the step", log=False),
-            "Range over the five step sizes.",
-        ),
-        card(
-            "",
-            plots.curves(
-                band("change_low", "change_high", "change_high"), "change of the gradient"
-            ),
-            "Range over the five step sizes.",
-        ),
-        card(
-            "",
-            plots.curves(band("beta", "beta", "beta"), "effective beta-smoothness"),
-            "Lower is smoother.",
-        ),
-        card(
-            "",
-            plots.levels(strength("noise"), "noise after each norm (SD)", "test loss"),
-            "Trained with noise, tested without.",
-        ),
-        card(
-            "",
-            plots.levels(strength("dropout"), "dropout after each norm", "test loss"),
-            "Trained with dropout, tested without.",
-        ),
+        card("", loss, "Range over the five step sizes."),
+        card("", plots.curves(change, "change of the gradient"), "Range over the five step sizes."),
+        card("", beta, "Lower is smoother."),
+        card("", noise, "Trained with noise, tested without."),
+        card("", dropout, "Trained with dropout, tested without."),
     ]
     return (
         f"<h2>Training dynamics at batch size {result['batch_size']}</h2><p>The first "

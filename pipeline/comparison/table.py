@@ -35,7 +35,7 @@ def assess(
     ------
     ValueError: the metric of ``design`` is not one of the target's.
     """
-    drawn: dict[str, Values] = {}
+    resampled: dict[str, Values] = {}
     entries = []
     shown: list[str] = []
     chance: dict[str, float | None] = {}
@@ -62,12 +62,12 @@ def assess(
             shown = [m for m in each[0] if m.split("_")[0] in SHOWN[kind] or m in SHOWN[kind]]
             shown.sort(key=lambda m: next(k for k, s in enumerate(SHOWN[kind]) if m.startswith(s)))
             chance, counts = constant_prediction(study, run.predictions(), shown)
-        drawn[cell.name] = {
+        resampled[cell.name] = {
             m: mean_over_seeds([one[m] for one in each], design.seed) for m in shown
         }
         entry["metrics"] = {
             m: {
-                **interval(drawn[cell.name][m]),
+                **interval(resampled[cell.name][m]),
                 "seeds": [plain(one[m][0]) for one in each],
                 "folds": [[plain(value) for value in seed[m]] for seed in folds],
                 "sd_over_seeds": spread([one[m][0] for one in each]),
@@ -96,8 +96,8 @@ def assess(
             "draws": design.draws,
         },
         "cells": entries,
-        "differences": differences(cells, drawn, cells[0].line),
-        "falls": falls(cells, drawn),
+        "differences": differences(cells, resampled, cells[0].line),
+        "falls": falls(cells, resampled),
         "notice": NOTICE,
         "version": __version__,
     }
@@ -168,30 +168,30 @@ def constant_prediction(
 
 
 def differences(
-    cells: Sequence[Cell], drawn: Mapping[str, Values], line: str
+    cells: Sequence[Cell], resampled: Mapping[str, Values], line: str
 ) -> list[dict[str, Any]]:
     """Each cell minus the reference ``line`` at the same batch size, resample by resample."""
     references = {cell.batch: cell.name for cell in cells if cell.line == line}
     entries = []
     for cell in cells:
         other = references.get(cell.batch, "")
-        if cell.line != line and cell.name in drawn and other in drawn:
-            mine, theirs = drawn[cell.name], drawn[other]
+        if cell.line != line and cell.name in resampled and other in resampled:
+            mine, theirs = resampled[cell.name], resampled[other]
             each = {m: interval(mine[m] - theirs[m]) for m in mine}
             entries.append({"line": cell.line, "batch_size": cell.batch, "minus": line, **each})
     return entries
 
 
-def falls(cells: Sequence[Cell], drawn: Mapping[str, Values]) -> list[dict[str, Any]]:
+def falls(cells: Sequence[Cell], resampled: Mapping[str, Values]) -> list[dict[str, Any]]:
     """Each line at each smaller batch size minus its largest, resample by resample."""
     entries = []
     for line in dict.fromkeys(cell.line for cell in cells):
-        done = [cell for cell in cells if cell.line == line and cell.name in drawn]
+        done = [cell for cell in cells if cell.line == line and cell.name in resampled]
         if len(done) > 1:
             top = max(done, key=lambda cell: cell.batch)
             for cell in done:
                 if cell != top:
-                    mine, theirs = drawn[cell.name], drawn[top.name]
+                    mine, theirs = resampled[cell.name], resampled[top.name]
                     each = {m: interval(mine[m] - theirs[m]) for m in mine}
                     sizes = {"batch_size": cell.batch, "minus_batch_size": top.batch}
                     entries.append({"line": line, **sizes, **each})

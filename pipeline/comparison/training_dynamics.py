@@ -23,16 +23,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uncus.data import augment, files
+from uncus.data import files
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.swap import find_norms
 from uncus.pipeline import config
 from uncus.pipeline.comparison.cells import Design, grid
 from uncus.pipeline.progress_bars import track
 from uncus.pipeline.runs import Comparison, Member, members
-from uncus.pipeline.training import member
 from uncus.pipeline.training.data_loading import Batch, EpochSampler, loader
 from uncus.pipeline.training.learner import Learner
+from uncus.pipeline.training.member import make_learner, member_seed
 from uncus.pipeline.training.optimization import parameter_groups
 from uncus.pipeline.training.task import Task
 
@@ -62,7 +62,7 @@ def measure(design: Design, cohort: PreparedCohort, tasks: Mapping[str, Task]) -
     seeds = [m for m in members(1, design.seed, design.seeds) if m.fold == 0]
     lines: dict[str, Any] = {}
     todo = list(itertools.product(cells, variants, seeds))
-    for cell, (kind, level), one in track(todo, "dynamics"):
+    for cell, (kind, level), member in track(todo, "dynamics"):
         task = tasks[cell.name]
         made = {
             "steps": design.dynamics_steps,
@@ -70,11 +70,11 @@ def measure(design: Design, cohort: PreparedCohort, tasks: Mapping[str, Task]) -
             "optimization": config.to_dict(task.optimization),
             "cohort": cohort.fingerprint,
         }
-        name = f"{cell.name}-{kind}-{level:g}-seed-{one.seed}"
+        name = f"{cell.name}-{kind}-{level:g}-seed-{member.seed}"
         path = Comparison(design.out).dynamics(name)
         result = files.read_json(path) if path.exists() else {}
         if result.get("made") != made:
-            result = {"made": made, **train(task, one, design.dynamics_steps, kind, level)}
+            result = {"made": made, **train(task, member, design.dynamics_steps, kind, level)}
             files.write_json(path, result)
         entry = lines.setdefault(cell.line, {"bands": [], "noise": {}, "dropout": {}})
         if level == 0:
@@ -98,19 +98,19 @@ def mean(values: list[float | None]) -> float | None:
     return float(np.mean(known)) if len(known) == len(values) else None
 
 
-def train(task: Task, one: Member, steps: int, kind: str, level: float) -> dict[str, Any]:
+def train(task: Task, member: Member, steps: int, kind: str, level: float) -> dict[str, Any]:
     """Train ``steps`` steps at a constant learning rate; measure bands if ``level`` is 0."""
-    torch.manual_seed(member.member_seed(one))
-    learner = member.make_learner(one, task)
+    torch.manual_seed(member_seed(member))
+    learner = make_learner(member, task)
     model = learner.model.train()
     optimizer = torch.optim.AdamW(parameter_groups(model, task.optimization))
-    generator = torch.Generator().manual_seed(one.seed)
+    generator = torch.Generator().manual_seed(member.seed)
     bands: dict[str, list[float]] = {
         name: [] for name in ("step", "loss", "low", "high", "change_low", "change_high", "beta")
     }
     every = max(1, steps // PROBES)
     with disturbed(model, kind, level, generator):
-        for step, batch in enumerate(batches(task, one, learner, steps)):
+        for step, batch in enumerate(batches(task, member, learner, steps)):
             loss, gradient = loss_and_gradient(learner, batch)
             if not np.isfinite(loss):
                 return {"bands": bands, "test_loss": None}
@@ -125,26 +125,18 @@ def train(task: Task, one: Member, steps: int, kind: str, level: float) -> dict[
                 bands["step"].append(step)
                 bands["loss"].append(loss)
                 restore(model, after)
-    return {"bands": bands, "test_loss": test_loss(learner, task, one)}
+    return {"bands": bands, "test_loss": test_loss(learner, task, member)}
 
 
-def batches(task: Task, one: Member, learner: Learner, steps: int) -> Iterator[Batch]:
+def batches(task: Task, member: Member, learner: Learner, steps: int) -> Iterator[Batch]:
     """``steps`` augmented batches of the fold's training scans."""
-    scans = task.dataset(one.fold, "train")
-    sampler = EpochSampler(len(scans), member.member_seed(one))
+    scans = task.dataset(member.fold, "train")
+    sampler = EpochSampler(len(scans), member_seed(member))
     read = loader(scans, task.optimization.batch_size, sampler=sampler)
-    left = steps
-    for epoch in itertools.count():
+    for epoch in range(math.ceil(steps / len(read))):
         sampler.set_epoch(epoch)
-        for batch in read:
-            draws = [
-                augment.draw(task.augment, learner.seed, epoch, scan)
-                for scan in batch["scan"].tolist()
-            ]
-            yield {**batch, "volume": augment.apply(batch["volume"], draws, learner.spacing)}
-            left -= 1
-            if not left:
-                return
+        for batch in itertools.islice(read, steps - epoch * len(read)):
+            yield learner.augmented(batch, epoch)
 
 
 def loss_and_gradient(learner: Learner, batch: Batch) -> tuple[float, Tensor]:
@@ -225,10 +217,10 @@ def disturbed(
 
 
 @torch.inference_mode()
-def test_loss(learner: Learner, task: Task, one: Member) -> float | None:
+def test_loss(learner: Learner, task: Task, member: Member) -> float | None:
     """The loss on the fold's test subjects."""
     learner.model.eval()
-    scans = task.dataset(one.fold, "test")
+    scans = task.dataset(member.fold, "test")
     outputs, labels = [], []
     for batch in loader(scans, 1):
         outputs.append(learner.outputs(batch))

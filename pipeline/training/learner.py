@@ -80,10 +80,13 @@ class Learner(L.LightningModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.augmentation is None or not self.trainer.training:
             return batch
-        draws = [
-            augment.draw(self.augmentation, self.seed, self.current_epoch, scan)
-            for scan in batch["scan"].tolist()
-        ]
+        return self.augmented(batch, self.current_epoch)
+
+    def augmented(self, batch: Batch, epoch: int) -> Batch:
+        """The batch with random changes to its volumes, determined by seed, epoch and scan."""
+        assert self.augmentation is not None
+        scans = batch["scan"].tolist()
+        draws = [augment.draw(self.augmentation, self.seed, epoch, scan) for scan in scans]
         return {**batch, "volume": augment.apply(batch["volume"], draws, self.spacing)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

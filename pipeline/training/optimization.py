@@ -33,7 +33,7 @@ class Optimization:
     label_smoothing: float = 0.0
     """Share of each label that is spread evenly over all classes."""
     balance: Literal["none", "weights", "sampling"] = "none"
-    """Treatment of unequal class sizes: none, weights in the loss, or equally frequent sampling."""
+    """Unequal class sizes: ignored, balanced by weights in the loss, or by sampling."""
     patience: int = 0
     """Stop after this many epochs without a better validation score; 0 trains all epochs."""
     keep: Literal["best", "last"] = "best"
