@@ -1,6 +1,6 @@
 """``uncus compare``: train and compare norms at several batch sizes."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -174,13 +174,8 @@ class Compare(TrainingOptions):
         shared["optimization"] = optimization_of(
             self.optimization, cell.batch, self.base_batch, self.lr_rule, cell.start == "frozen"
         )
-        shared["devices"] = Devices(
-            accelerator=self.devices.accelerator,
-            workers=self.devices.workers,
-            compile=self.devices.compile,
-            channels_last=self.devices.channels_last,
-            graphs=self.devices.graphs,
-        )
+        one_device = {"devices": "1", "nodes": 1, "strategy": "auto"}
+        shared["devices"] = Devices(**asdict(self.devices) | one_device)
         return TrainingOptions(out=Comparison(self.out).cell(cell.name).path, **shared)
 
     def pretraining(self, cell: Cell) -> TrainingOptions:

@@ -38,13 +38,10 @@ def against_batch(result: Mapping[str, Any], metric: str) -> str:
         shift = 2 ** (0.09 * (index - (len(lines) - 1) / 2))
         x = np.array([size * shift for size, _ in points])
         y = np.array([value["value"] for _, value in points])
-        ends = [
-            (v["low"] if v["low"] is not None else v["value"],
-             v["high"] if v["high"] is not None else v["value"])
-            for _, v in points
-        ]  # fmt: skip
-        for at, (low, high) in zip(x, ends, strict=True):
-            axes.plot([at, at], [low, high], color=color[line], lw=1.6, alpha=0.45)
+        for at, (_, value) in zip(x, points, strict=True):
+            if value["low"] is not None:
+                ends = [value["low"], value["high"]]
+                axes.plot([at, at], ends, color=color[line], lw=1.6, alpha=0.45)
         mark = MARKS[index % len(MARKS)]
         axes.plot(x, y, mark + "-", color=color[line], ms=5.5, lw=1.8, label=line)
     chance = result["chance"].get(metric)

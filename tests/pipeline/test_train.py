@@ -16,14 +16,8 @@ from uncus.pipeline.training.task import Devices
 
 
 def test_a_run_contains_out_of_fold_predictions(run: Path) -> None:
-    names = {p.name for p in run.iterdir()}
-    assert names >= {
-        "config.json",
-        "environment.json",
-        "splits.tsv",
-        "scans.tsv",
-        "predictions.tsv",
-    }
+    names = {"config.json", "environment.json", "splits.tsv", "scans.tsv", "predictions.tsv"}
+    assert names <= {path.name for path in run.iterdir()}
     trained = Run(run)
     trained.verify()
     table = trained.predictions()

@@ -19,7 +19,7 @@ def test_a_killed_run_continues_to_the_same_weights(cohort: Path, tmp_path: Path
     options = [*TRAIN, "--folds", "1", "--epochs", "12", "--keep", "last"]
     assert main(["train", str(cohort), str(tmp_path / "whole"), *options]) == 0
     broken = tmp_path / "broken"
-    command = [sys.executable, "-m", "pipeline", "train", str(cohort), str(broken), *options]
+    command = [sys.executable, "-m", "uncus", "train", str(cohort), str(broken), *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     metrics = broken / "fold-0" / "metrics.csv"
     deadline = time.monotonic() + 100

@@ -52,8 +52,8 @@ def test_a_run_uses_the_folds_of_its_pretraining_without_leakage(
         assert tested == one.subjects(fold, "test")
         assert not tested & (one.subjects(fold, "train") | one.subjects(fold, "validation"))
     # With its folds swapped, the run would be tested on subjects of its pre-training.
-    swapped = Run(first).splits().frame.rename(columns={"fold-0": "fold-1", "fold-1": "fold-0"})
-    swapped = swapped[["participant_id", "fold-0", "fold-1"]]
+    names = ["participant_id", "fold-0", "fold-1"]
+    swapped = one.frame[["participant_id", "fold-1", "fold-0"]].set_axis(names, axis=1)
     fourth = tmp_path / "fourth"
     fourth.mkdir()
     Splits(swapped).save(fourth / "splits.tsv")
