@@ -22,10 +22,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from uncus.data.bids_derivatives import REMEDY, SCHEMA, Entry, read_voxels
-from uncus.data.cohorts.scans import read_table, write_table
 from uncus.data.errors import BadInput
 from uncus.data.files import read_json, sha256, write_atomically, write_json
 from uncus.data.space import Grid
+from uncus.data.tables import read_table, write_table
 
 MANIFEST, TABLE, VOLUMES = "manifest.json", "scans.tsv", "volumes.npy"
 

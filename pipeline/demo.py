@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from uncus import NOTICE
 from uncus.data import files
 from uncus.data.augment import Augment
-from uncus.data.cohorts.scans import read_table
 from uncus.data.errors import BadInput
+from uncus.data.tables import read_table
 from uncus.models.build import ModelConfig
 from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.evaluate import Evaluate

@@ -11,8 +11,7 @@ import tyro
 
 from uncus import NOTICE, __version__
 from uncus.data import files
-from uncus.data.cohorts.scans import clean
-from uncus.data.design.row_filter import to_number
+from uncus.data.tables import clean, to_number
 from uncus.pipeline.evaluation import metrics
 from uncus.pipeline.evaluation.baselines import choose, predict_baseline
 from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, intervals, plain

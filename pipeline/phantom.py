@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 
 from uncus import __version__
 from uncus.data import files
-from uncus.data.cohorts.scans import write_table
 from uncus.data.errors import BadInput
 from uncus.data.phantom.anatomy import load_anatomy
 from uncus.data.phantom.subject import (
@@ -30,6 +29,7 @@ from uncus.data.phantom.subject import (
     make_subject,
     registered,
 )
+from uncus.data.tables import write_table
 from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.progress_bars import track
 from uncus.pipeline.rendering.slices import View, montage, save_png

@@ -23,10 +23,10 @@ from typing import Any
 import pandas as pd
 
 from uncus.data import files
-from uncus.data.cohorts.scans import read_table
 from uncus.data.design.splits import Splits
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
+from uncus.data.tables import read_table
 
 SCHEMA = 1
 """Version of the layout and of ``card.json``; a newer one is refused."""

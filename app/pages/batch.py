@@ -15,7 +15,7 @@ from uncus.app.sanitize import plain
 from uncus.app.sessions import SESSIONS
 from uncus.app.uploaded_scan import Visit
 from uncus.app.uploads import LIMIT
-from uncus.data.cohorts.scans import escape_cell
+from uncus.data.tables import escape_cell
 from uncus.pipeline.prediction.scan_report import shares
 from uncus.pipeline.runs import Run
 

@@ -15,9 +15,9 @@ from uncus.data.cohorts.bids_names import (
     refuse_list,
     strip,
 )
-from uncus.data.cohorts.scans import Cohort, Scan, need_column, read_table
-from uncus.data.design.row_filter import same_value
+from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
+from uncus.data.tables import need_column, read_table, same_value
 from uncus.data.text import shorten
 
 T1W = re.compile(r".+_T1w\.nii(\.gz)?")

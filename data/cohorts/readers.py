@@ -19,8 +19,9 @@ from uncus.data.cohorts.bids_names import (
     subject_of,
 )
 from uncus.data.cohorts.dicom_folders import holds_dicom, read_dicom_tree
-from uncus.data.cohorts.scans import Cohort, Scan, need_column, read_table
+from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
+from uncus.data.tables import need_column, read_table
 from uncus.data.text import shorten
 
 SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "participant", "sub")

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from uncus.data.cohorts.scans import clean, need_column
-from uncus.data.design.row_filter import to_number
 from uncus.data.errors import BadInput
+from uncus.data.tables import clean, need_column, to_number
 
 SEXES = {"f": 0.0, "female": 0.0, "m": 1.0, "male": 1.0}
 """The only words that count as numbers."""

@@ -7,7 +7,6 @@ neither true nor false (Kleene's three values), and a row is chosen only where t
 
 import ast
 import difflib
-import math
 import operator
 import re
 from collections.abc import Callable
@@ -17,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from uncus.data.cohorts.scans import clean
 from uncus.data.errors import BadInput
+from uncus.data.tables import clean, same_value, to_number
 
 MAX_LENGTH = 2000
 ORDERS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
@@ -30,21 +29,6 @@ ORDERS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 EXAMPLE = "write, for example, \"age >= 60 and sex == 'F'\""
 
 Truth = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]  # bool [N] surely true, surely false
-
-
-def to_number(cell: str) -> float | None:
-    """The number that a cell writes, or None."""
-    try:
-        number = float(cell) if "_" not in cell else None
-    except ValueError:
-        return None
-    return None if number is None or math.isnan(number) else number
-
-
-def same_value(one: str, two: str) -> bool:
-    """Whether two cells mean the same: as numbers where both are, else as text."""
-    a, b = to_number(one), to_number(two)
-    return one == two if a is None or b is None else a == b
 
 
 def every(parts: list[Truth]) -> Truth:

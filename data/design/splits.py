@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from uncus.data.cohorts.scans import clean, need_column, read_table, write_table
 from uncus.data.design.row_filter import select
 from uncus.data.design.stratification import Array, describe_subjects, draw, is_classes, serpentine
 from uncus.data.errors import BadInput
+from uncus.data.tables import clean, need_column, read_table, write_table
 
 PARTS = ("train", "validation", "test", "holdout")
 TEST_FRACTION = 0.2  # of the subjects, where there is one split instead of folds

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from uncus.data.cohorts.scans import clean, need_column
-from uncus.data.design.row_filter import to_number
+from uncus.data.tables import clean, need_column, to_number
 
 MAX_STRATA = 10  # values of a column that are taken one by one
 AGE_BINS = 5  # at most; fewer where a bin would hold less than a subject a fold

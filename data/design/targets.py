@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from uncus.data.cohorts.scans import clean, need_column
-from uncus.data.design.row_filter import same_value, select, to_number
+from uncus.data.design.row_filter import select
 from uncus.data.errors import BadInput
+from uncus.data.tables import clean, need_column, same_value, to_number
 
 __all__ = ["Target", "labelled", "select"]
 

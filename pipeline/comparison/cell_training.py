@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from uncus.data.cohorts.scans import write_table
 from uncus.data.design.splits import Splits, holdout_subjects
 from uncus.data.prepared_cohort import PreparedCohort
+from uncus.data.tables import write_table
 from uncus.pipeline.runs import Member, Run, members
 from uncus.pipeline.training.options import TrainingOptions
 from uncus.pipeline.training.parallel import Job, train_networks

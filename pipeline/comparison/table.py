@@ -9,7 +9,7 @@ import pandas as pd
 
 from uncus import NOTICE, __version__
 from uncus.data import files
-from uncus.data.cohorts.scans import write_table
+from uncus.data.tables import write_table
 from uncus.pipeline.comparison.cells import Cell, Design
 from uncus.pipeline.evaluate import measure
 from uncus.pipeline.evaluation.baselines import predict_baseline

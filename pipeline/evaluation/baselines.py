@@ -6,9 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from uncus.data.cohorts.scans import clean, need_column
-from uncus.data.design.row_filter import to_number
 from uncus.data.errors import BadInput
+from uncus.data.tables import clean, need_column, to_number
 from uncus.pipeline.evaluation.metrics import Array
 from uncus.pipeline.evaluation.predictions import Study
 

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from uncus.data import bids_derivatives, prepared_cohort
 from uncus.data.bids_derivatives import Entry
-from uncus.data.cohorts.scans import Scan, write_table
+from uncus.data.cohorts.scans import Scan
 from uncus.data.dicom import reader
 from uncus.data.errors import BadInput
 from uncus.data.space import GRIDS, Grid
+from uncus.data.tables import write_table
 from uncus.pipeline.preparation import quality_page
 from uncus.pipeline.preparation.cohort_grid import common_grid, measure
 from uncus.pipeline.preparation.dask_cluster import Cluster

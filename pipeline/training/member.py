@@ -14,8 +14,8 @@ from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch._dynamo.exc import BackendCompilerFailed
 
-from uncus.data.cohorts.scans import write_table
 from uncus.data.errors import BadInput
+from uncus.data.tables import write_table
 from uncus.models.activation_checkpointing import checkpoint_blocks
 from uncus.models.base import Classifier
 from uncus.models.build import build_model

@@ -7,7 +7,7 @@ import torch
 from safetensors.numpy import save
 
 from uncus.data import files
-from uncus.data.cohorts.scans import clean
+from uncus.data.tables import clean
 from uncus.models.build import build_model
 from uncus.models.weights import load_weights
 from uncus.pipeline.prediction.neighbours import Features, features

@@ -8,12 +8,12 @@ import pandas as pd
 import torch
 
 from uncus.data import files
-from uncus.data.cohorts.scans import read_table, write_table
 from uncus.data.design import covariates
 from uncus.data.design.splits import Splits, check_leakage, holdout_subjects, make_splits
 from uncus.data.design.targets import Target, labelled, select
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
+from uncus.data.tables import read_table, write_table
 from uncus.pipeline import config, environment
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training import model_card, pretraining

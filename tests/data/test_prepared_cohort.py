@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from uncus.data.cohorts.scans import read_table, write_table
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import MANIFEST, TABLE, VOLUMES, PreparedCohort, write_volumes
+from uncus.data.tables import read_table, write_table
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uncus.data.cohorts.scans import read_table
 from uncus.data.errors import BadInput
+from uncus.data.tables import read_table
 from uncus.pipeline import demo
 from uncus.pipeline.cli import main
 from uncus.pipeline.demo import Demo, concentration, start_over

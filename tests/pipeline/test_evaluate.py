@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from uncus.data.cohorts.scans import write_table
 from uncus.data.design.splits import Splits, make_splits
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
+from uncus.data.tables import write_table
 from uncus.pipeline.evaluate import Evaluate, assess
 from uncus.pipeline.evaluation.baselines import choose, features, predict_baseline
 from uncus.pipeline.evaluation.metrics import auc

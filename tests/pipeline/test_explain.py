@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import AFFINE, small_brain
 from tests.dicom_files import UID, save, series
-from uncus.data.cohorts.scans import read_table
+from uncus.data.tables import read_table
 from uncus.pipeline.cli import main
 from uncus.pipeline.explain import leading
 from uncus.pipeline.saliency import SALIENCY

@@ -1,116 +1,11 @@
-"""Tables on disk and the table of scans."""
+"""Scans and cohorts."""
 
-import csv
-import math
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from uncus.data.cohorts.scans import (
-    Cohort,
-    Scan,
-    clean,
-    escape_cell,
-    need_column,
-    read_table,
-    unescape_cell,
-    write_table,
-)
+from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
-
-Factory = pytest.TempPathFactory
-
-
-def write(path: Path, text: str | bytes) -> Path:
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
-
-
-def test_bom_and_crlf_are_read(tmp_path: Path) -> None:
-    table = read_table(write(tmp_path / "a.tsv", b"\xef\xbb\xbfid\tage\r\n1\t60\r\n\r\n2\tn/a\r\n"))
-    assert list(table.columns) == ["id", "age"]
-    assert table.values.tolist() == [["1", "60"], ["2", ""]]
-
-
-@pytest.mark.parametrize("text", ["id,age\n1,2\n", "id;age\n1;2\n", "id\tage\n1\t2\n"])
-def test_csv_takes_commas_semicolons_and_tabs(tmp_path: Path, text: str) -> None:
-    assert read_table(write(tmp_path / "a.csv", text))["age"].tolist() == ["2"]
-
-
-def test_values_stay_as_written(tmp_path: Path) -> None:
-    cells = ["007", "0.50", "True", "1e3", "NA", "N/A", "NaN", "None"]
-    table = read_table(write(tmp_path / "a.tsv", "id\n" + "\n".join(cells) + "\n"))
-    assert table["id"].tolist() == ["007", "0.50", "True", "1e3", "", "", "", "None"]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "cause"),
-    [
-        ("a.tsv", "id,age\n1,2\n", "a .tsv with commas"),
-        ("a.tsv", "id\tage\n1,2\n", r"line 2 has 1 cells, the header 2 \(commas in a .tsv\?\)"),
-        ("a.tsv", "id\tage\n1\t2\n\n3\t4\t5\n", "line 4 has 3 cells"),
-        ("a.tsv", "id\tid\n1\t2\n", "column 'id' is there twice"),
-        ("a.tsv", "id\t\n1\t2\n", "column ''"),
-        ("a.tsv", "", "empty"),
-        ("a.tsv", b"id\n\xff\xfe\n", "not UTF-8 at byte 3"),
-        ("a.tsv", b"id\n\0\n", "not a text file"),
-        ("a.csv", 'id,age\n"1,2\n', "broken table"),
-        ("a.csv", "id\n" + "x" * 200_000, "broken table"),
-    ],
-)
-def test_broken_tables_are_refused(
-    tmp_path: Path, name: str, text: str | bytes, cause: str
-) -> None:
-    with pytest.raises(BadInput, match=cause):
-        read_table(write(tmp_path / name, text))
-
-
-def test_absent_table_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no such file"):
-        read_table(tmp_path / "no.tsv")
-
-
-@pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-x", "@SUM(A1)", "'=1", "=cmd|' /C calc'!A0"])
-def test_formulas_are_escaped_and_come_back(cell: str) -> None:
-    assert escape_cell(cell) == f"'{cell}"
-    assert unescape_cell(escape_cell(cell)) == cell
-
-
-@pytest.mark.parametrize("cell", ["-1.5", "+2e-3", "-inf", "sub-1", "a=b", "", "'quoted'", "5-6"])
-def test_numbers_and_plain_text_stay(cell: str) -> None:
-    assert escape_cell(cell) == cell == unescape_cell(cell)
-
-
-CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\t\r\n\0"), max_size=8)
-RISKY = st.text("'=+-@1e.\" ", max_size=6)
-
-
-@settings(max_examples=25, deadline=None)
-@given(cells=st.lists(CELLS | RISKY, min_size=20, max_size=20))
-def test_any_cell_survives_writing(cells: list[str], tmp_path_factory: Factory) -> None:
-    path = tmp_path_factory.mktemp("t") / "a.tsv"
-    write_table(path, pd.DataFrame({"id": range(len(cells)), "cell": cells}))
-    assert read_table(path)["cell"].tolist() == [clean(cell) for cell in cells]
-    with path.open(newline="", encoding="utf-8") as file:
-        for _, cell in csv.reader(file, delimiter="\t"):
-            assert cell[:1] not in {"=", "@"}
-            assert cell[:1] not in {"+", "-"} or math.isfinite(float(cell))
-
-
-def test_table_is_written_whole_with_missing_cells_named(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "a.tsv"
-    write_table(path, pd.DataFrame({"=id": ["a\tb", None], "x": [0.1, float("nan")]}))
-    assert path.read_text() == "'=id\tx\na b\t0.1\nn/a\tn/a\n"
-    assert [p.name for p in path.parent.iterdir()] == ["a.tsv"]
-    assert list(read_table(path).columns) == ["=id", "x"]
-
-
-def test_column_that_is_not_there_is_named_with_those_that_are() -> None:
-    with pytest.raises(BadInput, match="no column 'cdr'; choose one of: age, sex"):
-        need_column(pd.DataFrame({"age": [], "sex": []}), "cdr")
 
 
 def scan(subject: str, session: str = "", file: str = "", **fields: str) -> Scan:

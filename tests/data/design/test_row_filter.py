@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from uncus.data.design.row_filter import same_value, select, to_number
+from uncus.data.design.row_filter import select
 from uncus.data.errors import BadInput
 
 TABLE = pd.DataFrame(
@@ -119,9 +119,3 @@ def test_text_among_numbers_is_named_with_its_row() -> None:
     with pytest.raises(BadInput, match="'old' in row 2 is not a number"):
         select(table, "age > 50")
     assert select(table, "age == 'old'").index.tolist() == [1]
-
-
-def test_cells_are_compared_as_numbers_where_both_are() -> None:
-    assert same_value("0", "0.0") and same_value("1e1", "10") and same_value("a", "a")
-    assert not same_value("0", "") and not same_value("1", "one") and not same_value("a", "A")
-    assert to_number("1_000") is None and to_number("nan") is None and to_number("x") is None

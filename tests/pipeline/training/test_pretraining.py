@@ -9,9 +9,9 @@ import torch
 
 from tests.conftest import TRAIN
 from uncus.data import files
-from uncus.data.cohorts.scans import write_table
 from uncus.data.design.splits import Splits
 from uncus.data.errors import BadInput
+from uncus.data.tables import write_table
 from uncus.models.weights import read_weights
 from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run
