@@ -47,7 +47,7 @@ class Predict(ScanOptions):
         """Predict every scan; returns 0 when all succeeded, 1 when some failed, 2 when all did."""
         if not self.scans:
             raise ValueError("no scan given; uncus predict RUN SCAN... --out DIR")
-        scans = reader.gather(self.scans)
+        scans = reader.group_paths(self.scans)
         names = [scan_name(common_path(paths)) for paths in scans]
         duplicates = sorted({name for name in names if names.count(name) > 1})
         if self.covariates and len(scans) > 1:

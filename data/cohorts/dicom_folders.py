@@ -84,11 +84,11 @@ def holds(path: Path) -> bool:
 
 
 def looked_into(places: list[Path]) -> Iterator[list[dict[str, str]]]:
-    """The series of each place, see uncus.data.dicom.reader.survey; none where they are refused."""
+    """The series in each folder, see uncus.data.dicom.reader; none where they are refused."""
 
     def look(place: Path) -> list[dict[str, str]]:
         try:
-            return reader.survey(place)
+            return reader.list_records(place)
         except BadInput:  # said when the scan is read
             return []
 

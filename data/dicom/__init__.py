@@ -1,1 +1,1 @@
-"""DICOM series as volumes, decoded in a process of its own."""
+"""DICOM series as volumes, decoded in a separate process."""

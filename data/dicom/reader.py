@@ -1,7 +1,7 @@
-"""A DICOM series from a folder, a zip or single files, decoded where it can do no harm.
+"""Read a DICOM series from a folder, a zip or single files, in a sandboxed child process.
 
-pydicom reads every kind of damaged file without a crash, but a file may still ask for more memory
-or time than there is, and codecs are C code. So all of it happens in a child process.
+pydicom does not crash on damaged files, but a file may require more memory or time than there is,
+and codecs are C code.
 """
 
 from collections.abc import Sequence
@@ -26,66 +26,71 @@ class Decoded:
 
     Parameters
     ----------
-    array: float32 [columns, rows from the bottom, slices], scaled.
+    array: float32 [columns, rows from the bottom, slices], rescaled.
     affine: float64 [4, 4], index -> mm, RAS+.
-    series: what the series says of itself, see uncus.data.dicom.series.Series.
+    series: the fields of uncus.data.dicom.series.Series.
     warnings: one sentence each.
-    person: "age" in years and "sex" as the header has them, "" where it does not.
+    demographics: "age" in years and "sex" from the header, "" if absent.
     """
 
     array: NDArray[np.float32]
     affine: NDArray[np.float64]
     series: dict[str, Any]
     warnings: tuple[str, ...]
-    person: dict[str, str]
+    demographics: dict[str, str]
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether ``path`` is to be read as DICOM: a folder, a zip, a file that is or is named so."""
+    """Whether to read ``path`` as DICOM: a folder, a zip, a file with its signature or suffix."""
     if path.is_dir() or is_named(path) or path.name.lower().endswith(".zip"):
         return True
     return path.is_file() and (has_signature(path) or zip_archive.is_zip(path))
 
 
 def list_series(paths: Sequence[Path], limits: ProcessLimits = LIMITS) -> list[dict[str, Any]]:
-    """Every series in folders, zips and files, in the order in which they are numbered from 1.
+    """List the series in folders, zips and files, in the order in which they are numbered from 1.
 
-    Each is a dict of uncus.data.dicom.series.Series' fields.
+    Returns
+    -------
+    dicts of the fields of uncus.data.dicom.series.Series.
     """
-    name = subject(paths)
+    name = source_path(paths)
     arguments = {"paths": [str(path.resolve()) for path in paths], "name": str(name)}
-    with sandbox.run("uncus.data.dicom.series:listing", arguments, name, limits) as (_, answer):
-        found: list[dict[str, Any]] = answer
-        return found
+    with sandbox.run("uncus.data.dicom.series:list_series", arguments, name, limits) as (_, result):
+        series: list[dict[str, Any]] = result
+        return series
 
 
-def gather(paths: Sequence[Path], limits: ProcessLimits = LIMITS) -> list[tuple[Path, ...]]:
-    """Paths as scans: single DICOM files of one series together, all else each on its own."""
+def group_paths(paths: Sequence[Path], limits: ProcessLimits = LIMITS) -> list[tuple[Path, ...]]:
+    """Group paths into scans: single DICOM files by their series, any other path by itself."""
     single = [p for p in paths if p.is_file() and (is_named(p) or has_signature(p))]
     if len(single) < 2:
         return [(path,) for path in paths]
     arguments = {"paths": [str(path.resolve()) for path in single], "name": ""}
-    with sandbox.run("uncus.data.dicom.series:sort_files", arguments, single[0], limits) as (
-        _,
-        answer,
-    ):
-        groups = [tuple(single[number] for number in numbers) for numbers in answer]
+    task = "uncus.data.dicom.series:group_files"
+    with sandbox.run(task, arguments, single[0], limits) as (_, result):
+        groups = [tuple(single[index] for index in indices) for indices in result]
     first = {group[0]: group for group in groups}
     rest = {path for group in groups for path in group[1:]}
     return [first.get(path, (path,)) for path in paths if path not in rest]
 
 
-def survey(path: Path, limits: ProcessLimits = LIMITS) -> list[dict[str, str]]:
-    """Whose each series below ``path`` is: dicts of uncus.data.dicom.series.Found's fields.
+def list_records(path: Path, limits: ProcessLimits = LIMITS) -> list[dict[str, str]]:
+    """Patient, date and folder of each series below ``path``.
+
+    Returns
+    -------
+    dicts of the fields of uncus.data.dicom.series.SeriesRecord.
 
     Raises
     ------
-    BadInput: damaged or malicious files, several people, none at all.
+    BadInput: damaged or malicious files, several patients, or no DICOM files.
     """
     arguments = {"paths": [str(path.resolve())], "name": str(path)}
-    with sandbox.run("uncus.data.dicom.series:survey", arguments, path, limits) as (_, answer):
-        found: list[dict[str, str]] = answer
-        return found
+    task = "uncus.data.dicom.series:list_records"
+    with sandbox.run(task, arguments, path, limits) as (_, result):
+        records: list[dict[str, str]] = result
+        return records
 
 
 def read_series(
@@ -95,38 +100,43 @@ def read_series(
 
     Parameters
     ----------
-    paths: folders, zips and files; together they are one scan.
-    series: its number in ``list_series``, its UID, or words of its description that no other
-        has; may be left out where there is only one.
-    voxels: the most voxels that are decoded.
+    paths: folders, zips and files that contain the scan.
+    series: its number in ``list_series``, its UID, or words that only its description contains;
+        optional if there is only one series.
+    voxels: maximum number of voxels to decode.
 
     Raises
     ------
-    BadInput: damaged, malicious or unsuitable files; several series and none named.
+    BadInput: damaged, malicious or unsuitable files; several series and none chosen.
     """
-    name = subject(paths)
+    name = source_path(paths)
     arguments = {
         "paths": [str(path.resolve()) for path in paths],
         "name": str(name),
         "series": series,
         "voxels": voxels,
     }
-    with sandbox.run("uncus.data.dicom.series:load", arguments, name, limits) as (folder, answer):
+    with sandbox.run("uncus.data.dicom.series:load", arguments, name, limits) as (folder, result):
         array = np.load(folder / "voxels.npy", allow_pickle=False)
     return Decoded(
         array,
-        np.asarray(answer["affine"]),
-        answer["series"],
-        tuple(answer["warnings"]),
-        answer["person"],
+        np.asarray(result["affine"]),
+        result["series"],
+        tuple(result["warnings"]),
+        result["demographics"],
     )
 
 
-def subject(paths: Sequence[Path]) -> Path:
-    """What messages call the files: the one that there is, else their folder."""
+def source_path(paths: Sequence[Path]) -> Path:
+    """The path that names the files in messages: the only one, else the folder of the first.
+
+    Raises
+    ------
+    BadInput: a file does not exist or is empty.
+    """
     for path in paths:
         if not path.exists():
-            raise BadInput(path, "is not there", "check the path")
+            raise BadInput(path, "does not exist", "check the path")
         if path.is_file() and path.stat().st_size == 0:
             raise BadInput(path, "is empty", "copy or download it again")
     return paths[0] if len(paths) == 1 else paths[0].parent

@@ -1,6 +1,7 @@
-"""The series in a pile of DICOM files: found, told apart, and the one that is meant, decoded.
+"""Sort DICOM files into series, choose_series one and decode it.
 
-``listing`` and ``load`` are the tasks that uncus.data.dicom.reader runs in a child process.
+``list_series``, ``list_records``, ``group_files`` and ``load`` are the tasks that
+uncus.data.dicom.reader runs in a child process.
 """
 
 import os
@@ -12,30 +13,30 @@ from typing import Any
 import numpy as np
 
 from uncus.data.dicom import frame, zip_archive
-from uncus.data.dicom.frame import Frame, Header, damage
+from uncus.data.dicom.frame import Frame, Header, decoding_errors
 from uncus.data.dicom.geometry import stack
 from uncus.data.dicom.pixels import read_voxels
 from uncus.data.dicom.signature import has_signature, is_named
-from uncus.data.dicom.suitability import refuse_other_scans, warnings_of
+from uncus.data.dicom.suitability import check_suitable, suitability_warnings
 from uncus.data.dicom.zip_archive import Member
 from uncus.data.errors import BadInput
 from uncus.data.text import natural_text, printable, shorten
 
-MOST_FILES = 20_000
+MAX_FILES = 20_000
 
 
 @dataclass(frozen=True)
 class Series:
-    """One volume that could be meant.
+    """A volume that can be chosen.
 
     Parameters
     ----------
     uid: SeriesInstanceUID.
-    number: SeriesNumber, as the scanner counts; "" where it has none.
-    description: SeriesDescription, printable, and what parts it from others of the same UID.
+    number: SeriesNumber, "" if absent.
+    description: printable SeriesDescription, with what distinguishes volumes of the same UID.
     modality: "MR", "CT" and so on.
-    images: how many.
-    columns, rows: of each.
+    images: number of images.
+    columns, rows: size of each image.
     """
 
     uid: str
@@ -52,25 +53,25 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Pile:
-    """What was found in the files."""
+class DicomFiles:
+    """The series in a set of files, each with its frames, and warnings about the files."""
 
     series: tuple[tuple[Series, tuple[Frame, ...]], ...]
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Found:
-    """A series in a folder of many, and whose it is.
+class SeriesRecord:
+    """Where a series is and of whom, as far as its header shows; "" stands for absent values.
 
     Parameters
     ----------
-    series: its UID.
-    folder: the lowest folder that holds all its files, relative to the one that was searched.
-    patient: PatientID; "" where there is none.
-    date: StudyDate, eight digits; "" where there is none.
-    age: in years; "" where there is none.
-    sex: "F", "M" or "O"; "" where there is none.
+    series: SeriesInstanceUID.
+    folder: the deepest folder that contains all its files, relative to the searched one.
+    patient: PatientID.
+    date: StudyDate, eight digits.
+    age: years.
+    sex: "F", "M" or "O".
     """
 
     series: str
@@ -81,66 +82,69 @@ class Found:
     sex: str
 
 
-def listing(folder: Path, paths: list[str], name: str) -> list[dict[str, Any]]:
-    """Every series in ``paths``, for uncus.data.dicom.sandbox."""
-    return [asdict(series) for series, _ in read_pile(folder, paths, name).series]
+def list_series(folder: Path, paths: list[str], name: str) -> list[dict[str, Any]]:
+    """List the series in ``paths`` as dicts of Series' fields."""
+    return [asdict(series) for series, _ in read_files(folder, paths, name).series]
 
 
 def load(folder: Path, paths: list[str], name: str, series: str, voxels: int) -> dict[str, Any]:
-    """Decode one series into ``folder``/voxels.npy, for uncus.data.dicom.sandbox.
+    """Decode one series to ``folder``/voxels.npy, float32 [columns, rows from the bottom, slices].
 
-    The array is float32 [columns, rows from the bottom, slices]; returned are its affine (mm,
-    RAS+), warnings, the series' description, and the person's age in years and sex.
+    Returns
+    -------
+    the affine (mm, RAS+), warnings, Series' fields, and the subject's age in years and sex.
     """
-    pile = read_pile(folder, paths, name)
-    chosen, frames = choose(pile, name, series)
-    refuse_other_scans(name, frames)
-    order = stack(name, frames)
-    count = chosen.columns * chosen.rows * len(order.places)
+    files = read_files(folder, paths, name)
+    chosen, frames = choose_series(files, name, series)
+    check_suitable(name, frames)
+    stacked = stack(name, frames)
+    count = chosen.columns * chosen.rows * len(stacked.slices)
     if count > voxels:
         raise BadInput(
             name, f"has {count:,} voxels, over the cap of {voxels:,}", "resample the scan first"
         )
-    array, odd = read_voxels(name, frames, order.places)
+    array, pixel_warnings = read_voxels(name, frames, stacked.slices)
     np.save(folder / "voxels.npy", array)
-    warnings = [*pile.warnings, *warnings_of(frames), *odd]
+    warnings = [*files.warnings, *suitability_warnings(frames), *pixel_warnings]
+    record = series_record(frames)
     return {
-        "affine": order.affine.tolist(),
+        "affine": stacked.affine.tolist(),
         "warnings": list(dict.fromkeys(warnings)),
         "series": asdict(chosen),
-        "person": {name: asdict(found(frames))[name] for name in ("age", "sex")},
+        "demographics": {"age": record.age, "sex": record.sex},
     }
 
 
-def sort_files(folder: Path, paths: list[str], name: str) -> list[list[int]]:
-    """Numbers of single files by the series that they are of, for uncus.data.dicom.sandbox.
+def group_files(folder: Path, paths: list[str], name: str) -> list[list[int]]:
+    """Group the indices of single files by series.
 
-    A file that cannot be read is on its own, to be refused when it is.
+    A file that cannot be read is a group of its own, and is rejected when it is decoded.
     """
     groups: dict[str, list[int]] = {}
-    for number, text in enumerate(paths):
+    for index, text in enumerate(paths):
         try:
             header = frame.read_header(Member(Path(text), Path(text).name))
         except BadInput:
             header = None
         uid = header.series if header else ""
-        groups.setdefault(uid or f"file {number}", []).append(number)
+        groups.setdefault(uid or f"file {index}", []).append(index)
     return list(groups.values())
 
 
-def survey(folder: Path, paths: list[str], name: str) -> list[dict[str, Any]]:
-    """Where each series in ``paths`` lies and whose it is, as dicts of Found's fields."""
-    return [asdict(found(frames)) for _, frames in read_pile(folder, paths, name).series]
+def list_records(folder: Path, paths: list[str], name: str) -> list[dict[str, Any]]:
+    """List the series in ``paths`` as dicts of SeriesRecord's fields."""
+    files = read_files(folder, paths, name)
+    return [asdict(series_record(frames)) for _, frames in files.series]
 
 
-def found(frames: Sequence[Frame]) -> Found:
-    """What is known of a series before it is decoded."""
+def series_record(frames: Sequence[Frame]) -> SeriesRecord:
+    """Summarize a series' header."""
     header = frames[0].header
-    places = {Path(frame.header.member.name).parent.as_posix() for frame in frames}
+    folders = {Path(frame.header.member.name).parent.as_posix() for frame in frames}
     date, age = header.text("StudyDate"), header.text("PatientAge").upper()
-    return Found(
+    return SeriesRecord(
         series=printable(header.series),
-        folder=os.path.commonpath(list(places)) if "." not in places else ".",
+        folder=os.path.commonpath(list(folders)) if "." not in folders else ".",
         patient=header.text("PatientID"),
         date=date if len(date) == 8 and date.isdecimal() else "",
         age=str(int(age[:-1])) if age.endswith("Y") and age[:-1].isdecimal() else "",
@@ -148,159 +152,153 @@ def found(frames: Sequence[Frame]) -> Found:
     )
 
 
-def read_pile(folder: Path, paths: Sequence[str], name: str) -> Pile:
-    """Find every image among files, in folders and in zips, and sort them into series.
+def read_files(folder: Path, paths: Sequence[str], name: str) -> DicomFiles:
+    """Find all images in files, folders and zips, and sort them into series.
 
     Raises
     ------
-    BadInput: none is there, one is damaged, they are of several people.
+    BadInput: there are no images, one is damaged, or they are of several patients.
     """
     members: list[Member] = []
     for number, text in enumerate(paths):
-        members += gather(folder / f"in-{number}", Path(text))
-    refuse_many(members, name)
-    found, other = part(members)
-    if not found:
-        raise no_dicom(members, name)
-    headers = [(member, frame.read_header(member)) for member in found]
-    images = [header for _, header in headers if header]
+        members += list_members(folder / f"in-{number}", Path(text))
+    check_file_count(members, name)
+    dicom, other = split_dicom(members)
+    if not dicom:
+        raise no_dicom_error(members, name)
+    images = [header for header in map(frame.read_header, dicom) if header]
     if not images:
-        raise BadInput(name, "holds no images (no pixels)", "give the T1-weighted series")
-    refuse_several_people(images, name)
+        raise BadInput(name, "contains no images (no pixels)", "give the T1-weighted series")
+    check_one_patient(images, name)
     warnings = []
     if other:
         names = shorten([member.name for member in other], 3)
-        warnings.append(f"Files that are no DICOM were left aside: {names}.")
-    reports = len(headers) - len(images)
+        warnings.append(f"Files that are not DICOM were ignored: {names}.")
+    reports = len(dicom) - len(images)
     if reports:
-        warnings.append(f"{reports} DICOM objects without pixels were left aside.")
-    return Pile(sort_out(images), tuple(warnings))
+        warnings.append(f"{reports} DICOM objects without pixels were ignored.")
+    return DicomFiles(group_frames(images), tuple(warnings))
 
 
-def gather(folder: Path, path: Path) -> list[Member]:
-    """The files at ``path``: itself, those below a folder (links are not followed), in a zip."""
+def list_members(folder: Path, path: Path) -> list[Member]:
+    """List the files at ``path``: itself, those in a folder (links are not followed) or a zip."""
     if path.is_dir():
         members = []
         for at, folders, files in os.walk(path, followlinks=False):
             folders.sort()
             here = Path(at)
             members += [Member(here / f, (here / f).relative_to(path).as_posix()) for f in files]
-            refuse_many(members, path.name)
+            check_file_count(members, path.name)
         members = [m for m in members if m.path.is_file() and not m.path.is_symlink()]
     elif zip_archive.is_zip(path):
         members = list(zip_archive.extract(path, folder))
     else:
         members = [Member(path, path.name)]
-    hidden = [m for m in members if not any(p.startswith((".", "__MACOSX")) for p in parts(m))]
-    return sorted(hidden, key=lambda member: natural_text(member.name))
+    hidden = (".", "__MACOSX")
+    shown = [m for m in members if not any(p.startswith(hidden) for p in Path(m.name).parts)]
+    return sorted(shown, key=lambda member: natural_text(member.name))
 
 
-def parts(member: Member) -> tuple[str, ...]:
-    """The folders and the name of a member."""
-    return Path(member.name).parts
+def check_file_count(members: Sequence[Member], name: str) -> None:
+    """Raise BadInput for more files than any series has."""
+    if len(members) > MAX_FILES:
+        raise BadInput(name, f"contains over {MAX_FILES:,} files", "give the folder of one series")
 
 
-def refuse_many(members: Sequence[Member], name: str) -> None:
-    """More files than any series has."""
-    if len(members) > MOST_FILES:
-        raise BadInput(name, f"holds over {MOST_FILES:,} files", "give the series' own folder")
-
-
-def part(members: Sequence[Member]) -> tuple[list[Member], list[Member]]:
-    """DICOM images, and the other files; a DICOMDIR is checked and counts as neither.
+def split_dicom(members: Sequence[Member]) -> tuple[list[Member], list[Member]]:
+    """Split DICOM from other files; a DICOMDIR is checked and belongs to neither.
 
     Raises
     ------
-    BadInput: a file is named as DICOM and is none.
+    BadInput: a file has a DICOM suffix and is not DICOM.
     """
-    found, other = [], []
+    dicom, other = [], []
     for member in members:
-        if member.path.name.upper() == "DICOMDIR" or parts(member)[-1].upper() == "DICOMDIR":
+        if "DICOMDIR" in {member.path.name.upper(), Path(member.name).name.upper()}:
             check_dicomdir(member)
         elif has_signature(member.path):
-            found.append(member)
+            dicom.append(member)
         elif is_named(member.name):
-            raise no_preamble(member)
+            raise not_dicom_error(member)
         else:
             other.append(member)
-    return found, other
+    return dicom, other
 
 
-def no_preamble(member: Member) -> BadInput:
-    """The refusal of a file that is no DICOM."""
+def not_dicom_error(member: Member) -> BadInput:
+    """The error for a file that is not DICOM."""
     cause = "is not DICOM: it has no preamble with the letters DICM"
     if member.path.stat().st_size == 0:
         cause = "is empty"
-    return BadInput(printable(member.name), cause, "export the series again, or take the file out")
+    return BadInput(printable(member.name), cause, "export the series again, or remove the file")
 
 
-def no_dicom(members: Sequence[Member], name: str) -> BadInput:
-    """The refusal of files among which none is DICOM."""
+def no_dicom_error(members: Sequence[Member], name: str) -> BadInput:
+    """The error for files none of which is DICOM."""
     if not members:
-        return BadInput(name, "holds no files", "give a DICOM series")
+        return BadInput(name, "contains no files", "give a DICOM series")
     if len(members) == 1:
-        return no_preamble(members[0])
-    cause = f"holds no DICOM file (none of {len(members)} has a preamble with the letters DICM)"
+        return not_dicom_error(members[0])
+    cause = f"contains no DICOM file (none of {len(members)} has a preamble with the letters DICM)"
     return BadInput(name, cause, "give the folder of one series")
 
 
 def check_dicomdir(member: Member) -> None:
-    """A DICOMDIR is not needed, since all files are looked at; one that leads outside is refused.
+    """Check that a DICOMDIR, which is not needed otherwise, refers to no file outside its folder.
 
     Raises
     ------
-    BadInput: it names a file that is not below it.
+    BadInput: it refers to one.
     """
     directory = frame.read(member, ["DirectoryRecordSequence"])
-    with damage(member.name):
+    with decoding_errors(member.name):
         for record in directory.get("DirectoryRecordSequence") or []:
             value = record.get("ReferencedFileID") or []
             steps = [value] if isinstance(value, str) else [str(step) for step in value]
-            pieces = [p for step in steps for p in step.replace("\\", "/").split("/")]
-            outside = ".." in pieces or any(step.startswith(("/", "\\")) for step in steps)
-            if outside or (pieces and ":" in pieces[0]):
+            parts = [part for step in steps for part in step.replace("\\", "/").split("/")]
+            outside = ".." in parts or any(step.startswith(("/", "\\")) for step in steps)
+            if outside or (parts and ":" in parts[0]):
                 raise BadInput(
                     printable(member.name),
-                    f"leads outside its folder ({printable('/'.join(pieces))})",
-                    "give the series' own folder",
+                    f"leads outside its folder ({printable('/'.join(parts))})",
+                    "give the folder of one series",
                 )
 
 
-def refuse_several_people(images: Sequence[Header], name: str) -> None:
-    """Two people's images are never one scan; their names are not repeated."""
-    people = {header.patient for header in images}
-    if len(people) > 1:
-        raise BadInput(
-            name, f"holds images of {len(people)} patients", "give one patient's files at a time"
-        )
+def check_one_patient(images: Sequence[Header], name: str) -> None:
+    """Raise BadInput for images of several patients, without their names."""
+    patients = {header.patient for header in images}
+    if len(patients) > 1:
+        cause = f"contains images of {len(patients)} patients"
+        raise BadInput(name, cause, "give one patient's files at a time")
 
 
-def sort_out(images: Sequence[Header]) -> tuple[tuple[Series, tuple[Frame, ...]], ...]:
-    """Frames by series, and within a series by echo, by phase or magnitude, and by time."""
+def group_frames(images: Sequence[Header]) -> tuple[tuple[Series, tuple[Frame, ...]], ...]:
+    """Group frames by series, and within a series by echo, component and time point."""
     groups: dict[tuple[str, ...], list[Frame]] = {}
     for header in images:
-        for part in frame.read_frames(header):
-            groups.setdefault((header.series, *part.part), []).append(part)
+        for one in frame.read_frames(header):
+            groups.setdefault((header.series, *one.variant), []).append(one)
     uids = [key[0] for key in groups]
-    listed = []
+    volumes = []
     for key, frames in groups.items():
-        # Parts are told apart only where the series has several.
-        apart = ", ".join(filter(None, key[1:])) if uids.count(key[0]) > 1 else ""
-        listed.append((describe(frames, apart), tuple(frames)))
-    listed.sort(key=lambda one: natural_text(f"{one[0].number} {one[0].uid} {one[0].description}"))
-    return tuple(listed)
+        # The variant is shown only if the series has several.
+        variant = ", ".join(filter(None, key[1:])) if uids.count(key[0]) > 1 else ""
+        volumes.append((describe_volume(frames, variant), tuple(frames)))
+    volumes.sort(key=lambda v: natural_text(f"{v[0].number} {v[0].uid} {v[0].description}"))
+    return tuple(volumes)
 
 
-def describe(frames: Sequence[Frame], apart: str) -> Series:
-    """What a list of series says of one."""
+def describe_volume(frames: Sequence[Frame], variant: str) -> Series:
+    """Describe a volume by its first frame's header and its ``variant`` within the series."""
     header, number = frames[0].header, frames[0].header.number
-    with damage(header.member.name):
+    with decoding_errors(header.member.name):
         ordinal = number("SeriesNumber")
     text = header.text("SeriesDescription")
     return Series(
         uid=printable(header.series),
         number="" if ordinal is None else f"{ordinal:g}",
-        description=", ".join(filter(None, [text, apart])),
+        description=", ".join(filter(None, [text, variant])),
         modality=header.text("Modality") or "no modality",
         images=len(frames),
         columns=frames[0].columns,
@@ -308,32 +306,31 @@ def describe(frames: Sequence[Frame], apart: str) -> Series:
     )
 
 
-def choose(pile: Pile, name: str, wanted: str) -> tuple[Series, tuple[Frame, ...]]:
-    """The series that is meant: the only one, or the one named by its place, its UID or words of
-    its description (which in a cohort mean the same in every folder).
+def choose_series(files: DicomFiles, name: str, wanted: str) -> tuple[Series, tuple[Frame, ...]]:
+    """Choose a series: the only one, or the one with this number, UID or words of its description
+    (which, unlike numbers, mean the same in every folder of a cohort).
 
     Raises
     ------
-    BadInput: there are several and none is named, or none is called so; all are listed.
+    BadInput: several series and none chosen, or not exactly one matches; the message lists all.
     """
-    every = pile.series
-    options = [f"{number}: {series}" for number, (series, _) in enumerate(every, 1)]
-    if not wanted and len(every) == 1:
-        return every[0]
-    hint = f"choose one with --series and its number, 1 to {len(every)}, its UID or description"
+    series = files.series
+    options = [f"{number}: {description}" for number, (description, _) in enumerate(series, 1)]
+    if not wanted and len(series) == 1:
+        return series[0]
+    hint = f"choose one with --series and its number, 1 to {len(series)}, its UID or description"
     if not wanted:
-        raise BadInput(name, f"holds {len(every)} series: {shorten(options, 20)}", hint)
-    if wanted.isdecimal() and 1 <= int(wanted) <= len(every):
-        return every[int(wanted) - 1]
-    same = [one for one in every if one[0].uid == wanted]
-    if not same:
+        raise BadInput(name, f"contains {len(series)} series: {shorten(options, 20)}", hint)
+    if wanted.isdecimal() and 1 <= int(wanted) <= len(series):
+        return series[int(wanted) - 1]
+    matches = [one for one in series if one[0].uid == wanted]
+    if not matches:
         words = wanted.casefold()
-        named = [(one[0].description.casefold(), one) for one in every]
-        same = [one for text, one in named if text == words]
-        same = same or [one for text, one in named if words in text]
-    if len(same) == 1:
-        return same[0]
-    what = f"{len(same)} series" if same else "no series"
-    raise BadInput(
-        name, f"holds {what} called {printable(wanted)}, but {shorten(options, 20)}", hint
-    )
+        described = [(one[0].description.casefold(), one) for one in series]
+        matches = [one for text, one in described if text == words]
+        matches = matches or [one for text, one in described if words in text]
+    if len(matches) == 1:
+        return matches[0]
+    what = f"{len(matches)} series" if matches else "no series"
+    cause = f"contains {what} called {printable(wanted)}, but {shorten(options, 20)}"
+    raise BadInput(name, cause, hint)

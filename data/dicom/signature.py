@@ -1,14 +1,14 @@
-"""What tells a DICOM file from others, by its bytes or its name; imports no pydicom."""
+"""Recognize DICOM files by their signature or their name, without pydicom."""
 
 from pathlib import Path
 
 MAGIC_AT, MAGIC = 128, b"DICM"  # after the preamble (DICOM PS3.10, 7.1)
-NAMED = (".dcm", ".ima", ".dicom")
+SUFFIXES = (".dcm", ".ima", ".dicom")
 
 
 def is_named(path: Path | str) -> bool:
-    """Whether the name is that of a DICOM file."""
-    return str(path).lower().endswith(NAMED)
+    """Whether the name has a DICOM suffix."""
+    return str(path).lower().endswith(SUFFIXES)
 
 
 def has_signature(path: Path) -> bool:

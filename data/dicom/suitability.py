@@ -1,62 +1,62 @@
-"""Is it a T1-weighted MR scan of a head? What a series' tags say, before its voxels are read."""
+"""Check by its tags, before its voxels are read, that a series is a T1-weighted scan of a head."""
 
 from collections.abc import Sequence
 
 from uncus.data.dicom.frame import Frame, Header
 from uncus.data.errors import BadInput
 
-MEND = "give a 3D T1-weighted MR series of a head"
-MR_CLASSES = ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.")  # MR and its enhanced kin
-# Parts of the body (DICOM PS3.16, annex L) that a head is imaged as.
+REMEDY = "give a 3D T1-weighted MR series of a head"
+MR_CLASSES = ("1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.")  # MR and enhanced MR
+# Values of BodyPartExamined (DICOM PS3.16, annex L) that scans of a head have.
 HEAD = frozenset({"", "HEAD", "BRAIN", "SKULL", "HEADNECK", "HEAD AND NECK", "TEMPORALLOBE", "IAC"})
-# Spin echoes this long (ms) show fluid bright. T1-weighted ones end near 30 ms, T2-weighted ones
-# start near 80 ms (Brown and Semelka, MRI: Basic Principles and Applications, chapter 8).
+# Echo times of T1-weighted scans end near 30 ms, those of T2-weighted scans start near 80 ms
+# (Brown and Semelka, MRI: Basic Principles and Applications, chapter 8).
 T1_ECHO_MS = 30.0
 T2_ECHO_MS = 60.0
 
 
-def refuse_other_scans(name: str, frames: Sequence[Frame]) -> None:
-    """Raise BadInput where the tags name another kind of image."""
+def check_suitable(name: str, frames: Sequence[Frame]) -> None:
+    """Raise BadInput if the tags declare another kind of image."""
     for header in headers(frames):
         modality = header.text("Modality").upper()
         if modality and modality != "MR":
-            raise BadInput(name, f"is not MR by its tags (Modality {modality})", MEND)
+            raise BadInput(name, f"is not MR by its tags (Modality {modality})", REMEDY)
         if not modality and not header.text("SOPClassUID").startswith(MR_CLASSES):
-            raise BadInput(name, "is not MR by its tags (no Modality)", MEND)
+            raise BadInput(name, "is not MR by its tags (no Modality)", REMEDY)
         if "LOCALIZER" in header.words("ImageType"):
-            raise BadInput(name, "is a localizer by its tags", MEND)
+            raise BadInput(name, "is a localizer by its tags", REMEDY)
         if header.number("SamplesPerPixel") not in {None, 1.0}:
-            raise BadInput(name, "holds colours, not intensities", MEND)
-    part = next((frame.part[1] for frame in frames if frame.part[1]), "")
-    if part:
-        raise BadInput(name, f"is a {part} image by its tags, not a magnitude", MEND)
+            raise BadInput(name, "is a color image by its tags", REMEDY)
+    component = next((frame.variant[1] for frame in frames if frame.variant[1]), "")
+    if component:
+        raise BadInput(name, f"is a {component} image by its tags, not a magnitude", REMEDY)
     body = {header.text("BodyPartExamined").upper() for header in headers(frames)}
     if not body & HEAD:
-        raise BadInput(name, f"is not of a head by its tags ({', '.join(sorted(body))})", MEND)
+        raise BadInput(name, f"is not of a head by its tags ({', '.join(sorted(body))})", REMEDY)
 
 
-def warnings_of(frames: Sequence[Frame]) -> list[str]:
-    """What the tags hold against the series, one sentence each."""
+def suitability_warnings(frames: Sequence[Frame]) -> list[str]:
+    """Doubts about the series from its tags, one sentence each."""
     all_headers = headers(frames)
-    one = all_headers[0]
+    first = all_headers[0]
     warnings = []
     if any(header.text("BurnedInAnnotation").upper() == "YES" for header in all_headers):
-        warnings.append("Text may be burned into the images, by their tags.")
-    if one.text("ContrastBolusAgent"):
-        warnings.append("A contrast agent was given, by its tags; brighter vessels may mislead.")
-    if one.text("MRAcquisitionType").upper() == "2D":
-        warnings.append("It was acquired slice by slice (2D), not as a volume, by its tags.")
-    echo = one.number("EchoTime")
-    kinds = one.words("ScanningSequence")
-    inverted = one.number("InversionTime")
+        warnings.append("Text may be burned into the images, according to the tags.")
+    if first.text("ContrastBolusAgent"):
+        warnings.append("A contrast agent was given, according to the tags: vessels are brighter.")
+    if first.text("MRAcquisitionType").upper() == "2D":
+        warnings.append("The scan was acquired slice by slice (2D), according to the tags.")
+    echo = first.number("EchoTime")
+    sequences = first.words("ScanningSequence")
+    inversion = first.number("InversionTime")
     if echo is not None and echo > T2_ECHO_MS:
-        what = "FLAIR" if "IR" in kinds or (inverted or 0) > 1000 else "T2-weighted"
-        warnings.append(f"It looks {what} by its tags (echo time {echo:g} ms).")
+        what = "FLAIR" if "IR" in sequences or (inversion or 0) > 1000 else "T2-weighted"
+        warnings.append(f"The scan looks {what} by its tags (echo time {echo:g} ms).")
     elif echo is not None and echo > T1_ECHO_MS:
-        warnings.append(f"Its echo time of {echo:g} ms is long for a T1-weighted scan.")
+        warnings.append(f"The echo time of {echo:g} ms is long for a T1-weighted scan.")
     return warnings
 
 
 def headers(frames: Sequence[Frame]) -> list[Header]:
-    """The headers of all files, each once."""
+    """The headers of all files, without duplicates."""
     return list({id(frame.header): frame.header for frame in frames}.values())

@@ -74,14 +74,14 @@ class Volume:
     affine: float64 [4, 4], voxel index -> mm, RAS+ (oblique scans keep their tilt here).
     native: the grid it came from.
     warnings: what was odd about the file, one sentence each.
-    person: what a DICOM header says of the person: "age" in years, "sex"; "" where it does not.
+    demographics: "age" in years and "sex" from a DICOM header, "" if absent.
     """
 
     array: NDArray[np.float32]
     affine: NDArray[np.float64]
     native: Native
     warnings: tuple[str, ...] = ()
-    person: Mapping[str, str] = field(default_factory=dict)
+    demographics: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -137,7 +137,7 @@ def read_scan(paths: Sequence[Path], limits: Limits = Limits(), series: str = ""
 def read_dicom(paths: Sequence[Path], limits: Limits = Limits(), series: str = "") -> Volume:
     """Read DICOM folders, zips and files, together one scan, into RAS+."""
     decoded = reader.read_series(paths, series, limits.voxels)
-    path, array, affine = reader.subject(paths), decoded.array, decoded.affine
+    path, array, affine = reader.source_path(paths), decoded.array, decoded.affine
     check_affine(path, affine)
     x, y, z = array.shape
     layout = Layout(
@@ -145,7 +145,7 @@ def read_dicom(paths: Sequence[Path], limits: Limits = Limits(), series: str = "
     )
     warnings = list(decoded.warnings)
     array = _scaled(path, array, layout, limits, warnings)
-    return replace(_turned(path, array, layout, tuple(warnings)), person=decoded.person)
+    return replace(_turned(path, array, layout, tuple(warnings)), demographics=decoded.demographics)
 
 
 def _turned(

@@ -180,7 +180,7 @@ class Predictor:
         """The run's covariates [P] of the scan's subject, NaN where unknown."""
         values: dict[str, str | float | None] = {}
         if self.covariates:
-            for fields in (volume.person, fields_beside(path)):
+            for fields in (volume.demographics, fields_beside(path)):
                 values |= {n: fields[n] for n in self.covariates if fields.get(n)}
         values |= {name: value for name, value in known.items() if value is not None}
         return given(values, tuple(self.covariates))

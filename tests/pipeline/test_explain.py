@@ -33,7 +33,7 @@ def test_series_can_be_chosen_as_in_predict(
     command = ["explain", str(run), str(folder), "--out", str(tmp_path / "out")]
     command += ["--methods", "gradient"]
     assert main(command) == 2
-    assert "holds 2 series" in capsys.readouterr().err
+    assert "contains 2 series" in capsys.readouterr().err
     assert main([*command, "--series", "1"]) == 0
     printed = capsys.readouterr().out
     assert main(["predict", str(run), str(folder), "--series", "1"]) == 0

@@ -127,7 +127,7 @@ def test_prepare_takes_the_tree_and_lists_what_it_cannot_decide(tmp_path: Path) 
     assert main(command) == 1
     failed = (out / "failed.tsv").read_text().splitlines()[1:]
     assert len(failed) == 2 and "Somebody" not in str(failed)
-    assert "holds 2 series: 1: 'Sag MPRAGE'" in failed[0] and "2: 'T1 SE'" in failed[0]
+    assert "contains 2 series: 1: 'Sag MPRAGE'" in failed[0] and "2: 'T1 SE'" in failed[0]
     assert failed[1].startswith("sub-3\t") and "2 patients" in failed[1]
     assert PreparedCohort.open(out).table.participant_id.tolist() == ["sub-1"]
     assert main([*command, "--series", "mprage"]) == 1  # sub-3 is still two people

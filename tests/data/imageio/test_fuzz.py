@@ -68,7 +68,7 @@ def test_volumes(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["classic", "enhanced"])
 def test_dicom(kind: str, tmp_path: Path) -> None:
-    """The child's side, without the child: the harsher test, since nothing else bounds it."""
+    """Decoded without the child process and its limits, which is the harder test."""
     array = voxels((6, 5, 3))
     folder = save(tmp_path / "in", [enhanced(array)] if kind == "enhanced" else series(array))
     path = folder / "im0001.dcm"
@@ -80,12 +80,12 @@ def test_dicom(kind: str, tmp_path: Path) -> None:
         out.mkdir()
         began = time.monotonic()
         try:
-            answer = dicom_series.load(out, [str(folder)], str(folder), "", VOXELS)
+            result = dicom_series.load(out, [str(folder)], str(folder), "", VOXELS)
         except BadInput as error:
             assert "\n" not in str(error), case
             outcomes["refused"] += 1
         else:
-            assert np.isfinite(answer["affine"]).all(), case
+            assert np.isfinite(result["affine"]).all(), case
             assert np.load(out / "voxels.npy").dtype == np.float32
             outcomes["read"] += 1
         assert time.monotonic() - began < SECONDS, case
