@@ -7,12 +7,15 @@ other with twice as many threads.
 import multiprocessing
 import os
 import pickle
+import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -99,8 +102,9 @@ def train_in_pool(jobs: Sequence[Job], workers: int, gpus: int) -> dict[str, str
         ProcessPoolExecutor(workers, context, start_worker, (threads, os.getpid(), slots)) as pool,
         progress_bar("epochs, {task.fields[done]} networks") as bar,
     ):
-        # Pickled here, so that an error is raised here rather than in the pool's thread.
-        waiting = {pool.submit(train_pickled, pickle.dumps(job)): job for job in jobs}
+        with hidden_script():  # workers are started by submit
+            # Pickled here, so that an error is raised here rather than in the pool's thread.
+            waiting = {pool.submit(train_pickled, pickle.dumps(job)): job for job in jobs}
         shown = bar.add_task("training", total=sum(epochs), done=f"0/{len(jobs)}")
         try:
             while waiting:
@@ -131,6 +135,17 @@ def train_in_pool(jobs: Sequence[Job], workers: int, gpus: int) -> dict[str, str
         finally:
             pool.shutdown(cancel_futures=True)
     return failed
+
+
+@contextmanager
+def hidden_script() -> Iterator[None]:
+    """Keep spawned processes from running the user's script, which may have called ``train``."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def attempt(job: Job) -> str:

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +44,18 @@ def test_weights_do_not_depend_on_jobs_and_a_killed_worker_is_an_error(
     assert main([*command, "--resume"]) == 0
     assert len(weights(run)) == 2
     assert weights(tmp_path / "run") == weights(run)
+
+
+def test_a_script_trains_in_parallel_without_a_guard(cohort: Path, tmp_path: Path) -> None:
+    script, run = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(
+        "import uncus\nfrom uncus.pipeline.training.task import Devices\n"
+        f"uncus.train({str(cohort)!r}, {str(run)!r}, target=('sex',), classes=('F=F', 'M=M'),\n"
+        "    folds=2, jobs=2, model=uncus.ModelConfig('tiny'), devices=Devices('cpu'),\n"
+        "    optimization=uncus.Optimization(epochs=1))\n"
+    )
+    subprocess.run([sys.executable, script], check=True, env={**os.environ, "PYTHONPATH": "."})
+    assert len(weights(run)) == 2
 
 
 def test_an_error_is_sent_from_a_worker_unchanged() -> None:
