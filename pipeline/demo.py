@@ -1,4 +1,4 @@
-"""``uncus demo``: the whole path on the phantom cohort, by the verbs that a user calls."""
+"""``uncus demo``: the whole path on the phantom cohort, with the verbs that a user calls."""
 
 import shutil
 import time
@@ -18,39 +18,38 @@ from uncus.data.augment import Augment
 from uncus.data.errors import BadInput
 from uncus.data.tables import read_table
 from uncus.models.build import ModelConfig
+from uncus.pipeline import demo_page
 from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.evaluate import Evaluate
-from uncus.pipeline.phantom import MakePhantom, scan_paths
+from uncus.pipeline.phantom import MakePhantom
 from uncus.pipeline.predict import Predict
-from uncus.pipeline.prediction.output import scan_name
 from uncus.pipeline.prepare import Prepare
-from uncus.pipeline.runs import Run
 from uncus.pipeline.train import Train
 from uncus.pipeline.training.optimization import Optimization
 
 POSITIVE = "AD"
-NEW_SPACING = 1.5  # mm; a new scan need not have the voxels of the cohort
+NEW_SPACING = 1.5  # mm; new scans need not have the cohort's voxel size
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Make a phantom cohort, train on it, evaluate, and explain the answer for a new scan.
+    """Make a phantom cohort, train on it, evaluate, and explain the prediction for a new scan.
 
-    Everything is made anew at each call, through the same verbs that a user calls.
+    Every call starts over, through the same verbs that a user calls.
     """
 
     out: Path = Path("runs/demo")
-    """Folder for all results; a page index.html shows them."""
+    """Folder for all results, with a page index.html."""
     subjects: int = 120
-    """Subjects in the cohort; each is tested by a network that never saw them."""
+    """Subjects in the cohort; each is tested by a network that was not trained on them."""
     spacing: float = 4.0
-    """Voxel edge of the cohort in mm."""
+    """Voxel size of the cohort (mm)."""
     epochs: int = 20
-    """Passes over the training scans."""
+    """Epochs of training."""
     seed: int = 0
-    """Fixes the cohort, the folds and the training."""
+    """Seed of the cohort, the folds and the training."""
     jobs: int = 0
-    """Networks to train side by side, 1 or 2; 0 takes 2 where there are two cores."""
+    """Networks to train side by side, 1 or 2; 0 is 2 on a machine with two cores."""
 
     def __post_init__(self) -> None:
         if self.subjects < 8 or self.epochs < 1 or not 0 <= self.jobs <= 2:
@@ -66,29 +65,32 @@ class Demo:
             clock = Clock()
             with clock.step("make a cohort of synthetic brains with known atrophy"):
                 done(self.cohort())
-            with clock.step("bring the scans onto one grid"):
+            with clock.step("prepare the scans on one grid"):
                 done(self.preparation())
             with clock.step("train two networks with GroupNorm at batch size 2"):
                 done(self.training())
-            with clock.step("evaluate on subjects that they never saw"):
+            with clock.step("evaluate on held-out subjects"):
                 done(Evaluate(self.out / "run", baseline=("hippocampi_ml",)))
             with clock.step("register, predict and explain new scans"):
-                done(self.newcomers())
-                scans = tuple(scan for scan, _ in self.new_scans().values())
+                done(self.new_subjects())
+                scans = tuple(scan for scan, _ in self.folder.new_scans().values())
                 done(Predict(self.out / "run", scans, self.out / "predictions", explain=POSITIVE))
-            with clock.step("draw the page"):
-                found = self.measure(clock.seconds)
-                from uncus.pipeline import demo_page
-
-                demo_page.write(self, found)
-                files.write_json(self.out / "demo.json", found)
-        self.show(found, clock)
+            with clock.step("write the page"):
+                results = self.measure(clock.seconds)
+                demo_page.write(self.folder, results)
+                files.write_json(self.out / "demo.json", results)
+        self.show(results, clock)
         return 0
 
-    def cohort(self) -> MakePhantom:
-        """The cohort, with its picture.
+    @property
+    def folder(self) -> demo_page.DemoFolder:
+        """The files of the demo."""
+        return demo_page.DemoFolder(self.out)
 
-        Its brains lie in the standard space already, since registering 120 of them takes minutes.
+    def cohort(self) -> MakePhantom:
+        """The cohort, with a montage.
+
+        Its brains are in the standard space already: registering 120 of them takes minutes.
         """
         return MakePhantom(
             self.out / "phantom",
@@ -100,15 +102,15 @@ class Demo:
         )
 
     def preparation(self) -> Prepare:
-        """The cohort in the standard space, so that the run takes any head."""
+        """The cohort in space mni, so that the run accepts raw heads."""
         return Prepare(
             self.out / "phantom", self.out / "cohort", space="mni", spacing=(self.spacing,)
         )
 
-    def newcomers(self) -> MakePhantom:
-        """A control and a patient after those of the cohort, with smaller voxels.
+    def new_subjects(self) -> MakePhantom:
+        """A control and a patient not in the cohort, with smaller voxels.
 
-        They lie as a scanner leaves them, and are registered when they are predicted.
+        They are in scanner space, and are registered when they are predicted.
         """
         return MakePhantom(
             self.out / "new",
@@ -131,7 +133,7 @@ class Demo:
             jobs=self.jobs or min(2, cpu_count()),
             model=ModelConfig(backbone="sfcn", norm="group", groups=8, width=8, dropout=0.0),
             optimization=Optimization(epochs=self.epochs, batch_size=2, lr=3e-3, keep="last"),
-            # Gentle, since the phantom's own variety is small and the time short.
+            # Weak: phantoms vary little, and training is short.
             augment=Augment(
                 rotate=(3.0,),
                 scale=(0.03,),
@@ -142,23 +144,18 @@ class Demo:
             ),
         )
 
-    def new_scans(self) -> dict[str, tuple[Path, Path]]:
-        """Diagnosis of each new scan -> its file and its true atrophy."""
-        table = read_table(self.out / "new" / "participants.tsv")
-        rows = zip(table["diagnosis"], table["participant_id"], strict=True)
-        return {diagnosis: scan_paths(self.out / "new", name) for diagnosis, name in rows}
-
     def measure(self, seconds: dict[str, float]) -> dict[str, Any]:
-        """What demo.json holds: scores, answers for the new scans, and where the saliency lies."""
-        report = Run(self.out / "run").report()
+        """The content of demo.json: scores, predictions of new scans, localization of saliency."""
+        report = self.folder.run.report()
         answers = {
-            diagnosis: files.read_json(self.answer_folder(scan) / "prediction.json")
-            for diagnosis, (scan, _) in self.new_scans().items()
+            diagnosis: files.read_json(self.folder.prediction(scan) / "prediction.json")
+            for diagnosis, (scan, _) in self.folder.new_scans().items()
         }
-        scan, truth = self.new_scans()[POSITIVE]
-        method = files.read_json(self.answer_folder(scan) / "prediction.json")["saliency"]
+        scan, truth = self.folder.new_scans()[POSITIVE]
+        method = files.read_json(self.folder.prediction(scan) / "prediction.json")["saliency"]
         saliency, brain, atrophy = (
-            canonical(path) for path in (self.answer_folder(scan) / "saliency.nii.gz", scan, truth)
+            canonical(path)
+            for path in (self.folder.prediction(scan) / "saliency.nii.gz", scan, truth)
         )
         return {
             "auc": report["metrics"]["auc"],
@@ -171,33 +168,29 @@ class Demo:
             "notice": NOTICE,
         }
 
-    def answer_folder(self, scan: Path) -> Path:
-        """Where the answer for a new scan lies."""
-        return self.out / "predictions" / scan_name(scan)
-
-    def show(self, found: dict[str, Any], clock: "Clock") -> None:
+    def show(self, results: dict[str, Any], clock: "Clock") -> None:
         """Print the summary."""
-        auc, where = found["auc"], found["saliency"]
+        auc, saliency = results["auc"], results["saliency"]
         print(f"\n{'':2}{'step':<58}seconds")
-        for name, seconds in found["seconds"].items():
+        for name, seconds in results["seconds"].items():
             print(f"{'':2}{name:<58}{seconds:7.1f}")
         print(f"{'':2}{'all':<58}{clock.total():7.1f}\n")
         print(
             f"AUC {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f}) over "
-            f"{found['subjects']} subjects, each tested by a network that never saw them"
+            f"{results['subjects']} subjects, each tested by a network that was not trained on them"
         )
-        for diagnosis, shares in found["new"].items():
+        for diagnosis, shares in results["new"].items():
             print(f"new scan, {diagnosis}: P({POSITIVE}) = {shares[POSITIVE]:.3f}")
         print(
-            f"{where['share']:.0%} of the saliency lies in the true atrophy: "
-            f"{where['times_brain']:.1f} times a map even over the brain, "
-            f"{where['times_volume']:.1f} times one even over the volume"
+            f"{saliency['share']:.0%} of the saliency is inside the true atrophy: "
+            f"{saliency['times_brain']:.1f} times a map uniform over the brain, "
+            f"{saliency['times_volume']:.1f} times a map uniform over the volume"
         )
         print(f"\n{self.out / 'index.html'}. {NOTICE}")
 
 
 class Clock:
-    """Names each step on the terminal and keeps how long it took."""
+    """Prints each step on the terminal and measures its duration."""
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
@@ -205,7 +198,7 @@ class Clock:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time what happens inside (s)."""
+        """Time the context (s)."""
         print(f"\n[{len(self.seconds) + 1}/6] {name}", flush=True)
         start = time.perf_counter()
         yield
@@ -217,7 +210,7 @@ class Clock:
 
 
 def start_over(out: Path) -> None:
-    """Empty the folder of an earlier demo; raises BadInput for a folder of anything else."""
+    """Empty the folder of an earlier demo; raises BadInput for any other folder."""
     marker = out / ".demo"
     if out.exists() and not out.is_dir():
         raise BadInput(out, "is a file", "name a folder")
@@ -229,12 +222,12 @@ def start_over(out: Path) -> None:
                 elif path.name not in {".lock", marker.name}:
                     path.unlink()
     elif out.exists() and any(out.iterdir()):
-        raise BadInput(out, "is not empty and holds no demo", "name a new folder")
+        raise BadInput(out, "is neither empty nor the folder of a demo", "name a new folder")
     files.write_text(marker, "uncus demo: this folder is emptied when the demo runs again\n")
 
 
 def done(verb: Any) -> None:
-    """Run a verb; anything but success ends the demo."""
+    """Run a verb; a failure ends the demo."""
     run: Callable[[], int] = verb.run
     if code := run():
         raise ValueError(f"{type(verb).__name__} ended with exit code {code}; see above")
@@ -248,17 +241,17 @@ def canonical(path: Path) -> NDArray[Any]:
 def concentration(
     saliency: NDArray[Any], atrophy: NDArray[np.bool_], brain: NDArray[np.bool_]
 ) -> dict[str, float]:
-    """Where what speaks for the disease lies, against a map that is even everywhere.
+    """Localization of positive saliency in the atrophy, relative to a uniform map.
 
     Parameters
     ----------
-    saliency: [X, Y, Z]; what speaks against the class (below 0) is left out.
+    saliency: [X, Y, Z]; negative values, evidence against the class, are ignored.
     atrophy, brain: [X, Y, Z], on the same grid.
 
     Returns
     -------
-    ``share``: of the saliency's mass, wherever it lies, inside the atrophy. ``times_brain`` and
-    ``times_volume``: that share over the one of a map even over the brain, or over the volume.
+    ``share``: the share of the saliency inside the atrophy. ``times_brain``, ``times_volume``: that
+    share divided by the share of a map that is uniform over the brain, or over the volume.
     """
     mass = np.clip(saliency.astype(np.float64), 0, None)
     share = float(mass[atrophy].sum() / mass.sum()) if mass.any() else 0.0

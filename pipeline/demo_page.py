@@ -1,8 +1,8 @@
-"""The page and the picture of ``uncus demo``."""
+"""The page and the figure of ``uncus demo``."""
 
-import base64
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -10,13 +10,14 @@ from matplotlib.figure import Figure
 
 from uncus import NOTICE
 from uncus.data import files
-from uncus.pipeline.evaluation import plots, report
-from uncus.pipeline.evaluation.report_text import spoken, text
+from uncus.data.tables import read_table
+from uncus.pipeline.evaluation import plots
+from uncus.pipeline.phantom import scan_paths
+from uncus.pipeline.prediction.output import scan_name
+from uncus.pipeline.rendering.html import card, document, image, notice, table, text
+from uncus.pipeline.rendering.numbers import estimate_text
 from uncus.pipeline.rendering.slices import PLANES, View, draw_plane, save_png, widths
 from uncus.pipeline.runs import Run
-
-if TYPE_CHECKING:
-    from uncus.pipeline.demo import Demo
 
 CSS = """
 img { display:block; width:100%; height:auto; border-radius:4px }
@@ -27,111 +28,125 @@ img { display:block; width:100%; height:auto; border-radius:4px }
 """
 
 
-def write(demo: "Demo", found: dict[str, Any]) -> None:
-    """index.html, which needs no other file, and demo.png in the demo's folder."""
-    save_png(picture(demo, found), demo.out / "demo.png", dpi=110, colours=0)
-    files.write_text(demo.out / "index.html", page(demo, found))
+@dataclass(frozen=True)
+class DemoFolder:
+    """The files in the demo's folder."""
+
+    path: Path
+
+    @property
+    def run(self) -> Run:
+        """The demo's run."""
+        return Run(self.path / "run")
+
+    def new_scans(self) -> dict[str, tuple[Path, Path]]:
+        """Diagnosis of each new scan -> its file and its atrophy mask."""
+        table = read_table(self.path / "new" / "participants.tsv")
+        rows = zip(table["diagnosis"], table["participant_id"], strict=True)
+        return {diagnosis: scan_paths(self.path / "new", name) for diagnosis, name in rows}
+
+    def prediction(self, scan: Path) -> Path:
+        """The folder with the prediction for a new scan."""
+        return self.path / "predictions" / scan_name(scan)
 
 
-def picture(demo: "Demo", found: dict[str, Any]) -> Figure:
-    """The new patient's scan, its saliency and its true atrophy: three planes twice."""
-    scan, view = patient(demo, found)
-    figure = Figure(figsize=(9.2, 6.3), facecolor="black", layout="constrained")
-    places = figure.subplots(2, 3, gridspec_kw={"width_ratios": widths(view)})
+def write(demo: DemoFolder, results: dict[str, Any]) -> None:
+    """Write index.html, which is self-contained, and demo.png into the demo's folder."""
+    save_png(figure(demo, results), demo.path / "demo.png", dpi=110, colours=0)
+    files.write_text(demo.path / "index.html", page(demo, results))
+
+
+def figure(demo: DemoFolder, results: dict[str, Any]) -> Figure:
+    """The new patient's scan, then its saliency and true atrophy, in three planes each."""
+    scan, view = patient(demo)
+    drawn = Figure(figsize=(9.2, 6.3), facecolor="black", layout="constrained")
+    panels = drawn.subplots(2, 3, gridspec_kw={"width_ratios": widths(view)})
     heat: Any = None
-    for row, shown in zip(places, (scan, view), strict=True):
-        for place, (_, axis) in zip(row, PLANES, strict=True):
-            heat = draw_plane(place, shown, axis) or heat
-    bar = figure.colorbar(heat, ax=places, fraction=0.02, pad=0.01)
+    for row, shown in zip(panels, (scan, view), strict=True):
+        for panel, (_, axis) in zip(row, PLANES, strict=True):
+            heat = draw_plane(panel, shown, axis) or heat
+    bar = drawn.colorbar(heat, ax=panels, fraction=0.02, pad=0.01)
     bar.set_ticks([])
-    bar.set_label("speaks for AD  →", color="white", fontsize=9)
-    figure.suptitle(headline(found), color="white", fontsize=11)
-    figure.supxlabel(
-        "Above: a synthetic scan that no network has seen. Below: what speaks for AD (heat) and "
-        f"where disease truly moved tissue (blue).\n{NOTICE}",
+    bar.set_label("evidence for AD  →", color="white", fontsize=9)
+    drawn.suptitle(headline(results), color="white", fontsize=11)
+    drawn.supxlabel(
+        "Top: a synthetic scan that was not used in training. Bottom: its saliency for AD (heat) "
+        f"and the true atrophy (blue outline).\n{NOTICE}",
         color="0.75",
         fontsize=8,
     )
-    return figure
+    return drawn
 
 
-def headline(found: dict[str, Any]) -> str:
+def headline(results: dict[str, Any]) -> str:
     """The demo's result in one line."""
-    auc, where = found["auc"], found["saliency"]
+    auc, saliency = results["auc"], results["saliency"]
     return (
-        f"P(AD) = {found['new']['AD']['AD']:.2f}      AUC of the cohort {auc['value']:.2f} "
+        f"P(AD) = {results['new']['AD']['AD']:.2f}      AUC of the cohort {auc['value']:.2f} "
         f"({auc['low']:.2f} to {auc['high']:.2f})      saliency in the true atrophy: "
-        f"{where['times_brain']:.1f} x even"
+        f"{saliency['times_brain']:.1f} x uniform"
     )
 
 
-def patient(demo: "Demo", found: dict[str, Any]) -> tuple[View, View]:
+def patient(demo: DemoFolder) -> tuple[View, View]:
     """The new patient's scan, alone and with its saliency and true atrophy (RAS+)."""
     path, truth = demo.new_scans()["AD"]
     image, heat, mask = (
         nibabel.as_closest_canonical(nibabel.load(p))
-        for p in (path, demo.answer_folder(path) / "saliency.nii.gz", truth)
+        for p in (path, demo.prediction(path) / "saliency.nii.gz", truth)
     )
-    # What speaks for the class; what speaks against it has its own picture in predictions/.
+    # Positive evidence only; the figure in predictions/ shows both signs.
     overlay = np.clip(np.asanyarray(heat.dataobj), 0, None)
     volume = np.asanyarray(image.dataobj)
     full = View(volume, image.affine, overlay, np.asanyarray(mask.dataobj)).framed()
     return View(full.volume, full.affine, at=full.at), full
 
 
-def page(demo: "Demo", found: dict[str, Any]) -> str:
+def page(demo: DemoFolder, results: dict[str, Any]) -> str:
     """The HTML page."""
-    run, where = Run(demo.out / "run"), found["saliency"]
+    run, saliency = demo.run, results["saliency"]
     predictions = run.predictions()
     names = run.target.names
-    said = predictions[[f"p_{name}" for name in names]].to_numpy()
+    outputs = predictions[[f"p_{name}" for name in names]].to_numpy()
     labels = predictions["true"].map({name: k for k, name in enumerate(names)}).to_numpy()
-    seconds = [[name, f"{value:.0f}"] for name, value in found["seconds"].items()]
-    roc = report.card(
-        "ROC", plots.roc(labels, {"model": said}, names), "Out of fold, on the whole cohort."
-    )
+    seconds = [[name, f"{value:.0f}"] for name, value in results["seconds"].items()]
+    roc = plots.roc(labels, {"model": outputs}, names)
     curves = plots.training(run.training_curves())
     body = [
         "<h1>uncus demo <span class=faint>· synthetic brains with known atrophy</span></h1>",
-        f"<div class=notice>{text(NOTICE)}</div>",
-        f"<p class=lead>AUC <b>{spoken(found['auc'])}</b> over {found['subjects']} subjects, each "
-        f"tested by a network that never saw them. For a new patient's scan {where['share']:.0%} "
-        "of the saliency lies where disease truly moved tissue: "
-        f"<b>{where['times_brain']:.1f} times</b> what a map even over the brain has there.</p>",
-        "<h2>A new scan, and what speaks for the answer</h2>",
-        *(bar(diagnosis, shares["AD"]) for diagnosis, shares in found["new"].items()),
-        image(demo.out / "demo.png", "A scan, its saliency and the outline of its true atrophy"),
+        notice(),
+        f"<p class=lead>AUC <b>{estimate_text(results['auc'])}</b> over {results['subjects']} "
+        "subjects, each tested by a network that was not trained on them. For the scan of a new "
+        f"patient {saliency['share']:.0%} of the saliency is inside the true atrophy: "
+        f"<b>{saliency['times_brain']:.1f} times</b> the share of a map that is uniform over the "
+        "brain.</p>",
+        "<h2>Predictions for new scans</h2>",
+        *(bar(diagnosis, shares["AD"]) for diagnosis, shares in results["new"].items()),
+        image(
+            (demo.path / "demo.png").read_bytes(),
+            "A scan, its saliency and the outline of its true atrophy",
+        ),
         "<h2>The cohort</h2>",
-        image(demo.out / "cohort.png", "Synthetic brains: controls left, patients right"),
+        image(
+            (demo.path / "cohort.png").read_bytes(),
+            "Synthetic brains: controls on the left, patients on the right",
+        ),
         "<h2>Training and evaluation</h2>",
-        f"<div class=figures>{roc}{report.card('Training', curves, 'By epoch.', 'double')}</div>",
+        f"<div class=figures>{card('ROC', roc, 'Out of fold, on the whole cohort.')}"
+        f"{card('Training', curves, 'By epoch.', 'double')}</div>",
         '<p>All metrics and baselines: <a href="run/report.html">run/report.html</a>.</p>',
         "<h2>Times</h2>",
-        report.table(["step", "seconds"], seconds),
-        "<h2>What this is not</h2><p>These brains are made from one template, and the severities "
-        "of the two classes hardly overlap. The demo shows that the path from a scan to an "
-        "explained answer works; it says nothing about patients.</p>",
-        f"<footer>{text(NOTICE)} The same numbers are in demo.json beside this page.</footer>",
+        table(["step", "seconds"], seconds),
+        "<h2>Limitations</h2><p>These brains are made from a single template, and the severity of "
+        "atrophy hardly overlaps between the two classes. The demo shows that the whole path from "
+        "a scan to an explained prediction works; it is no evidence about patients.</p>",
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>uncus demo</title><style>{report.CSS}{CSS}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
-    )
+    return document("uncus demo", body, CSS, "demo.json in the same folder contains the numbers.")
 
 
 def bar(diagnosis: str, share: float) -> str:
-    """The probability of the disease as a bar."""
+    """The probability of AD as a bar."""
     return (
-        f"<p>A new scan, {text(diagnosis)}: P(AD) = {share:.3f}</p>"
+        f"<p>New scan, {text(diagnosis)}: P(AD) = {share:.3f}</p>"
         f'<div class=bar role=img aria-label="{share:.0%}"><b style="width:{share:.1%}"></b></div>'
-    )
-
-
-def image(path: Path, meaning: str) -> str:
-    """A picture inside the page."""
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<figure class=wide><img alt="{text(meaning)}" src="data:image/png;base64,{data}">' + (
-        f"<figcaption>{text(meaning)}.</figcaption></figure>"
     )

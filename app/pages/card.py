@@ -10,7 +10,7 @@ from uncus.app.pages.runs import height, report_of
 from uncus.app.run_catalog import chosen_run, name
 from uncus.app.sanitize import plain
 from uncus.pipeline.evaluation import metrics
-from uncus.pipeline.evaluation.report_text import spoken
+from uncus.pipeline.rendering.numbers import estimate_text
 from uncus.pipeline.runs import Run
 
 USE = (
@@ -112,7 +112,7 @@ def groups(report: dict[str, Any] | None) -> None:
             "scans": found["scans"],
             metrics.title(found["metric"]): "too few"
             if found["score"] is None
-            else spoken(found["score"]),
+            else estimate_text(found["score"]),
         }
         for column, levels in (report or {}).get("subgroups", {}).items()
         for level, found in levels.items()

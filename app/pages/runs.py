@@ -13,8 +13,9 @@ from uncus.app.run_catalog import all_comparisons, all_runs, page_of, verified
 from uncus.app.sanitize import plain
 from uncus.data.errors import BadInput
 from uncus.pipeline.evaluation import metrics
-from uncus.pipeline.evaluation.report_text import main_of, spoken
+from uncus.pipeline.evaluation.report_text import main_of
 from uncus.pipeline.evaluation.run_figures import figures
+from uncus.pipeline.rendering.numbers import estimate_text
 from uncus.pipeline.runs import Run
 
 MOST = 3
@@ -62,7 +63,7 @@ def overview(runs: dict[str, Path], measured: dict[str, Any]) -> pd.DataFrame:
             row["predicts"] = f"damaged: {error}"
         if name in measured:
             metric = main_of(measured[name])
-            value = spoken(measured[name]["metrics"][metric])
+            value = estimate_text(measured[name]["metrics"][metric])
             row["main metric"] = f"{metrics.title(metric)} {value}"
         rows.append(row)
     return pd.DataFrame(rows)
@@ -77,7 +78,7 @@ def side_by_side(runs: dict[str, Path], measured: dict[str, Any]) -> None:
         {
             "metric": [metrics.title(metric) for metric in every],
             **{
-                name: [spoken(found[metric]) if metric in found else "–" for metric in every]
+                name: [estimate_text(found[metric]) if metric in found else "–" for metric in every]
                 for name, found in zip(runs, shown, strict=True)
             },
         }

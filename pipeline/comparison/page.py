@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from uncus import NOTICE
 from uncus.data import files
 from uncus.pipeline.comparison import plots
 from uncus.pipeline.comparison.summary import (
@@ -15,8 +14,8 @@ from uncus.pipeline.comparison.summary import (
     from_large_to_small,
     verdict,
 )
-from uncus.pipeline.evaluation.report import CSS, card, table
-from uncus.pipeline.evaluation.report_text import number, span, spoken, text
+from uncus.pipeline.rendering.html import card, document, notice, table, text
+from uncus.pipeline.rendering.numbers import estimate_text, interval_text, number
 from uncus.pipeline.runs import Comparison
 
 EXTRA = """
@@ -49,7 +48,7 @@ def cells_table(result: Result, metric: str) -> str:
                 value = entry["metrics"][metric]
                 kind = judged.get((line, batch), "") if metric == result["metric"] else ""
                 kind += " best" if entry is top and metric == result["metric"] else ""
-                interval = f"<small>{span(value)}</small>"
+                interval = f"<small>{interval_text(value)}</small>"
                 cells.append(f'<td class="{kind}">{number(value["value"])}{interval}</td>')
         rows.append(f"<tr><th scope=row>{text(line)}</th>{''.join(cells)}</tr>")
     head = "".join(f"<th>batch size {batch}</th>" for batch in result["batch_sizes"])
@@ -64,7 +63,7 @@ def page(result: Result) -> str:
     target = ", ".join(result["target"])
     body = [
         f"<h1>Norms and batch sizes <span class=faint>· predicting {text(target)}</span></h1>",
-        f"<div class=notice>{text(NOTICE)}</div>",
+        notice(),
     ]
     top = best_cell(result)
     if top is None:
@@ -118,21 +117,18 @@ def page(result: Result) -> str:
         f"on {result.get('scans', 0)} scans of {result.get('subjects', 0)} subjects that the "
         f"networks were not trained on. Intervals: {result['interval']['draws']} resamples of "
         "subjects (with all of their scans) and of seeds, the same for all cells.</p>",
-        f"<footer>{text(NOTICE)} Made by uncus {text(result['version'])}; compare.json and "
-        "table.tsv in the same folder contain the numbers.</footer>",
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>uncus compare</title><style>{CSS}{EXTRA}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
+    footer = (
+        f"Made by uncus {result['version']}; compare.json and table.tsv in the same folder contain "
+        "the numbers."
     )
+    return document("uncus compare", body, EXTRA, footer)
 
 
 def difference_rows(result: Result) -> list[list[object]]:
     """One row per line: its paired difference from the reference at each batch size."""
     values = {
-        (entry["line"], entry["batch_size"]): spoken(entry[result["metric"]])
+        (entry["line"], entry["batch_size"]): estimate_text(entry[result["metric"]])
         for entry in result["differences"]
     }
     lines = dict.fromkeys(line for line, _ in values)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from uncus.pipeline.evaluation import metrics
-from uncus.pipeline.evaluation.plots import FAINT, MODEL, OTHERS, figure, styled, svg
+from uncus.pipeline.rendering.svg import FAINT, MODEL, OTHERS, figure, styled, svg
 
 MARKS = "osD^vPX*<>"
 

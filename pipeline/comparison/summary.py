@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from uncus.pipeline.comparison import plots
-from uncus.pipeline.evaluation.report_text import spoken
+from uncus.pipeline.rendering.numbers import estimate_text
 
 Result = Mapping[str, Any]
 """The contents of compare.json."""
@@ -34,13 +34,13 @@ def at_batch(result: Result, batch: int) -> str:
     for entry in result["differences"]:
         if entry["batch_size"] == batch:
             judged = verdict(result, entry)
-            by = f" by {spoken(magnitude(entry[metric]))}" if judged else ""
+            by = f" by {estimate_text(magnitude(entry[metric]))}" if judged else ""
             lines[judged].append(entry["line"] + by)
     lines["not trainable"] = [
         c["line"] for c in result["cells"] if c["batch_size"] == batch and c["status"] == "cannot"
     ]
     title = "error" if metric == "error" else plots.title(metric)
-    value = spoken(reference["metrics"][metric])
+    value = estimate_text(reference["metrics"][metric])
     parts = [f"At batch size {batch}, {line} has {title} {value}"]
     for kind, names in lines.items():
         if names:
@@ -69,9 +69,13 @@ def from_large_to_small(result: Result) -> list[str]:
         entry = min(entries, key=lambda e: e["batch_size"])
         sizes = f"from batch size {entry['minus_batch_size']} to {entry['batch_size']}"
         if judged := verdict(result, entry):
-            sentences.append(f"{line}: {judged} by {spoken(magnitude(entry[metric]))} {sizes}")
+            sentences.append(
+                f"{line}: {judged} by {estimate_text(magnitude(entry[metric]))} {sizes}"
+            )
         else:
-            sentences.append(f"{line}: no significant change {sizes}: {spoken(entry[metric])}")
+            sentences.append(
+                f"{line}: no significant change {sizes}: {estimate_text(entry[metric])}"
+            )
     return sentences
 
 

@@ -11,11 +11,11 @@ from uncus import NOTICE, __version__
 from uncus.data import files
 from uncus.data.tables import write_table
 from uncus.pipeline.comparison.cells import Cell, Design
-from uncus.pipeline.evaluate import measure
+from uncus.pipeline.evaluation.assessment import measure
 from uncus.pipeline.evaluation.baselines import predict_baseline
 from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, plain
 from uncus.pipeline.evaluation.metrics import Array, Values
-from uncus.pipeline.evaluation.predictions import Study, model_answers
+from uncus.pipeline.evaluation.predictions import Study, model_outputs
 from uncus.pipeline.runs import Comparison, Run
 
 SHOWN = {"classification": ("error", "balanced_accuracy", "auc"), "regression": ("mae", "r2")}
@@ -116,12 +116,12 @@ def by_seed(
     """Each seed's metrics, [1 + draws] with the resamples; and each seed's metrics in each fold."""
     each, folds = [], []
     for one in sorted(predictions["seed"].unique()):
-        answers = model_answers(study, predictions[predictions["seed"] == one])
-        pooled = answers.pooled("test")
+        outputs = model_outputs(study, predictions[predictions["seed"] == one])
+        pooled = outputs.pooled("test")
         pooled = pooled.take(pooled.labelled)
         each.append(
             bootstrap(
-                lambda w, p=pooled: with_error(measure(study, p.labels, p.said["model"], w)),  # type: ignore[misc]
+                lambda w, p=pooled: with_error(measure(study, p.labels, p.values["model"], w)),  # type: ignore[misc]
                 pooled.subjects,
                 draws,
                 seed,
@@ -129,11 +129,11 @@ def by_seed(
         )
         by_fold: dict[str, list[float]] = {name: [] for name in each[-1]}
         for fold in range(study.splits.folds):
-            here = ((answers.rows["fold"] == fold) & (answers.rows["part"] == "test")).to_numpy()
-            some = answers.take(here & answers.labelled)
+            here = ((outputs.rows["fold"] == fold) & (outputs.rows["part"] == "test")).to_numpy()
+            some = outputs.take(here & outputs.labelled)
             if len(some.rows):
                 ones = np.ones((1, len(some.rows)))
-                values = with_error(measure(study, some.labels, some.said["model"], ones))
+                values = with_error(measure(study, some.labels, some.values["model"], ones))
                 for name, value in values.items():
                     by_fold[name].append(float(value[0]))
         folds.append(by_fold)
@@ -159,10 +159,10 @@ def constant_prediction(
     study: Study, predictions: pd.DataFrame, shown: Sequence[str]
 ) -> tuple[dict[str, float | None], dict[str, int]]:
     """Metrics of one prediction for all scans; and the numbers of subjects and scans tested."""
-    rows = model_answers(study, predictions).pooled("test")
+    rows = model_outputs(study, predictions).pooled("test")
     rows = rows.take(rows.labelled)
-    said = predict_baseline(study, rows.rows, ())
-    values = with_error(measure(study, rows.labels, said, np.ones((1, len(rows.rows)))))
+    outputs = predict_baseline(study, rows.rows, ())
+    values = with_error(measure(study, rows.labels, outputs, np.ones((1, len(rows.rows)))))
     subjects = len(np.unique(rows.subjects))
     return {m: plain(values[m][0]) for m in shown}, {"subjects": subjects, "scans": len(rows.rows)}
 

@@ -1,4 +1,4 @@
-"""What simpler methods reach on the very same folds: the numbers to beat."""
+"""Baselines without a network, on the same folds."""
 
 import warnings
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ def choose(study: Study, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
     Raises
     ------
-    BadInput: a column that is not there, or is the target itself.
+    BadInput: a column that does not exist, or is the target.
     """
     for column in columns:
         need_column(study.scans, column, f"--baseline {column}")
         if column in study.target.columns:
-            raise BadInput(f"--baseline {column}", "it is the target itself", "name another column")
+            raise BadInput(f"--baseline {column}", "is the target itself", "name another column")
     there = [
         name
         for name in DEMOGRAPHICS
@@ -42,12 +42,12 @@ def choose(study: Study, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def predict_baseline(study: Study, rows: pd.DataFrame, columns: Sequence[str]) -> Array:
-    """What a baseline says of ``rows``, fold by fold, by what the fold's networks were trained on.
+    """A baseline's outputs for ``rows``, fitted fold by fold on the fold's training subjects.
 
-    Logistic or linear regression on the columns (numbers standardized, missing ones the training
-    mean, text one-hot). Without columns: the share of each class, or the mean, over everybody who
-    trains in some fold. That is one constant for all folds, because constants that differ by fold
-    would rank each fold's scans by how few of them were positive: an AUC below a half from nothing.
+    Logistic or linear regression on the columns (numbers standardized, missing ones imputed by the
+    training mean, texts one-hot). Without columns: the share of each class, or the mean, over all
+    training subjects. It is one constant for all folds: constants that differ by fold would rank
+    the folds by how few of their scans are positive, with an AUC below 0.5.
 
     Parameters
     ----------
@@ -57,21 +57,21 @@ def predict_baseline(study: Study, rows: pd.DataFrame, columns: Sequence[str]) -
     -------
     probabilities float [N, classes], or values float [N, columns of the target].
     """
-    places = study.places(rows)
+    positions = study.positions(rows)
     out = np.full((len(rows), len(study.target.names)), np.nan)
-    people = study.scans["participant_id"].to_numpy()
+    subjects = study.scans["participant_id"].to_numpy()
     folds = rows["fold"].to_numpy()
-    everybody = np.isin(
-        people, sorted(set().union(*(study.trained(int(f)) for f in np.unique(folds))))
+    all_training = np.isin(
+        subjects, sorted(set().union(*(study.trained(int(f)) for f in np.unique(folds))))
     )
     for fold in np.unique(folds):
-        train = np.isin(people, sorted(study.trained(int(fold))))
+        train = np.isin(subjects, sorted(study.trained(int(fold))))
         here = folds == fold
         if not columns:
-            out[here] = constant(study, everybody)
+            out[here] = constant(study, all_training)
             continue
         x = features(study.scans, columns, train)
-        out[here] = fit_predict(study, x, train, places[here])
+        out[here] = fit_predict(study, x, train, positions[here])
     return out
 
 
@@ -85,7 +85,7 @@ def constant(study: Study, train: Array) -> Array:
 
 
 def features(scans: pd.DataFrame, columns: Sequence[str], train: Array) -> Array:
-    """float [N, F]: the columns as numbers, centred and scaled by the training rows."""
+    """The columns as numbers, float [N, F], standardized by the training rows."""
     parts = []
     for column in columns:
         cells = [clean(cell) for cell in scans[column]]
@@ -93,7 +93,7 @@ def features(scans: pd.DataFrame, columns: Sequence[str], train: Array) -> Array
         if all(number is not None for number in numbers):
             parts.append(np.array(numbers, dtype=float)[:, None])
             continue
-        levels = sorted({cell for cell, seen in zip(cells, train, strict=True) if seen and cell})
+        levels = sorted({cell for cell, used in zip(cells, train, strict=True) if used and cell})
         if len(levels) > MAX_LEVELS:
             raise BadInput(f"--baseline {column}", f"{len(levels)} different texts", "use numbers")
         hot = np.array([[float(cell == level) for level in levels[1:]] for cell in cells])
@@ -102,7 +102,7 @@ def features(scans: pd.DataFrame, columns: Sequence[str], train: Array) -> Array
     x = np.concatenate(parts, axis=1)
     x[~np.isfinite(x)] = np.nan
     with warnings.catch_warnings():
-        # The mean of a column that nobody trained on has is NaN, and becomes 0 below.
+        # The mean of a column without training values is NaN, and becomes 0 below.
         warnings.simplefilter("ignore", RuntimeWarning)
         mean, spread = np.nanmean(x[train], axis=0), np.nanstd(x[train], axis=0)
     mean = np.nan_to_num(mean)

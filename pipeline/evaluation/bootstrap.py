@@ -1,4 +1,4 @@
-"""Intervals by drawing subjects, with all of their scans, again and again."""
+"""Confidence intervals by the cluster bootstrap over subjects."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,8 +9,8 @@ from uncus.pipeline.evaluation.metrics import Array, Values, base
 from uncus.pipeline.progress_bars import track
 
 LEVEL = 0.95
-CHUNK = 1_000_000  # weights held at a time
-SLOW = 8_000_000  # weights in all (some seconds) above which a progress bar is shown
+CHUNK = 1_000_000  # weights in memory at a time
+SLOW = 8_000_000  # weights (some seconds) above which a progress bar is shown
 
 
 def bootstrap(
@@ -20,37 +20,37 @@ def bootstrap(
     seed: int,
     description: str = "bootstrap",
 ) -> Values:
-    """What ``measure`` gives for the scans as they are, then for ``draws`` resamples.
+    """``measure`` of the scans themselves, then of ``draws`` resamples.
 
     A resample draws as many subjects as there are, with replacement, each with all of its scans
-    (the cluster bootstrap: scans of one person are not independent). The same subjects and seed
-    give the same resamples, so that two measures can be compared draw by draw.
+    (the cluster bootstrap, since scans of a subject are not independent). The same subjects and
+    seed give the same resamples, so that two measures can be compared in pairs.
 
     Parameters
     ----------
     measure: weights float [D, N] -> metric -> [D].
-    subjects: [N], whose scan each row is.
+    subjects: [N], the subject of each row.
 
     Returns
     -------
     metric -> float64 [1 + draws]; the first is the value itself.
     """
-    names, place = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
-    parts = [measure(np.ones((1, len(place))))]
+    names, index = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
+    parts = [measure(np.ones((1, len(index))))]
     rng = np.random.default_rng(seed)
-    step = max(1, min(draws, CHUNK // max(len(place), 1)))
+    step = max(1, min(draws, CHUNK // max(len(index), 1)))
     chunks = [min(step, draws - start) for start in range(0, draws, step)]
-    slow = draws * len(place) >= SLOW
+    slow = draws * len(index) >= SLOW
     for size in track(chunks, description) if slow else chunks:
         counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=size)
-        parts.append(measure(counts[:, place].astype(np.float64)))
+        parts.append(measure(counts[:, index].astype(np.float64)))
     return {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
 
 
 def interval(values: Array, centred: bool = False) -> dict[str, float | None]:
-    """Value and 95% percentile interval (Efron 1979) of what ``bootstrap`` gives for a metric.
+    """Value and 95% percentile interval (Efron 1979) of a metric's ``bootstrap`` values.
 
-    Draws in which the metric is undefined are left out; the interval is None where over half are.
+    Undefined draws are left out; the interval is None if they are more than half.
 
     Parameters
     ----------
@@ -76,5 +76,5 @@ def intervals(values: Mapping[str, Array]) -> dict[str, dict[str, float | None]]
 
 
 def plain(value: Any) -> float | None:
-    """A float for JSON, which knows no NaN."""
+    """A float for JSON; None for NaN."""
     return float(value) if np.isfinite(value) else None

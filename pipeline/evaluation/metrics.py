@@ -1,11 +1,11 @@
-"""How good predictions are: metrics that take weights, one formula for value and bootstrap.
+"""Weighted metrics, one formula for value and bootstrap.
 
-Every function takes ``weights`` of shape [D, N] (D draws over N scans: how often a scan counts in a
-draw) and returns one value a draw; a single row of ones gives the plain metric. A value that is
-undefined (a draw without positives, say) is NaN.
+Every function takes ``weights`` of shape [D, N] (D draws over N scans: how often a scan occurs in a
+draw) and returns one value per draw; a row of ones gives the plain metric. Undefined values (in a
+draw without positives, say) are NaN.
 
-Predicted classes are those of the highest probability; of two classes, the second where its
-probability is over 0.5.
+The predicted class is the one of the highest probability; of two classes, the second if its
+probability exceeds 0.5.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,24 +19,24 @@ Values = dict[str, Array]  # metric -> float64 [D]
 TITLES: Mapping[str, tuple[str, str]] = {
     "auc": ("AUC", "area under the ROC curve: how often a positive scan scores above a negative"),
     "balanced_accuracy": ("balanced accuracy", "mean of the classes' sensitivities"),
-    "accuracy": ("accuracy", "share of scans given their own class"),
-    "sensitivity": ("sensitivity", "share of the positive scans called positive"),
-    "specificity": ("specificity", "share of the negative scans called negative"),
-    "average_precision": ("average precision", "precision averaged over the recall it is had at"),
+    "accuracy": ("accuracy", "share of scans whose class is predicted"),
+    "sensitivity": ("sensitivity", "share of the positive scans predicted positive"),
+    "specificity": ("specificity", "share of the negative scans predicted negative"),
+    "average_precision": ("average precision", "precision averaged over recall"),
     "brier": ("Brier score", "mean squared error of the probability; lower is better"),
     "ece": ("ECE", "expected calibration error, ten bins of equal width; lower is better"),
     "mae": ("MAE", "mean absolute error, in the column's unit; lower is better"),
     "r2": ("R²", "share of the variance explained; 0 is predicting the mean"),
     "pearson_r": ("Pearson r", "correlation of the predicted with the true values"),
 }
-"""Metric -> its name and what it says; a suffix (``auc_AD``, ``mae_age``) is a class or column."""
+"""Metric -> its name and meaning; a suffix (``auc_AD``, ``mae_age``) is a class or column."""
 
 LOWER_IS_BETTER = frozenset({"brier", "ece", "mae"})
 CALIBRATION_BINS = 10
 
 
 def title(metric: str) -> str:
-    """The name to show: ``auc_AD`` -> ``AUC, AD``."""
+    """The display name: ``auc_AD`` -> ``AUC, AD``."""
     for key in sorted(TITLES, key=len, reverse=True):
         if metric == key:
             return TITLES[key][0]
@@ -47,8 +47,8 @@ def title(metric: str) -> str:
 
 def base(metric: str) -> str:
     """The metric without its class or column: ``auc_AD`` -> ``auc``."""
-    found = [key for key in TITLES if metric == key or metric.startswith(f"{key}_")]
-    return max(found, key=len, default=metric)
+    matches = [key for key in TITLES if metric == key or metric.startswith(f"{key}_")]
+    return max(matches, key=len, default=metric)
 
 
 def classification(
@@ -61,7 +61,7 @@ def classification(
 
     Parameters
     ----------
-    labels: int [N], places in ``names``.
+    labels: int [N], indices into ``names``.
     probabilities: float [N, K], rows summing to 1.
     weights: float [D, N].
     names: the K classes.
@@ -84,7 +84,7 @@ def classification(
         recalls = [one["sensitivity"] for one in each]
     values["balanced_accuracy"] = np.mean(recalls, axis=0)
     values["accuracy"] = ratio(hits, weights.sum(axis=1))
-    order = {metric: place for place, metric in enumerate(TITLES)}
+    order = {metric: k for k, metric in enumerate(TITLES)}
     return dict(
         sorted(values.items(), key=lambda item: (item[0] not in order, order[base(item[0])]))
     )
@@ -95,7 +95,7 @@ def binary(positive: Array, scores: Array, called: Array, weights: Array) -> Val
 
     Parameters
     ----------
-    positive, called: bool [N], whether a scan is positive, and is called so.
+    positive, called: bool [N], whether a scan is positive, and predicted positive.
     scores: float [N], probabilities of being positive.
     weights: float [D, N].
     """
@@ -142,21 +142,21 @@ def calibration_error(positive: Array, scores: Array, weights: Array) -> Array:
 
     ``sum over bins of (weight of the bin) * |share of positives - mean probability|``.
     """
-    place = calibration_bin(scores)
+    bins = calibration_bin(scores)
     gap = np.zeros(len(weights))
-    for index in np.unique(place):
-        inside = place == index
+    for index in np.unique(bins):
+        inside = bins == index
         gap += np.abs(weights[:, inside] @ (positive[inside] - scores[inside]))
     return ratio(gap, weights.sum(axis=1))
 
 
 def calibration_bin(scores: Array) -> Array:
-    """int [N]: the bin of each probability, 0 to 9; 1.0 is in the last."""
+    """The bin of each probability, int [N], 0 to 9; 1.0 is in the last."""
     return np.asarray(np.minimum((scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1))
 
 
 def regression(true: Array, predicted: Array, weights: Array, names: Sequence[str]) -> Values:
-    """MAE, R2 and Pearson r of each column, without a suffix where there is only one.
+    """MAE, R2 and Pearson r of each column, without a suffix if there is only one.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def numeric(true: Array, predicted: Array, weights: Array) -> Values:
     """MAE, R2 and Pearson r of one column, float [N] each."""
     true, predicted = true.astype(np.float64), predicted.astype(np.float64)
     total = weights.sum(axis=1)
-    # Centred first, since the variance of 70 +- 0.01 would drown in rounding otherwise.
+    # Centred first: the variance of 70 +- 0.01 would be lost to rounding otherwise.
     a, b = true - true.mean() if len(true) else true, predicted - predicted.mean()
     mean_a, mean_b = ratio(weights @ a, total), ratio(weights @ b, total)
     variance_a = ratio(weights @ a**2, total) - mean_a**2

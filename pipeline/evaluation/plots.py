@@ -1,12 +1,7 @@
-"""Plots of an evaluation, each an SVG element for a page: no window, no global state."""
+"""Plots of an evaluation, each an SVG element for a page."""
 
-import functools
-import hashlib
-import html
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,96 +9,38 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from uncus.pipeline.evaluation.metrics import CALIBRATION_BINS, Array, auc, calibration_bin
-from uncus.pipeline.evaluation.report_text import number
-
-INK, FAINT, RULE = "#22303a", "#6b7a85", "#e3e8eb"
-MODEL = "#0b7285"
-OTHERS = ("#c77d2e", "#7d6bb0", "#7f9a4a", "#b5566b", "#5a86b8", "#8a8f94")
-LEGEND = 8.5  # points
-SIDE = 3.7  # inches of a square plot, a third of the page
-STYLE: Any = {
-    "font.family": ["DejaVu Sans"],  # ships with matplotlib; others are not found everywhere
-    "font.size": 10,
-    "axes.edgecolor": "#b8c2c9",
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.8,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "text.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": LEGEND,
-    "figure.constrained_layout.use": True,
-    "svg.fonttype": "path",
-    "text.parse_math": False,  # a class may be called $x$
-}
-
-
-P = ParamSpec("P")
-
-
-def styled(plot: Callable[P, str]) -> Callable[P, str]:
-    """Draw in the page's style, whatever the user's matplotlibrc says."""
-
-    @functools.wraps(plot)
-    def inside(*args: P.args, **kwargs: P.kwargs) -> str:
-        with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **STYLE}):
-            return plot(*args, **kwargs)
-
-    return inside
-
-
-def figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
-    """A figure of ``width`` by ``height`` inches and its axes."""
-    drawn = Figure(figsize=(width, height), layout="constrained")
-    axes = drawn.subplots(rows, columns, squeeze=False)
-    return drawn, axes if rows * columns > 1 else axes[0, 0]
-
-
-def svg(drawn: Figure, name: str) -> str:
-    """The figure as an ``<svg>`` element; the same figure gives the same text.
-
-    ``name`` is read to those who cannot see it, and keeps the ids of a page's figures apart.
-    """
-    text = io.StringIO()
-    mark = "f" + hashlib.sha256(name.encode()).hexdigest()[:8]
-    with matplotlib.rc_context({"svg.hashsalt": mark}):
-        drawn.savefig(
-            text, format="svg", metadata={"Date": None, "Creator": None}, transparent=True
-        )
-    whole = re.sub(r"<!--.*?-->\s*|<metadata>.*?</metadata>\s*", "", text.getvalue(), flags=re.S)
-    whole = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{mark}-", whole[whole.index("<svg") :])
-    return whole.strip().replace("<svg", f'<svg role="img" aria-label="{html.escape(name)}"', 1)
-
-
-def colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each: the model's for "model", others in turn."""
-    rest = [name for name in names if name != "model"]
-    return {"model": MODEL} | {name: OTHERS[k % len(OTHERS)] for k, name in enumerate(rest)}
+from uncus.pipeline.rendering.numbers import number
+from uncus.pipeline.rendering.svg import (
+    FAINT,
+    INK,
+    LEGEND,
+    MODEL,
+    OTHERS,
+    RULE,
+    SIDE,
+    colours,
+    figure,
+    styled,
+    svg,
+)
 
 
 @styled
 def forest(
     rows: Mapping[str, Mapping[str, float | None]], label: str, reference: float | None
 ) -> str:
-    """Value and interval of one metric, a line for the model and for each baseline."""
+    """Value and interval of one metric, one line for the model and each baseline."""
     drawn, axes = figure(2 * SIDE, max(SIDE - 0.3, 0.9 + 0.36 * len(rows)))
     shades = colours(list(rows))
-    for place, (name, found) in enumerate(rows.items()):
-        value, low, high = found["value"], found["low"], found["high"]
+    for row, (name, estimate) in enumerate(rows.items()):
+        value, low, high = estimate["value"], estimate["low"], estimate["high"]
         if value is None:
             continue
         if low is not None and high is not None:
-            axes.plot([low, high], [place, place], color=shades[name], lw=2.4, alpha=0.55)
-        axes.plot(value, place, "o", color=shades[name], ms=7 if name == "model" else 5.5)
+            axes.plot([low, high], [row, row], color=shades[name], lw=2.4, alpha=0.55)
+        axes.plot(value, row, "o", color=shades[name], ms=7 if name == "model" else 5.5)
         axes.annotate(
-            number(value), (value, place), (0, 7), textcoords="offset points", ha="center", size=8
+            number(value), (value, row), (0, 7), textcoords="offset points", ha="center", size=8
         )
     if reference is not None:
         axes.axvline(reference, color=FAINT, lw=1, ls=(0, (4, 3)))
@@ -124,14 +61,14 @@ def curve(positive: Array, scores: Array) -> tuple[Array, Array]:
 
 
 @styled
-def roc(labels: Array, said: Mapping[str, Array], names: Sequence[str]) -> str:
-    """ROC curves: of two classes, model and baselines; of more, the model's class by class."""
+def roc(labels: Array, values: Mapping[str, Array], names: Sequence[str]) -> str:
+    """ROC curves: for two classes, model and baselines; for more, the model's for each class."""
     drawn, axes = figure(SIDE, SIDE)
     axes.plot([0, 1], [0, 1], color=FAINT, lw=1, ls=(0, (4, 3)))
     if len(names) == 2:
-        lines = {name: (labels == 1, scores[:, 1]) for name, scores in said.items()}
+        lines = {name: (labels == 1, scores[:, 1]) for name, scores in values.items()}
     else:
-        model = said["model"]
+        model = values["model"]
         lines = {name: (labels == k, model[:, k]) for k, name in enumerate(names)}
     shades = colours(list(lines))
     for name, (positive, scores) in lines.items():
@@ -160,8 +97,8 @@ def calibration(labels: Array, probabilities: Array, names: Sequence[str]) -> st
     top.plot([0, 1], [0, 1], color=FAINT, lw=1, ls=(0, (4, 3)))
     shown = [1] if len(names) == 2 else list(range(len(names)))
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
-    for place, k in enumerate(shown):
-        shade = MODEL if len(shown) == 1 else OTHERS[place % len(OTHERS)]
+    for number_shown, k in enumerate(shown):
+        shade = MODEL if len(shown) == 1 else OTHERS[number_shown % len(OTHERS)]
         scores, positive = probabilities[:, k], labels == k
         bins = calibration_bin(scores)
         points = []
@@ -171,12 +108,12 @@ def calibration(labels: Array, probabilities: Array, names: Sequence[str]) -> st
             low, high = wilson(float(share), n)
             points.append((scores[inside].mean(), share, share - low, high - share))
         x, y, down, up = np.array(points).T
-        # Rounding may make a bar a hair shorter than nothing.
+        # Rounding may make a length slightly negative.
         error = np.maximum([down, up], 0) if len(shown) == 1 else None
         top.errorbar(x, y, error, fmt="o-", color=shade, ms=5, lw=1.6, label=names[k])
         bottom.hist(scores, list(edges), color=shade, alpha=0.75 if len(shown) == 1 else 0.4)
     top.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    top.set_ylabel("share that are" + (f" {names[1]}" if len(shown) == 1 else " of the class"))
+    top.set_ylabel("observed share of " + (names[1] if len(shown) == 1 else "the class"))
     bottom.set_xlabel("probability of " + (names[1] if len(shown) == 1 else "the class"))
     bottom.set_ylabel("scans")
     if len(shown) > 1:
@@ -194,7 +131,7 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 @styled
 def confusion(table: Sequence[Sequence[int]], names: Sequence[str]) -> str:
-    """Scans of each class (rows) by what they were called, with the share of the row."""
+    """Scans of each class (rows) by predicted class, with the share of the row."""
     counts = np.array(table)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = max(SIDE, 1.6 + 0.7 * len(names))
@@ -215,8 +152,8 @@ def confusion(table: Sequence[Sequence[int]], names: Sequence[str]) -> str:
             )
     axes.set_xticks(np.arange(len(names)) + 0.5, list(names))
     axes.set_yticks(np.arange(len(names)) + 0.5, list(names))
-    axes.set_xlabel("called")
-    axes.set_ylabel("is")
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
@@ -225,7 +162,7 @@ def confusion(table: Sequence[Sequence[int]], names: Sequence[str]) -> str:
 
 @styled
 def scores(labels: Array, probabilities: Array, names: Sequence[str]) -> str:
-    """How the probability of the positive class spreads within each class (two classes)."""
+    """Histograms of the positive class's probability for each class (two classes)."""
     drawn, axes = figure(SIDE, SIDE)
     edges = np.linspace(0, 1, 21)
     for k, (name, shade) in enumerate(zip(names, (OTHERS[5], MODEL), strict=True)):
@@ -254,14 +191,14 @@ def scatter(true: Array, predicted: Array, name: str) -> str:
 
 
 @styled
-def bland_altman(pairs: Array, found: Mapping[str, Any], label: str) -> str:
+def bland_altman(pairs: Array, agreement: Mapping[str, Any], label: str) -> str:
     """Difference of two sessions against their mean (Bland & Altman 1986), bias and limits."""
     drawn, axes = figure(5.2, 3.2)
     mean, difference = pairs.mean(axis=1), pairs[:, 1] - pairs[:, 0]
     axes.axhline(0, color=RULE, lw=1)
     for value, style in (
-        (found["bias"], "-"),
-        *((limit, (0, (4, 3))) for limit in found["limits"]),
+        (agreement["bias"], "-"),
+        *((limit, (0, (4, 3))) for limit in agreement["limits"]),
     ):
         if value is not None:
             axes.axhline(value, color=FAINT, lw=1, ls=style)
@@ -283,7 +220,7 @@ def bland_altman(pairs: Array, found: Mapping[str, Any], label: str) -> str:
 
 @styled
 def training(curves: Mapping[str, pd.DataFrame]) -> str:
-    """Loss and validation score by epoch, one thin line a network; "" where nothing was logged."""
+    """Loss and validation score by epoch, one line per network; "" if nothing was logged."""
     panels = [
         ("loss, training", "loss"),
         ("loss, validation", "val_loss"),
@@ -294,12 +231,12 @@ def training(curves: Mapping[str, pd.DataFrame]) -> str:
         return ""
     drawn, axes = figure(3.3 * len(panels), 2.7, 1, len(panels))
     for (label, column), ax in zip(panels, np.ravel(axes), strict=True):
-        for place, (name, frame) in enumerate(curves.items()):
+        for index, (name, frame) in enumerate(curves.items()):
             if column not in frame:
                 continue
             values = pd.to_numeric(frame[column], errors="coerce")
             epochs = frame["epoch"] if "epoch" in frame else np.arange(len(frame))
-            shade = [MODEL, *OTHERS][place % (len(OTHERS) + 1)]
+            shade = [MODEL, *OTHERS][index % (len(OTHERS) + 1)]
             ax.plot(epochs, values, color=shade, lw=1.3, alpha=0.85, label=name)
         ax.set_title(label, fontsize=10, loc="left")
         ax.set_xlabel("epoch")

@@ -1,4 +1,4 @@
-"""Test-retest: whether two scans of one person give the same answer."""
+"""Test-retest: the agreement of predictions for two scans of a subject."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def icc(pairs: Array) -> Array:
     """ICC(2,1): two-way random effects, absolute agreement, a single scan (Shrout & Fleiss 1979).
 
     ``(MSR - MSE) / (MSR + (k - 1) MSE + k (MSC - MSE) / n)``, with the mean squares of subjects
-    (MSR), of sessions (MSC) and of what remains (MSE).
+    (MSR), of sessions (MSC) and of the residual (MSE).
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def icc(pairs: Array) -> Array:
 
     Returns
     -------
-    float [...]; NaN where nothing varies.
+    float [...]; NaN without any variance.
     """
     n, k = pairs.shape[-2:]
     grand = pairs.mean(axis=(-2, -1), keepdims=True)
@@ -37,11 +37,11 @@ def icc(pairs: Array) -> Array:
 
 
 def session_pairs(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """The first two sessions of each subject that has them within one fold's test part.
+    """The first two sessions of each subject with several in one fold's test part.
 
     Returns
     -------
-    one row a subject: participant_id, then ``COLUMN_1`` and ``COLUMN_2`` for each column.
+    one row per subject: participant_id, then ``COLUMN_1`` and ``COLUMN_2`` for each column.
     """
     rows = []
     frame = frame.dropna(subset=columns)
@@ -61,7 +61,7 @@ def agreement(pairs: Array, draws: int, seed: int) -> dict[str, Any]:
 
     Parameters
     ----------
-    pairs: float [n, 2], the two answers for each of n subjects.
+    pairs: float [n, 2], the two outputs for each of n subjects.
     draws: resamples of subjects for the 95% intervals.
     """
     n = len(pairs)

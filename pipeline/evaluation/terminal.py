@@ -4,28 +4,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from uncus.pipeline.evaluation import metrics
-from uncus.pipeline.evaluation.report_text import number, span, spoken
+from uncus.pipeline.rendering.numbers import estimate_text, interval_text, number
 
 
 def show(name: str, report: Mapping[str, Any]) -> None:
-    """Print the table of metrics, the fixed test set, the folds and test-retest."""
+    """Print the table of metrics, the holdout, the folds and test-retest."""
     from rich.console import Console
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=160)  # a file or a pipe need not be folded
+        console = Console(highlight=False, width=160)  # no wrapping in files and pipes
     console.print(terminal_table(f"{name}: out of fold", report))
     if report.get("holdout"):
-        console.print(terminal_table(f"{name}: fixed test set", report["holdout"]))
+        console.print(terminal_table(f"{name}: holdout", report["holdout"]))
     within = report["within_folds"]
     if within and len(report["folds"]) > 1:
         folds = "  ".join(number(row["score"]) for row in report["folds"])
         mean = f"{number(within['mean'])}, SD {number(within['sd'])}"
         console.print(f"{metrics.title(within['metric'])} within folds: {folds}  (mean {mean})")
-    for what, found in (report["test_retest"] or {"of": {}})["of"].items():
+    for what, result in (report["test_retest"] or {"of": {}})["of"].items():
+        icc = estimate_text(result["icc"])
         console.print(
-            f"test-retest of {what}, {found['n']} people: ICC(2,1) {spoken(found['icc'])}, "
-            f"mean absolute difference {spoken(found['mean_absolute_difference'])}"
+            f"test-retest of {what}, {result['n']} subjects: ICC(2,1) {icc}, "
+            f"mean absolute difference {estimate_text(result['mean_absolute_difference'])}"
         )
 
 
@@ -35,13 +36,15 @@ def terminal_table(title: str, part: Mapping[str, Any]) -> Any:
     from rich.text import Text
 
     counts = part["counts"]
-    grid = Table(title=Text(f"{title}, {counts['scans']} scans of {counts['subjects']} people"))
+    grid = Table(title=Text(f"{title}, {counts['scans']} scans of {counts['subjects']} subjects"))
     grid.add_column("", no_wrap=True)
     columns = {"model": part["metrics"], **part["baselines"]}
     for name in columns:
         grid.add_column(Text(name), justify="right", style="bold" if name == "model" else "")
     for metric in part["metrics"]:
-        entries = (found[metric] for found in columns.values())
-        cells = [f"{number(entry['value'])}\n[dim]{span(entry, 2)}[/dim]" for entry in entries]
+        entries = (values[metric] for values in columns.values())
+        cells = [
+            f"{number(entry['value'])}\n[dim]{interval_text(entry, 2)}[/dim]" for entry in entries
+        ]
         grid.add_row(Text(metrics.title(metric)), *cells)
     return grid

@@ -4,15 +4,13 @@
 diagnosis, only which of the training scans the networks find similar to this one.
 """
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from uncus import NOTICE
-from uncus.pipeline.evaluation.report import CSS, table
-from uncus.pipeline.evaluation.report_text import fixed, number, text
+from uncus.pipeline.rendering.html import document, image, notice, table, text
+from uncus.pipeline.rendering.numbers import fixed, number
 
 MARGIN = 0.1
 """Probabilities this close to those of a tie favor no class."""
@@ -87,27 +85,19 @@ class ScanReport:
 
     def html(self) -> str:
         """A self-contained page."""
-        image = base64.b64encode(self.figure).decode()
         body = [
-            f"<h1>{text(self.answer['scan'])}</h1><div class=notice>{text(NOTICE)}</div>",
+            f"<h1>{text(self.answer['scan'])}</h1>{notice()}",
             f"<p class=lead>{text(sentence(self.answer))}</p>",
             f"<p class=faint>{text(calibration(self.answer))}</p>",
-            "".join(f"<div class=said><p>{text(w)}</p></div>" for w in self.answer["warnings"]),
+            "".join(f"<div class=note><p>{text(w)}</p></div>" for w in self.answer["warnings"]),
             table(HEADS, self.rows),
             f"<h2>Evidence for {text(self.name)} in the scan</h2>",
-            f'<figure class=wide><img alt="Three planes" style="width:100%" '
-            f'src="data:image/png;base64,{image}"><figcaption>{text(CAUTION)}</figcaption>'
-            "</figure>",
+            image(self.figure, "Three planes of the scan with the map", CAUTION),
         ]
         if self.regions:
             body += ["<h2>Saliency by region</h2>", table(REGION_HEADS, self.regions)]
         body += ["<h2>Details</h2>", table(("", ""), self.facts)]
-        return (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{text(self.answer['scan'])} · uncus</title><style>{CSS}</style></head>"
-            f"<body><main>{''.join(body)}<footer>{text(NOTICE)}</footer></main></body></html>\n"
-        )
+        return document(f"{self.answer['scan']} · uncus", body)
 
 
 HEADS = ("", "probability or value", "SD over networks")

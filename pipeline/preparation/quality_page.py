@@ -6,7 +6,6 @@ template. The page is one file, with its images embedded, and is rewritten only 
 
 import base64
 import hashlib
-import html
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,11 +24,12 @@ from uncus.data.geometry.image import Image, points
 from uncus.data.mni.template import load_template
 from uncus.pipeline.preparation.workers import in_processes, process_count
 from uncus.pipeline.progress_bars import progress_bar
+from uncus.pipeline.rendering.html import document, image, notice, table, text
 
 PAGE = "quality.html"
-HEAD = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Registered scans</title>
-<style>body{font:15px sans-serif;margin:2em;max-width:60em}figure{margin:1.5em 0}
-img{width:100%;background:#000}.warning{color:#a00}td{padding:0 1em 0 0}</style>"""
+CSS = """
+.warning { color:#a00 } figure { margin:1.5em 0 } img { width:100%; background:#000 }
+"""
 LEGEND = """<p>The extracted brain of each scan in the template's space, with the outlines of the
 template's brain (cyan) and white matter (yellow). They should follow the outlines of the
 scan.</p>"""
@@ -60,13 +60,13 @@ def write_page(
     montages = in_processes(process_count(workers, len(jobs)), _encoded, jobs) if jobs else iter(())
     with progress_bar() as bar:
         images = bar.track(montages, len(jobs), description="images") if jobs else ()
-        text = "\n".join([*_lines(scans, images, failed), key])
-    write_text(page, text)
+        content = document("Registered scans", _parts(scans, images, failed), CSS)
+    write_text(page, f"{content}{key}\n")
 
 
 def _key(grid: Grid, entries: Sequence[Entry], failed: Sequence[tuple[str, str]]) -> str:
     """A hash of the page's content."""
-    content = [grid.as_dict(), [asdict(entry) for entry in entries], list(failed), HEAD, LEGEND]
+    content = [grid.as_dict(), [asdict(entry) for entry in entries], list(failed), CSS, LEGEND]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -116,25 +116,18 @@ def _template_on(
     return brain, white
 
 
-def _lines(
+def _parts(
     scans: Sequence[tuple[Entry, Mapping[str, float]]],
     images: Iterable[str],
     failed: Sequence[tuple[str, str]],
 ) -> Iterator[str]:
+    """The parts of the page."""
     count = sum(bool(entry.warnings) for entry, _ in scans) + len(failed)
     first = f"{count} of {len(scans) + len(failed)} scans failed or have warnings; they come first."
-    yield f"{HEAD}<h1>Registered scans</h1><p>{first}</p>{LEGEND}"
+    yield f"<h1>Registered scans</h1>{notice()}<p>{first}</p>{LEGEND}"
     if failed:
-        yield f"<h2>Failed: {len(failed)}</h2><table>"
-        for name, reason in failed:
-            yield f"<tr class=warning><td>{html.escape(name)}<td>{html.escape(reason)}</tr>"
-        yield "</table>"
-    for (entry, measures), image in zip(scans, images, strict=True):
+        yield f"<h2>Failed: {len(failed)}</h2>{table(('scan', 'reason'), failed)}"
+    for (entry, measures), montage_image in zip(scans, images, strict=True):
         values = ", ".join(f"{key} {value:.3f}" for key, value in measures.items())
-        warnings = "".join(f"<br><b class=warning>{html.escape(w)}</b>" for w in entry.warnings)
-        yield (
-            f"<figure><figcaption>{html.escape(entry.name)}: {values}{warnings}</figcaption>"
-            f'<img loading=lazy alt="{html.escape(entry.name)}" '
-            f'src="data:image/png;base64,{image}"></figure>'
-        )
-    yield "</html>"
+        warnings = "".join(f"<p class=warning>{text(w)}</p>" for w in entry.warnings)
+        yield f"<h3>{text(entry.name)}</h3>{warnings}{image(montage_image, entry.name, values)}"

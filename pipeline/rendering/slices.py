@@ -1,7 +1,7 @@
-"""Pictures of volumes: three planes through a point, and rows of them. No window, no global state.
+"""Figures of volumes: three planes through a point, and montages. No window, no global state.
 
-Every array is RAS+ [X, Y, Z]. Slices are shown the radiological way (the subject's left is on the
-right of the picture, as if seen from the feet) and carry the letters L and R.
+Every array is RAS+ [X, Y, Z]. Slices are in radiological convention (the subject's left is on the
+right of the figure, as seen from the feet), with the letters L and R.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from uncus.data import files
 
 Array = NDArray[Any]
 PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
-# Where a heat map is this weak (share of its strongest value shown) the brain shows through.
+# A heat map is transparent below this share of its maximum.
 FAINT = 0.15
 
 
@@ -32,11 +32,11 @@ class View:
     ----------
     volume: [X, Y, Z] RAS+
     affine: [4, 4] voxel -> mm
-    overlay: same shape, a heat map; with negative values it is drawn in two colours
+    overlay: same shape, a heat map; with negative values it has a diverging color map
     outline: same shape, a mask drawn as a contour
-    at: the point (mm) that the three planes pass through; the heat map's or the brain's centre
-        where not given
-    title: written above
+    at: the point (mm) that the three planes pass through; by default the center of the heat map or
+        of the brain
+    title: the figure's title
     """
 
     volume: Array
@@ -51,18 +51,18 @@ class View:
             if other is not None and other.shape != self.volume.shape:
                 raise ValueError(
                     f"{name} has shape {other.shape}, the volume {self.volume.shape}; "
-                    "both must lie on one grid"
+                    "both must be on the same grid"
                 )
 
     def framed(self, margin: float = 4.0) -> "View":
-        """The view cut to what is not background, with `margin` mm around it."""
-        found = ndimage.find_objects((self.volume != self.volume.flat[0]).astype(np.int8))
-        if not found:
+        """The view cropped to the foreground, with `margin` mm around it."""
+        boxes = ndimage.find_objects((self.volume != self.volume.flat[0]).astype(np.int8))
+        if not boxes:
             return self
         rim = np.ceil(margin / spacings(self.affine)).astype(int)
         box = tuple(
             slice(max(0, int(s.start - r)), int(s.stop + r))
-            for s, r in zip(found[0], rim, strict=True)
+            for s, r in zip(boxes[0], rim, strict=True)
         )
         affine = np.array(self.affine, dtype=float)
         affine[:3, 3] += affine[:3, :3] @ [s.start for s in box]
@@ -75,16 +75,16 @@ class View:
     def voxel(self) -> tuple[int, int, int]:
         """The voxel that the three planes pass through."""
         if self.at is not None:
-            found = np.linalg.solve(self.affine, [*self.at, 1.0])[:3]
+            index = np.linalg.solve(self.affine, [*self.at, 1.0])[:3]
         elif self.overlay is not None and np.any(self.overlay):
-            # The middle of a blob, not one hot voxel.
+            # The center of a cluster rather than a single voxel.
             smooth = ndimage.gaussian_filter(np.abs(self.overlay).astype(np.float32), 1.5)
-            found = np.array(np.unravel_index(int(smooth.argmax()), smooth.shape))
+            index = np.array(np.unravel_index(int(smooth.argmax()), smooth.shape))
         elif np.any(self.volume != self.volume.flat[0]):
-            found = np.array(ndimage.center_of_mass(self.volume != self.volume.flat[0]))
+            index = np.array(ndimage.center_of_mass(self.volume != self.volume.flat[0]))
         else:
-            found = (np.array(self.volume.shape) - 1) / 2
-        i, j, k = np.clip(np.rint(found), 0, np.array(self.volume.shape) - 1).astype(int)
+            index = (np.array(self.volume.shape) - 1) / 2
+        i, j, k = np.clip(np.rint(index), 0, np.array(self.volume.shape) - 1).astype(int)
         return int(i), int(j), int(k)
 
 
@@ -99,20 +99,20 @@ def three_planes(
     label: str = "",
     note: str = "",
 ) -> Figure:
-    """Sagittal, coronal and axial slice through one point; `label` names the heat map's scale.
+    """Sagittal, coronal and axial slice through one point; `label` is that of the heat map's scale.
 
-    `note` is small print below the picture. Arguments as in `View`.
+    `note` is small print below the figure. Arguments as in `View`.
     """
     view = View(volume, affine, overlay, outline, at, title).framed()
     figure = Figure(figsize=(10, 4.1), facecolor="black", layout="constrained")
-    places = figure.subplots(1, 3, gridspec_kw={"width_ratios": widths(view)})
+    panels = figure.subplots(1, 3, gridspec_kw={"width_ratios": widths(view)})
     heat = None
-    for place, (_, axis) in zip(places, PLANES, strict=True):
-        heat = draw_plane(place, view, axis) or heat
+    for axes, (_, axis) in zip(panels, PLANES, strict=True):
+        heat = draw_plane(axes, view, axis) or heat
     if title:
         figure.suptitle(title, color="white", fontsize=11, parse_math=False)
     if heat is not None:
-        bar = figure.colorbar(heat, ax=places, fraction=0.02, pad=0.01)
+        bar = figure.colorbar(heat, ax=panels, fraction=0.02, pad=0.01)
         bar.ax.tick_params(colors="white", labelsize=7)
         bar.set_label(label, color="white", fontsize=8)
     if note:
@@ -126,9 +126,9 @@ def montage(views: Sequence[View], columns: int = 2, note: str = "") -> Figure:
     figure = Figure(figsize=(5.2 * columns, 1.95 * rows), facecolor="black", layout="constrained")
     cells = figure.subfigures(rows, columns, squeeze=False, facecolor="black")
     for cell, view in zip(cells.flat, (view.framed() for view in views), strict=False):
-        places = cell.subplots(1, 3, gridspec_kw={"width_ratios": widths(view)})
-        for place, (_, axis) in zip(places, PLANES, strict=True):
-            draw_plane(place, view, axis)
+        panels = cell.subplots(1, 3, gridspec_kw={"width_ratios": widths(view)})
+        for axes, (_, axis) in zip(panels, PLANES, strict=True):
+            draw_plane(axes, view, axis)
         cell.suptitle(view.title, color="white", fontsize=9, parse_math=False)
     if note:
         figure.supxlabel(note, color="0.75", fontsize=8)
@@ -136,20 +136,22 @@ def montage(views: Sequence[View], columns: int = 2, note: str = "") -> Figure:
 
 
 def save_png(figure: Figure, path: Path, dpi: float = 100, colours: int = 200) -> None:
-    """Write a picture as PNG of few colours: a third of the size, the same to the eye.
+    """Write a figure as PNG with a reduced palette, a third of the size.
 
-    A heat map needs them all: `colours=0`.
+    `colours=0` keeps all colors, for heat maps.
     """
     canvas: Any = FigureCanvasAgg(figure)
     figure.set_dpi(dpi)
     canvas.draw()
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    small = picture.quantize(colours, dither=Image.Dither.NONE) if colours else picture
-    files.write_atomically(path, lambda place: small.save(place, format="png", optimize=True))
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    small = image.quantize(colours, dither=Image.Dither.NONE) if colours else image
+    files.write_atomically(
+        path, lambda temporary: small.save(temporary, format="png", optimize=True)
+    )
 
 
 def spacings(affine: Array) -> Array:
-    """Voxel edges (mm) [3]."""
+    """Voxel size (mm) [3]."""
     edges: Array = np.linalg.norm(np.asarray(affine, dtype=float)[:3, :3], axis=0)
     return edges
 
@@ -161,12 +163,12 @@ def world(affine: Array, voxel: Sequence[int]) -> list[float]:
 
 
 def widths(view: View) -> list[float]:
-    """How wide the three planes are beside each other, so that all have one scale."""
+    """Relative widths of the three planes, so that all have the same scale."""
     extent = spacings(view.affine) * view.volume.shape
     return [float(extent[1]), float(extent[0]), float(extent[0])]
 
 
-def draw_plane(place: Any, view: View, axis: int) -> Any:
+def draw_plane(axes: Any, view: View, axis: int) -> Any:
     """Draw the slice across `axis` on matplotlib axes; the heat map's artist, or None."""
     index = view.voxel()[axis]
     across, up = (spacing for i, spacing in enumerate(spacings(view.affine)) if i != axis)
@@ -179,37 +181,37 @@ def draw_plane(place: Any, view: View, axis: int) -> Any:
     low, high = np.percentile(brain, (0.5, 99.5)) if brain.size else (0.0, 1.0)
     shown: dict[str, Any] = {"origin": "lower", "aspect": up / across}
     darkest = min(low, float(view.volume.flat[0]))
-    place.imshow(
+    axes.imshow(
         cut(view.volume), cmap="gray", vmin=darkest, vmax=high, interpolation="bilinear", **shown
     )
     heat = None
     if view.overlay is not None:
-        heat = draw_heat(place, view.overlay, cut(view.overlay), shown)
+        heat = draw_heat(axes, view.overlay, cut(view.overlay), shown)
     if view.outline is not None and cut(view.outline).any():
-        place.contour(cut(view.outline).astype(float), [0.5], colors="#37e0ff", linewidths=0.9)
+        axes.contour(cut(view.outline).astype(float), [0.5], colors="#37e0ff", linewidths=0.9)
     for x, letter in ((0.02, "R"), (0.98, "L")) if axis else ((0.02, "P"), (0.98, "A")):
-        place.text(
+        axes.text(
             x,
             0.02,
             letter,
             color="white",
             fontsize=8,
-            transform=place.transAxes,
+            transform=axes.transAxes,
             ha="left" if x < 0.5 else "right",
             va="bottom",
         )
-    place.set_axis_off()
+    axes.set_axis_off()
     return heat
 
 
-def draw_heat(place: Any, overlay: Array, plane: Array, shown: dict[str, Any]) -> Any:
-    """A heat map whose weak parts are clear, on one scale for the whole volume."""
+def draw_heat(axes: Any, overlay: Array, plane: Array, shown: dict[str, Any]) -> Any:
+    """A heat map, transparent where it is weak, on one scale for the whole volume."""
     strength = np.abs(overlay[np.isfinite(overlay)])
     top = float(np.percentile(strength[strength > 0], 99.9)) if strength.any() else 1.0
     signed = bool((overlay < 0).any())
     weight = np.clip(np.abs(plane) / top, 0, 1)
     alpha = np.clip((weight - FAINT) / (0.6 - FAINT), 0, 1) * 0.75
-    return place.imshow(
+    return axes.imshow(
         plane,
         cmap="RdBu_r" if signed else "hot",
         vmin=-top if signed else 0,

@@ -11,10 +11,11 @@ from uncus.data.design.splits import Splits, make_splits
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
 from uncus.data.tables import write_table
-from uncus.pipeline.evaluate import Evaluate, assess
+from uncus.pipeline.evaluate import Evaluate
+from uncus.pipeline.evaluation.assessment import assess
 from uncus.pipeline.evaluation.baselines import choose, features, predict_baseline
 from uncus.pipeline.evaluation.metrics import auc
-from uncus.pipeline.evaluation.predictions import Study, model_answers
+from uncus.pipeline.evaluation.predictions import Study, model_outputs
 from uncus.pipeline.runs import Run
 
 CN_AD = Target.parse(["dx"], ["CN=CN", "AD=AD"])
@@ -90,7 +91,7 @@ def test_report_holds_what_others_rely_on() -> None:
     assert set(report["baselines"]) == {"majority", "age+sex", "volume"}
     assert report["counts"] == {"scans": 90, "subjects": 90, "classes": {"CN": 45, "AD": 45}}
     assert report["notice"] == "Research use only, not a medical device."
-    assert report["rule"] == "AD where its probability is over 0.5"
+    assert report["rule"] == "AD if its probability exceeds 0.5"
     assert np.sum(report["confusion"]) == 90
     json.dumps(report, allow_nan=False)
 
@@ -122,7 +123,7 @@ def test_same_seed_same_report_and_order_of_rows_is_of_no_matter() -> None:
 
 def test_baselines_never_see_the_test_subjects_labels() -> None:
     study, said = case(n=60)
-    rows = model_answers(study, said).rows
+    rows = model_outputs(study, said).rows
     before = predict_baseline(study, rows, ["volume", "site"])
     for fold in range(study.splits.folds):
         tested = study.scans["participant_id"].isin(study.splits.subjects(fold, "test")).to_numpy()
@@ -146,7 +147,7 @@ def test_baselines_do_what_they_should() -> None:
 
 def test_baseline_of_the_target_or_of_no_column_is_refused() -> None:
     study, _ = case()
-    with pytest.raises(BadInput, match="it is the target itself"):
+    with pytest.raises(BadInput, match="is the target itself"):
         choose(study, ["dx"])
     with pytest.raises(BadInput, match="no column 'volum'"):
         choose(study, ["volum"])
@@ -176,10 +177,10 @@ def test_seeds_are_averaged() -> None:
     splits = make_splits(scans, folds=2)
     study = Study.of(scans, CN_AD, splits)
     said = predictions(scans, splits, CN_AD, seeds=3)
-    answers = model_answers(study, said)
-    assert len(answers.rows) == 30
-    first = said[said["participant_id"] == answers.rows["participant_id"][0]]
-    assert answers.said["model"][0, 1] == pytest.approx(first["p_AD"].mean())
+    outputs = model_outputs(study, said)
+    assert len(outputs.rows) == 30
+    first = said[said["participant_id"] == outputs.rows["participant_id"][0]]
+    assert outputs.values["model"][0, 1] == pytest.approx(first["p_AD"].mean())
 
 
 def test_holdout_is_told_apart_and_averaged_over_folds() -> None:
@@ -254,12 +255,12 @@ def test_subgroups_by_sex_and_age() -> None:
     ("break_it", "cause"),
     [
         (lambda t: t.drop(columns="p_AD"), "no column 'p_AD'"),
-        (lambda t: t.assign(p_AD=np.nan), "no finite numbers"),
+        (lambda t: t.assign(p_AD=np.nan), "is empty or not finite"),
         (lambda t: t.iloc[:0], "empty"),
         (lambda t: t.assign(p_AD=t["p_AD"] + 0.5), "do not sum to 1"),
-        (lambda t: pd.concat([t, t.iloc[:1]]), "a scan is there twice"),
-        (lambda t: t.assign(fold=(t["fold"] + 1) % 3), r"sub-\d+ is no test subject of fold"),
-        (lambda t: t.assign(true=t["true"].map({"AD": "CN", "CN": "AD"})), "another label"),
+        (lambda t: pd.concat([t, t.iloc[:1]]), "lists a scan twice"),
+        (lambda t: t.assign(fold=(t["fold"] + 1) % 3), r"sub-\d+ is not a test subject of fold"),
+        (lambda t: t.assign(true=t["true"].map({"AD": "CN", "CN": "AD"})), "label that differs"),
         (lambda t: t.assign(session_id="ses-9"), r"sub-\d+_ses-9 is not in scans.tsv"),
     ],
 )

@@ -17,8 +17,8 @@ from uncus.app.pages.batch import to_csv
 from uncus.app.sanitize import plain
 from uncus.data import files
 from uncus.pipeline.cli import main
-from uncus.pipeline.evaluation.report_text import spoken
 from uncus.pipeline.predict import Predictor
+from uncus.pipeline.rendering.numbers import estimate_text
 from uncus.pipeline.runs import Run
 
 pytest.importorskip("streamlit", reason="the page needs the extra 'app'")
@@ -76,7 +76,7 @@ def test_runs_side_by_side(serve: Any, folder: Path) -> None:
     assert set(overview["predicts"]) == {"CN or AD"}
     found = files.read_json(folder / "plain" / "report.json")["metrics"]
     assert list(measured.columns) == ["metric", "plain"] and len(measured) == len(found)
-    assert set(measured["plain"]) == {spoken(metric) for metric in found.values()}
+    assert set(measured["plain"]) == {estimate_text(metric) for metric in found.values()}
     pictures = [part.value for part in page.get("html") if "svg+xml" in str(part.value)]
     assert len(pictures) >= 3  # ROC, calibration, training
 

@@ -114,7 +114,7 @@ def test_montage_holds_every_view():
 
 
 def test_maps_on_another_grid_are_refused():
-    with pytest.raises(ValueError, match="one grid"):
+    with pytest.raises(ValueError, match="same grid"):
         View(volume(), AFFINE, overlay=np.zeros((2, 2, 2)))
 
 

@@ -1,0 +1,234 @@
+"""Metrics with intervals, baselines, folds, subgroups and test-retest of a run's predictions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from uncus import NOTICE, __version__
+from uncus.data.tables import clean, to_number
+from uncus.pipeline.evaluation import metrics
+from uncus.pipeline.evaluation.baselines import choose, predict_baseline
+from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, intervals, plain
+from uncus.pipeline.evaluation.metrics import Array, Values
+from uncus.pipeline.evaluation.predictions import Outputs, Study, model_outputs
+from uncus.pipeline.evaluation.retest_agreement import MIN_PAIRS, agreement, session_pairs
+
+MIN_GROUP = 10
+"""Subgroups with fewer scans get no score."""
+MAX_GROUPS = 6
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The result of an evaluation.
+
+    Attributes
+    ----------
+    report: the content of report.json.
+    outputs: out-of-fold outputs of model and baselines, one row per labelled scan, for the plots.
+    pairs: the first two sessions of each subject with several, see ``session_pairs``.
+    """
+
+    report: dict[str, Any]
+    outputs: Outputs
+    pairs: pd.DataFrame
+
+
+def assess(
+    study: Study,
+    predictions: pd.DataFrame,
+    baseline: Sequence[str] = (),
+    draws: int = 2000,
+    seed: int = 0,
+) -> Assessment:
+    """Measure predictions (columns as in predictions.tsv) and the baselines on the same folds.
+
+    Raises
+    ------
+    BadInput: predictions that do not fit the study, or an unknown baseline column.
+    """
+    outputs = model_outputs(study, predictions)
+    columns = choose(study, baseline)
+    fitted = {name: predict_baseline(study, outputs.rows, some) for name, some in columns.items()}
+    outputs = replace(outputs, values={**outputs.values, **fitted})
+    everything = outputs.pooled("test")
+    tested = everything.take(everything.labelled)
+    pairs = session_pairs(output_frame(study, everything), list(study.target.names))
+    report: dict[str, Any] = {
+        "target": study.target.as_dict(),
+        "names": list(study.target.names),
+        "rule": rule(study),
+        "interval": {"level": LEVEL, "method": "bootstrap over subjects", "draws": draws},
+        "baseline_columns": {name: list(some) for name, some in columns.items()},
+        **measure_part(study, tested, draws, seed),
+        "folds": fold_rows(study, outputs),
+        "within_folds": {},
+        "confusion": confusion(study, tested),
+        "subgroups": subgroups(study, tested, draws, seed),
+        "test_retest": test_retest(study, pairs, draws, seed),
+    }
+    scores = np.array([row["score"] for row in report["folds"] if row["score"] is not None])
+    if len(scores):
+        spread = plain(scores.std(ddof=1)) if len(scores) > 1 else None
+        report["within_folds"] = {
+            "metric": main_metric(study),
+            "mean": plain(scores.mean()),
+            "sd": spread,
+        }
+    held = outputs.pooled("holdout")
+    held = held.take(held.labelled)
+    if len(held.rows):
+        report["holdout"] = measure_part(study, held, draws, seed)
+        report["holdout"]["confusion"] = confusion(study, held)
+    report |= {"notice": NOTICE, "version": __version__}
+    return Assessment(report, tested, pairs)
+
+
+def measure(study: Study, labels: Array, values: Array, weights: Array) -> Values:
+    """All metrics of one set of outputs, [D] each."""
+    kind = metrics.regression if study.target.regression else metrics.classification
+    return kind(labels, values, weights, study.target.names)
+
+
+def main_metric(study: Study) -> str:
+    """The metric that is reported for folds and subgroups."""
+    if study.target.is_classification:
+        return "auc"
+    columns = study.target.columns
+    return "mae" if len(columns) == 1 else f"mae_{columns[0]}"
+
+
+def rule(study: Study) -> str:
+    """The decision rule, for the report."""
+    if study.target.regression:
+        return ""
+    if len(study.target.names) == 2:
+        return f"{study.target.names[1]} if its probability exceeds 0.5"
+    return "the class of the highest probability"
+
+
+def measure_part(study: Study, outputs: Outputs, draws: int, seed: int) -> dict[str, Any]:
+    """Counts, metrics, baselines and the model's differences from them, with intervals."""
+    measured: dict[str, Values] = {}
+    for name, values in outputs.values.items():
+        measured[name] = bootstrap(
+            lambda weights, values=values: measure(study, outputs.labels, values, weights),  # type: ignore[misc]
+            outputs.subjects,
+            draws,
+            seed,
+            f"intervals: {name}",
+        )
+    model = measured.pop("model")
+    return {
+        "counts": counts(study, outputs),
+        "metrics": intervals(model),
+        "baselines": {name: intervals(values) for name, values in measured.items()},
+        # All use the same resamples, so that the differences are paired.
+        "differences": {
+            name: intervals({metric: model[metric] - values[metric] for metric in model})
+            for name, values in measured.items()
+        },
+    }
+
+
+def counts(study: Study, outputs: Outputs) -> dict[str, Any]:
+    """Numbers of scans and subjects, and of scans per class or column."""
+    names = study.target.names
+    if study.target.regression:
+        each = np.isfinite(outputs.labels).sum(axis=0)
+    else:
+        each = np.bincount(outputs.labels, minlength=len(names))
+    return {
+        "scans": len(outputs.rows),
+        "subjects": len(np.unique(outputs.subjects)),
+        "columns" if study.target.regression else "classes": dict(
+            zip(names, map(int, each), strict=True)
+        ),
+    }
+
+
+def fold_rows(study: Study, outputs: Outputs) -> list[dict[str, Any]]:
+    """Per fold: training subjects, test scans, and the main metric within the fold."""
+    rows = []
+    for fold in range(study.splits.folds):
+        here = (outputs.rows["fold"] == fold) & (outputs.rows["part"] == "test")
+        some = outputs.take(here.to_numpy() & outputs.labelled)
+        if not len(some.rows):
+            continue
+        scores = measure(study, some.labels, some.values["model"], np.ones((1, len(some.rows))))
+        row = {"fold": fold, "trained_subjects": len(study.trained(fold))}
+        rows.append({**row, **counts(study, some), "score": plain(scores[main_metric(study)][0])})
+    return rows
+
+
+def confusion(study: Study, outputs: Outputs) -> list[list[int]] | None:
+    """Scans of each class (row) by predicted class (column); None for a regression."""
+    if study.target.regression:
+        return None
+    size = len(study.target.names)
+    predicted = outputs.values["model"].argmax(axis=1)
+    table = np.bincount(outputs.labels * size + predicted, minlength=size * size)
+    return [[int(cell) for cell in row] for row in table.reshape(size, size)]
+
+
+def subgroups(study: Study, outputs: Outputs, draws: int, seed: int) -> dict[str, dict[str, Any]]:
+    """The main metric by sex and by age (split at the median), if these columns exist."""
+    fields = study.scans.iloc[study.positions(outputs.rows)].reset_index(drop=True)
+    groups: dict[str, dict[str, Array]] = {}
+    if "sex" in fields:
+        cells = np.array([clean(cell) for cell in fields["sex"]], dtype=object)
+        levels = sorted({cell for cell in cells if cell})[:MAX_GROUPS]
+        groups["sex"] = {level: cells == level for level in levels}
+    if "age" in fields:
+        ages = [to_number(clean(cell)) for cell in fields["age"]]
+        age = np.array([np.nan if number is None else number for number in ages])
+        if np.isfinite(age).any():
+            middle = float(np.nanmedian(age))
+            groups["age"] = {f"up to {middle:g}": age <= middle, f"over {middle:g}": age > middle}
+    metric = main_metric(study)
+    result: dict[str, dict[str, Any]] = {}
+    for column, masks in groups.items():
+        for level, mask in masks.items():
+            some = outputs.take(mask)
+            entry: dict[str, Any] = {**counts(study, some), "metric": metric, "score": None}
+            if len(some.rows) >= MIN_GROUP:
+                resampled = bootstrap(
+                    lambda weights, some=some: {  # type: ignore[misc]
+                        metric: measure(study, some.labels, some.values["model"], weights)[metric]
+                    },
+                    some.subjects,
+                    draws,
+                    seed,
+                )
+                entry["score"] = interval(resampled[metric])
+            result.setdefault(column, {})[level] = entry
+    return result
+
+
+def output_frame(study: Study, outputs: Outputs) -> pd.DataFrame:
+    """The rows with the model's output for each class or column."""
+    values = pd.DataFrame(outputs.values["model"], columns=list(study.target.names))
+    return pd.concat([outputs.rows, values], axis=1)
+
+
+def test_retest(study: Study, pairs: pd.DataFrame, draws: int, seed: int) -> dict[str, Any] | None:
+    """Agreement between the first two sessions of a subject; None if too few have two.
+
+    It concerns the probability of each class (of two classes, the second only) or each value.
+    """
+    if len(pairs) < MIN_PAIRS:
+        return None
+    names = study.target.names
+    shown = names[1:] if len(names) == 2 and study.target.is_classification else names
+    agreements: dict[str, Any] = {
+        name: agreement(pairs[[f"{name}_1", f"{name}_2"]].to_numpy(dtype=float), draws, seed)
+        for name in shown
+    }
+    result: dict[str, Any] = {"subjects": len(pairs), "of": agreements}
+    if study.target.is_classification:
+        calls = [pairs[[f"{n}_{k}" for n in names]].to_numpy().argmax(axis=1) for k in (1, 2)]
+        result["same_class"] = plain(np.mean(calls[0] == calls[1]))
+    return result
