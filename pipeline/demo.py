@@ -16,7 +16,6 @@ from uncus import NOTICE
 from uncus.data import files
 from uncus.data.augment import Augment
 from uncus.data.errors import BadInput
-from uncus.data.tables import read_table
 from uncus.models.build import ModelConfig
 from uncus.pipeline import demo_page
 from uncus.pipeline.environment import cpu_count
