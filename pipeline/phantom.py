@@ -1,4 +1,4 @@
-"""``uncus phantom``: a synthetic cohort as a raw BIDS tree, with the truth about each scan."""
+"""``uncus phantom``: a synthetic cohort as a raw BIDS dataset, with ground truth for each scan."""
 
 import gzip
 from collections.abc import Iterator, Sequence
@@ -34,11 +34,11 @@ from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.progress_bars import track
 from uncus.pipeline.rendering.slices import View, montage, save_png
 
-HIPPOCAMPUS = (26.0, -20.0, -14.0)  # MNI152, mm; the planes of pictures pass through it
+HIPPOCAMPUS = (26.0, -20.0, -14.0)  # MNI152, mm; the planes of montages pass through it
 COLUMNS = {
     "age": {"Description": "age at the scan", "Units": "years"},
     "sex": {"Description": "sex", "Levels": {"F": "female", "M": "male"}},
-    "diagnosis": {"Description": "class that the severity was drawn from"},
+    "diagnosis": {"Description": "class from which the severity was drawn"},
     "severity": {"Description": "amount of atrophy, 0 none to 1 late disease"},
     "site": {"Description": "scanner; differs in image only with --confounder site"},
     "hippocampi_ml": {"Description": "true volume of both hippocampi", "Units": "ml"},
@@ -46,9 +46,9 @@ COLUMNS = {
 }
 README = """A synthetic cohort made by `uncus phantom`; no person was scanned.
 
-Every brain is the ICBM152 2009a template with a shape, a scanner and a degree of atrophy of its
-own. sub-*/anat holds the scans, without skull. derivatives/atrophy holds the truth: a mask of where
-disease moved that subject's tissue by more than {visible} mm (empty where it did so nowhere).
+Every brain is the ICBM152 2009a template with its own shape, scanner and degree of atrophy.
+sub-*/anat contains the scans, without skull. derivatives/atrophy contains the ground truth: a mask
+of the tissue that atrophy displaced by more than {visible} mm (empty if there is none).
 """
 
 
@@ -56,32 +56,32 @@ disease moved that subject's tissue by more than {visible} mm (empty where it di
 class MakePhantom:
     """Make a synthetic cohort with known atrophy, from the ICBM152 template; nothing is downloaded.
 
-    Subject i is the same whatever the number of subjects, so a cohort can be extended later.
+    Subject i does not depend on the number of subjects, so a cohort can be extended later.
     """
 
     out: Annotated[Path, tyro.conf.Positional]
-    """Folder to write the BIDS tree to."""
+    """Folder for the BIDS dataset."""
     subjects: int = 60
     """Number of subjects, one scan each."""
     seed: int = 0
     """The same seed makes the same files, byte for byte."""
     spacing: float = 2.0
-    """Voxel edge in mm."""
+    """Voxel size (mm)."""
     classes: tuple[str, ...] = ("CN", "AD")
-    """Diagnoses, in equal parts: any of CN, MCI, AD."""
+    """Diagnoses, equally frequent: any of CN, MCI, AD."""
     confounder: Literal["none", "site", "age"] = "none"
-    """Plant a confounder: a scanner or an age that goes with the diagnosis."""
+    """Add a confounder: a scanner or an age that is associated with the diagnosis."""
     strength: float = 1.0
-    """How tightly the confounder follows the diagnosis, 0 to 1."""
+    """Strength of the association with the diagnosis, 0 to 1."""
     first: int = 0
-    """Number of the first subject: later ones share nothing with the cohorts before them."""
+    """Number of the first subject; other numbers are other subjects."""
     registered: bool = False
-    """Make the heads where the template's lies, as a registration leaves them; their files say so
-    (sform code 4, MNI152), so that `uncus prepare --space mni` keeps them there."""
+    """Make the brains registered to MNI152, with sform code 4 in their files, so that
+    `uncus prepare --space mni` does not register them again."""
     workers: int = 0
-    """Subjects made at once; 0 is one per core."""
+    """Subjects made in parallel; 0 is one per core."""
     montage: Path | None = None
-    """Draw some of the brains, disease outlined, to this PNG file."""
+    """Write a montage of some brains, with the atrophy outlined, to this PNG file."""
 
     def __post_init__(self) -> None:
         if self.subjects < 1 or self.first < 0 or self.seed < 0 or self.workers < 0:
@@ -113,13 +113,13 @@ class MakePhantom:
 
 
 def make_cohort(options: MakePhantom) -> pd.DataFrame:
-    """Write the BIDS tree that `options` describe; returns participants.tsv as a table.
+    """Write the BIDS dataset that `options` describe; returns participants.tsv as a table.
 
-    A folder that holds a cohort of the same options, broken off or smaller, is written anew.
+    A folder with a cohort of the same options, incomplete or smaller, is written again.
 
     Raises
     ------
-    BadInput: the folder holds something else.
+    BadInput: the folder contains something else.
     """
     recipe = {
         name: getattr(options, name)
@@ -128,7 +128,7 @@ def make_cohort(options: MakePhantom) -> pd.DataFrame:
     recipe["classes"] = list(options.classes)
     if options.registered:
         recipe["registered"] = True
-    code = 4 if options.registered else 1  # NIfTI: MNI152, or the scanner's own coordinates
+    code = 4 if options.registered else 1  # NIfTI codes of MNI152 and scanner coordinates
     with files.locked(options.out, "cohort"):
         claim(options.out, recipe)
         anatomy = load_anatomy(options.spacing)
@@ -156,7 +156,7 @@ def make_cohort(options: MakePhantom) -> pd.DataFrame:
         todo = range(options.first, options.first + options.subjects)
         rows = in_parallel(make, todo, options.workers, "phantom")
         table = pd.DataFrame(rows)
-        # Last: a tree with a participants.tsv is whole.
+        # Last: a dataset with a participants.tsv is complete.
         write_table(options.out / "participants.tsv", table)
     return table
 
@@ -168,7 +168,7 @@ def draw(options: MakePhantom, index: int) -> Person:
 
 
 def draw_cohort(options: MakePhantom, table: pd.DataFrame, rows: int = 4) -> Figure:
-    """`rows` subjects of each class by severity, a column a class, planes through a hippocampus."""
+    """`rows` subjects of each class by severity, one column per class, through a hippocampus."""
     views: dict[str, list[View]] = {}
     for name in options.classes:
         of_class = table[table["diagnosis"] == name]
@@ -176,12 +176,12 @@ def draw_cohort(options: MakePhantom, table: pd.DataFrame, rows: int = 4) -> Fig
         chosen = np.unique(np.linspace(0, len(of_class) - 1, rows).round().astype(int))
         views[name] = [view_subject(options, row) for _, row in of_class.iloc[chosen].iterrows()]
     rows = min(map(len, views.values()))
-    note = f"blue: where disease moved tissue by more than {VISIBLE} mm. Synthetic brains."
+    note = f"blue: tissue displaced by atrophy by more than {VISIBLE} mm. Synthetic brains."
     return montage([v[i] for i in range(rows) for v in views.values()], len(views), note)
 
 
 def view_subject(options: MakePhantom, row: pd.Series) -> View:
-    """A subject as its files hold it."""
+    """A subject, read from its files."""
     name = row["participant_id"]
     person = draw(options, int(name.removeprefix("sub-P")) - 1)
     scan, truth = (
@@ -199,7 +199,7 @@ def view_subject(options: MakePhantom, row: pd.Series) -> View:
 
 
 def scan_paths(out: Path, name: str) -> tuple[Path, Path]:
-    """Files of the scan of `name` (with sub-) and of its true atrophy."""
+    """The scan of subject `name` (with sub-) and its atrophy mask."""
     return (
         out / name / "anat" / f"{name}_T1w.nii.gz",
         out / "derivatives" / "atrophy" / name / "anat" / f"{name}_desc-atrophy_mask.nii.gz",
@@ -207,19 +207,21 @@ def scan_paths(out: Path, name: str) -> tuple[Path, Path]:
 
 
 def claim(out: Path, recipe: dict[str, Any]) -> None:
-    """Write the tree's descriptions, or check that those there are of the same recipe."""
+    """Write the dataset's descriptions, or check that existing ones have the same recipe."""
     description = out / "dataset_description.json"
     if description.exists():
-        found = files.read_json(description)
-        if not isinstance(found, dict) or found.get("PhantomRecipe") != recipe:
+        existing = files.read_json(description)
+        if not isinstance(existing, dict) or existing.get("PhantomRecipe") != recipe:
             raise BadInput(
-                out, "holds another cohort", "name a new folder, or use the same seed and options"
+                out,
+                "contains another cohort",
+                "name a new folder, or use the same seed and options",
             )
     elif any(path.name != ".lock" for path in out.iterdir()):
         raise BadInput(out, "is not empty", "name a new folder")
     maker = [{"Name": "uncus phantom", "Version": __version__}]
     common: dict[str, Any] = {"BIDSVersion": "1.9.0", "GeneratedBy": maker}
-    truth = {"Name": "Where disease moved tissue", "DatasetType": "derivative", **common}
+    truth = {"Name": "Tissue displaced by atrophy", "DatasetType": "derivative", **common}
     files.write_json(out / "derivatives" / "atrophy" / "dataset_description.json", truth)
     files.write_json(out / "participants.json", COLUMNS)
     files.write_text(out / "README", README.format(visible=VISIBLE))
@@ -228,9 +230,9 @@ def claim(out: Path, recipe: dict[str, Any]) -> None:
 
 
 def write_scan(path: Path, array: Any, subject: Subject, flipped: bool, code: int) -> None:
-    """Write a RAS+ array [X, Y, Z] as NIfTI, stored LAS where `flipped`; always the same bytes.
+    """Write a RAS+ array [X, Y, Z] as NIfTI, stored as LAS if `flipped`; reproducible to the byte.
 
-    `code` says what the affine leads to: 1 the scanner's coordinates, 4 MNI152.
+    `code` is the NIfTI code of the affine: 1 scanner coordinates, 4 MNI152.
     """
     affine = subject.affine
     if flipped:
@@ -246,9 +248,9 @@ def write_scan(path: Path, array: Any, subject: Subject, flipped: bool, code: in
 
 
 def in_parallel(make: Any, todo: Sequence[int], workers: int, title: str) -> list[Any]:
-    """`make` of every item, in order, with a progress bar on a terminal."""
+    """`make` applied to every item, in order, with a progress bar on a terminal."""
     workers = workers or cpu_count()
-    # What takes the time (interpolation, gzip) lets other threads run; they share the anatomy.
+    # Interpolation and gzip release the GIL; the threads share the anatomy.
     with one_torch_thread(), ThreadPoolExecutor(workers) as pool:
         made = pool.map(make, todo)
         return list(track(made, title, total=len(todo)))
@@ -256,7 +258,7 @@ def in_parallel(make: Any, todo: Sequence[int], workers: int, title: str) -> lis
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Each worker computes on its own core; more threads inside would only get in the way."""
+    """One thread per worker, within the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
