@@ -1,6 +1,6 @@
 """Tables on disk (BIDS TSV, CSV) and their cells.
 
-Every cell is a string, as written in the file; a missing one (``n/a``, ``NA``, ``NaN``) is ``""``.
+Every cell is a string, as in the file; missing values (``n/a``, ``NA``, ``NaN``) are ``""``.
 """
 
 import csv
@@ -20,13 +20,13 @@ MAX_TABLE_BYTES = 256 * 2**20
 
 
 def clean(cell: object) -> str:
-    """A cell as text; ``""`` where it is missing."""
+    """The text of a cell; ``""`` if it is missing."""
     text = "" if cell is None else str(cell).strip()
     return "" if text.lower() in MISSING else text
 
 
 def to_number(cell: str) -> float | None:
-    """The number that a cell writes, or None."""
+    """The number in a cell; None if it is not a number."""
     try:
         number = float(cell) if "_" not in cell else None
     except ValueError:
@@ -35,15 +35,15 @@ def to_number(cell: str) -> float | None:
 
 
 def same_value(one: str, two: str) -> bool:
-    """Whether two cells mean the same: as numbers where both are, else as text."""
+    """Whether two cells are equal: as numbers if both are numbers, else as text."""
     a, b = to_number(one), to_number(two)
     return one == two if a is None or b is None else a == b
 
 
 def escape_cell(text: str) -> str:
-    """Make a cell inert in a spreadsheet: ``=1+1`` -> ``'=1+1``; numbers stay as they are.
+    """Quote a cell that a spreadsheet would run as a formula: ``=1+1`` -> ``'=1+1``.
 
-    ``read_table`` takes the quote away again, so that a table survives being written and read.
+    Numbers stay as they are. ``read_table`` removes the quote, so tables survive a round trip.
     """
     text = re.sub(r"[\t\r\n\0]+", " ", text)
     if text.lstrip("'")[:1] in set("=+-@") - {""} and not NUMBER.fullmatch(text):
@@ -52,12 +52,12 @@ def escape_cell(text: str) -> str:
 
 
 def unescape_cell(text: str) -> str:
-    """The inverse of ``escape_cell``."""
+    """Undo ``escape_cell``."""
     return text[1:] if re.match(r"'+[=+\-@]", text) else text
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write a TSV atomically: missing cells as ``n/a``, cells escaped, the index left out."""
+    """Write a TSV atomically, without the index; missing cells are ``n/a``, formulas are quoted."""
     file = io.StringIO(newline="")
     writer = csv.writer(file, delimiter="\t", lineterminator="\n")
     writer.writerow([escape_cell(str(name)) for name in frame.columns])
@@ -67,13 +67,13 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a TSV (tabs) or a CSV (commas, or semicolons) of strings, shape [rows, columns].
+    """Read a TSV (tabs) or CSV (commas or semicolons) as strings.
 
-    A byte-order mark and CRLF are accepted.
+    A byte-order mark and CRLF are accepted. ``attrs["lines"]`` has the line number of each row.
 
     Raises
     ------
-    BadInput: not UTF-8, empty, commas in a ``.tsv``, rows of unequal length, a column twice.
+    BadInput: not UTF-8, empty, commas in a ``.tsv``, rows of unequal length, duplicate columns.
     """
     if not path.is_file():
         raise BadInput(path, "no such file", "check the path")
@@ -89,19 +89,25 @@ def read_table(path: Path) -> pd.DataFrame:
     delimiter = "\t"
     if path.suffix.lower() == ".tsv":
         if "\t" not in header and ("," in header or ";" in header):
-            raise BadInput(path, "a .tsv with commas", "separate by tabs, or name it .csv")
+            raise BadInput(
+                path, "a .tsv file with commas instead of tabs", "use tabs, or name it .csv"
+            )
     else:
         delimiter = max(",;\t", key=header.count)
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
-        raise BadInput(path, f"broken table ({error})", "write it again as UTF-8 text") from None
+        raise BadInput(
+            path, f"not a valid table ({error})", "save it again as UTF-8 text"
+        ) from None
     numbered = [(number, row) for number, row in enumerate(lines, 1) if any(map(str.strip, row))]
     names = [unescape_cell(name.strip()) for name in numbered[0][1]]
     for name in names:
         if not name or names.count(name) > 1:
             raise BadInput(
-                path, f"column {name!r} is there twice or has no name", "name each column once"
+                path,
+                f"column {name!r} is duplicated or has no name",
+                "give each column its own name",
             )
     for number, row in numbered[1:]:
         if len(row) != len(names):
@@ -109,7 +115,7 @@ def read_table(path: Path) -> pd.DataFrame:
             raise BadInput(
                 path,
                 f"line {number} has {len(row)} cells, the header {len(names)}{hint}",
-                "give every row the same columns",
+                "give every row the same number of cells",
             )
     cells = [[clean(unescape_cell(cell.strip())) for cell in row] for _, row in numbered[1:]]
     frame = pd.DataFrame(cells, columns=names, dtype=object)
@@ -117,13 +123,13 @@ def read_table(path: Path) -> pd.DataFrame:
     return frame
 
 
-def need_column(frame: pd.DataFrame, name: str, subject: object = "table") -> None:
-    """Refuse a column that is not there, listing those that are.
+def need_column(frame: pd.DataFrame, name: str, value: object = "table") -> None:
+    """Check that a table has a column.
 
     Raises
     ------
-    BadInput: ``name`` is no column of ``frame``.
+    BadInput: it has not; the message lists its columns.
     """
     if name not in frame.columns:
-        there = ", ".join(map(str, frame.columns))
-        raise BadInput(subject, f"no column {name!r}", f"choose one of: {there}")
+        columns = ", ".join(map(str, frame.columns))
+        raise BadInput(value, f"no column {name!r}", f"choose one of: {columns}")

@@ -1,7 +1,8 @@
-"""Cohorts in folders of subjects: BIDS, raw or derivative, and Clinica's CAPS."""
+"""Cohorts in BIDS layout, raw or derivative, and in Clinica's CAPS layout."""
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from uncus.data.cohorts.bids_names import (
@@ -11,9 +12,8 @@ from uncus.data.cohorts.bids_names import (
     join,
     labelled_folders,
     natural,
-    refuse_duplicate,
-    refuse_list,
-    strip,
+    raise_duplicate,
+    raise_if_any,
 )
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
@@ -22,14 +22,16 @@ from uncus.data.text import shorten
 
 T1W = re.compile(r".+_T1w\.nii(\.gz)?")
 
+Rows = dict[Key, dict[str, str]]  # the cells of each subject and session, by column
+
 
 def read_bids(root: Path) -> Cohort:
     """Read a BIDS tree, raw or derivative, with or without sessions.
 
-    Images are ``sub-*/[ses-*/]anat/*_T1w.nii[.gz]`` (in a derivative, any folder below
-    the session); the first of several in a session is taken, with a warning. Fields come from
-    ``participants.tsv`` (a row per subject, or per scan with ``session_id``) and each subject's
-    ``sessions.tsv``, whose values win.
+    Images are ``sub-*/[ses-*/]anat/*_T1w.nii[.gz]`` (in a derivative, any folder below the
+    session). Where a session has several, the first is used, with a warning. Fields come from
+    ``participants.tsv`` (one row per subject, or per scan with ``session_id``) and from each
+    subject's ``sessions.tsv``, which takes precedence.
     """
     return read_tree(root, root, "bids")
 
@@ -44,43 +46,41 @@ def read_caps(root: Path) -> Cohort:
 
 
 def read_tree(root: Path, subjects: Path, layout: str) -> Cohort:
-    """What ``read_bids`` and ``read_caps`` share: the images found, joined with the tables."""
+    """Join the images of a BIDS or CAPS tree with the fields in its tables."""
     if not root.is_dir():
         raise BadInput(root, "not a folder", f"a {layout} tree is a folder of sub-* folders")
     warnings: list[str] = []
     images = find_images(root, subjects, layout, warnings)
     tables = (root / "participants.tsv", subjects / "participants.tsv")
     table = next((path for path in tables if path.is_file()), None)
-    people = participants_table(table) if table else {}
-    if table is None:
-        warnings.append(f"{root.name}: no participants.tsv, so the scans have no fields of people")
-    named = {subject for subject, _ in images}
-    absent = [join(*k) for k in people if (k not in images if k[1] else k[0] not in named)]
-    refuse_list(table or root, "no T1w image for", absent, "add the images or take out the rows")
-    unlisted = [join(*key) for key in images if key not in people and (key[0], "") not in people]
-    if unlisted and table:
-        warnings.append(f"{table.name}: no row for {shorten(unlisted)}")
+    participants = participants_table(table) if table else {}
+    if table:
+        check_rows(table, participants, images, "T1w image", warnings)
+    else:
+        warnings.append(f"{root.name}: no participants.tsv, so scans have no participant fields")
     check_files(root, images.values())
-    visits = {key: row for name in sorted(named) for key, row in sessions_table(subjects, name)}
+    names = sorted({subject for subject, _ in images})
+    sessions = {key: row for name in names for key, row in sessions_table(subjects, name)}
     scans, differing = [], dict[str, int]()
     for (subject, session), path in images.items():
-        fields = {**people.get((subject, ""), {}), **people.get((subject, session), {})}
-        for name, value in visits.get((subject, session), {}).items():
+        fields = fields_of(participants, subject, session)
+        for name, value in sessions.get((subject, session), {}).items():
             if value and fields.get(name) and not same_value(value, fields[name]):
                 differing[name] = differing.get(name, 0) + 1
             fields[name] = value or fields.get(name, "")
         scans.append(Scan(subject, session, path, fields))
     for name, count in differing.items():
         warnings.append(
-            f"{name}: sessions.tsv and participants.tsv differ for {count} scans; the former wins"
+            f"{name}: sessions.tsv and participants.tsv differ for {count} scans; "
+            "sessions.tsv is used"
         )
     return Cohort(root, tuple(scans), tuple(warnings))
 
 
-def fields_beside(image: Path) -> dict[str, str]:
-    """What the tables of the BIDS tree around ``image`` say of its person and session.
+def bids_fields(image: Path) -> dict[str, str]:
+    """The fields of one image in the tables of the BIDS tree that contains it.
 
-    Empty where the image lies in no tree, or the tree has no row for it.
+    Empty if the image is not in a BIDS tree, or its tables have no row for it.
 
     Raises
     ------
@@ -91,57 +91,80 @@ def fields_beside(image: Path) -> dict[str, str]:
     if folder is None:
         return {}
     inside = image.relative_to(folder).as_posix()
-    subject, session = strip(folder.name, "sub-"), entity("ses-", inside) or ""
+    subject, session = folder.name.removeprefix("sub-"), entity("ses-", inside) or ""
     tables = (root / "participants.tsv" for root in (folder.parent, folder.parent.parent))
     table = next((path for path in tables if path.is_file()), None)
-    people = participants_table(table) if table else {}
-    fields = {**people.get((subject, ""), {}), **people.get((subject, session), {})}
-    visit = dict(sessions_table(folder.parent, subject)).get((subject, session), {})
-    return fields | {name: value for name, value in visit.items() if value}
+    fields = fields_of(participants_table(table), subject, session) if table else {}
+    row = dict(sessions_table(folder.parent, subject)).get((subject, session), {})
+    return fields | {name: value for name, value in row.items() if value}
 
 
 def find_images(root: Path, subjects: Path, layout: str, warnings: list[str]) -> dict[Key, Path]:
-    """The one T1w image of each subject and session; what was left aside goes to ``warnings``."""
+    """One T1w image per subject and session; skipped images and sessions go to ``warnings``."""
     derivative = layout == "bids" and is_derivative(root, warnings)
     images: dict[Key, Path] = {}
     for folder in labelled_folders(subjects, "sub-"):
-        subject, visits = strip(folder.name, "sub-"), list(labelled_folders(folder, "ses-"))
-        for visit in [folder, *visits]:
-            session = strip(visit.name, "ses-") if visit != folder else ""
-            found = t1w_images(visit, layout, derivative and (visit != folder or not visits))
-            if len(found) > 1 and not (is_crop(found[0]) and not is_crop(found[1])):
+        subject = folder.name.removeprefix("sub-")
+        sessions = list(labelled_folders(folder, "ses-"))
+        for parent in [folder, *sessions]:
+            session = parent.name.removeprefix("ses-") if parent != folder else ""
+            paths = t1w_images(parent, layout, derivative and (parent != folder or not sessions))
+            if len(paths) > 1 and not (is_crop(paths[0]) and not is_crop(paths[1])):
                 warnings.append(
-                    f"{visit.relative_to(root)}: {len(found)} T1w images, {found[0].name} is taken"
+                    f"{parent.relative_to(root)}: {len(paths)} T1w images, using {paths[0].name}"
                 )
-            if found:
-                images[subject, session] = found[0]
-            elif session or not visits:
-                warnings.append(f"{visit.relative_to(root)}: no T1w image, left out")
+            if paths:
+                images[subject, session] = paths[0]
+            elif session or not sessions:
+                warnings.append(f"{parent.relative_to(root)}: no T1w image, skipped")
     return images
 
 
-def participants_table(path: Path) -> dict[Key, dict[str, str]]:
-    """The rows of ``participants.tsv`` by subject and session ("" where it has no session_id)."""
+def participants_table(path: Path) -> Rows:
+    """The rows of ``participants.tsv`` by subject and session ("" if it has no session_id)."""
     frame = read_table(path)
     need_column(frame, "participant_id", path)
-    rows: dict[Key, int] = {}
-    people: dict[Key, dict[str, str]] = {}
+    first: dict[Key, int] = {}
+    participants: Rows = {}
     for index, row in enumerate(frame.to_dict("records")):
-        key = strip(row["participant_id"], "sub-"), strip(row.get("session_id", ""), "ses-")
-        if not key[0]:
-            raise BadInput(
-                path, f"line {frame.attrs['lines'][index]} has no participant_id", "name it"
-            )
-        if key in rows:
-            refuse_duplicate(path, frame, key, rows[key], index)
-        rows[key] = index
+        subject = row["participant_id"].removeprefix("sub-")
+        key = subject, row.get("session_id", "").removeprefix("ses-")
+        if not subject:
+            line = frame.attrs["lines"][index]
+            raise BadInput(path, f"line {line} has no participant_id", "add it")
+        if key in first:
+            raise_duplicate(path, frame, key, first[key], index)
+        first[key] = index
         skip = {"participant_id", "session_id", "filename"}
-        people[key] = {str(name): cell for name, cell in row.items() if name not in skip}
-    return people
+        participants[key] = {str(name): cell for name, cell in row.items() if name not in skip}
+    return participants
+
+
+def fields_of(participants: Rows, subject: str, session: str) -> dict[str, str]:
+    """The fields of a scan: those of its subject, overridden by those of its session."""
+    return {**participants.get((subject, ""), {}), **participants.get((subject, session), {})}
+
+
+def check_rows(
+    table: Path, participants: Rows, keys: Collection[Key], kind: str, warnings: list[str]
+) -> None:
+    """Raise BadInput for participants without an image; warn of images without a row.
+
+    Parameters
+    ----------
+    keys: subject and session of every image.
+    kind: what an image is called in the message.
+    """
+    subjects = {subject for subject, _ in keys}
+    missing = [join(*k) for k in participants if (k not in keys if k[1] else k[0] not in subjects)]
+    raise_if_any(table, f"rows without a {kind}", missing, "add the images or remove the rows")
+    unlisted = [join(*k) for k in keys if k not in participants and (k[0], "") not in participants]
+    if unlisted:
+        warnings.append(f"{table.name}: no row for {shorten(unlisted)}")
 
 
 def sessions_table(root: Path, subject: str) -> list[tuple[Key, dict[str, str]]]:
-    """The rows of ``sub-S/sub-S_sessions.tsv``; nothing where there is none."""
+    """The rows of ``sub-S/sub-S_sessions.tsv``; empty if there is no such file."""
     path = root / f"sub-{subject}" / f"sub-{subject}_sessions.tsv"
     if not path.is_file():
         return []
@@ -149,9 +172,9 @@ def sessions_table(root: Path, subject: str) -> list[tuple[Key, dict[str, str]]]
     need_column(frame, "session_id", path)
     rows: dict[Key, int] = {}
     for index, session in enumerate(frame["session_id"]):
-        key = subject, strip(session, "ses-")
+        key = subject, session.removeprefix("ses-")
         if key in rows:
-            refuse_duplicate(path, frame, key, rows[key], index)
+            raise_duplicate(path, frame, key, rows[key], index)
         rows[key] = index
     fields = frame.drop(columns=["session_id", "participant_id"], errors="ignore")
     records = fields.to_dict("records")
@@ -159,14 +182,14 @@ def sessions_table(root: Path, subject: str) -> list[tuple[Key, dict[str, str]]]
 
 
 def t1w_images(folder: Path, layout: str, anywhere: bool) -> list[Path]:
-    """The T1w images of one visit, best first."""
+    """The T1w images of one session, best first."""
     if layout == "caps":
-        found = [p for p in (folder / "t1_linear").glob("*") if T1W.fullmatch(p.name)]
-        return sorted(found, key=lambda p: (not is_crop(p), natural(p)))
-    found = [p for p in (folder / "anat").glob("*") if T1W.fullmatch(p.name)]
-    if not found and anywhere:
-        found = [p for p in folder.rglob("*") if T1W.fullmatch(p.name)]
-    return sorted((p for p in found if not p.name.startswith(".")), key=natural)
+        images = [p for p in (folder / "t1_linear").glob("*") if T1W.fullmatch(p.name)]
+        return sorted(images, key=lambda p: (not is_crop(p), natural(p)))
+    images = [p for p in (folder / "anat").glob("*") if T1W.fullmatch(p.name)]
+    if not images and anywhere:
+        images = [p for p in folder.rglob("*") if T1W.fullmatch(p.name)]
+    return sorted((p for p in images if not p.name.startswith(".")), key=natural)
 
 
 def is_crop(path: Path) -> bool:
@@ -175,7 +198,7 @@ def is_crop(path: Path) -> bool:
 
 
 def is_derivative(root: Path, warnings: list[str]) -> bool:
-    """Whether ``dataset_description.json`` calls the tree a derivative; else it is raw."""
+    """Whether ``dataset_description.json`` declares the tree a derivative; default: raw."""
     path = root / "dataset_description.json"
     if not path.is_file():
         return False
@@ -183,5 +206,5 @@ def is_derivative(root: Path, warnings: list[str]) -> bool:
         description = json.loads(path.read_text(encoding="utf-8-sig"))
         return bool(description.get("DatasetType", "raw") == "derivative")
     except (ValueError, AttributeError):
-        warnings.append(f"{path.name}: not a JSON object, taken for a raw tree")
+        warnings.append(f"{path.name}: not a JSON object; reading the tree as a raw dataset")
         return False

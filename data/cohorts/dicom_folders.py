@@ -1,4 +1,4 @@
-"""A cohort in a folder of DICOM series, one folder (or zip) a person, as archives hand them out."""
+"""Cohorts of DICOM series: one folder or zip per subject, as imaging archives export them."""
 
 import os
 import re
@@ -9,128 +9,122 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from uncus.data.cohorts.bids import participants_table
-from uncus.data.cohorts.bids_names import IMAGES, Key, entity, join, natural, refuse_list
+from uncus.data.cohorts.bids import check_rows, fields_of, participants_table
+from uncus.data.cohorts.bids_names import IMAGES, entity, natural, raise_if_any
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.dicom import reader
 from uncus.data.dicom.signature import has_signature, is_named
 from uncus.data.errors import BadInput
 
-AT_ONCE = 4  # child processes that look into folders
+CONCURRENT = 4  # child processes that read headers
 
 
-def read_dicom_tree(root: Path) -> Cohort:
-    """Read a folder that holds a folder or a zip of DICOM files for each person.
+def read_dicom_folders(root: Path) -> Cohort:
+    """Read a folder with a folder or zip of DICOM files per subject.
 
-    The subject is what follows ``sub-`` in the folder's name, else the PatientID, else the folder's
-    name; the session what follows ``ses-`` in a folder's name, else the StudyDate. Each visit is
-    one scan. A folder of several people, or a visit of several series, stays one scan as well: it
-    is refused when it is read, with the series listed, and the others stand; ``--series`` chooses.
-    Fields come from ``participants.tsv`` in ``root``, else age and sex from the files.
+    The subject is the ``sub-`` entity of the folder's name, else the PatientID, else the folder's
+    name; the session is the ``ses-`` entity of a subfolder's name, else the StudyDate. Each session
+    is one scan. A folder of several patients, or a session of several series, becomes one scan too:
+    reading it raises an error that lists the series, without affecting the other scans;
+    ``--series`` chooses one. Fields come from ``participants.tsv`` in ``root``, else age and sex
+    from the DICOM headers.
     """
     if not root.is_dir():
-        raise BadInput(root, "not a folder", "give a folder with a folder of DICOM for each person")
-    loose = any(is_dicom_file(path) for path in root.iterdir())
-    places = [root] if loose else sorted((p for p in root.iterdir() if holds(p)), key=natural)
-    outside = [p.name for p in places if not p.resolve().is_relative_to(root.resolve())]
-    refuse_list(root, "folders outside the root:", outside, "copy them into it")
+        raise BadInput(root, "not a folder", "give a folder with a folder of DICOM per subject")
+    single = any(is_dicom_file(path) for path in root.iterdir())
+    folders = [root] if single else sorted(filter(is_subject, root.iterdir()), key=natural)
+    outside = [p.name for p in folders if not p.resolve().is_relative_to(root.resolve())]
+    raise_if_any(root, "folders outside the cohort's folder", outside, "copy them into it")
     table = root / "participants.tsv"
-    people = participants_table(table) if table.is_file() else None
+    participants = participants_table(table) if table.is_file() else None
     scans: list[Scan] = []
     warnings: list[str] = []
-    owners: dict[str, list[str]] = {}
-    for place, found in zip(places, looked_into(places), strict=True):
-        for scan in visits(place, found):
-            if people is not None:
-                mine = people.get((scan.subject, ""), {})
-                fields = {**mine, **people.get((scan.subject, scan.session), {})}
+    patients: dict[str, list[str]] = {}  # PatientID -> folders
+    for folder, series in zip(folders, list_series(folders), strict=True):
+        for scan in scans_in(folder, series):
+            if participants is not None:
+                fields = fields_of(participants, scan.subject, scan.session)
                 scan = Scan(scan.subject, scan.session, scan.path, fields, scan.series)
             scans.append(scan)
-        for patient in {one["patient"] for one in found} - {""}:
-            owners.setdefault(patient, []).append(place.name)
-    shared = [names for names in owners.values() if len(names) > 1]
-    for names in shared:
-        same = len({entity("sub-", name) for name in names}) == 1
-        said = "taken as one person" if same else "perhaps one person under several names"
-        warnings.append(f"{', '.join(names[:4])} have the same PatientID: {said}")
-    if people is None:
+        for patient in {one["patient"] for one in series} - {""}:
+            patients.setdefault(patient, []).append(folder.name)
+    for names in patients.values():
+        if len(names) > 1:
+            same = len({entity("sub-", name) for name in names}) == 1
+            handling = "treated as one subject" if same else "possibly one subject named twice"
+            warnings.append(f"{', '.join(names[:4])} have the same PatientID: {handling}")
+    if participants is None:
         warnings.append(f"{root.name}: no participants.tsv, so there are no labels to train on")
     else:
-        check_rows(table, people, scans, warnings)
+        keys = sorted({(scan.subject, scan.session) for scan in scans})
+        check_rows(table, participants, keys, "DICOM series", warnings)
     return Cohort(root, tuple(scans), tuple(warnings))
 
 
-def holds_dicom(root: Path) -> bool:
-    """Whether DICOM is below ``root`` and no image of another kind."""
-    seen = False
-    for at, _, names in os.walk(root):
+def contains_dicom(root: Path) -> bool:
+    """Whether there are DICOM or zip files anywhere below ``root``, and no other images."""
+    any_dicom = False
+    for folder, _, names in os.walk(root):
         for name in names:
             if name.lower().endswith(IMAGES):
                 return False
-            seen = seen or is_dicom_file(Path(at, name)) or name.lower().endswith(".zip")
-    return seen
+            is_dicom = is_dicom_file(Path(folder, name)) or name.lower().endswith(".zip")
+            any_dicom = any_dicom or is_dicom
+    return any_dicom
 
 
 def is_dicom_file(path: Path) -> bool:
-    """Whether a file is DICOM by its bytes or its name, looking at few bytes."""
+    """Whether a file is DICOM by its name or its first bytes."""
     return path.is_file() and (is_named(path) or has_signature(path))
 
 
-def holds(path: Path) -> bool:
-    """Whether an entry of the root is somebody's folder or zip."""
+def is_subject(path: Path) -> bool:
+    """Whether an entry of the cohort's folder is a subject's folder or zip."""
     if path.name.startswith((".", "__MACOSX")):
         return False
-    return path.suffix.lower() == ".zip" or (path.is_dir() and holds_dicom(path))
+    return path.suffix.lower() == ".zip" or (path.is_dir() and contains_dicom(path))
 
 
-def looked_into(places: list[Path]) -> Iterator[list[dict[str, str]]]:
-    """The series in each folder, see uncus.data.dicom.reader; none where they are refused."""
+def list_series(folders: list[Path]) -> Iterator[list[dict[str, str]]]:
+    """List the records of each folder's series; none if the folder is rejected."""
 
-    def look(place: Path) -> list[dict[str, str]]:
+    def read(folder: Path) -> list[dict[str, str]]:
         try:
-            return reader.list_records(place)
-        except BadInput:  # said when the scan is read
+            return reader.list_records(folder)
+        except BadInput:  # raised again when the scan is read
             return []
 
     console = Console(stderr=True)
-    with ThreadPoolExecutor(AT_ONCE) as pool:  # each thread waits for a child process
-        found = pool.map(look, places)
+    with ThreadPoolExecutor(CONCURRENT) as pool:  # each thread waits for a child process
+        series = pool.map(read, folders)
         bar = {"console": console, "disable": not console.is_terminal}
-        yield from track(found, "looking", total=len(places), **bar)  # type: ignore[arg-type]
+        yield from track(series, "reading headers", len(folders), **bar)  # type: ignore[arg-type]
 
 
-def visits(place: Path, found: list[dict[str, str]]) -> Iterator[Scan]:
-    """A scan for each visit in one person's folder."""
-    named = entity("sub-", place.name)
-    if not found:
-        yield Scan(named or label(place.stem if place.is_file() else place.name), "", place)
+def scans_in(folder: Path, series: list[dict[str, str]]) -> Iterator[Scan]:
+    """One scan per session in a subject's folder, from the records of its series."""
+    subject = entity("sub-", folder.name)
+    if not series:
+        name = folder.stem if folder.is_file() else folder.name
+        yield Scan(subject or to_label(name), "", folder)
         return
-    grouped: dict[str, list[dict[str, str]]] = {}
-    for one in found:
-        grouped.setdefault(entity("ses-", one["folder"]) or one["date"], []).append(one)
-    for session, series in sorted(grouped.items()):
-        first = series[0]
-        subject = named or label(first["patient"] or place.name)
-        fields = {name: first[name] for name in ("age", "sex")}
-        folder = os.path.commonpath([one["folder"] for one in series])
-        where = place if place.is_file() else place / folder
-        uid = first["series"] if len(series) == 1 else ""
-        yield Scan(subject, label(session) if session else "", where, fields, uid)
+    sessions: dict[str, list[dict[str, str]]] = {}
+    for one in series:
+        sessions.setdefault(entity("ses-", one["folder"]) or one["date"], []).append(one)
+    for session, members in sorted(sessions.items()):
+        first = members[0]
+        path = folder
+        if not folder.is_file():
+            path = folder / os.path.commonpath([one["folder"] for one in members])
+        yield Scan(
+            subject or to_label(first["patient"] or folder.name),
+            to_label(session) if session else "",
+            path,
+            {name: first[name] for name in ("age", "sex")},
+            first["series"] if len(members) == 1 else "",
+        )
 
 
-def label(text: str) -> str:
-    """A text as a BIDS label: letters, digits, and what a file's name may hold."""
+def to_label(text: str) -> str:
+    """Turn text into a BIDS label; runs of other characters become ``-``."""
     return re.sub(r"[^\w.+-]+", "-", text).strip("-.+_") or "unnamed"
-
-
-def check_rows(
-    table: Path, people: dict[Key, dict[str, str]], scans: list[Scan], warnings: list[str]
-) -> None:
-    """Rows without images are refused, images without rows warned of."""
-    keys = {(scan.subject, scan.session) for scan in scans}
-    subjects = {scan.subject for scan in scans}
-    absent = [join(*k) for k in people if (k not in keys if k[1] else k[0] not in subjects)]
-    refuse_list(table, "no DICOM series for", absent, "add the images or take out the rows")
-    unlisted = [join(*k) for k in sorted(keys) if k not in people and (k[0], "") not in people]
-    if unlisted:
-        warnings.append(f"{table.name}: no row for {', '.join(unlisted[:8])}")

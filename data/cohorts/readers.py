@@ -1,4 +1,4 @@
-"""Where scans come from: ``READERS`` turns a tree, a table or a folder into a Cohort."""
+"""Cohort readers: each function in ``READERS`` reads a folder or table as a Cohort."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,13 +12,12 @@ from uncus.data.cohorts.bids_names import (
     is_image,
     labelled_folders,
     natural,
-    refuse_duplicate,
-    refuse_list,
+    raise_duplicate,
+    raise_if_any,
     stem,
-    strip,
-    subject_of,
+    subject_from_path,
 )
-from uncus.data.cohorts.dicom_folders import holds_dicom, read_dicom_tree
+from uncus.data.cohorts.dicom_folders import contains_dicom, read_dicom_folders
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
 from uncus.data.tables import need_column, read_table
@@ -30,11 +29,11 @@ PATH_COLUMNS = ("path", "filename", "file", "filepath", "file_path", "image", "i
 
 
 def read_cohort(source: Path, reader: str = "auto") -> Cohort:
-    """The scans under ``source``, by the named reader or the one that fits.
+    """Read the scans in ``source`` with the named reader, or with the one that fits.
 
     Raises
     ------
-    BadInput: an unknown reader, no such source, or one that breaks the reader's rules.
+    BadInput: an unknown reader, no such file or folder, or one that breaks the reader's rules.
     """
     source = Path(source)
     if reader != "auto" and reader not in READERS:
@@ -46,12 +45,12 @@ def read_cohort(source: Path, reader: str = "auto") -> Cohort:
 
 
 def guess_reader(source: Path) -> str:
-    """The key of the reader that fits ``source``."""
+    """Guess the key in ``READERS`` from the contents of ``source``."""
     if source.is_file():
         if is_image(source):
             raise BadInput(source, "an image, not a cohort", "give its folder, or a table of paths")
         return "table"
-    if holds_dicom(source):
+    if contains_dicom(source):
         return "dicom"
     if any(labelled_folders(source / "subjects", "sub-")):
         return "caps"
@@ -61,65 +60,77 @@ def guess_reader(source: Path) -> str:
 
 
 def read_table_of_images(table: Path) -> Cohort:
-    """Read a CSV or TSV with a column of paths, relative to the table's folder, one row a scan.
+    """Read a CSV or TSV with one row per scan; paths are relative to the table's folder.
 
-    Without a column of participants they come from ``sub-`` in the file's name, else its stem.
+    Without a participant column, the subject is the path's ``sub-`` entity, else the file's stem.
     """
     frame = read_table(table)
     lower = {str(name).lower(): str(name) for name in reversed(frame.columns)}
-    where, who, when = (
+    path_column, subject_column, session_column = (
         next((lower[name] for name in names if name in lower), None)
         for names in (PATH_COLUMNS, SUBJECT_COLUMNS, SESSION_COLUMNS)
     )
-    if where is None:
+    if path_column is None:
         need_column(frame, "path", table)
         raise AssertionError
     root, lines = table.parent, frame.attrs["lines"]
     warnings: list[str] = []
-    if who is None:
+    if subject_column is None:
         warnings.append(
-            f"{table.name}: no participant_id column; participants are read off the paths"
+            f"{table.name}: no participant_id column; subjects are taken from the file names"
         )
     outside, scans = [], []
     keys: dict[Key, int] = {}
     for index, row in enumerate(frame.to_dict("records")):
-        if not row[where]:
-            raise BadInput(table, f"line {lines[index]} has no {where}", "give each row its image")
-        path = root / row[where]
+        if not row[path_column]:
+            raise BadInput(
+                table, f"line {lines[index]} has no {path_column}", "give every row an image"
+            )
+        path = root / row[path_column]
         if not path.resolve().is_relative_to(root.resolve()):
-            outside.append(f"line {lines[index]} ({row[where]})")
+            outside.append(f"line {lines[index]} ({row[path_column]})")
             continue
-        subject = strip(row[who], "sub-") if who else subject_of(Path(row[where]))
+        subject = (
+            row[subject_column] if subject_column else subject_from_path(Path(row[path_column]))
+        )
+        subject = subject.removeprefix("sub-")
         if not subject:
-            raise BadInput(table, f"line {lines[index]} has no {who}", "name the participant")
-        session = strip(row[when], "ses-") if when else entity("ses-", row[where]) or ""
+            raise BadInput(
+                table, f"line {lines[index]} has no {subject_column}", "add the participant"
+            )
+        session = row[session_column] if session_column else entity("ses-", row[path_column]) or ""
+        session = session.removeprefix("ses-")
         if (subject, session) in keys:
-            refuse_duplicate(table, frame, (subject, session), keys[subject, session], index)
+            raise_duplicate(table, frame, (subject, session), keys[subject, session], index)
         keys[subject, session] = index
-        rest = {str(k): v for k, v in row.items() if k not in {where, who, when}}
+        rest = {
+            str(k): v
+            for k, v in row.items()
+            if k not in {path_column, subject_column, session_column}
+        }
         scans.append(Scan(subject, session, path, rest))
-    refuse_list(
-        table, f"a path outside {root}:", outside, "move the table or the images into one folder"
+    raise_if_any(
+        table, f"paths outside {root}", outside, "move the table or the images into one folder"
     )
     check_files(table, (scan.path for scan in scans), root)
     return Cohort(root, tuple(scans), tuple(warnings))
 
 
 def read_folder(root: Path) -> Cohort:
-    """Read the images below a folder; ``folder``, the one field, is the image's own folder.
+    """Read all images below a folder; their only field, ``folder``, is the folder each is in.
 
-    The subject is what follows ``sub-`` in the name, else the file's stem (warned of). Where some
-    names end in ``_T1w``, the others (masks, segmentations) are left aside.
+    The subject is the ``sub-`` entity of the path, else the file's stem (with a warning). If some
+    names end in ``_T1w``, the other images (masks, segmentations) are ignored.
     """
     if not root.is_dir():
         raise BadInput(root, "not a folder", "give a folder of images")
-    warnings = [f"{root.name}: a plain folder, so the scans have no fields but their folder's name"]
-    found = sorted(root.rglob("*"), key=natural)
-    files = [p for p in found if is_image(p) and not p.name.startswith(".")]
+    warnings = [f"{root.name}: a plain folder, so the only field of a scan is its folder's name"]
+    paths = sorted(root.rglob("*"), key=natural)
+    files = [p for p in paths if is_image(p) and not p.name.startswith(".")]
     named = [p for p in files if stem(p).endswith("_T1w")]
     if named and len(named) < len(files):
         others = [p.name for p in files if p not in set(named)]
-        warnings.append(f"not named _T1w, left aside: {shorten(others)}")
+        warnings.append(f"not named _T1w, ignored: {shorten(others)}")
         files = named
     check_files(root, files)
     scans, guessed = [], []
@@ -134,7 +145,7 @@ def read_folder(root: Path) -> Cohort:
         scans.append(Scan(subject, entity("ses-", relative) or "", file, fields))
     if guessed:
         warnings.append(
-            f"no sub- in the name, each taken for a person of its own: {shorten(guessed)}"
+            f"no sub- in the name, each treated as a separate subject: {shorten(guessed)}"
         )
     return Cohort(root, tuple(scans), tuple(warnings))
 
@@ -144,5 +155,5 @@ READERS: Mapping[str, Callable[[Path], Cohort]] = {
     "table": read_table_of_images,
     "caps": read_caps,
     "folder": read_folder,
-    "dicom": read_dicom_tree,
+    "dicom": read_dicom_folders,
 }

@@ -1,4 +1,4 @@
-"""Scans and cohorts."""
+"""A scan of a subject, and a cohort of scans."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,20 +9,20 @@ import pandas as pd
 
 from uncus.data.errors import BadInput
 
-LABEL = re.compile(r"\w[\w.+-]{0,127}")  # what may become a part of a file's name
+LABEL = re.compile(r"\w[\w.+-]{0,127}")  # safe as a part of a file name
 
 
 @dataclass(frozen=True)
 class Scan:
-    """One T1w image of one person at one visit.
+    """One T1w image of one subject in one session.
 
     Attributes
     ----------
-    subject: the participant's label without ``sub-``.
-    session: the visit's label without ``ses-``; ``""`` where there are no sessions.
-    path: the image file.
-    fields: what the tables say of it, as written (ages in years, and so on).
-    series: which of several DICOM series at ``path``, see uncus.data.dicom.reader.read_series.
+    subject: participant label without ``sub-``.
+    session: session label without ``ses-``; ``""`` if the cohort has no sessions.
+    path: image file, or folder or zip of DICOM files.
+    fields: the scan's cells in the cohort's tables, as text (ages in years, and so on).
+    series: selects one of the DICOM series at ``path``, see uncus.data.dicom.reader.read_series.
     """
 
     subject: str
@@ -36,8 +36,8 @@ class Scan:
             if not LABEL.fullmatch(label) and (label or kind == "participant"):
                 raise BadInput(
                     self.path.name,
-                    f"{label[:80]!r} cannot be a {kind}'s label",
-                    "use letters, digits, '_', '.', '+' and '-', at most 128",
+                    f"{label[:80]!r} is not a valid {kind} label",
+                    "use up to 128 letters, digits, '_', '.', '+' and '-'",
                 )
 
     @property
@@ -48,7 +48,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The scans of a study, each subject and session once, each file once."""
+    """The scans of a study; every subject and session, and every file, occurs once."""
 
     root: Path
     scans: tuple[Scan, ...]
@@ -56,24 +56,26 @@ class Cohort:
 
     def __post_init__(self) -> None:
         if not self.scans:
-            raise BadInput(self.root, "no scans found", "give a folder or table that has some")
-        seen: dict[str, Scan] = {}
+            raise BadInput(
+                self.root, "no scans found", "give a folder or table that contains scans"
+            )
+        scans: dict[str, Scan] = {}
         files: dict[tuple[Path, str], Scan] = {}
         for scan in self.scans:
-            if scan.name in seen:
+            if scan.name in scans:
                 raise BadInput(
                     self.root,
-                    f"{scan.name} is there twice: {seen[scan.name].path.name} and {scan.path.name}",
+                    f"{scan.name} has two images: {scans[scan.name].path.name}, {scan.path.name}",
                     "give every scan its own participant_id and session_id",
                 )
             file = scan.path.resolve(), scan.series
             if file in files:
                 raise BadInput(
                     self.root,
-                    f"{scan.path.name} is the image of both {files[file].name} and {scan.name}",
-                    "name each image once",
+                    f"{scan.path.name} is listed for both {files[file].name} and {scan.name}",
+                    "list each image once",
                 )
-            seen[scan.name], files[file] = scan, scan
+            scans[scan.name], files[file] = scan, scan
 
     def __len__(self) -> int:
         return len(self.scans)
@@ -82,7 +84,7 @@ class Cohort:
         return iter(self.scans)
 
     def table(self) -> pd.DataFrame:
-        """One row a scan: participant_id ("sub-S"), session_id ("ses-T" or ""), the fields."""
+        """One row per scan: participant_id ("sub-S"), session_id ("ses-T" or ""), the fields."""
         columns = ["participant_id", "session_id"]
         columns += list(dict.fromkeys(name for scan in self.scans for name in scan.fields))
         rows = [

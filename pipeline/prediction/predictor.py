@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from uncus.data.cohorts.bids import fields_beside
+from uncus.data.cohorts.bids import bids_fields
 from uncus.data.design.covariates import doubts, given
 from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume, read_scan
@@ -180,7 +180,7 @@ class Predictor:
         """The run's covariates [P] of the scan's subject, NaN where unknown."""
         values: dict[str, str | float | None] = {}
         if self.covariates:
-            for fields in (volume.demographics, fields_beside(path)):
+            for fields in (volume.demographics, bids_fields(path)):
                 values |= {n: fields[n] for n in self.covariates if fields.get(n)}
         values |= {name: value for name, value in known.items() if value is not None}
         return given(values, tuple(self.covariates))

@@ -36,11 +36,11 @@ def test_bom_and_crlf_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["id,age\n1,2\n", "id;age\n1;2\n", "id\tage\n1\t2\n"])
-def test_csv_takes_commas_semicolons_and_tabs(tmp_path: Path, text: str) -> None:
+def test_csv_may_have_commas_semicolons_and_tabs(tmp_path: Path, text: str) -> None:
     assert read_table(write(tmp_path / "a.csv", text))["age"].tolist() == ["2"]
 
 
-def test_values_stay_as_written(tmp_path: Path) -> None:
+def test_cells_are_read_unchanged(tmp_path: Path) -> None:
     cells = ["007", "0.50", "True", "1e3", "NA", "N/A", "NaN", "None"]
     table = read_table(write(tmp_path / "a.tsv", "id\n" + "\n".join(cells) + "\n"))
     assert table["id"].tolist() == ["007", "0.50", "True", "1e3", "", "", "", "None"]
@@ -49,38 +49,38 @@ def test_values_stay_as_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "cause"),
     [
-        ("a.tsv", "id,age\n1,2\n", "a .tsv with commas"),
+        ("a.tsv", "id,age\n1,2\n", "a .tsv file with commas"),
         ("a.tsv", "id\tage\n1,2\n", r"line 2 has 1 cells, the header 2 \(commas in a .tsv\?\)"),
         ("a.tsv", "id\tage\n1\t2\n\n3\t4\t5\n", "line 4 has 3 cells"),
-        ("a.tsv", "id\tid\n1\t2\n", "column 'id' is there twice"),
+        ("a.tsv", "id\tid\n1\t2\n", "column 'id' is duplicated"),
         ("a.tsv", "id\t\n1\t2\n", "column ''"),
         ("a.tsv", "", "empty"),
         ("a.tsv", b"id\n\xff\xfe\n", "not UTF-8 at byte 3"),
         ("a.tsv", b"id\n\0\n", "not a text file"),
-        ("a.csv", 'id,age\n"1,2\n', "broken table"),
-        ("a.csv", "id\n" + "x" * 200_000, "broken table"),
+        ("a.csv", 'id,age\n"1,2\n', "not a valid table"),
+        ("a.csv", "id\n" + "x" * 200_000, "not a valid table"),
     ],
 )
-def test_broken_tables_are_refused(
+def test_invalid_tables_are_rejected(
     tmp_path: Path, name: str, text: str | bytes, cause: str
 ) -> None:
     with pytest.raises(BadInput, match=cause):
         read_table(write(tmp_path / name, text))
 
 
-def test_absent_table_is_refused(tmp_path: Path) -> None:
+def test_a_missing_table_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such file"):
         read_table(tmp_path / "no.tsv")
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-x", "@SUM(A1)", "'=1", "=cmd|' /C calc'!A0"])
-def test_formulas_are_escaped_and_come_back(cell: str) -> None:
+def test_formulas_are_escaped_and_restored(cell: str) -> None:
     assert escape_cell(cell) == f"'{cell}"
     assert unescape_cell(escape_cell(cell)) == cell
 
 
 @pytest.mark.parametrize("cell", ["-1.5", "+2e-3", "-inf", "sub-1", "a=b", "", "'quoted'", "5-6"])
-def test_numbers_and_plain_text_stay(cell: str) -> None:
+def test_numbers_and_plain_text_are_not_escaped(cell: str) -> None:
     assert escape_cell(cell) == cell == unescape_cell(cell)
 
 
@@ -90,7 +90,7 @@ RISKY = st.text("'=+-@1e.\" ", max_size=6)
 
 @settings(max_examples=25, deadline=None)
 @given(cells=st.lists(CELLS | RISKY, min_size=20, max_size=20))
-def test_any_cell_survives_writing(cells: list[str], tmp_path_factory: Factory) -> None:
+def test_any_cell_survives_a_round_trip(cells: list[str], tmp_path_factory: Factory) -> None:
     path = tmp_path_factory.mktemp("t") / "a.tsv"
     write_table(path, pd.DataFrame({"id": range(len(cells)), "cell": cells}))
     assert read_table(path)["cell"].tolist() == [clean(cell) for cell in cells]
@@ -100,7 +100,7 @@ def test_any_cell_survives_writing(cells: list[str], tmp_path_factory: Factory) 
             assert cell[:1] not in {"+", "-"} or math.isfinite(float(cell))
 
 
-def test_table_is_written_whole_with_missing_cells_named(tmp_path: Path) -> None:
+def test_tables_are_written_atomically_with_missing_cells_as_n_a(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a.tsv"
     write_table(path, pd.DataFrame({"=id": ["a\tb", None], "x": [0.1, float("nan")]}))
     assert path.read_text() == "'=id\tx\na b\t0.1\nn/a\tn/a\n"
@@ -108,12 +108,12 @@ def test_table_is_written_whole_with_missing_cells_named(tmp_path: Path) -> None
     assert list(read_table(path).columns) == ["=id", "x"]
 
 
-def test_column_that_is_not_there_is_named_with_those_that_are() -> None:
+def test_a_missing_column_is_named_and_the_columns_are_listed() -> None:
     with pytest.raises(BadInput, match="no column 'cdr'; choose one of: age, sex"):
         need_column(pd.DataFrame({"age": [], "sex": []}), "cdr")
 
 
-def test_cells_are_compared_as_numbers_where_both_are() -> None:
+def test_cells_are_compared_as_numbers_if_both_are_numbers() -> None:
     assert same_value("0", "0.0") and same_value("1e1", "10") and same_value("a", "a")
     assert not same_value("0", "") and not same_value("1", "one") and not same_value("a", "A")
     assert to_number("1_000") is None and to_number("nan") is None and to_number("x") is None

@@ -1,4 +1,4 @@
-"""A tree of DICOM series as a cohort: who is who, which series, and what is refused."""
+"""Cohorts of DICOM folders: subjects, sessions, series, and what is rejected."""
 
 import shutil
 from pathlib import Path
@@ -18,26 +18,26 @@ from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.cli import main
 
 
-def write(folder: Path, person: int, number: int = 1, **tags: Any) -> Path:
+def write(folder: Path, patient: int, number: int = 1, **tags: Any) -> Path:
     """A series of a small brain in ``folder``."""
 
     def edit(data: Dataset, index: int) -> None:
-        data.SeriesInstanceUID, data.SeriesNumber = f"{UID}.{person}.{number}", number
-        data.SOPInstanceUID = f"{UID}.{person}.{number}.{index}"
-        data.PatientID, data.StudyDate = f"P/{person}", "20200131"
+        data.SeriesInstanceUID, data.SeriesNumber = f"{UID}.{patient}.{number}", number
+        data.SOPInstanceUID = f"{UID}.{patient}.{number}.{index}"
+        data.PatientID, data.StudyDate = f"P/{patient}", "20200131"
         data.PatientAge, data.PatientSex = "071Y", "F"
         for name, value in tags.items():
             setattr(data, name, value)
 
-    stored = np.rint(small_brain(10 * person + number, ill=person % 2 == 1)).astype(np.int16)
-    return save(folder, series(stored, AFFINE, edit), f"s{number}-")
+    image = np.rint(small_brain(10 * patient + number, ill=patient % 2 == 1)).astype(np.int16)
+    return save(folder, series(image, AFFINE, edit), f"s{number}-")
 
 
 def names(root: Path) -> list[str]:
     return [scan.name for scan in read_cohort(root)]
 
 
-def test_a_folder_a_person_whatever_lies_below(tmp_path: Path) -> None:
+def test_each_folder_or_zip_is_a_subject(tmp_path: Path) -> None:
     write(tmp_path / "sub-ann" / "ses-1" / "mprage", 1)
     write(tmp_path / "x" / "2020" / "1", 2)
     write(tmp_path / "nobody", 3, PatientID="", StudyDate="", PatientAge="", PatientSex="")
@@ -48,22 +48,22 @@ def test_a_folder_a_person_whatever_lies_below(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     assert guess_reader(tmp_path) == "dicom"
     cohort = read_cohort(tmp_path)
-    found = {scan.name: dict(scan.fields) for scan in cohort}
-    old = {"age": "71", "sex": "F"}
-    assert found == {
+    fields = {scan.name: dict(scan.fields) for scan in cohort}
+    header = {"age": "71", "sex": "F"}
+    assert fields == {
         "sub-nobody": {"age": "", "sex": ""},
-        "sub-ann_ses-1": old,
-        "sub-P-2_ses-20200131": old,
-        "sub-P-4_ses-20200131": old,
+        "sub-ann_ses-1": header,
+        "sub-P-2_ses-20200131": header,
+        "sub-P-4_ses-20200131": header,
     }
 
 
-def test_one_persons_files_alone_are_one_scan(tmp_path: Path) -> None:
+def test_one_folder_of_files_is_one_scan(tmp_path: Path) -> None:
     write(tmp_path, 1)
     assert names(tmp_path) == ["sub-P-1_ses-20200131"]
 
 
-def test_two_visits_in_one_folder_are_two_scans(tmp_path: Path) -> None:
+def test_two_sessions_in_one_folder_are_two_scans(tmp_path: Path) -> None:
     write(tmp_path / "a", 1)
     write(tmp_path / "a", 1, 2, StudyDate="20210131")
     cohort = read_cohort(tmp_path)
@@ -73,8 +73,8 @@ def test_two_visits_in_one_folder_are_two_scans(tmp_path: Path) -> None:
 
 
 def test_labels_come_from_the_table(tmp_path: Path) -> None:
-    for person in (1, 2):
-        write(tmp_path / f"sub-{person}", person)
+    for patient in (1, 2):
+        write(tmp_path / f"sub-{patient}", patient)
     table = tmp_path / "participants.tsv"
     table.write_text("participant_id\tdiagnosis\nsub-1\tCN\nsub-2\tAD\n")
     assert [dict(scan.fields) for scan in read_cohort(tmp_path)] == [
@@ -82,24 +82,24 @@ def test_labels_come_from_the_table(tmp_path: Path) -> None:
         {"diagnosis": "AD"},
     ]
     table.write_text("participant_id\tdiagnosis\nsub-1\tCN\nsub-3\tAD\n")
-    with pytest.raises(BadInput, match="1 no DICOM series for sub-3"):
+    with pytest.raises(BadInput, match=r"rows without a DICOM series \(1\): sub-3"):
         read_cohort(tmp_path)
 
 
-def test_one_person_in_two_folders_is_told(tmp_path: Path) -> None:
+def test_one_patient_in_two_folders_gets_a_warning(tmp_path: Path) -> None:
     write(tmp_path / "sub-1", 1)
     write(tmp_path / "sub-2", 1, StudyDate="20210131")
     warnings = read_cohort(tmp_path).warnings
-    assert warnings[0] == (
-        "sub-1, sub-2 have the same PatientID: perhaps one person under several names"
-    )
+    assert warnings[0] == ("sub-1, sub-2 have the same PatientID: possibly one subject named twice")
     (tmp_path / "sub-1").rename(tmp_path / "x1")
     (tmp_path / "sub-2").rename(tmp_path / "x2")
     assert names(tmp_path) == ["sub-P-1_ses-20200131", "sub-P-1_ses-20210131"]
-    assert "taken as one person" in read_cohort(tmp_path).warnings[0]
+    assert "treated as one subject" in read_cohort(tmp_path).warnings[0]
 
 
-def test_a_tree_with_other_images_is_not_guessed_to_be_dicom(source: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_images_is_not_guessed_to_be_dicom(
+    source: Path, tmp_path: Path
+) -> None:
     write(tmp_path / "a", 1)
     assert guess_reader(tmp_path) == "dicom"
     shutil.copy(next(source.rglob("*.nii.gz")), tmp_path / "b.nii.gz")
@@ -108,18 +108,18 @@ def test_a_tree_with_other_images_is_not_guessed_to_be_dicom(source: Path, tmp_p
         read_cohort(tmp_path / "b.nii.gz", "dicom")
 
 
-def test_folders_that_lead_outside_are_refused(tmp_path: Path) -> None:
+def test_links_to_folders_outside_are_rejected(tmp_path: Path) -> None:
     root = tmp_path / "root"
     write(root / "a", 1)
     (root / "b").symlink_to(write(tmp_path / "elsewhere", 2))
-    with pytest.raises(BadInput, match="folders outside the root: b"):
+    with pytest.raises(BadInput, match=r"folders outside the cohort's folder \(1\): b"):
         read_cohort(root)
 
 
-def test_prepare_takes_the_tree_and_lists_what_it_cannot_decide(tmp_path: Path) -> None:
+def test_prepare_lists_series_that_it_cannot_choose_between(tmp_path: Path) -> None:
     root, out = tmp_path / "tree", tmp_path / "cohort"
-    for person in (1, 2):
-        write(root / f"sub-{person}", person, SeriesDescription="Sag MPRAGE")
+    for patient in (1, 2):
+        write(root / f"sub-{patient}", patient, SeriesDescription="Sag MPRAGE")
     write(root / "sub-2", 2, 2, SeriesDescription="T1 SE")
     write(root / "sub-3", 3)
     write(root / "sub-3", 4, 2)
@@ -130,11 +130,11 @@ def test_prepare_takes_the_tree_and_lists_what_it_cannot_decide(tmp_path: Path) 
     assert "contains 2 series: 1: 'Sag MPRAGE'" in failed[0] and "2: 'T1 SE'" in failed[0]
     assert failed[1].startswith("sub-3\t") and "2 patients" in failed[1]
     assert PreparedCohort.open(out).table.participant_id.tolist() == ["sub-1"]
-    assert main([*command, "--series", "mprage"]) == 1  # sub-3 is still two people
+    assert main([*command, "--series", "mprage"]) == 1  # sub-3 still has two patients
     assert PreparedCohort.open(out).table.participant_id.tolist() == ["sub-1", "sub-2"]
 
 
-def test_what_is_read_from_one_folder_has_a_hash_of_its_own(tmp_path: Path) -> None:
+def test_each_series_of_a_folder_has_its_own_hash(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", 1)
     files = load_files(folder)
     plain = source_sha256(files)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from uncus.data.cohorts.bids import fields_beside
+from uncus.data.cohorts.bids import bids_fields
 from uncus.data.cohorts.readers import READERS, guess_reader, read_cohort
 from uncus.data.errors import BadInput
 
@@ -64,7 +64,7 @@ def test_bids_with_sessions_and_their_tables(tmp_path: Path) -> None:
     assert "diagnosis" in cohort.warnings[1] and "1 scans" in cohort.warnings[1]
 
 
-def test_bids_with_a_row_a_scan(tmp_path: Path) -> None:
+def test_bids_with_one_row_per_scan(tmp_path: Path) -> None:
     touch(tmp_path, *(f"sub-1/ses-{k}/anat/sub-1_ses-{k}_T1w.nii.gz" for k in (1, 2)))
     tsv(
         tmp_path / "participants.tsv",
@@ -77,11 +77,11 @@ def test_bids_with_a_row_a_scan(tmp_path: Path) -> None:
     assert table["cdr"].tolist() == ["0", ""]
 
 
-def test_several_images_of_a_session_first_run_taken_with_a_warning(tmp_path: Path) -> None:
+def test_the_first_of_several_images_is_used_with_a_warning(tmp_path: Path) -> None:
     touch(tmp_path, *(f"sub-1/anat/sub-1_run-{k}_T1w.nii.gz" for k in (10, 2)))
     cohort = read_cohort(tmp_path)
     assert cohort.scans[0].path.name == "sub-1_run-2_T1w.nii.gz"
-    assert any("2 T1w images, sub-1_run-2_T1w.nii.gz is taken" in w for w in cohort.warnings)
+    assert any("2 T1w images, using sub-1_run-2_T1w.nii.gz" in w for w in cohort.warnings)
 
 
 def test_derivative_may_keep_images_outside_anat(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_derivative_may_keep_images_outside_anat(tmp_path: Path) -> None:
         read_cohort(tmp_path)
 
 
-def test_people_without_a_row_are_kept_and_warned_of(tmp_path: Path) -> None:
+def test_subjects_without_a_row_are_kept_with_a_warning(tmp_path: Path) -> None:
     touch(tmp_path, "sub-1/anat/sub-1_T1w.nii", "sub-2/anat/sub-2_T1w.nii")
     tsv(tmp_path / "participants.tsv", "participant_id age", "1 60")
     cohort = read_cohort(tmp_path)
@@ -108,22 +108,22 @@ def test_people_without_a_row_are_kept_and_warned_of(tmp_path: Path) -> None:
 def test_rows_without_images_are_refused_all_at_once(tmp_path: Path) -> None:
     touch(tmp_path, "sub-1/anat/sub-1_T1w.nii", "sub-2/anat/sub-2_bold.nii")
     tsv(tmp_path / "participants.tsv", "participant_id age", "sub-1 6", "sub-2 7", "sub-3 8")
-    with pytest.raises(BadInput, match=r"2 no T1w image for sub-2, sub-3"):
+    with pytest.raises(BadInput, match=r"rows without a T1w image \(2\): sub-2, sub-3"):
         read_cohort(tmp_path)
 
 
-def test_duplicate_and_conflicting_rows_are_told_apart(tmp_path: Path) -> None:
+def test_duplicate_rows_and_differing_rows_are_rejected(tmp_path: Path) -> None:
     touch(tmp_path, "sub-1/anat/sub-1_T1w.nii")
     table = tmp_path / "participants.tsv"
     tsv(table, "participant_id diagnosis", "sub-1 AD", "sub-1 AD")
     with pytest.raises(BadInput, match="lines 2 and 3 are both sub-1: a duplicate row"):
         read_cohort(tmp_path)
     tsv(table, "participant_id diagnosis", "sub-1 AD", "sub-1 CN")
-    with pytest.raises(BadInput, match="and conflict: diagnosis is 'AD' and 'CN'"):
+    with pytest.raises(BadInput, match="but differ: diagnosis is 'AD' and 'CN'"):
         read_cohort(tmp_path)
     tsv(table, "participant_id diagnosis", "sub-1 AD")
     tsv(tmp_path / "sub-1/sub-1_sessions.tsv", "session_id age", "ses-1 60", "1 61")
-    with pytest.raises(BadInput, match="sub-1_ses-1 and conflict"):
+    with pytest.raises(BadInput, match="sub-1_ses-1 but differ"):
         read_cohort(tmp_path)
 
 
@@ -131,7 +131,7 @@ def test_tables_of_a_tree_are_checked(tmp_path: Path) -> None:
     touch(tmp_path, "sub-1/anat/sub-1_T1w.nii")
     table = tmp_path / "participants.tsv"
     table.write_text("participant_id,age\nsub-1,60\n")
-    with pytest.raises(BadInput, match=r"a \.tsv with commas"):
+    with pytest.raises(BadInput, match=r"a \.tsv file with commas"):
         read_cohort(tmp_path)
     tsv(table, "subject age", "sub-1 60")
     with pytest.raises(BadInput, match="no column 'participant_id'; choose one of: subject, age"):
@@ -139,7 +139,7 @@ def test_tables_of_a_tree_are_checked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reader", ["bids", "table", "folder", "caps"])
-def test_zero_byte_images_are_refused_all_at_once(tmp_path: Path, reader: str) -> None:
+def test_empty_images_are_all_listed(tmp_path: Path, reader: str) -> None:
     folder = "t1_linear" if reader == "caps" else "anat"
     names = [f"sub-{k}/{folder}/sub-{k}_T1w.nii.gz" for k in (1, 2, 3)]
     touch(tmp_path, *names)
@@ -148,7 +148,7 @@ def test_zero_byte_images_are_refused_all_at_once(tmp_path: Path, reader: str) -
     source = tmp_path
     if reader == "table":
         source = tsv(tmp_path / "t.tsv", "participant_id path", *(f"{n[:5]} {n}" for n in names))
-    with pytest.raises(BadInput, match=r"2 images of zero bytes: .*sub-2_T1w.*sub-3_T1w"):
+    with pytest.raises(BadInput, match=r"images of zero bytes \(2\): .*sub-2_T1w.*sub-3_T1w"):
         read_cohort(source, reader)
 
 
@@ -178,42 +178,42 @@ def test_table_paths_are_relative_to_it(tmp_path: Path) -> None:
     assert cohort.scans[0].path.read_bytes() == b"image"
 
 
-def test_table_without_participants_reads_them_off_the_paths(tmp_path: Path) -> None:
+def test_table_without_participants_takes_them_from_the_paths(tmp_path: Path) -> None:
     touch(tmp_path, "sub-7_ses-2_T1w.nii.gz", "other.mgz")
     cohort = read_cohort(tsv(tmp_path / "t.tsv", "file", "sub-7_ses-2_T1w.nii.gz", "other.mgz"))
     assert [s.name for s in cohort] == ["sub-7_ses-2", "sub-other"]
     assert "no participant_id column" in cohort.warnings[0]
 
 
-def test_table_without_a_path_column_names_those_there(tmp_path: Path) -> None:
+def test_table_without_a_path_column_lists_its_columns(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no column 'path'; choose one of: participant_id, age"):
         read_cohort(tsv(tmp_path / "t.tsv", "participant_id age", "1 2"))
 
 
-def test_missing_images_of_a_table_are_listed_all_at_once(tmp_path: Path) -> None:
+def test_missing_images_of_a_table_are_all_listed(tmp_path: Path) -> None:
     names = [f"{k}.nii" for k in range(70)]
     touch(tmp_path, names[0])
     table = tsv(tmp_path / "t.tsv", "subject path", *(f"s{n[:-4]} {n}" for n in names))
-    with pytest.raises(BadInput, match=r"69 missing images: 1\.nii, 2\.nii") as error:
+    with pytest.raises(BadInput, match=r"missing images \(69\): 1\.nii, 2\.nii") as error:
         read_cohort(table)
     assert all(name in str(error.value) for name in names[1:])
 
 
-def test_paths_outside_the_root_are_refused(tmp_path: Path) -> None:
+def test_paths_outside_the_folder_of_the_table_are_rejected(tmp_path: Path) -> None:
     touch(tmp_path, "a.nii", "in/b.nii")
     (tmp_path / "in" / "link.nii").symlink_to(tmp_path / "a.nii")
     for path in ("../a.nii", str(tmp_path / "a.nii"), "link.nii", "x/../../a.nii"):
         table = tsv(tmp_path / "in" / "t.tsv", "subject path", "1 b.nii", f"2 {path}")
-        with pytest.raises(BadInput, match=r"1 a path outside .*: line 3"):
+        with pytest.raises(BadInput, match=r"paths outside .* \(1\): line 3"):
             read_cohort(table)
     inside = tsv(tmp_path / "in" / "t.tsv", "subject path", f"1 {tmp_path / 'in' / 'b.nii'}")
     assert len(read_cohort(inside)) == 1
 
 
-def test_images_of_a_tree_that_lead_outside_are_refused(tmp_path: Path) -> None:
+def test_links_to_images_outside_are_rejected(tmp_path: Path) -> None:
     touch(tmp_path, "a.nii", "bids/sub-1/anat/x.json")
     (tmp_path / "bids/sub-1/anat/sub-1_T1w.nii").symlink_to(tmp_path / "a.nii")
-    with pytest.raises(BadInput, match="1 images outside the root"):
+    with pytest.raises(BadInput, match=r"images outside the cohort's folder \(1\)"):
         read_cohort(tmp_path / "bids")
 
 
@@ -221,15 +221,15 @@ def test_images_of_a_tree_that_lead_outside_are_refused(tmp_path: Path) -> None:
     ("rows", "cause"),
     [
         (("1 a.nii AD", "1 a.nii AD"), "lines 2 and 3 are both sub-1: a duplicate row"),
-        (("1 a.nii AD", "1 a.nii CN"), "and conflict: cdr is 'AD' and 'CN'"),
-        (("1 a.nii AD", "1 b.nii AD"), "and conflict: path is 'a.nii' and 'b.nii'"),
-        (("1 a.nii AD", "2 a.nii AD"), "a.nii is the image of both sub-1 and sub-2"),
+        (("1 a.nii AD", "1 a.nii CN"), "but differ: cdr is 'AD' and 'CN'"),
+        (("1 a.nii AD", "1 b.nii AD"), "but differ: path is 'a.nii' and 'b.nii'"),
+        (("1 a.nii AD", "2 a.nii AD"), "a.nii is listed for both sub-1 and sub-2"),
         (("n/a a.nii AD",), "line 2 has no subject"),
         (("1 n/a AD",), "line 2 has no path"),
-        (("../1 a.nii AD",), "cannot be a participant's label"),
+        (("../1 a.nii AD",), "is not a valid participant label"),
     ],
 )
-def test_rows_that_cannot_be_are_refused(tmp_path: Path, rows: tuple[str, ...], cause: str) -> None:
+def test_invalid_rows_are_rejected(tmp_path: Path, rows: tuple[str, ...], cause: str) -> None:
     touch(tmp_path, "a.nii", "b.nii")
     with pytest.raises(BadInput, match=cause):
         read_cohort(tsv(tmp_path / "t.tsv", "subject path cdr", *rows))
@@ -243,31 +243,31 @@ def test_plain_folder(tmp_path: Path) -> None:
         ("sub-1_ses-2", "AD"),
         ("sub-my-scan-3", "CN"),
     ]
-    assert "each taken for a person of its own: my scan (3).nii" in cohort.warnings[1]
+    assert "each treated as a separate subject: my scan (3).nii" in cohort.warnings[1]
 
 
-def test_plain_folder_leaves_segmentations_aside(tmp_path: Path) -> None:
+def test_plain_folder_ignores_segmentations(tmp_path: Path) -> None:
     touch(tmp_path, "p1_T1w.nii.gz", "p1_aseg.nii.gz")
     cohort = read_cohort(tmp_path)
     assert [s.path.name for s in cohort] == ["p1_T1w.nii.gz"]
-    assert any("left aside: p1_aseg.nii.gz" in w for w in cohort.warnings)
+    assert any("ignored: p1_aseg.nii.gz" in w for w in cohort.warnings)
 
 
-def test_the_tables_around_a_scan_tell_of_its_person_and_session(tmp_path: Path) -> None:
+def test_fields_of_a_single_image_in_a_bids_tree(tmp_path: Path) -> None:
     rows = "participant_id\tage\tsex\nsub-1\t70\tF\nsub-2\t60\tM\n"
     (tmp_path / "participants.tsv").write_text(rows)
     for session in ("a", "b"):
         touch(tmp_path, f"sub-1/ses-{session}/anat/sub-1_ses-{session}_T1w.nii.gz")
     (tmp_path / "sub-1" / "sub-1_sessions.tsv").write_text("session_id\tage\nses-b\t72\n")
     first, second = sorted((tmp_path / "sub-1").rglob("*.nii.gz"))
-    assert fields_beside(first) == {"age": "70", "sex": "F"}
-    assert fields_beside(second) == {"age": "72", "sex": "F"}
+    assert bids_fields(first) == {"age": "70", "sex": "F"}
+    assert bids_fields(second) == {"age": "72", "sex": "F"}
     touch(tmp_path, "other/sub-9/scan.nii.gz")
-    assert fields_beside(tmp_path / "other" / "sub-9" / "scan.nii.gz") == {}
-    assert fields_beside(tmp_path / "scan.nii.gz") == {}
+    assert bids_fields(tmp_path / "other" / "sub-9" / "scan.nii.gz") == {}
+    assert bids_fields(tmp_path / "scan.nii.gz") == {}
 
 
-def test_what_is_no_cohort_is_refused(tmp_path: Path) -> None:
+def test_sources_that_are_not_cohorts_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such file"):
         read_cohort(tmp_path / "no")
     with pytest.raises(BadInput, match="unknown; choose one of: auto, bids"):

@@ -1,4 +1,4 @@
-"""Scans and cohorts."""
+"""A scan of a subject, and a cohort of scans."""
 
 from pathlib import Path
 
@@ -24,16 +24,16 @@ def test_cohort_table_has_all_fields_in_order() -> None:
     assert [s.name for s in cohort] == ["sub-1_ses-a", "sub-1_ses-b", "sub-2"]
 
 
-def test_cohort_refuses_a_scan_twice_an_image_twice_and_nothing() -> None:
-    with pytest.raises(BadInput, match=r"sub-1_ses-a is there twice: x\.nii and y\.nii"):
+def test_duplicate_scans_duplicate_images_and_empty_cohorts_are_rejected() -> None:
+    with pytest.raises(BadInput, match=r"sub-1_ses-a has two images: x\.nii, y\.nii"):
         Cohort(Path("r"), (scan("1", "a", "x.nii"), scan("1", "a", "y.nii")))
-    with pytest.raises(BadInput, match=r"x\.nii is the image of both sub-1 and sub-2"):
+    with pytest.raises(BadInput, match=r"x\.nii is listed for both sub-1 and sub-2"):
         Cohort(Path("r"), (scan("1", file="x.nii"), scan("2", file="./x.nii")))
     with pytest.raises(BadInput, match="no scans found"):
         Cohort(Path("r"), ())
 
 
 @pytest.mark.parametrize("label", ["../../etc", "a/b", "", ".hidden", "a b", "x" * 200, "a\nb"])
-def test_labels_that_would_leave_a_folder_are_refused(label: str) -> None:
-    with pytest.raises(BadInput, match="cannot be a participant's label"):
+def test_labels_that_are_unsafe_in_a_path_are_rejected(label: str) -> None:
+    with pytest.raises(BadInput, match="is not a valid participant label"):
         scan(label, file="x.nii")

@@ -192,7 +192,7 @@ def test_splits_survive_a_file(tmp_path: Path) -> None:
         (["participant_id\tfold-1", "sub-1\ttrain"], "name them participant_id, fold-0"),
         (["participant_id", "sub-1"], "name them participant_id, fold-0"),
         (["subject\tfold-0", "1\ttrain"], "no column 'participant_id'"),
-        (["participant_id,fold-0", "sub-1,train"], r"a \.tsv with commas"),
+        (["participant_id,fold-0", "sub-1,train"], r"a \.tsv file with commas"),
         (
             ["participant_id\tfold-0\tfold-1", "sub-1\tholdout\ttrain", "sub-2\ttrain\ttest"],
             "sub-1 is holdout in some folds only",
