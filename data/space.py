@@ -103,7 +103,7 @@ def to_mni(volume: Volume, grid: Grid) -> Placed:
 
     Raises BadInput if the registration fails or the brain is cut off.
     """
-    result = prealigned.believed(volume) or registration.register(volume)
+    result = prealigned.verify(volume) or registration.register(volume)
     array, inside = resample.masked(registration.corrected(volume, result), result.mask, grid)
     if np.count_nonzero(inside) < 2:
         raise BadInput(
@@ -114,7 +114,7 @@ def to_mni(volume: Volume, grid: Grid) -> Placed:
     quality = {
         "overlap": result.overlap,
         "similarity": result.similarity,
-        "seen": result.seen,
+        "seen": result.coverage,
         "likeness": result.likeness,
         "contrast": result.contrast,
     }

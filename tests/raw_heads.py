@@ -1,4 +1,4 @@
-"""One real head in three ways: whole, as a DICOM series, and without its skull."""
+"""One real head in three forms: whole, as a DICOM series, and skull-stripped."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.dicom_files import save, series
 
 
 def three_ways(head: Path, labels: Path, folder: Path) -> tuple[Path, Path, Path]:
-    """Write the head (NIfTI), the same as DICOM, and its brain alone to ``folder``.
+    """Write the head to ``folder`` as NIfTI, as DICOM, and skull-stripped.
 
     The brain is where ``labels`` (FreeSurfer's, on the head's grid) are above 0, closed by 3 voxels
     and filled.

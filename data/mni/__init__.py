@@ -1,1 +1,1 @@
-"""From a head to ICBM152: bias field, brain extraction, affine registration."""
+"""Registration to ICBM152: bias field, brain extraction, affine transform."""

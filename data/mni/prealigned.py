@@ -1,8 +1,8 @@
-"""A stripped brain whose file says that it lies in MNI152 already, believed after a look.
+"""Verify skull-stripped brains that their headers declare aligned to MNI152.
 
 NIfTI's sform code 4 means "coordinates aligned to MNI152 space" (nifti1.h, NIFTI_XFORM_MNI_152).
-Derivatives of other programs bear it, and some raw scans do so wrongly; so the template's brain
-must lie over the scan's as well as after a registration, else the scan is registered like any.
+Derivatives of other programs have it, but so do some raw scans, wrongly. So the brain must overlap
+the template's as well as after a registration; otherwise the scan is registered.
 """
 
 from functools import lru_cache
@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 from uncus.data.geometry.foreground import fill_holes, largest_part, stripped_background
 from uncus.data.geometry.image import Image, coarser, points
 from uncus.data.imageio.volume import Volume
-from uncus.data.mni.registration import WARN_SEEN, Registration
+from uncus.data.mni.registration import WARN_COVERAGE, Registration
 from uncus.data.mni.template import load_template
 
 MNI152 = 4  # NIFTI_XFORM_MNI_152
-# Of 120 phantoms made in the template's place, at 4 mm, one overlaps by less than 0.94, and none
-# is less similar than 0.78. One moved by 5 mm along x, y or z overlaps by at most 0.939, turned
-# by 5 degrees about x 0.942, grown by 5 % 0.931, shrunk by 7 % 0.872.
-LEAST_OVERLAP = 0.94
-LEAST_SIMILARITY = 0.75
-LOOK_MM = 2.0
+# Of 120 aligned phantoms at 4 mm, one has an overlap below 0.94, and none a similarity below 0.78.
+# The overlap of one shifted by 5 mm along x, y or z is at most 0.939, rotated by 5 degrees about
+# x 0.942, enlarged by 5 % 0.931, shrunk by 7 % 0.872.
+MIN_OVERLAP = 0.94
+MIN_SIMILARITY = 0.75
+SAMPLING_MM = 2.0
 
 
-def believed(volume: Volume) -> Registration | None:
-    """The registration of a scan that needs none: the identity; None where it needs one.
+def verify(volume: Volume) -> Registration | None:
+    """The identity as the registration of an aligned scan; None if the scan must be registered.
 
-    Its intensities are taken as they are: what was brought to the template was corrected before.
+    Intensities are kept: the bias field of aligned scans has been corrected before.
     """
     if volume.native.sform[1] != MNI152:
         return None
@@ -39,16 +39,16 @@ def believed(volume: Volume) -> Registration | None:
     if not inside.any():
         return None
     inside = fill_holes(largest_part(inside), volume.spacing)
-    places, brain, expected = _template()
-    shown = Image(inside.astype(np.float32), volume.affine).at(places, outside=np.nan)
-    found = Image(volume.array * inside, volume.affine).at(places, outside=np.nan)
-    seen = np.isfinite(shown)
-    both, view = float(((shown > 0.5) & brain)[seen].sum()), float(seen[brain].mean())
+    coordinates, brain, expected = _template()
+    mask = Image(inside.astype(np.float32), volume.affine).at(coordinates, outside=np.nan)
+    values = Image(volume.array * inside, volume.affine).at(coordinates, outside=np.nan)
+    in_view = np.isfinite(mask)
+    both, coverage = float(((mask > 0.5) & brain)[in_view].sum()), float(in_view[brain].mean())
     voxel = abs(float(np.linalg.det(volume.affine[:3, :3])))
-    extracted = np.count_nonzero(inside) * voxel / LOOK_MM**3
-    overlap = 2 * both / (float(brain[seen].sum()) + extracted)
-    similarity = float(np.corrcoef(found[seen], expected[seen])[0, 1]) if view else 0.0
-    if not (overlap >= LEAST_OVERLAP and similarity >= LEAST_SIMILARITY and view >= WARN_SEEN):
+    extracted = np.count_nonzero(inside) * voxel / SAMPLING_MM**3
+    overlap = 2 * both / (float(brain[in_view].sum()) + extracted)
+    similarity = float(np.corrcoef(values[in_view], expected[in_view])[0, 1]) if coverage else 0.0
+    if overlap < MIN_OVERLAP or not similarity >= MIN_SIMILARITY or coverage < WARN_COVERAGE:
         return None
     return Registration(
         to_mni=np.eye(4),
@@ -56,17 +56,17 @@ def believed(volume: Volume) -> Registration | None:
         field=Image(np.ones((1, 1, 1), np.float32), volume.affine),
         overlap=float(overlap),
         similarity=similarity,
-        seen=view,
-        stripped=True,
+        coverage=coverage,
+        skull_stripped=True,
     )
 
 
 @lru_cache(maxsize=1)
 def _template() -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float32]]:
-    """Places [3, N] (mm) in and around the template's brain, whether in it, and its T1 [N]."""
+    """Coordinates [3, N] (mm) in and around the template's brain; whether inside it, and T1 [N]."""
     template = load_template()
     maps = (template.brain.astype(np.float32), template.t1, template.distance)
-    brain, t1, distance = (coarser(Image(a, template.affine), LOOK_MM) for a in maps)
-    near = distance.array.ravel() < 2 * LOOK_MM
-    places = points(brain.array.shape, brain.affine)[:, near]
-    return places, brain.array.ravel()[near] > 0.5, t1.array.ravel()[near]
+    brain, t1, distance = (coarser(Image(a, template.affine), SAMPLING_MM) for a in maps)
+    near = distance.array.ravel() < 2 * SAMPLING_MM
+    coordinates = points(brain.array.shape, brain.affine)[:, near]
+    return coordinates, brain.array.ravel()[near] > 0.5, t1.array.ravel()[near]

@@ -1,4 +1,4 @@
-"""Scans that say they lie in MNI152: believed where they do, registered where they do not."""
+"""Scans whose headers declare them aligned to MNI152: verified, or registered if they are not."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from uncus.data.space import place
 
 @pytest.fixture(scope="module")
 def scan() -> Volume:
-    """A phantom at 4 mm, made in the template's place, whose file says so."""
+    """A phantom at 4 mm, aligned to the template and declared so by its header."""
     made = make_subject(registered(draw_person(0, 1)), load_anatomy(4), 4)
     return volume(made.image.astype(np.float32), made.affine)
 
@@ -31,37 +31,35 @@ def moved(scan: Volume, transform: np.ndarray) -> Volume:
     return volume(scan.array, transform @ scan.affine)
 
 
-def test_a_brain_in_the_templates_place_is_kept_there(
-    scan: Volume, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_aligned_brain_is_not_moved(scan: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registration, "register", lambda _: pytest.fail("it was registered"))
-    found = prealigned.believed(scan)
-    assert found is not None and found.stripped
-    np.testing.assert_array_equal(found.to_mni, np.eye(4))
-    np.testing.assert_array_equal(found.mask[scan.array > 0], True)
+    result = prealigned.verify(scan)
+    assert result is not None and result.skull_stripped
+    np.testing.assert_array_equal(result.to_mni, np.eye(4))
+    np.testing.assert_array_equal(result.mask[scan.array > 0], True)
     grid = mni_grid(np.full(3, 4.0))
     placed = place(scan, grid, "mni")
-    assert placed.quality["overlap"] >= prealigned.LEAST_OVERLAP and placed.warnings == ()
-    # Nothing but the resampling of space keep was done to it.
+    assert placed.quality["overlap"] >= prealigned.MIN_OVERLAP and placed.warnings == ()
+    # It was only resampled, as in space keep.
     kept = place(scan, grid, "keep")
     np.testing.assert_allclose(placed.array, kept.array, atol=1e-5)
 
 
 SHIFTS = {
     "5 mm to the right": (5, 0, 0),
-    "5 mm to the front": (0, 5, 0),
-    "5 mm up": (0, 0, 5),
+    "5 mm anterior": (0, 5, 0),
+    "5 mm superior": (0, 0, 5),
 }
 
 
 @pytest.mark.parametrize("name", SHIFTS)
-def test_one_out_of_place_is_not_believed(name: str, scan: Volume) -> None:
+def test_a_shifted_brain_is_not_accepted(name: str, scan: Volume) -> None:
     transform = np.eye(4)
     transform[:3, 3] = SHIFTS[name]
-    assert prealigned.believed(moved(scan, transform)) is None
+    assert prealigned.verify(moved(scan, transform)) is None
 
 
-def test_one_turned_mirrored_or_of_another_size_is_not_believed(scan: Volume) -> None:
+def test_a_rotated_mirrored_or_scaled_brain_is_not_accepted(scan: Volume) -> None:
     for change in (
         rotation((np.radians(6), 0, 0)),
         np.diag([1.07, 1.07, 1.07]),
@@ -69,16 +67,16 @@ def test_one_turned_mirrored_or_of_another_size_is_not_believed(scan: Volume) ->
     ):
         transform = np.eye(4)
         transform[:3, :3] = change
-        assert prealigned.believed(moved(scan, transform)) is None
+        assert prealigned.verify(moved(scan, transform)) is None
 
 
-def test_only_stripped_brains_that_say_so_are_believed(scan: Volume) -> None:
+def test_only_skull_stripped_brains_with_the_sform_code_are_accepted(scan: Volume) -> None:
     for code in (0, 1, 2, 3):
-        assert prealigned.believed(volume(scan.array, scan.affine, code)) is None
+        assert prealigned.verify(volume(scan.array, scan.affine, code)) is None
     noise = np.random.default_rng(0).normal(300, 40, scan.array.shape).astype(np.float32)
     head = np.where(scan.array > 0, scan.array, noise)
-    assert prealigned.believed(volume(head, scan.affine)) is None
+    assert prealigned.verify(volume(head, scan.affine)) is None
     inverted = np.where(scan.array > 0, scan.array.max() + 1 - scan.array, 0)
-    assert prealigned.believed(volume(inverted, scan.affine)) is None
+    assert prealigned.verify(volume(inverted, scan.affine)) is None
     half = scan.array * (np.arange(scan.array.shape[2]) > 20)
-    assert prealigned.believed(replace(scan, array=half.astype(np.float32))) is None
+    assert prealigned.verify(replace(scan, array=half.astype(np.float32))) is None

@@ -1,4 +1,4 @@
-"""From a real raw head to an answer: the same however the scan comes, and on its own voxels."""
+"""Predictions for a real raw head: the same for every form of the scan, on its own voxels."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ HEADS = Path(__file__).parents[4] / "shared" / "mri" / "heads"
 
 @pytest.mark.skipif(not HEADS.is_dir(), reason="../shared/mri/heads is absent")
 def test_a_head_its_dicom_and_its_brain_get_the_same_answer(mni_run: Path, tmp_path: Path) -> None:
-    """Whole head (NIfTI, LIA), the same as a DICOM series, the same without skull."""
+    """The whole head as NIfTI (LIA) and as a DICOM series, and its brain alone."""
     head = nib.load(HEADS / "aomic-0001_T1w.nii.gz")
     scans = three_ways(*(HEADS / f"aomic-0001_{n}.nii.gz" for n in ("T1w", "aseg")), tmp_path)
     out = tmp_path / "out"
@@ -29,7 +29,7 @@ def test_a_head_its_dicom_and_its_brain_get_the_same_answer(mni_run: Path, tmp_p
     saliency = nib.load(folders[0] / "saliency.nii.gz")
     assert saliency.shape == head.shape
     np.testing.assert_allclose(saliency.affine, head.affine, atol=1e-4)
-    # The regions of this head, against FreeSurfer's of the same: a place, not a segmentation.
+    # The atlas regions' volumes are plausible; they are no segmentation of this head.
     rows = pd.read_csv(folders[0] / "atlas.tsv", sep="\t").set_index("region")
     for name, low, high in (("Hippocampus", 2500, 5500), ("Lateral Ventricle", 3000, 20000)):
         for side in ("Left", "Right"):

@@ -1,4 +1,4 @@
-"""Registration to the standard space: a known transform is found, maps return, failures show."""
+"""Registration to the template: known transforms are recovered, failures are rejected."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from uncus.data.space import place, to_scan
 
 @pytest.fixture(scope="module")
 def truth() -> np.ndarray:
-    """Where a scan lies that shows the template: template mm -> scan mm."""
+    """The transform of the synthetic scan: template mm -> scan mm."""
     matrix = np.eye(4)
     matrix[:3, :3] = rotation(tuple(np.radians([14.0, -6.0, 9.0]))) @ np.diag([1.04, 0.93, 0.97])
     matrix[:3, 3] = (9.0, -14.0, 6.0)
@@ -25,7 +25,7 @@ def truth() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def scan(truth: np.ndarray) -> Volume:
-    """The template's brain at 2 mm, turned, shifted and stretched by its affine."""
+    """The template's brain at 2 mm; its affine rotates, shifts and stretches it."""
     template = load_template()
     small = coarser(Image(template.t1 * 800, template.affine), 2.0)
     brain = coarser(Image(template.brain.astype(np.float32), template.affine), 2.0).array > 0.5
@@ -37,16 +37,16 @@ def volume(array: np.ndarray, affine: np.ndarray) -> Volume:
     return Volume(array, affine, native)
 
 
-def test_a_known_transform_is_found(scan: Volume, truth: np.ndarray) -> None:
-    found = registration.register(scan)
-    places = np.array([[0, -20, 5], [60, -20, 5], [0, 60, 5], [0, -20, 65], [-25, -20, -20]]).T
-    there = truth[:3, :3] @ places + truth[:3, 3:]
-    back = found.to_mni[:3, :3] @ there + found.to_mni[:3, 3:]
-    assert np.linalg.norm(back - places, axis=0).max() < 2.5
-    assert found.stripped and found.overlap > 0.93 and found.seen > 0.99
+def test_a_known_transform_is_recovered(scan: Volume, truth: np.ndarray) -> None:
+    result = registration.register(scan)
+    points = np.array([[0, -20, 5], [60, -20, 5], [0, 60, 5], [0, -20, 65], [-25, -20, -20]]).T
+    in_scan = truth[:3, :3] @ points + truth[:3, 3:]
+    back = result.to_mni[:3, :3] @ in_scan + result.to_mni[:3, 3:]
+    assert np.linalg.norm(back - points, axis=0).max() < 2.5
+    assert result.skull_stripped and result.overlap > 0.93 and result.coverage > 0.99
 
 
-def test_a_block_goes_to_the_template_and_back(scan: Volume) -> None:
+def test_a_map_returns_to_the_scan(scan: Volume) -> None:
     grid = mni_grid(np.full(3, 2.0))
     placed = place(scan, grid, "mni")
     assert placed.array.shape == grid.shape and 0.2 < placed.mask.mean() < 0.6
@@ -55,34 +55,34 @@ def test_a_block_goes_to_the_template_and_back(scan: Volume) -> None:
     block[tuple(slice(i - 2, i + 3) for i in middle)] = 1
     lattice = np.indices(grid.shape).reshape(3, -1)
     at = grid.affine[:3, :3] @ lattice + grid.affine[:3, 3:]
-    there = Image(block, placed.moved.affine).at(at).reshape(grid.shape)
-    returned = to_scan(there, grid, placed)
+    on_grid = Image(block, placed.moved.affine).at(at).reshape(grid.shape)
+    returned = to_scan(on_grid, grid, placed)
     centre = (np.argwhere(returned > 0) * returned[returned > 0][:, None]).sum(0) / returned.sum()
     assert np.abs(centre - middle).max() < 0.5
     assert np.abs(np.argwhere(returned > 0.5) - middle).max() <= 3
 
 
-def test_a_header_wrong_by_a_quarter_turn_is_seen_through(scan: Volume) -> None:
-    turn = np.eye(4)
-    turn[:3, :3] = rotation((np.pi / 2, 0.0, 0.0)).round()
-    found = registration.register(volume(scan.array, turn @ scan.affine))
-    assert found.overlap > 0.93 and (found.likeness or 0) > 0.6
-    assert 60 < found.turned < 120
-    assert [w for w in found.warnings if "degrees away from what the file's header says" in w]
+def test_a_header_wrong_by_90_degrees_gets_a_warning(scan: Volume) -> None:
+    wrong = np.eye(4)
+    wrong[:3, :3] = rotation((np.pi / 2, 0.0, 0.0)).round()
+    result = registration.register(volume(scan.array, wrong @ scan.affine))
+    assert result.overlap > 0.93 and (result.likeness or 0) > 0.6
+    assert 60 < result.rotation < 120
+    assert [w for w in result.warnings if "degrees from the axes of the header" in w]
 
 
-def test_half_a_brain_is_refused(scan: Volume) -> None:
+def test_half_a_brain_is_rejected(scan: Volume) -> None:
     half = volume(scan.array[:, :, : scan.array.shape[2] // 2], scan.affine)
     with pytest.raises(BadInput, match=r"cut off|failed|no brain"):
         registration.register(half)
 
 
-def test_noise_is_refused() -> None:
+def test_noise_is_rejected() -> None:
     noise = np.random.default_rng(0).normal(100, 30, (60, 60, 60)).astype(np.float32)
     with pytest.raises(BadInput):
         registration.register(volume(noise, np.diag([3.0, 3, 3, 1])))
 
 
-def test_a_slab_is_refused(scan: Volume) -> None:
+def test_a_slab_is_rejected(scan: Volume) -> None:
     with pytest.raises(BadInput, match=r"slab of \d+ mm: the brain is cut off"):
         registration.register(volume(np.ascontiguousarray(scan.array[:, 60:65]), scan.affine))
