@@ -1,0 +1,131 @@
+"""Compressed and truncated content: no more is inflated than the header declares."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.nifti_files import DIM, patched, save, voxels
+from uncus.data.errors import BadInput
+from uncus.data.imageio import gzip_stream
+from uncus.data.imageio.volume import Limits, read_volume
+
+
+def broken(kind: str, path: Path) -> str:
+    """Write a broken file of this kind; returns what the refusal must say."""
+    save(path)
+    content = path.read_bytes()
+    plain = gzip.decompress(content)
+    crc = len(content) - 8
+    match kind:
+        case "empty":
+            path.write_bytes(b"")
+            return "empty"
+        case "header cut":
+            path.write_bytes(gzip.compress(plain[:200]))
+            return "header is truncated"
+        case "voxels cut":
+            path.write_bytes(gzip.compress(plain[:-100]))
+            return "truncated"
+        case "gzip cut":
+            path.write_bytes(content[:-20])
+            return "truncated"
+        case "plain data":
+            path.write_bytes(plain)
+            return "not gzip"
+        case "wrong CRC":
+            flipped = bytes([content[crc] ^ 1])
+            path.write_bytes(content[:crc] + flipped + content[crc + 1 :])
+            return "CRC"
+        case "garbage inside":
+            path.write_bytes(content[:400] + b"\xff" * 60 + content[460:])
+            return "damaged gzip"
+        case "text":
+            path.write_bytes(gzip.compress(b"participant_id\tage\n" * 60))
+            return "text"
+    raise AssertionError(kind)
+
+
+BROKEN = [
+    "empty",
+    "header cut",
+    "voxels cut",
+    "gzip cut",
+    "plain data",
+    "wrong CRC",
+    "garbage inside",
+    "text",
+]
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_refuses_a_broken_file(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "scan.nii.gz"
+    cause = broken(kind, path)
+    with pytest.raises(BadInput, match=cause):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+def test_warns_of_trailing_bytes(name: str, tmp_path: Path) -> None:
+    path = save(tmp_path / name)
+    path.write_bytes(path.read_bytes() + b"\0" * 77)
+    volume = read_volume(path)
+    assert volume.warnings == ("77 bytes follow the voxels; they were ignored.",)
+    np.testing.assert_array_equal(volume.array, voxels())
+
+
+def test_joins_gzip_members(tmp_path: Path) -> None:
+    plain = save(tmp_path / "scan.nii").read_bytes()
+    path = tmp_path / "members.nii.gz"
+    path.write_bytes(gzip.compress(plain[:500]) + gzip.compress(plain[500:]))
+    np.testing.assert_array_equal(read_volume(path).array, voxels())
+
+
+class TestBombs:
+    """Nothing is inflated or allocated beyond what a checked header declares."""
+
+    @pytest.fixture
+    def counted(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """Bytes given out by the inflater, piece by piece."""
+        given: list[int] = []
+        pieces = gzip_stream._pieces
+
+        def counting(file: gzip_stream.RawFile, step: int) -> Any:
+            for piece in pieces(file, step):
+                given.append(len(piece))
+                yield piece
+
+        monkeypatch.setattr(gzip_stream, "_pieces", counting)
+        return given
+
+    def test_content_far_beyond_the_header(self, tmp_path: Path, counted: list[int]) -> None:
+        plain = save(tmp_path / "scan.nii").read_bytes()
+        path = tmp_path / "bomb.nii.gz"
+        path.write_bytes(gzip.compress(plain + b"\0" * (64 << 20)))
+        with pytest.raises(BadInput, match="bomb"):
+            read_volume(path)
+        assert sum(counted) < 4 << 20
+
+    def test_header_over_the_voxel_cap(self, tmp_path: Path, counted: list[int]) -> None:
+        plain = patched(tmp_path / "scan.nii", (DIM, "4h", (3, 2048, 2048, 512))).read_bytes()
+        path = tmp_path / "claims.nii.gz"
+        path.write_bytes(gzip.compress(plain + b"\0" * (16 << 20)))
+        with pytest.raises(BadInput, match="over the cap"):
+            read_volume(path)
+        assert sum(counted) < 2 << 10
+
+    def test_header_beyond_what_gzip_can_hold(self, tmp_path: Path, counted: list[int]) -> None:
+        plain = patched(tmp_path / "scan.nii", (DIM, "4h", (3, 400, 400, 400))).read_bytes()
+        path = tmp_path / "claims.nii.gz"
+        path.write_bytes(gzip.compress(plain))
+        with pytest.raises(BadInput, match="more than the file can hold"):
+            read_volume(path)
+        assert sum(counted) < 2 << 10
+
+    def test_the_cap_is_an_option(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "scan.nii.gz")
+        with pytest.raises(BadInput, match="over the cap of 100"):
+            read_volume(path, Limits(voxels=100))

@@ -1,0 +1,152 @@
+"""NIfTI and Analyze headers: invalid ones are rejected, unusual ones get a warning."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.nifti_files import (
+    AFFINE,
+    BITPIX,
+    DATATYPE,
+    DIM,
+    INF,
+    NAN,
+    OFFSET,
+    PIXDIM,
+    QFORM,
+    QUATERN,
+    SHAPE,
+    SLOPE,
+    SROW,
+    UNITS,
+    patched,
+    save,
+    voxels,
+)
+from uncus.data.errors import BadInput
+from uncus.data.imageio.volume import read_volume
+
+IN_METRES = (
+    (PIXDIM + 4, "3f", (0.002, 0.002, 0.003)),
+    (SROW, "12f", (0.002, 0, 0, -0.008, 0, 0.002, 0, -0.011, 0, 0, 0.003, 0.005)),
+)
+REFUSED: dict[str, tuple[tuple[tuple[int, str, Any], ...], str]] = {
+    "dims larger than the file": (((DIM, "8h", (3, 500, 500, 500, 1, 1, 1, 1)),), "truncated"),
+    "negative dim": (((DIM, "4h", (3, 9, -11, 7)),), "no sense"),
+    "zero dim": (((DIM, "4h", (3, 9, 0, 7)),), "no sense"),
+    "nine axes": (((DIM, "h", 9),), "no sense"),
+    "no axes": (((DIM, "h", 0),), "no sense"),
+    "inconsistent dim": (((DIM, "8h", (3, 9, 11, 7, 4, 1, 1, 1)),), "contradict"),
+    "2D by axes": (((DIM, "8h", (2, 9, 11, 1, 1, 1, 1, 1)),), "not a 3D"),
+    "2D by size": (((DIM, "8h", (3, 9, 11, 1, 1, 1, 1, 1)),), "not a 3D"),
+    "4D": (((DIM, "8h", (4, 9, 11, 3, 2, 1, 1, 1)),), "4D: 2 volumes"),
+    "unknown datatype": (((DATATYPE, "h", 77),), "unknown (code 77)"),
+    "complex": (((DATATYPE, "h", 32), (BITPIX, "h", 64)), "complex"),
+    "RGB": (((DATATYPE, "h", 128), (BITPIX, "h", 24)), "RGB"),
+    "absurd slope": (((SLOPE, "f", 1e30),), "absurd"),
+    "infinite slope": (((SLOPE, "f", INF),), "absurd"),
+    "infinite intercept": (((SLOPE, "2f", (1.0, INF)),), "absurd"),
+    "offset NaN": (((OFFSET, "f", NAN),), "offset"),
+    "offset inside the header": (((OFFSET, "f", 100.0),), "offset"),
+    "offset huge": (((OFFSET, "f", 1e9),), "truncated"),
+    "pixdim zero": (((PIXDIM + 4, "f", 0.0),), "voxel size"),
+    "pixdim NaN": (((PIXDIM + 8, "f", NAN),), "voxel size"),
+    "affine NaN": (((SROW, "f", NAN),), "NaN"),
+    "affine singular": (((SROW, "12f", (1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0)),), "singular"),
+    "affine zero": (((SROW, "12f", (0,) * 12),), "singular"),
+    "voxels of metres": (((UNITS, "B", 1),), "voxel sizes of 2000, 2000, 3000 mm"),
+    "affine huge": (((SROW, "f", 1e30),), "affine"),
+    "no signature": (((344, "4s", b"abc\0"),), "signature"),
+    "signature of a pair": (((344, "4s", b"ni1\0"),), "signature"),
+    "not NIfTI": (((0, "i", 1234),), "not a NIfTI"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_refuses_a_bad_header(fault: str, tmp_path: Path) -> None:
+    edits, cause = REFUSED[fault]
+    path = patched(tmp_path / "scan.nii", *edits)
+    with pytest.raises(BadInput, match=re.escape(cause)) as caught:
+        read_volume(path)
+    line = str(caught.value)
+    assert line.startswith(str(path)) and "; " in line and "\n" not in line
+
+
+WARNED: dict[str, tuple[tuple[tuple[int, str, Any], ...], str]] = {
+    "slope 0": (((SLOPE, "f", 0.0),), "slope is 0"),
+    "slope NaN": (((SLOPE, "f", NAN),), "slope is nan"),
+    "intercept NaN": (((SLOPE, "2f", (1.0, NAN)),), "intercept is NaN"),
+    "both codes 0": (((QFORM, "2h", (0, 0)),), "orientation unknown"),
+    "transforms disagree": (((QFORM, "h", 1), (QUATERN + 12, "f", 50.0)), "disagree"),
+    "pixdim disagrees": (((PIXDIM + 4, "f", 5.0),), "disagree"),
+    "negative pixdim": (((PIXDIM + 4, "f", -2.0),), "negative"),
+    "bitpix": (((BITPIX, "h", 32),), "bitpix"),
+    "offset 0": (((OFFSET, "f", 0.0),), "offset is 0"),
+    "metres": (((UNITS, "B", 1), *IN_METRES), "millimetres"),
+}
+
+
+@pytest.mark.parametrize("oddity", WARNED)
+def test_warns_of_an_odd_header(oddity: str, tmp_path: Path) -> None:
+    edits, text = WARNED[oddity]
+    volume = read_volume(patched(tmp_path / "scan.nii", *edits))
+    assert [w for w in volume.warnings if text in w], volume.warnings
+    assert len(volume.warnings) == 1
+    np.testing.assert_array_equal(np.sort(volume.array.ravel()), np.sort(voxels().ravel()))
+
+
+def test_the_sform_wins_over_the_qform(tmp_path: Path) -> None:
+    edits, _ = WARNED["transforms disagree"]
+    volume = read_volume(patched(tmp_path / "scan.nii", *edits))
+    np.testing.assert_allclose(volume.affine, AFFINE)
+
+
+def test_positions_in_metres_become_millimetres(tmp_path: Path) -> None:
+    volume = read_volume(patched(tmp_path / "scan.nii", (UNITS, "B", 1), *IN_METRES))
+    np.testing.assert_allclose(volume.affine, AFFINE, rtol=1e-6)
+
+
+def test_refuses_text_named_nii(tmp_path: Path) -> None:
+    (tmp_path / "scan.nii").write_text("not a scan\n")
+    with pytest.raises(BadInput, match="is text"):
+        read_volume(tmp_path / "scan.nii")
+
+
+def test_slope_and_intercept_are_applied_once(tmp_path: Path) -> None:
+    volume = read_volume(patched(tmp_path / "scan.nii", (SLOPE, "2f", (0.5, -10.0))))
+    np.testing.assert_allclose(volume.array, voxels() * 0.5 - 10)
+
+
+def test_4d_with_one_volume_is_fine(tmp_path: Path) -> None:
+    volume = read_volume(save(tmp_path / "scan.nii.gz", voxels()[..., None]))
+    assert volume.array.shape == SHAPE and volume.native.shape == SHAPE
+    assert volume.warnings == ()
+
+
+TYPES = ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("code", TYPES)
+def test_every_real_datatype_in_both_byte_orders(code: str, order: str, tmp_path: Path) -> None:
+    array = np.minimum(voxels(), 100).astype(order + code)
+    header = nib.Nifti1Header(endianness=order)
+    header.set_data_dtype(array.dtype)
+    nib.save(nib.Nifti1Image(array, AFFINE, header), tmp_path / "scan.nii")
+    np.testing.assert_array_equal(read_volume(tmp_path / "scan.nii").array, array)
+
+
+@pytest.mark.parametrize("kind", [nib.AnalyzeImage, nib.Spm99AnalyzeImage, nib.Spm2AnalyzeImage])
+def test_analyze_is_read_with_its_warning(kind: Any, tmp_path: Path) -> None:
+    kind(voxels(), None).to_filename(tmp_path / "scan.img")
+    for mat in tmp_path.glob("*.mat"):
+        mat.unlink()
+    volume = read_volume(tmp_path / "scan.img")
+    expected = nib.as_closest_canonical(nib.load(tmp_path / "scan.img"))
+    np.testing.assert_allclose(volume.array, expected.get_fdata())
+    np.testing.assert_allclose(volume.affine, expected.affine)
+    assert len(volume.warnings) == 1 and "orientation unknown" in volume.warnings[0]

@@ -1,0 +1,34 @@
+"""Small NIfTI files for tests, sound or with header fields overwritten."""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+SHAPE = (9, 11, 7)
+AFFINE = np.array([[2.0, 0, 0, -8], [0, 2, 0, -11], [0, 0, 3, 5], [0, 0, 0, 1]])
+DIM, DATATYPE, BITPIX, PIXDIM, OFFSET, SLOPE, INTER = 40, 70, 72, 76, 108, 112, 116
+UNITS, QFORM, SFORM, QUATERN, SROW = 123, 252, 254, 256, 280
+NAN, INF = float("nan"), float("inf")
+
+
+def voxels(dtype: Any = np.int16) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 200, SHAPE).astype(dtype)
+
+
+def save(path: Path, array: np.ndarray | None = None, affine: np.ndarray = AFFINE) -> Path:
+    nib.save(nib.Nifti1Image(voxels() if array is None else array, affine), path)
+    return path
+
+
+def patched(path: Path, *edits: tuple[int, str, Any], kind: str = "<") -> Path:
+    """A sound .nii with some header fields (offset, struct code, value) overwritten."""
+    save(path)
+    content = bytearray(path.read_bytes())
+    for offset, code, value in edits:
+        values = value if isinstance(value, tuple) else (value,)
+        struct.pack_into(kind + code, content, offset, *values)
+    path.write_bytes(content)
+    return path
