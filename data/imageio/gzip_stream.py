@@ -1,4 +1,4 @@
-"""Bytes of a file, plain or gzip, never more of them than asked for."""
+"""Read plain and gzip files without inflating more bytes than requested."""
 
 import hashlib
 import io
@@ -11,13 +11,13 @@ from uncus.data.errors import BadInput
 
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 20  # bytes
-# Deflate cannot pack more than 1032 bytes into one (zlib's technical notes).
+# Deflate compresses by 1032:1 at most (zlib's technical notes).
 MAX_RATIO = 1032
 
 
 @dataclass(frozen=True)
 class RawFile:
-    """A file on disk, and its bytes if they have been read."""
+    """A file on disk, with its bytes if they are in memory."""
 
     path: Path
     content: bytes | None = None
@@ -28,7 +28,7 @@ class RawFile:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """File size in bytes."""
         return self.path.stat().st_size if self.content is None else len(self.content)
 
     def sha256(self) -> str:
@@ -38,104 +38,104 @@ class RawFile:
 
 
 def is_gzip(file: RawFile) -> bool:
-    """Whether the file starts as gzip data does, whatever its name says."""
+    """Whether the file has the gzip signature, regardless of its name."""
     with file.open() as stream:
         return stream.read(2) == GZIP_MAGIC
 
 
 def read_head(file: RawFile, size: int) -> bytes:
-    """The first ``size`` bytes of the content (fewer where there are fewer), inflated if gzip."""
+    """The first ``size`` bytes of the content, inflated if gzip; fewer if the content is shorter."""
     head = bytearray()
-    for piece in _pieces(file, size):
-        head += piece
+    for chunk in _chunks(file, size):
+        head += chunk
         if len(head) >= size:
             break
     return bytes(head[:size])
 
 
-def capacity(file: RawFile) -> int:
-    """The most bytes that the file can hold once inflated, from its size alone."""
+def max_content_size(file: RawFile) -> int:
+    """Upper bound of the inflated size in bytes, from the file's size alone."""
     return file.size * MAX_RATIO if is_gzip(file) else file.size
 
 
-def read_content(file: RawFile, expected: int, spare: int) -> tuple[bytearray, int]:
-    """Read ``expected`` bytes of content and check what follows.
+def read_content(file: RawFile, expected: int, max_trailing: int) -> tuple[bytearray, int]:
+    """Read ``expected`` bytes of content and count the bytes after them.
 
     Parameters
     ----------
-    expected: bytes that the header declares; nothing larger is allocated.
-    spare: how many bytes may follow them.
+    expected: content size in bytes by the header; nothing larger is allocated.
+    max_trailing: how many more bytes are accepted.
 
     Returns
     -------
-    The content (``expected`` bytes) and how many bytes follow it.
+    The content (``expected`` bytes) and the number of bytes that follow it.
 
     Raises
     ------
-    BadInput: the file ends early, fails its checksum, or inflates to more than expected + spare.
+    BadInput: the file ends early, fails its checksum, or has more than expected + max_trailing bytes.
     """
     content = bytearray(expected)
-    filled = beyond = 0
-    for piece in _pieces(file, CHUNK):
-        room = min(len(piece), expected - filled)
-        content[filled : filled + room] = piece[:room]
+    filled = trailing = 0
+    for chunk in _chunks(file, CHUNK):
+        room = min(len(chunk), expected - filled)
+        content[filled : filled + room] = chunk[:room]
         filled += room
-        beyond += len(piece) - room
-        if beyond > spare:
+        trailing += len(chunk) - room
+        if trailing > max_trailing:
             raise BadInput(
                 file.path,
-                f"holds over {beyond:,} bytes more than its header declares ({expected:,})",
-                "it may be a decompression bomb or several files in one; export the scan again",
+                f"over {trailing:,} bytes more than its header declares ({expected:,})",
+                "it may be a decompression bomb or several joined files; export the scan again",
             )
     if filled < expected:
         raise BadInput(
             file.path,
-            f"is truncated: {filled:,} of {expected:,} bytes are there",
+            f"truncated file: {filled:,} of {expected:,} bytes",
             "copy or download it again",
         )
-    return content, beyond
+    return content, trailing
 
 
-def _pieces(file: RawFile, step: int) -> Iterator[bytes]:
-    """The content piece by piece, at most ``step`` bytes each; gzip members are joined."""
+def _chunks(file: RawFile, step: int) -> Iterator[bytes]:
+    """Yield the content in chunks of at most ``step`` bytes; gzip members are joined."""
     with file.open() as stream:
         if not is_gzip(file):
-            while piece := stream.read(step):
-                yield piece
+            while chunk := stream.read(step):
+                yield chunk
             return
         pending = stream.read(CHUNK)
         while pending:
             inflater = zlib.decompressobj(wbits=31)  # 31: gzip container, checksum verified
             while not inflater.eof:
                 try:
-                    piece = inflater.decompress(pending, step)
+                    chunk = inflater.decompress(pending, step)
                 except zlib.error as error:
                     raise BadInput(
                         file.path,
-                        f"is damaged gzip data ({_reason(error)})",
+                        f"damaged gzip data ({_zlib_reason(error)})",
                         "copy or download it again",
                     ) from None
                 pending = inflater.unconsumed_tail
-                if piece:
-                    yield piece
+                if chunk:
+                    yield chunk
                 if not inflater.eof and not pending:
                     pending = stream.read(CHUNK)
-                    # An empty call drains what zlib still holds back before giving up.
-                    if not pending and not piece:
+                    # A call without input drains zlib's buffer first.
+                    if not pending and not chunk:
                         raise BadInput(
-                            file.path, "is truncated gzip data", "copy or download it again"
+                            file.path, "truncated gzip data", "copy or download it again"
                         )
             pending = inflater.unused_data or stream.read(CHUNK)
             if len(pending) < len(GZIP_MAGIC):
                 pending += stream.read(CHUNK)
             if pending and not pending.startswith(GZIP_MAGIC):
-                while pending:  # not a further member: bytes after the end of the gzip data
+                while pending:  # no further member: bytes after the end of the gzip data
                     yield pending
                     pending = stream.read(CHUNK)
 
 
-def _reason(error: zlib.error) -> str:
+def _zlib_reason(error: zlib.error) -> str:
     text = str(error)
     if "incorrect data check" in text:
-        return "its checksum, CRC, is wrong"
+        return "its CRC checksum is wrong"
     return text.split(": ")[-1]

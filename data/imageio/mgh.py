@@ -1,4 +1,4 @@
-"""Headers of FreeSurfer's MGH and MGZ images."""
+"""Headers of FreeSurfer MGH and MGZ images."""
 
 from pathlib import Path
 
@@ -6,27 +6,32 @@ import numpy as np
 from nibabel.freesurfer.mghformat import MGHHeader
 
 from uncus.data.errors import BadInput
-from uncus.data.imageio.header import AGAIN, Layout, check_affine, listed, voxel_shape
+from uncus.data.imageio.header import RE_EXPORT, Layout, check_affine, join_numbers, voxel_shape
 
 
 def read_mgh_layout(path: Path, head: bytes) -> Layout:
-    """Layout of a FreeSurfer MGH/MGZ image from the first bytes of its content."""
+    """Read the layout of an MGH/MGZ image from the first bytes of its content.
+
+    Raises
+    ------
+    BadInput: not an MGH header, or an invalid field in it.
+    """
     if len(head) < 284:
-        raise BadInput(path, f"its header is truncated ({len(head)} of 284 bytes)", AGAIN)
+        raise BadInput(path, f"truncated header ({len(head)} of 284 bytes)", RE_EXPORT)
     if int.from_bytes(head[:4], "big") != 1:
-        raise BadInput(path, "is not an MGH image", "name the file by what it is")
+        raise BadInput(path, "not an MGH image", "check the file and its extension")
     header = MGHHeader(head[:284], check=False)
     dims = [int(value) for value in header["dims"]]
     shape = voxel_shape(path, [4 if dims[3] > 1 else 3, *dims])
     code = int(header["type"])
     if code not in {0, 1, 3, 4}:  # uint8, int32, float32, int16
-        raise BadInput(path, f"its datatype {code} is unknown", AGAIN)
+        raise BadInput(path, f"unknown datatype (code {code})", RE_EXPORT)
     zooms = np.asarray(header["delta"], dtype=np.float64)
     if not np.isfinite(zooms).all() or (zooms <= 0).any():
-        raise BadInput(path, f"its voxel size is {listed(zooms)} mm", AGAIN)
+        raise BadInput(path, f"invalid voxel size ({join_numbers(zooms)} mm)", RE_EXPORT)
     warnings = []
     if not int(header["goodRASFlag"]):
-        warnings.append("No orientation is stored: orientation unknown, left and right unsure.")
+        warnings.append("No orientation is stored: orientation unknown, left and right may be swapped.")
     with np.errstate(over="ignore", invalid="ignore"):
         affine = header.get_affine()
     check_affine(path, affine)

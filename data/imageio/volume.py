@@ -1,4 +1,4 @@
-"""One scan as an array in RAS+ with its affine in mm, and the way back to the file's own grid."""
+"""Read a scan as an array in RAS+ with its affine in mm, and write maps on its native grid."""
 
 import gzip
 import hashlib
@@ -20,22 +20,22 @@ from uncus.data.imageio import gzip_stream
 from uncus.data.imageio.gzip_stream import RawFile
 from uncus.data.imageio.header import Layout, check_affine
 from uncus.data.imageio.mgh import read_mgh_layout
-from uncus.data.imageio.nifti import HEAD_BYTES, read_layout
+from uncus.data.imageio.nifti import HEAD_BYTES, read_nifti_layout
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh")
-MAX_LOADED = 256 << 20  # bytes: larger files are not read into memory as a whole
+MAX_LOADED = 256 << 20  # bytes; larger files stay on disk
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is read at most, and when a warning is due.
+    """Limits on what is read, and thresholds of warnings.
 
     Parameters
     ----------
-    voxels: the most voxels of a scan.
-    trailing_bytes: the most bytes that may follow the voxels (footers, padding).
-    bad_share: the largest share of NaN or infinite voxels that is replaced by 0.
-    slice_mm: thicker slices get a warning.
+    voxels: maximum number of voxels of a scan.
+    trailing_bytes: maximum number of bytes after the voxels (footers, padding).
+    bad_share: maximum share of NaN or infinite voxels, which are replaced by 0.
+    slice_mm: slice thickness above which a warning is given.
     """
 
     voxels: int = 512**3
@@ -46,13 +46,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Native:
-    """The file's own grid: what is needed to write a map back onto it.
+    """The grid of the file: all that is needed to write a map on it.
 
     Parameters
     ----------
-    shape: voxels per axis as stored.
+    shape: voxels per stored axis.
     affine: float64 [4, 4], stored voxel index -> mm, RAS+.
-    axcodes: where the stored axes point, for example "LIA".
+    axcodes: anatomical directions of the stored axes, for example "LIA".
     qform, sform: the affines of the two NIfTI transforms with their codes.
     """
 
@@ -70,10 +70,10 @@ class Volume:
 
     Parameters
     ----------
-    array: float32 [X, Y, Z]; x to the right, y to the front, z up.
-    affine: float64 [4, 4], voxel index -> mm, RAS+ (oblique scans keep their tilt here).
-    native: the grid it came from.
-    warnings: what was odd about the file, one sentence each.
+    array: float32 [X, Y, Z]; x to the right, y anterior, z superior.
+    affine: float64 [4, 4], voxel index -> mm, RAS+; contains the rotation of oblique scans.
+    native: the grid of the file.
+    warnings: about the file, one sentence each.
     demographics: "age" in years and "sex" from a DICOM header, "" if absent.
     """
 
@@ -91,7 +91,7 @@ class Volume:
 
     @cached_property
     def voxel_hash(self) -> str:
-        """SHA-256 of shape and RAS+ voxels: equal for equal images, however they are stored."""
+        """SHA-256 of shape and RAS+ voxels, independent of file format and storage order."""
         digest = hashlib.sha256(repr(self.array.shape).encode())
         digest.update(np.ascontiguousarray(self.array + np.float32(0)).data)  # +0: -0 becomes 0
         return digest.hexdigest()
@@ -103,9 +103,16 @@ def read_volume(
     """Read a NIfTI-1/2, Analyze or MGZ file, or a DICOM folder, zip or file, into RAS+.
 
     Nothing is allocated or inflated before the header is checked against the file's size and
-    ``limits``; every fault of a file raises BadInput naming file, cause and mend. ``series``
-    chooses among several DICOM series, see :func:`uncus.data.dicom.reader.read_series`. ``files``
-    are those of the scan where they were loaded before, see :func:`load_files`.
+    ``limits``.
+
+    Parameters
+    ----------
+    series: chooses one of several DICOM series, see :func:`uncus.data.dicom.reader.read_series`.
+    files: the scan's files if already loaded, see :func:`load_files`.
+
+    Raises
+    ------
+    BadInput: the file cannot be read; the message has the file, the cause and a remedy.
     """
     path = Path(path)
     if not path.name.lower().endswith(SUFFIXES) and reader.is_dicom(path):
@@ -114,7 +121,7 @@ def read_volume(
     if suffix is None:
         raise BadInput(
             path,
-            "is not a kind of image that can be read",
+            "unsupported image format",
             f"give one of {', '.join(SUFFIXES)}, or a DICOM folder, zip or file",
         )
     files = files or [RawFile(part) for part in source_files(path)]
@@ -122,20 +129,20 @@ def read_volume(
         _check_file(file, compressed=suffix in {".nii.gz", ".mgz"})
     head = gzip_stream.read_head(files[0], HEAD_BYTES)
     is_mgh = suffix in {".mgz", ".mgh"}
-    layout = read_mgh_layout(path, head) if is_mgh else read_layout(files[0].path, head)
+    layout = read_mgh_layout(path, head) if is_mgh else read_nifti_layout(files[0].path, head)
     array, warnings = _read_voxels(files[-1], layout, limits, footer=is_mgh)
-    return _turned(path, array, layout, layout.warnings + warnings)
+    return _to_ras(path, array, layout, layout.warnings + warnings)
 
 
 def read_scan(paths: Sequence[Path], limits: Limits = Limits(), series: str = "") -> Volume:
-    """Read one scan from its file or folder, or from the several DICOM files that it has."""
+    """Read one scan from its file or folder, or from its DICOM files."""
     if len(paths) == 1:
         return read_volume(paths[0], limits, series)
     return read_dicom(paths, limits, series)
 
 
 def read_dicom(paths: Sequence[Path], limits: Limits = Limits(), series: str = "") -> Volume:
-    """Read DICOM folders, zips and files, together one scan, into RAS+."""
+    """Read the DICOM folders, zips or files of one scan into RAS+."""
     decoded = reader.read_series(paths, series, limits.voxels)
     path, array, affine = reader.source_path(paths), decoded.array, decoded.affine
     check_affine(path, affine)
@@ -144,14 +151,14 @@ def read_dicom(paths: Sequence[Path], limits: Limits = Limits(), series: str = "
         (x, y, z), array.dtype, 0, 1.0, 0.0, affine, qform=(affine, 1), sform=(affine, 1)
     )
     warnings = list(decoded.warnings)
-    array = _scaled(path, array, layout, limits, warnings)
-    return replace(_turned(path, array, layout, tuple(warnings)), demographics=decoded.demographics)
+    array = _scale(path, array, layout, limits, warnings)
+    return replace(_to_ras(path, array, layout, tuple(warnings)), demographics=decoded.demographics)
 
 
-def _turned(
+def _to_ras(
     path: Path, array: NDArray[np.float32], layout: Layout, warnings: tuple[str, ...]
 ) -> Volume:
-    """The volume of voxels as stored: its axes in the order and direction of RAS+."""
+    """Reorient voxels as stored to the closest axes of RAS+."""
     affine = layout.affine
     orientation = nib.io_orientation(affine)
     ras = nib.apply_orientation(array, orientation)
@@ -168,7 +175,7 @@ def _turned(
 
 
 def source_files(path: Path) -> tuple[Path, ...]:
-    """The files of the image at ``path``: one, the two of a .hdr/.img pair, all in a folder."""
+    """The files of an image: one, the two of a .hdr/.img pair, or all in a DICOM folder."""
     if path.is_dir() and not path.name.lower().endswith(SUFFIXES):
         return tuple(sorted(part for part in path.rglob("*") if part.is_file()))
     if path.suffix.lower() in {".hdr", ".img"}:
@@ -177,20 +184,19 @@ def source_files(path: Path) -> tuple[Path, ...]:
 
 
 def load_files(path: Path) -> tuple[RawFile, ...]:
-    """The files of the image at ``path``, each read into memory once.
+    """Read the files of an image into memory, so that its hash and voxels come from the same bytes.
 
-    Their hash and voxels then come from the very same bytes. DICOM files, which a child process
-    reads, and files over MAX_LOADED stay on disk.
+    DICOM files, which a child process reads, and files over MAX_LOADED bytes stay on disk.
     """
-    loads = path.name.lower().endswith(SUFFIXES)
+    load = path.name.lower().endswith(SUFFIXES)
     return tuple(
-        RawFile(part, part.read_bytes() if loads and part.stat().st_size <= MAX_LOADED else None)
+        RawFile(part, part.read_bytes() if load and part.stat().st_size <= MAX_LOADED else None)
         for part in source_files(path)
     )
 
 
 def native_array(volume: Volume, array: NDArray[Any]) -> NDArray[Any]:
-    """Turn ``array`` [X, Y, Z] in RAS+ back into the voxel order of the scan's file."""
+    """Reorient ``array`` [X, Y, Z] from RAS+ to the voxel order of the scan's file."""
     there = nib.io_orientation(volume.native.affine)
     ras = nib.orientations.axcodes2ornt("RAS")
     back = nib.orientations.ornt_transform(ras, there)
@@ -198,9 +204,9 @@ def native_array(volume: Volume, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def write_native(path: Path, array: NDArray[Any], native: Native) -> None:
-    """Write ``array`` (in the file's own voxel order) as .nii.gz over the scan, atomically.
+    """Write ``array``, in the voxel order of the scan's file, as .nii.gz, atomically.
 
-    The affines and their codes are the scan's, so that any viewer lays the map over it.
+    The affines and their codes are the scan's, so that any viewer overlays the map correctly.
     """
     if tuple(array.shape) != native.shape:
         raise ValueError(f"array of shape {array.shape} on a grid of {native.shape}")
@@ -214,7 +220,7 @@ def write_nifti(
     qform: tuple[NDArray[np.float64] | None, int] | None = None,
     sform: tuple[NDArray[np.float64] | None, int] | None = None,
 ) -> None:
-    """Write ``array`` [X, Y, Z] with its affine (mm) as .nii.gz; the same bytes for the same image.
+    """Write ``array`` [X, Y, Z] with its affine (mm, RAS+) as .nii.gz, byte for byte reproducibly.
 
     ``qform`` and ``sform`` default to the affine with code 2 (aligned).
     """
@@ -236,50 +242,50 @@ def _check_file(file: RawFile, compressed: bool) -> None:
     path = file.path
     if not path.is_file():
         raise BadInput(
-            path, "is not there" if not path.exists() else "is not a file", "check the path"
+            path, "no such file" if not path.exists() else "not a file", "check the path"
         )
     if file.size == 0:
-        raise BadInput(path, "is empty", "copy or download it again")
+        raise BadInput(path, "empty file", "copy or download it again")
     if compressed != gzip_stream.is_gzip(file):
-        cause = "is not gzip data, whatever its name" if compressed else "is gzip data"
-        mend = f"rename it without {path.suffix}" if compressed else f"rename it to {path.name}.gz"
-        raise BadInput(path, cause, mend)
+        cause = "not gzip data, despite its name" if compressed else "gzip data"
+        remedy = f"rename it without {path.suffix}" if compressed else f"rename it to {path.name}.gz"
+        raise BadInput(path, cause, remedy)
 
 
 def _read_voxels(
     file: RawFile, layout: Layout, limits: Limits, footer: bool
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """The voxels [X, Y, Z] as stored, scaled, as float32, and warnings about them."""
+    """Read the voxels in stored order, scaled, as float32, and warnings about them."""
     path, voxels = file.path, math.prod(layout.shape)
     size = " x ".join(map(str, layout.shape))
     if voxels > limits.voxels:
         raise BadInput(
-            path, f"has {size} voxels, over the cap of {limits.voxels:,}", "resample the scan first"
+            path, f"{size} voxels, over the limit of {limits.voxels:,}", "resample the scan first"
         )
     expected = layout.offset + layout.data_bytes
-    if expected > gzip_stream.capacity(file):
+    if expected > gzip_stream.max_content_size(file):
         raise BadInput(
             path,
-            f"is truncated: its header declares {size} voxels from byte {layout.offset} on, "
-            f"{expected:,} bytes, more than the file can hold",
+            f"truncated file: its header declares {size} voxels from byte {layout.offset} on, "
+            f"{expected:,} bytes, more than the file can contain",
             "copy or download it again",
         )
-    content, beyond = gzip_stream.read_content(file, expected, limits.trailing_bytes)
+    content, trailing = gzip_stream.read_content(file, expected, limits.trailing_bytes)
     warnings = []
-    if beyond and not footer:  # MGH files end in a footer of scan parameters
-        warnings.append(f"{beyond:,} bytes follow the voxels; they were ignored.")
+    if trailing and not footer:  # MGH files end in a footer of scan parameters
+        warnings.append(f"{trailing:,} bytes follow the voxels; they were ignored.")
     stored = np.frombuffer(content, dtype=layout.dtype, count=voxels, offset=layout.offset)
     stored = stored.reshape(layout.shape, order="F")
-    return _scaled(path, stored, layout, limits, warnings), tuple(warnings)
+    return _scale(path, stored, layout, limits, warnings), tuple(warnings)
 
 
-def _scaled(
+def _scale(
     path: Path, stored: NDArray[Any], layout: Layout, limits: Limits, warnings: list[str]
 ) -> NDArray[np.float32]:
-    # Scaled in float64: 32-bit integers lose digits in float32 before the intercept centres them.
-    plain = layout.slope == 1 and layout.intercept == 0
+    # In float64: large integers would lose digits in float32 before the intercept is added.
+    identity = layout.slope == 1 and layout.intercept == 0
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled = stored if plain else stored.astype(np.float64) * layout.slope + layout.intercept
+        scaled = stored if identity else stored.astype(np.float64) * layout.slope + layout.intercept
         array = scaled.astype(np.float32)
     bad = ~np.isfinite(array)
     count = int(bad.sum())
@@ -290,10 +296,10 @@ def _scaled(
             "export the scan again",
         )
     if count:
-        warnings.append(f"{count:,} voxels were NaN or infinite; they were set to 0.")
+        warnings.append(f"{count:,} NaN or infinite voxels were set to 0.")
         array[bad] = 0
     if array.min() == array.max():
-        raise BadInput(path, f"is constant: every voxel is {array.flat[0]:g}", "give another scan")
+        raise BadInput(path, f"constant image: every voxel is {array.flat[0]:g}", "give another scan")
     thickest = float(np.linalg.norm(layout.affine[:3, :3], axis=0).max())
     if thickest > limits.slice_mm:
         warnings.append(f"Slices are {thickest:.1f} mm thick; fine structures are lost.")

@@ -1,4 +1,4 @@
-"""Folds by subject, their balance, and the guard against leakage."""
+"""Folds by subject, held-out subjects, and the check for leakage."""
 
 from pathlib import Path
 
@@ -6,33 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from uncus.data.cohorts.readers import read_cohort
+from tests.data.design.subjects import counts, people
 from uncus.data.design.splits import Splits, check_leakage, holdout_subjects, make_splits
-from uncus.data.design.targets import Target, labelled, select
 from uncus.data.errors import BadInput
-
-OASIS = Path(__file__).parents[4] / "shared" / "mri" / "oasis1-slab"
-
-
-def people(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
-    """A study of n people, a third of them with two sessions; and the class of every row."""
-    rng = np.random.default_rng(seed)
-    ids = np.repeat([f"sub-{k:03}" for k in range(n)], rng.choice([1, 2], n, p=[2 / 3, 1 / 3]))
-    person = pd.factorize(ids)[0]
-    table = pd.DataFrame(
-        {
-            "participant_id": ids,
-            "session_id": [f"ses-{k}" for k in pd.Series(ids).groupby(ids).cumcount()],
-            "sex": rng.choice(["F", "M", ""], n)[person],
-            "age": [f"{a:.1f}" for a in rng.normal(70, 10, n)[person]],
-            "site": rng.choice(["A", "B"], n)[person],
-        }
-    )
-    return table, (rng.random(n) < 0.3).astype(int)[person]
-
-
-def counts(splits: Splits, part: str) -> list[int]:
-    return [len(splits.subjects(fold, part)) for fold in range(splits.folds)]
 
 
 def test_every_subject_is_tested_once_and_nobody_is_in_two_parts() -> None:
@@ -49,33 +25,6 @@ def test_every_subject_is_tested_once_and_nobody_is_in_two_parts() -> None:
     assert set(counts(splits, "validation")) <= {7, 8}  # 15% of 49 or 48
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_folds_are_alike_even_in_small_strata(seed: int) -> None:
-    table, y = people(83, seed)
-    splits = make_splits(table, y, folds=5, seed=seed)
-    rows = table.assign(y=y).drop_duplicates("participant_id").set_index("participant_id")
-    for _, some in [*rows.groupby("y"), *rows.groupby(["y", "sex"])]:
-        per_fold = [len(splits.subjects(fold, "test") & set(some.index)) for fold in range(5)]
-        assert max(per_fold) - min(per_fold) <= 1
-    sexes = [
-        [int((rows.loc[sorted(splits.subjects(k, "test")), "sex"] == s).sum()) for k in range(5)]
-        for s in "FM"
-    ]
-    assert all(max(sex) - min(sex) <= 2 for sex in sexes)
-
-
-def test_age_is_alike_in_the_folds() -> None:
-    gaps = []
-    for seed in range(5):
-        table, y = people(100, 3)
-        splits = make_splits(table, y, folds=5, seed=seed)
-        age = table.drop_duplicates("participant_id").set_index("participant_id")["age"]
-        means = [age[list(splits.subjects(k, "test"))].astype(float).mean() for k in range(5)]
-        gaps.append(np.std(means))
-    # Drawn at random, the mean of 20 people of SD 10 years has an SD of 10 / sqrt(20) = 2.2.
-    assert np.mean(gaps) < 1.3
-
-
 def test_the_seed_decides_and_the_order_of_rows_does_not() -> None:
     table, y = people(60)
     splits = make_splits(table, y, seed=1)
@@ -85,43 +34,6 @@ def test_the_seed_decides_and_the_order_of_rows_does_not() -> None:
     other = make_splits(table, y, seed=2)
     together = [len(splits.subjects(0, "test") & other.subjects(k, "test")) for k in range(5)]
     assert max(together) < 9  # of 12: another seed mixes the folds, and does not only rename them
-
-
-def test_continuous_targets_are_balanced_by_quintile() -> None:
-    table, _ = people(100)
-    y = table["age"].astype(float).to_numpy().copy()
-    y[:4] = np.nan
-    splits = make_splits(table.drop(columns="age"), y[:, None], folds=5)
-    age = pd.Series(y, index=table["participant_id"])
-    age = age[~age.index.duplicated()]
-    fifth = np.searchsorted(np.nanquantile(y, [0.2, 0.4, 0.6, 0.8]), age, side="right")
-    for group in (*range(5), np.nan):
-        same = age.isna() if np.isnan(group) else age.notna() & (fifth == group)
-        per_fold = [len(splits.subjects(k, "test") & set(age.index[same])) for k in range(5)]
-        assert max(per_fold) - min(per_fold) <= 1
-    assert sum(counts(splits, "test")) == 100
-
-
-def test_unlabelled_subjects_are_spread_too() -> None:
-    table, y = people(100)
-    table, y = table.drop_duplicates("participant_id"), y[~table["participant_id"].duplicated()]
-    y[::2] = -1
-    splits = make_splits(table, y, folds=5)
-    for label in (-1, 0, 1):
-        names = set(table["participant_id"][y == label])
-        per_fold = [len(names & splits.subjects(k, "test")) for k in range(5)]
-        assert max(per_fold) - min(per_fold) <= 1
-
-
-def test_further_columns_are_spread() -> None:
-    table, y = people(80)
-    splits = make_splits(table, y, folds=4, stratify=["site"])
-    rows = table.assign(y=y).drop_duplicates("participant_id").set_index("participant_id")
-    for _, some in rows.groupby(["y", "site"]):
-        per_fold = [len(splits.subjects(k, "test") & set(some.index)) for k in range(4)]
-        assert max(per_fold) - min(per_fold) <= 1
-    with pytest.raises(BadInput, match="no column 'scanner'"):
-        make_splits(table, y, stratify=["scanner"])
 
 
 def test_one_fold_is_one_split() -> None:
@@ -256,17 +168,3 @@ def test_fixed_test_set_by_expression_table_or_list(tmp_path: Path) -> None:
         holdout_subjects(str(names), table)
     with pytest.raises(BadInput, match="no column 'sit'"):
         holdout_subjects("sit == 'B'", table)
-
-
-@pytest.mark.skipif(not OASIS.is_dir(), reason="../shared/mri/oasis1-slab is absent")
-def test_oasis_folds_are_balanced() -> None:
-    rows = select(read_cohort(OASIS).table(), "age >= 60 and cdr is not missing")
-    table, y, _ = labelled(rows, Target.parse(["cdr"], ["CN=0", "AD=0.5,1,2"]))
-    splits = make_splits(table, y, folds=5, seed=0)
-    positives, ages = [], []
-    for fold in range(5):
-        test = table["participant_id"].isin(splits.subjects(fold, "test")).to_numpy()
-        positives.append(int(y[test].sum()))
-        ages.append(float(table.loc[test, "age"].astype(float).mean()))
-    assert sorted(positives) == [14] * 5
-    assert np.ptp(ages) < 2.5

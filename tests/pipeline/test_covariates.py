@@ -1,0 +1,111 @@
+"""Covariates in training, prediction and on the command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from pydicom.dataset import FileDataset
+from torch.nn import functional as F
+
+from tests.conftest import TRAIN
+from tests.dicom_files import save, series
+from uncus.data.design.targets import Target
+from uncus.models.build import ModelConfig, build_model
+from uncus.pipeline.cli import main
+from uncus.pipeline.predict import Predictor
+from uncus.pipeline.runs import Run
+from uncus.pipeline.training.data_loading import ScanDataset
+from uncus.pipeline.training.head_refit import refit
+
+
+def test_the_exact_head_takes_them_without_penalty() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    age = (70 + 5 * labels + 5 * rng.standard_normal(60)).astype(np.float32)[:, None]
+    volumes = np.zeros((60, 8, 8, 8), np.float32)  # the scans say nothing
+    data = ScanDataset(volumes, range(60), labels, age)
+    model = build_model(ModelConfig(backbone="tiny", covariates=1), seed=0)
+    assert model.covariates is not None
+    model.covariates.standardize(torch.from_numpy(age))
+    refit(model, data, Target.parse(("dx",), ("A=a", "B=b"), False), 0.1)
+    output = model.eval()(torch.zeros(60, 1, 8, 8, 8), torch.from_numpy(age)).double()
+    z = model.covariates.z(torch.from_numpy(age)).double()
+    slope = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    offset = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([slope, offset], max_iter=100, tolerance_grad=1e-10)
+    truth = torch.from_numpy(labels).double()
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = F.binary_cross_entropy_with_logits(z[:, 0] * slope + offset, truth)
+        torch.autograd.backward(value)
+        return value
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    expected = (z[:, 0] * slope + offset).detach()
+    assert torch.allclose(output[:, 1] - output[:, 0], expected, atol=0.02)
+    assert float(slope.detach()) > 0.5
+
+
+def test_a_run_takes_and_asks_for_them(source: Path, cohort: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = [*TRAIN, "--covariates", "age", "--folds", "2", "--epochs", "2", "--lr", "0.01"]
+    assert main(["train", str(cohort), str(run), *options]) == 0
+    card = Run(run).card
+    assert card["model"]["covariates"] == 1
+    age = card["covariates"]["age"]
+    assert age["min"] < age["mean"] < age["max"]
+    predictor = Predictor(run)
+    for network, fold in zip(predictor.networks, range(2), strict=True):
+        trained = Run(run).splits().subjects(fold, "train")
+        table = Run(run).scans()
+        ages = table.loc[table["participant_id"].isin(trained), "age"].astype(float)
+        assert network.covariates is not None
+        assert float(network.covariates.mean) == pytest.approx(ages.mean(), rel=1e-5)
+        assert network.covariates.weight.any(), "nothing was learnt"
+    scan = next(cohort.glob("sub-00/**/*_T1w.nii.gz"))
+    known = predictor(scan, covariates={"age": age["mean"] + 5})
+    assert known.covariates == {"age": age["mean"] + 5}
+    assert not any(warning.startswith("age ") for warning in known.warnings)
+    whole = source / "sub-00" / "anat" / "sub-00_T1w.nii.gz"
+    in_tree = predictor(whole)
+    assert in_tree.covariates == {"age": 60}
+    assert predictor(dicom_of(whole, tmp_path / "series")).covariates == {"age": 68}
+    alone = tmp_path / "scan.nii.gz"
+    shutil.copy(scan, alone)
+    unknown = predictor(alone)
+    assert unknown.as_dict()["covariates"] == {"age": None}
+    assert any("age is not known" in warning for warning in unknown.warnings)
+    assert unknown.probabilities != known.probabilities
+
+
+def dicom_of(scan: Path, folder: Path) -> Path:
+    """The scan as a DICOM series of somebody aged 68."""
+
+    def edit(data: FileDataset, index: int) -> None:
+        data.PatientAge, data.PatientSex = "068Y", "M"
+
+    image = nib.load(scan)
+    return save(folder, series(np.rint(image.get_fdata()).astype(np.int16), image.affine, edit))
+
+
+def test_the_command_line_takes_them(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, scan = tmp_path / "run", str(next(cohort.glob("sub-*/**/*_T1w.nii.gz")))
+    options = [*TRAIN, "--covariates", "age", "--folds", "1", "--epochs", "1"]
+    assert main(["train", str(cohort), str(run), *options]) == 0
+    capsys.readouterr()
+    assert main(["predict", str(run), scan, "--json", "--covariates", "age=71"]) == 0
+    assert json.loads(capsys.readouterr().out)["covariates"] == {"age": 71}
+    assert main(["predict", str(run), scan, "--covariates", "weight=71"]) == 2
+    assert "this run takes age" in capsys.readouterr().err
+    assert main(["train", str(cohort), str(tmp_path / "x"), *TRAIN, "--covariates", "group"]) == 2
+    capsys.readouterr()
+    same = [*TRAIN, "--covariates", "sex", "--where", "sex == 'F'"]
+    assert main(["train", str(cohort), str(tmp_path / "y"), *same]) == 2
+    assert "--covariates sex: covariate 1 is constant" in capsys.readouterr().err
