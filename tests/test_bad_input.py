@@ -1,4 +1,4 @@
-"""docs/bad_input.md names a test for each kind of bad input, and each of them exists."""
+"""Every kind of input in docs/bad_input.md names its tests, and those tests exist."""
 
 import ast
 import re
@@ -13,8 +13,8 @@ ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and "test_" 
 
 
 @cache
-def named_in(name: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The tests of a file, and every text in it that could name a case."""
+def names_in(name: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The functions of a test file, and its string constants, which may name a case."""
     tree = ast.parse((TESTS / name).read_text(encoding="utf-8"))
     nodes = list(ast.walk(tree))
     functions = {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
@@ -23,16 +23,16 @@ def named_in(name: str) -> tuple[frozenset[str], frozenset[str]]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split(" | ")[0].strip("| "))
-def test_every_line_has_its_test(row: str) -> None:
+def test_every_row_names_existing_tests(row: str) -> None:
     named = re.findall(r"`([\w/]*test_\w+\.py)::(test_\w+)(?:\[([^\]]+)\])?`", row)
     assert named and len(named) == row.count("::")
     for file, test, case in named:
-        functions, texts = named_in(file)
+        functions, texts = names_in(file)
         assert test in functions, f"{file} has no {test}"
         assert not case or case in texts, f"{file} has no case {case!r}"
 
 
-def test_both_formats_are_there_and_no_test_is_made_up() -> None:
+def test_both_formats_are_covered() -> None:
     assert len(ROWS) > 45 and "## NIfTI" in PAGE and "## DICOM" in PAGE
-    functions, _ = named_in("data/imageio/test_volume.py")
-    assert "test_refuses_a_constant_image" in functions and "test_nothing" not in functions
+    functions, _ = names_in("data/imageio/test_volume.py")
+    assert "test_rejects_a_constant_image" in functions and "test_nothing" not in functions

@@ -44,7 +44,7 @@ def is_gzip(file: RawFile) -> bool:
 
 
 def read_head(file: RawFile, size: int) -> bytes:
-    """The first ``size`` bytes of the content, inflated if gzip; fewer if the content is shorter."""
+    """The first ``size`` bytes of the content, inflated if gzip; all if it is shorter."""
     head = bytearray()
     for chunk in _chunks(file, size):
         head += chunk
@@ -72,15 +72,15 @@ def read_content(file: RawFile, expected: int, max_trailing: int) -> tuple[bytea
 
     Raises
     ------
-    BadInput: the file ends early, fails its checksum, or has more than expected + max_trailing bytes.
+    BadInput: the file ends early, fails its checksum, or has too many trailing bytes.
     """
     content = bytearray(expected)
     filled = trailing = 0
     for chunk in _chunks(file, CHUNK):
-        room = min(len(chunk), expected - filled)
-        content[filled : filled + room] = chunk[:room]
-        filled += room
-        trailing += len(chunk) - room
+        count = min(len(chunk), expected - filled)
+        content[filled : filled + count] = chunk[:count]
+        filled += count
+        trailing += len(chunk) - count
         if trailing > max_trailing:
             raise BadInput(
                 file.path,

@@ -28,7 +28,7 @@ class Layout:
     slope, intercept: value = stored * slope + intercept.
     affine: float64 [4, 4], stored voxel index -> mm, RAS+.
     qform, sform: the two affines (mm) with their NIfTI codes; None if not set.
-    warnings: one sentence each.
+    warnings: unusual header fields, one sentence each.
     """
 
     shape: tuple[int, int, int]
@@ -55,9 +55,7 @@ def voxel_shape(path: Path, dim: Sequence[Any]) -> tuple[int, int, int]:
         raise BadInput(path, f"invalid dimensions (dim = {join_numbers(values)})", RE_EXPORT)
     used = sizes[:axes]
     if axes <= 3 and any(size > 1 for size in sizes[axes:]):
-        raise BadInput(
-            path, f"contradictory dimensions (dim = {join_numbers(values)})", RE_EXPORT
-        )
+        raise BadInput(path, f"contradictory dimensions (dim = {join_numbers(values)})", RE_EXPORT)
     volumes = math.prod(used[3:])
     if volumes > 1:
         raise BadInput(
@@ -84,7 +82,11 @@ def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
     if (sizes == 0).any() or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-2:
         raise BadInput(path, "singular affine: its axes are not independent", RE_EXPORT)
     if not all(VOXEL_MM[0] <= size <= VOXEL_MM[1] for size in sizes):
-        raise BadInput(path, f"voxel sizes of {join_numbers(sizes)} mm are implausible for a head scan", RE_EXPORT)
+        raise BadInput(
+            path,
+            f"voxel sizes of {join_numbers(sizes)} mm are implausible for a head scan",
+            RE_EXPORT,
+        )
 
 
 def join_numbers(values: Sequence[Any] | NDArray[Any]) -> str:

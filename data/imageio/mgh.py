@@ -31,7 +31,9 @@ def read_mgh_layout(path: Path, head: bytes) -> Layout:
         raise BadInput(path, f"invalid voxel size ({join_numbers(zooms)} mm)", RE_EXPORT)
     warnings = []
     if not int(header["goodRASFlag"]):
-        warnings.append("No orientation is stored: orientation unknown, left and right may be swapped.")
+        warnings.append(
+            "No orientation is stored: orientation unknown, left and right may be swapped."
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         affine = header.get_affine()
     check_affine(path, affine)

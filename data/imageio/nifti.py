@@ -1,7 +1,7 @@
 """Headers of NIfTI-1/2 and Analyze images, checked before any voxels are allocated.
 
-nibabel loads many broken files without a warning (NaN affines, sizes beyond the file), so the fields
-are read with nibabel's header classes and validated here.
+nibabel loads many broken files without a warning (NaN affines, sizes beyond the file), so its
+header classes only parse the fields, which are validated here.
 """
 
 import io
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from uncus.data.errors import BadInput
 from uncus.data.imageio.header import RE_EXPORT, Layout, check_affine, join_numbers, voxel_shape
 
-TEXT_BYTES = bytes([9, 10, 13, *range(32, 127), *range(128, 256)])  # UTF-8 without control characters
+TEXT_BYTES = bytes([9, 10, 13, *range(32, 127), *range(128, 256)])  # no control characters
 HEAD_BYTES = 544  # the longest header (NIfTI-2, 540 bytes) and its extension flag
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI: unknown, meter, millimeter, micrometer
 NUMERIC = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"} | {
@@ -87,7 +87,9 @@ def _nifti(path: Path, header: Any, is_single: bool) -> Layout:
     if not np.isfinite(zooms).all() or (zooms == 0).any():
         raise BadInput(path, f"invalid voxel size ({join_numbers(zooms)} mm in pixdim)", RE_EXPORT)
     if (zooms < 0).any():
-        warnings.append(f"Voxel sizes are negative ({join_numbers(zooms)} mm); their absolute values are used.")
+        warnings.append(
+            f"Voxel sizes are negative ({join_numbers(zooms)} mm); their absolute values are used."
+        )
         header["pixdim"][1:4] = np.abs(zooms)
     header["pixdim"][0] = -1.0 if header["pixdim"][0] < 0 else 1.0  # the standard reads 0 as 1
     header["dim"][0] = 3
@@ -110,14 +112,16 @@ def _nifti(path: Path, header: Any, is_single: bool) -> Layout:
         sizes = np.linalg.norm(affine[:3, :3], axis=0)
         if not np.allclose(sizes, np.abs(zooms), rtol=0.02) and qform is None:
             warnings.append(
-                f"The voxel sizes of pixdim ({join_numbers(zooms)}) and sform ({join_numbers(sizes)}) "
-                "disagree; the sform is used."
+                f"The voxel sizes of pixdim ({join_numbers(zooms)}) and of the sform "
+                f"({join_numbers(sizes)}) disagree; the sform is used."
             )
     elif qform is not None:
         affine = qform
     else:
         affine = header.get_base_affine()
-        warnings.append("The qform and sform codes are 0: orientation unknown, left and right may be swapped.")
+        warnings.append(
+            "The qform and sform codes are 0: orientation unknown, left and right may be swapped."
+        )
     check_affine(path, scale @ affine)
     return Layout(
         shape=shape,
@@ -166,7 +170,9 @@ def _dtype(path: Path, header: Any, warnings: list[str]) -> np.dtype[Any]:
         )
     dtype = np.dtype(NUMERIC[code]).newbyteorder(header.endianness)
     if int(header["bitpix"]) != dtype.itemsize * 8:
-        warnings.append(f"bitpix is {int(header['bitpix'])}, not {dtype.itemsize * 8}; ignored.")
+        warnings.append(
+            f"bitpix is {int(header['bitpix'])}, not {dtype.itemsize * 8}; bitpix is ignored."
+        )
     return dtype
 
 
@@ -190,18 +196,22 @@ def _scaling(path: Path, header: Any, warnings: list[str]) -> tuple[float, float
 
 def _offset(path: Path, header: Any, is_single: bool, warnings: list[str]) -> int:
     offset = float(header["vox_offset"])
-    least = int(header["sizeof_hdr"]) + 4 if is_single else 0
+    minimum = int(header["sizeof_hdr"]) + 4 if is_single else 0
     if offset == 0 and is_single:
-        warnings.append(f"The data offset is 0; {least} is used.")
-        return least
-    if not math.isfinite(offset) or offset != int(offset) or offset < least:
+        warnings.append(f"The data offset is 0; {minimum} is used.")
+        return minimum
+    if not math.isfinite(offset) or offset != int(offset) or offset < minimum:
         raise BadInput(
-            path, f"invalid data offset ({offset:g}): an integer of at least {least} bytes is expected", RE_EXPORT
+            path,
+            f"invalid data offset ({offset:g}): an integer of at least {minimum} bytes is expected",
+            RE_EXPORT,
         )
     return int(offset)
 
 
-def _max_distance(one: NDArray[np.float64], two: NDArray[np.float64], shape: Sequence[int]) -> float:
+def _max_distance(
+    one: NDArray[np.float64], two: NDArray[np.float64], shape: Sequence[int]
+) -> float:
     """The largest distance (mm) between the positions of an image corner under two affines."""
     corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=float)
     corners[:, :3] *= np.asarray(shape) - 1

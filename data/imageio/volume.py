@@ -197,10 +197,10 @@ def load_files(path: Path) -> tuple[RawFile, ...]:
 
 def native_array(volume: Volume, array: NDArray[Any]) -> NDArray[Any]:
     """Reorient ``array`` [X, Y, Z] from RAS+ to the voxel order of the scan's file."""
-    there = nib.io_orientation(volume.native.affine)
+    native = nib.io_orientation(volume.native.affine)
     ras = nib.orientations.axcodes2ornt("RAS")
-    back = nib.orientations.ornt_transform(ras, there)
-    return np.ascontiguousarray(nib.apply_orientation(array, back))
+    transform = nib.orientations.ornt_transform(ras, native)
+    return np.ascontiguousarray(nib.apply_orientation(array, transform))
 
 
 def write_native(path: Path, array: NDArray[Any], native: Native) -> None:
@@ -209,7 +209,7 @@ def write_native(path: Path, array: NDArray[Any], native: Native) -> None:
     The affines and their codes are the scan's, so that any viewer overlays the map correctly.
     """
     if tuple(array.shape) != native.shape:
-        raise ValueError(f"array of shape {array.shape} on a grid of {native.shape}")
+        raise ValueError(f"the array has shape {array.shape}, the grid {native.shape}")
     write_nifti(path, array, native.affine, native.qform, native.sform)
 
 
@@ -248,7 +248,9 @@ def _check_file(file: RawFile, compressed: bool) -> None:
         raise BadInput(path, "empty file", "copy or download it again")
     if compressed != gzip_stream.is_gzip(file):
         cause = "not gzip data, despite its name" if compressed else "gzip data"
-        remedy = f"rename it without {path.suffix}" if compressed else f"rename it to {path.name}.gz"
+        remedy = (
+            f"rename it without {path.suffix}" if compressed else f"rename it to {path.name}.gz"
+        )
         raise BadInput(path, cause, remedy)
 
 
@@ -272,7 +274,7 @@ def _read_voxels(
         )
     content, trailing = gzip_stream.read_content(file, expected, limits.trailing_bytes)
     warnings = []
-    if trailing and not footer:  # MGH files end in a footer of scan parameters
+    if trailing and not footer:  # MGH files end with scan parameters
         warnings.append(f"{trailing:,} bytes follow the voxels; they were ignored.")
     stored = np.frombuffer(content, dtype=layout.dtype, count=voxels, offset=layout.offset)
     stored = stored.reshape(layout.shape, order="F")
@@ -299,7 +301,9 @@ def _scale(
         warnings.append(f"{count:,} NaN or infinite voxels were set to 0.")
         array[bad] = 0
     if array.min() == array.max():
-        raise BadInput(path, f"constant image: every voxel is {array.flat[0]:g}", "give another scan")
+        raise BadInput(
+            path, f"constant image: every voxel is {array.flat[0]:g}", "give another scan"
+        )
     thickest = float(np.linalg.norm(layout.affine[:3, :3], axis=0).max())
     if thickest > limits.slice_mm:
         warnings.append(f"Slices are {thickest:.1f} mm thick; fine structures are lost.")

@@ -13,8 +13,8 @@ from uncus.data.imageio import gzip_stream
 from uncus.data.imageio.volume import Limits, read_volume
 
 
-def broken(kind: str, path: Path) -> str:
-    """Write a broken file of this kind; returns what the refusal must say."""
+def damage(kind: str, path: Path) -> str:
+    """Write a damaged file of this kind; returns the expected cause."""
     save(path)
     content = path.read_bytes()
     plain = gzip.decompress(content)
@@ -25,7 +25,7 @@ def broken(kind: str, path: Path) -> str:
             return "empty"
         case "header cut":
             path.write_bytes(gzip.compress(plain[:200]))
-            return "header is truncated"
+            return "truncated header"
         case "voxels cut":
             path.write_bytes(gzip.compress(plain[:-100]))
             return "truncated"
@@ -39,7 +39,7 @@ def broken(kind: str, path: Path) -> str:
             flipped = bytes([content[crc] ^ 1])
             path.write_bytes(content[:crc] + flipped + content[crc + 1 :])
             return "CRC"
-        case "garbage inside":
+        case "corrupt block":
             path.write_bytes(content[:400] + b"\xff" * 60 + content[460:])
             return "damaged gzip"
         case "text":
@@ -48,22 +48,22 @@ def broken(kind: str, path: Path) -> str:
     raise AssertionError(kind)
 
 
-BROKEN = [
+DAMAGED = [
     "empty",
     "header cut",
     "voxels cut",
     "gzip cut",
     "plain data",
     "wrong CRC",
-    "garbage inside",
+    "corrupt block",
     "text",
 ]
 
 
-@pytest.mark.parametrize("kind", BROKEN)
-def test_refuses_a_broken_file(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_rejects_a_damaged_file(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "scan.nii.gz"
-    cause = broken(kind, path)
+    cause = damage(kind, path)
     with pytest.raises(BadInput, match=cause):
         read_volume(path)
 
@@ -89,19 +89,19 @@ class TestBombs:
 
     @pytest.fixture
     def counted(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-        """Bytes given out by the inflater, piece by piece."""
-        given: list[int] = []
-        pieces = gzip_stream._pieces
+        """Sizes of the inflated chunks."""
+        sizes: list[int] = []
+        chunks = gzip_stream._chunks
 
         def counting(file: gzip_stream.RawFile, step: int) -> Any:
-            for piece in pieces(file, step):
-                given.append(len(piece))
-                yield piece
+            for chunk in chunks(file, step):
+                sizes.append(len(chunk))
+                yield chunk
 
-        monkeypatch.setattr(gzip_stream, "_pieces", counting)
-        return given
+        monkeypatch.setattr(gzip_stream, "_chunks", counting)
+        return sizes
 
-    def test_content_far_beyond_the_header(self, tmp_path: Path, counted: list[int]) -> None:
+    def test_content_much_larger_than_declared(self, tmp_path: Path, counted: list[int]) -> None:
         plain = save(tmp_path / "scan.nii").read_bytes()
         path = tmp_path / "bomb.nii.gz"
         path.write_bytes(gzip.compress(plain + b"\0" * (64 << 20)))
@@ -109,23 +109,25 @@ class TestBombs:
             read_volume(path)
         assert sum(counted) < 4 << 20
 
-    def test_header_over_the_voxel_cap(self, tmp_path: Path, counted: list[int]) -> None:
+    def test_header_over_the_voxel_limit(self, tmp_path: Path, counted: list[int]) -> None:
         plain = patched(tmp_path / "scan.nii", (DIM, "4h", (3, 2048, 2048, 512))).read_bytes()
-        path = tmp_path / "claims.nii.gz"
+        path = tmp_path / "false.nii.gz"
         path.write_bytes(gzip.compress(plain + b"\0" * (16 << 20)))
-        with pytest.raises(BadInput, match="over the cap"):
+        with pytest.raises(BadInput, match="over the limit"):
             read_volume(path)
         assert sum(counted) < 2 << 10
 
-    def test_header_beyond_what_gzip_can_hold(self, tmp_path: Path, counted: list[int]) -> None:
+    def test_header_larger_than_gzip_can_inflate_to(
+        self, tmp_path: Path, counted: list[int]
+    ) -> None:
         plain = patched(tmp_path / "scan.nii", (DIM, "4h", (3, 400, 400, 400))).read_bytes()
-        path = tmp_path / "claims.nii.gz"
+        path = tmp_path / "false.nii.gz"
         path.write_bytes(gzip.compress(plain))
-        with pytest.raises(BadInput, match="more than the file can hold"):
+        with pytest.raises(BadInput, match="more than the file can contain"):
             read_volume(path)
         assert sum(counted) < 2 << 10
 
-    def test_the_cap_is_an_option(self, tmp_path: Path) -> None:
+    def test_the_voxel_limit_is_an_option(self, tmp_path: Path) -> None:
         path = save(tmp_path / "scan.nii.gz")
-        with pytest.raises(BadInput, match="over the cap of 100"):
+        with pytest.raises(BadInput, match="over the limit of 100"):
             read_volume(path, Limits(voxels=100))

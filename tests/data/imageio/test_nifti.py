@@ -30,26 +30,26 @@ from tests.nifti_files import (
 from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import read_volume
 
-IN_METRES = (
+IN_METERS = (
     (PIXDIM + 4, "3f", (0.002, 0.002, 0.003)),
     (SROW, "12f", (0.002, 0, 0, -0.008, 0, 0.002, 0, -0.011, 0, 0, 0.003, 0.005)),
 )
-REFUSED: dict[str, tuple[tuple[tuple[int, str, Any], ...], str]] = {
+INVALID: dict[str, tuple[tuple[tuple[int, str, Any], ...], str]] = {
     "dims larger than the file": (((DIM, "8h", (3, 500, 500, 500, 1, 1, 1, 1)),), "truncated"),
-    "negative dim": (((DIM, "4h", (3, 9, -11, 7)),), "no sense"),
-    "zero dim": (((DIM, "4h", (3, 9, 0, 7)),), "no sense"),
-    "nine axes": (((DIM, "h", 9),), "no sense"),
-    "no axes": (((DIM, "h", 0),), "no sense"),
+    "negative dim": (((DIM, "4h", (3, 9, -11, 7)),), "invalid dimensions"),
+    "zero dim": (((DIM, "4h", (3, 9, 0, 7)),), "invalid dimensions"),
+    "nine axes": (((DIM, "h", 9),), "invalid dimensions"),
+    "no axes": (((DIM, "h", 0),), "invalid dimensions"),
     "inconsistent dim": (((DIM, "8h", (3, 9, 11, 7, 4, 1, 1, 1)),), "contradict"),
     "2D by axes": (((DIM, "8h", (2, 9, 11, 1, 1, 1, 1, 1)),), "not a 3D"),
     "2D by size": (((DIM, "8h", (3, 9, 11, 1, 1, 1, 1, 1)),), "not a 3D"),
-    "4D": (((DIM, "8h", (4, 9, 11, 3, 2, 1, 1, 1)),), "4D: 2 volumes"),
-    "unknown datatype": (((DATATYPE, "h", 77),), "unknown (code 77)"),
+    "4D": (((DIM, "8h", (4, 9, 11, 3, 2, 1, 1, 1)),), "4D image: 2 volumes"),
+    "unknown datatype": (((DATATYPE, "h", 77),), "unknown datatype (code 77)"),
     "complex": (((DATATYPE, "h", 32), (BITPIX, "h", 64)), "complex"),
     "RGB": (((DATATYPE, "h", 128), (BITPIX, "h", 24)), "RGB"),
-    "absurd slope": (((SLOPE, "f", 1e30),), "absurd"),
-    "infinite slope": (((SLOPE, "f", INF),), "absurd"),
-    "infinite intercept": (((SLOPE, "2f", (1.0, INF)),), "absurd"),
+    "huge slope": (((SLOPE, "f", 1e30),), "implausible"),
+    "infinite slope": (((SLOPE, "f", INF),), "implausible"),
+    "infinite intercept": (((SLOPE, "2f", (1.0, INF)),), "implausible"),
     "offset NaN": (((OFFSET, "f", NAN),), "offset"),
     "offset inside the header": (((OFFSET, "f", 100.0),), "offset"),
     "offset huge": (((OFFSET, "f", 1e9),), "truncated"),
@@ -58,7 +58,7 @@ REFUSED: dict[str, tuple[tuple[tuple[int, str, Any], ...], str]] = {
     "affine NaN": (((SROW, "f", NAN),), "NaN"),
     "affine singular": (((SROW, "12f", (1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0)),), "singular"),
     "affine zero": (((SROW, "12f", (0,) * 12),), "singular"),
-    "voxels of metres": (((UNITS, "B", 1),), "voxel sizes of 2000, 2000, 3000 mm"),
+    "voxels of meters": (((UNITS, "B", 1),), "voxel sizes of 2000, 2000, 3000 mm"),
     "affine huge": (((SROW, "f", 1e30),), "affine"),
     "no signature": (((344, "4s", b"abc\0"),), "signature"),
     "signature of a pair": (((344, "4s", b"ni1\0"),), "signature"),
@@ -66,9 +66,9 @@ REFUSED: dict[str, tuple[tuple[tuple[int, str, Any], ...], str]] = {
 }
 
 
-@pytest.mark.parametrize("fault", REFUSED)
-def test_refuses_a_bad_header(fault: str, tmp_path: Path) -> None:
-    edits, cause = REFUSED[fault]
+@pytest.mark.parametrize("fault", INVALID)
+def test_rejects_an_invalid_header(fault: str, tmp_path: Path) -> None:
+    edits, cause = INVALID[fault]
     path = patched(tmp_path / "scan.nii", *edits)
     with pytest.raises(BadInput, match=re.escape(cause)) as caught:
         read_volume(path)
@@ -76,7 +76,7 @@ def test_refuses_a_bad_header(fault: str, tmp_path: Path) -> None:
     assert line.startswith(str(path)) and "; " in line and "\n" not in line
 
 
-WARNED: dict[str, tuple[tuple[tuple[int, str, Any], ...], str]] = {
+UNUSUAL: dict[str, tuple[tuple[tuple[int, str, Any], ...], str]] = {
     "slope 0": (((SLOPE, "f", 0.0),), "slope is 0"),
     "slope NaN": (((SLOPE, "f", NAN),), "slope is nan"),
     "intercept NaN": (((SLOPE, "2f", (1.0, NAN)),), "intercept is NaN"),
@@ -86,33 +86,33 @@ WARNED: dict[str, tuple[tuple[tuple[int, str, Any], ...], str]] = {
     "negative pixdim": (((PIXDIM + 4, "f", -2.0),), "negative"),
     "bitpix": (((BITPIX, "h", 32),), "bitpix"),
     "offset 0": (((OFFSET, "f", 0.0),), "offset is 0"),
-    "metres": (((UNITS, "B", 1), *IN_METRES), "millimetres"),
+    "meters": (((UNITS, "B", 1), *IN_METERS), "millimeters"),
 }
 
 
-@pytest.mark.parametrize("oddity", WARNED)
-def test_warns_of_an_odd_header(oddity: str, tmp_path: Path) -> None:
-    edits, text = WARNED[oddity]
+@pytest.mark.parametrize("case", UNUSUAL)
+def test_warns_of_an_unusual_header(case: str, tmp_path: Path) -> None:
+    edits, text = UNUSUAL[case]
     volume = read_volume(patched(tmp_path / "scan.nii", *edits))
     assert [w for w in volume.warnings if text in w], volume.warnings
     assert len(volume.warnings) == 1
     np.testing.assert_array_equal(np.sort(volume.array.ravel()), np.sort(voxels().ravel()))
 
 
-def test_the_sform_wins_over_the_qform(tmp_path: Path) -> None:
-    edits, _ = WARNED["transforms disagree"]
+def test_the_sform_takes_precedence_over_the_qform(tmp_path: Path) -> None:
+    edits, _ = UNUSUAL["transforms disagree"]
     volume = read_volume(patched(tmp_path / "scan.nii", *edits))
     np.testing.assert_allclose(volume.affine, AFFINE)
 
 
-def test_positions_in_metres_become_millimetres(tmp_path: Path) -> None:
-    volume = read_volume(patched(tmp_path / "scan.nii", (UNITS, "B", 1), *IN_METRES))
+def test_affines_in_meters_become_millimeters(tmp_path: Path) -> None:
+    volume = read_volume(patched(tmp_path / "scan.nii", (UNITS, "B", 1), *IN_METERS))
     np.testing.assert_allclose(volume.affine, AFFINE, rtol=1e-6)
 
 
-def test_refuses_text_named_nii(tmp_path: Path) -> None:
+def test_rejects_text_named_nii(tmp_path: Path) -> None:
     (tmp_path / "scan.nii").write_text("not a scan\n")
-    with pytest.raises(BadInput, match="is text"):
+    with pytest.raises(BadInput, match="a text file"):
         read_volume(tmp_path / "scan.nii")
 
 
@@ -121,7 +121,7 @@ def test_slope_and_intercept_are_applied_once(tmp_path: Path) -> None:
     np.testing.assert_allclose(volume.array, voxels() * 0.5 - 10)
 
 
-def test_4d_with_one_volume_is_fine(tmp_path: Path) -> None:
+def test_4d_with_one_volume_is_read(tmp_path: Path) -> None:
     volume = read_volume(save(tmp_path / "scan.nii.gz", voxels()[..., None]))
     assert volume.array.shape == SHAPE and volume.native.shape == SHAPE
     assert volume.warnings == ()
@@ -141,7 +141,7 @@ def test_every_real_datatype_in_both_byte_orders(code: str, order: str, tmp_path
 
 
 @pytest.mark.parametrize("kind", [nib.AnalyzeImage, nib.Spm99AnalyzeImage, nib.Spm2AnalyzeImage])
-def test_analyze_is_read_with_its_warning(kind: Any, tmp_path: Path) -> None:
+def test_analyze_is_read_with_a_warning(kind: Any, tmp_path: Path) -> None:
     kind(voxels(), None).to_filename(tmp_path / "scan.img")
     for mat in tmp_path.glob("*.mat"):
         mat.unlink()

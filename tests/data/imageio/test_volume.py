@@ -16,7 +16,7 @@ from uncus.data.imageio.volume import native_array, read_volume, write_native
 MRI = Path(__file__).parents[4] / "shared" / "mri"
 
 
-def test_a_sound_file_gives_no_warning(tmp_path: Path) -> None:
+def test_a_valid_file_gives_no_warning(tmp_path: Path) -> None:
     volume = read_volume(save(tmp_path / "scan.nii.gz"))
     assert volume.warnings == ()
     assert volume.array.dtype == np.float32
@@ -25,16 +25,16 @@ def test_a_sound_file_gives_no_warning(tmp_path: Path) -> None:
     assert volume.spacing == (2, 2, 3)
 
 
-def test_refuses_gzip_data_named_nii_and_says_how_to_name_it(tmp_path: Path) -> None:
+def test_rejects_gzip_data_named_nii_and_suggests_a_name(tmp_path: Path) -> None:
     save(tmp_path / "scan.nii.gz").rename(tmp_path / "scan.nii")
     with pytest.raises(BadInput, match=r"gzip data; rename it to scan\.nii\.gz"):
         read_volume(tmp_path / "scan.nii")
 
 
-def test_refuses_other_names_and_absent_files(tmp_path: Path) -> None:
+def test_rejects_other_extensions_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"give one of \.nii\.gz"):
         read_volume(tmp_path / "scan.png")
-    with pytest.raises(BadInput, match="not there"):
+    with pytest.raises(BadInput, match="no such file"):
         read_volume(tmp_path / "scan.nii")
     (tmp_path / "folder.nii").mkdir()
     with pytest.raises(BadInput, match="not a file"):
@@ -42,19 +42,21 @@ def test_refuses_other_names_and_absent_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_few_bad_voxels_become_zero_and_many_are_refused(value: float, tmp_path: Path) -> None:
+def test_few_non_finite_voxels_become_zero_and_many_are_rejected(
+    value: float, tmp_path: Path
+) -> None:
     array = np.random.default_rng(0).normal(5, 1, (20, 20, 20)).astype(np.float32)
     array[0, 0, :8] = value  # exactly 0.1 %
     volume = read_volume(save(tmp_path / "few.nii.gz", array))
-    assert [w for w in volume.warnings if w.startswith("8 voxels were NaN")]
+    assert [w for w in volume.warnings if w.startswith("8 NaN or infinite voxels")]
     assert (volume.array == 0).sum() == 8 and np.isfinite(volume.array).all()
     array[0, 1, 0] = value
     with pytest.raises(BadInput, match="NaN or infinite"):
         read_volume(save(tmp_path / "many.nii.gz", array))
 
 
-def test_refuses_a_constant_image(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="constant: every voxel is 7"):
+def test_rejects_a_constant_image(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="constant image: every voxel is 7"):
         read_volume(save(tmp_path / "scan.nii.gz", np.full(SHAPE, 7, np.int16)))
 
 
@@ -85,10 +87,10 @@ def test_other_formats_agree_with_nibabel(name: str, tmp_path: Path) -> None:
     assert volume.warnings == ()
 
 
-def test_a_pair_without_its_other_half_is_refused(tmp_path: Path) -> None:
+def test_a_header_without_its_img_file_is_rejected(tmp_path: Path) -> None:
     nib.Nifti1Pair(voxels(), AFFINE).to_filename(tmp_path / "scan.hdr")
     (tmp_path / "scan.img").unlink()
-    with pytest.raises(BadInput, match=r"scan\.img: is not there"):
+    with pytest.raises(BadInput, match=r"scan\.img: no such file"):
         read_volume(tmp_path / "scan.hdr")
 
 
@@ -96,7 +98,7 @@ ORIENTATIONS = ["RAS", "LAS", "LPI", "PSR", "LIA", "SPL"]
 
 
 def reoriented(path: Path, array: np.ndarray, affine: np.ndarray, axcodes: str) -> Path:
-    """Save the RAS+ image ``array`` with its axes stored as ``axcodes`` says."""
+    """Save the RAS+ image ``array`` with its axes stored in the order ``axcodes``."""
     image = nib.Nifti1Image(array, affine)
     ornt = nib.orientations.axcodes2ornt(axcodes)
     nib.save(
@@ -108,14 +110,14 @@ def reoriented(path: Path, array: np.ndarray, affine: np.ndarray, axcodes: str) 
 @pytest.mark.parametrize("axcodes", ORIENTATIONS)
 def test_every_orientation_gives_the_same_volume(axcodes: str, tmp_path: Path) -> None:
     plain = read_volume(save(tmp_path / "ras.nii.gz"))
-    turned = read_volume(reoriented(tmp_path / "turned.nii.gz", voxels(), AFFINE, axcodes))
-    assert turned.native.axcodes == axcodes
-    np.testing.assert_array_equal(turned.array, plain.array)
-    np.testing.assert_allclose(turned.affine, plain.affine, atol=1e-5)
-    assert turned.voxel_hash == plain.voxel_hash
+    other = read_volume(reoriented(tmp_path / "reoriented.nii.gz", voxels(), AFFINE, axcodes))
+    assert other.native.axcodes == axcodes
+    np.testing.assert_array_equal(other.array, plain.array)
+    np.testing.assert_allclose(other.affine, plain.affine, atol=1e-5)
+    assert other.voxel_hash == plain.voxel_hash
 
 
-def test_the_voxel_hash_tells_images_apart(tmp_path: Path) -> None:
+def test_the_voxel_hash_distinguishes_images(tmp_path: Path) -> None:
     one = read_volume(save(tmp_path / "one.nii.gz"))
     array = voxels()
     array[3, 3, 3] += 1
@@ -125,7 +127,7 @@ def test_the_voxel_hash_tells_images_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("axcodes", ORIENTATIONS)
-def test_a_map_goes_back_to_the_voxel_order_of_the_file(axcodes: str, tmp_path: Path) -> None:
+def test_a_map_is_written_in_the_voxel_order_of_the_file(axcodes: str, tmp_path: Path) -> None:
     path = reoriented(tmp_path / "scan.nii.gz", voxels(), AFFINE, axcodes)
     source = nib.load(path)
     source.set_qform(source.affine, 1)
@@ -142,7 +144,7 @@ def test_a_map_goes_back_to_the_voxel_order_of_the_file(axcodes: str, tmp_path: 
     assert written.header.get_xyzt_units()[0] == "mm"
 
 
-def test_a_map_of_an_unoriented_scan_lies_over_it_in_other_programs(tmp_path: Path) -> None:
+def test_a_map_of_a_scan_without_orientation_overlays_it_in_nibabel(tmp_path: Path) -> None:
     path = patched(tmp_path / "scan.nii", (QFORM, "2h", (0, 0)))
     volume = read_volume(path)
     write_native(tmp_path / "map.nii.gz", native_array(volume, volume.array), volume.native)
@@ -151,37 +153,37 @@ def test_a_map_of_an_unoriented_scan_lies_over_it_in_other_programs(tmp_path: Pa
     assert int(written.header["sform_code"]) == 0
 
 
-def test_a_map_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
+def test_a_map_of_the_wrong_shape_is_rejected(tmp_path: Path) -> None:
     volume = read_volume(save(tmp_path / "scan.nii.gz"))
-    with pytest.raises(ValueError, match="on a grid of"):
+    with pytest.raises(ValueError, match="the grid"):
         write_native(tmp_path / "map.nii.gz", np.zeros((2, 2, 2)), volume.native)
 
 
 @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.mgz"])
-def test_no_damage_raises_anything_but_bad_input(name: str, tmp_path: Path) -> None:
-    """Bytes flipped at random and files cut at random lengths: read, or refused in one line."""
+def test_random_damage_raises_only_bad_input(name: str, tmp_path: Path) -> None:
+    """Files with random bytes changed or cut are read, or rejected in one line."""
     path = tmp_path / name
-    nib.save(nib.load(save(tmp_path / "sound.nii")), path)
-    sound = bytearray(
+    nib.save(nib.load(save(tmp_path / "valid.nii")), path)
+    valid = bytearray(
         gzip.decompress(path.read_bytes()) if name.endswith("z") else path.read_bytes()
     )
     rng = np.random.default_rng(0)
-    refused = 0
+    rejected = 0
     for _ in range(400):
-        content = bytearray(sound)
-        for place in rng.integers(0, 352, rng.integers(1, 6)):
-            content[place] = rng.integers(0, 256)
+        content = bytearray(valid)
+        for index in rng.integers(0, 352, rng.integers(1, 6)):
+            content[index] = rng.integers(0, 256)
         if rng.random() < 0.2:
             del content[rng.integers(0, len(content)) :]
         path.write_bytes(gzip.compress(content, 1) if name.endswith("z") else content)
         try:
             volume = read_volume(path)
         except BadInput as error:
-            refused += 1
+            rejected += 1
             assert str(path) in str(error)
         else:
             assert np.isfinite(volume.array).all() and np.isfinite(volume.affine).all()
-    assert refused > 40
+    assert rejected > 40
 
 
 @pytest.mark.skipif(not MRI.is_dir(), reason="../shared/mri is absent")
