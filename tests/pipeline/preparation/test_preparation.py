@@ -130,7 +130,7 @@ def test_failed_scans_are_listed_and_the_others_are_prepared(
     cohort = PreparedCohort.open(out)
     assert cohort.table.participant_id.tolist() == ["sub-00", "sub-02", "sub-03", "sub-05"]
     failed = (out / "failed.tsv").read_text().splitlines()
-    assert failed[1].startswith("sub-01\tsub-01/anat/") and "is text" in failed[1]
+    assert failed[1].startswith("sub-01\tsub-01/anat/") and "a text file" in failed[1]
     assert failed[2].startswith("sub-04\t") and "constant" in failed[2]
     lines = capsys.readouterr().err.splitlines()
     assert sum(line.startswith("uncus prepare: failed: ") for line in lines) == 2
