@@ -1,8 +1,9 @@
-"""``--where``: choosing rows by an expression that is parsed, never evaluated.
+"""``--where``: select rows of a table by an expression that is parsed, never evaluated.
 
-Comparisons of columns with numbers, strings or one another, ``in`` and ``not in``, ``is missing``
-and ``is not missing``, joined by ``and``, ``or``, ``not``. A comparison with a missing cell is
-neither true nor false (Kleene's three values), and a row is chosen only where the whole is true.
+An expression compares columns with numbers, strings or each other, tests ``in``, ``not in``, ``is
+missing`` and ``is not missing``, and joins such terms by ``and``, ``or`` and ``not``. A comparison
+with a missing cell is neither true nor false (Kleene's three-valued logic); only rows for which the
+expression is true are selected.
 """
 
 import ast
@@ -28,47 +29,50 @@ ORDERS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 EXAMPLE = "write, for example, \"age >= 60 and sex == 'F'\""
 
-Truth = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]  # bool [N] surely true, surely false
+# bool [N] where true, bool [N] where false; neither if unknown
+Truth = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 
-def every(parts: list[Truth]) -> Truth:
-    """Kleene's and."""
+def kleene_and(parts: list[Truth]) -> Truth:
+    """Conjunction in Kleene's three-valued logic."""
     true = np.logical_and.reduce([part[0] for part in parts])
     return np.asarray(true), np.asarray(np.logical_or.reduce([part[1] for part in parts]))
 
 
-def reverse(part: Truth) -> Truth:
-    """Kleene's not."""
+def kleene_not(part: Truth) -> Truth:
+    """Negation in Kleene's three-valued logic."""
     return part[1], part[0]
 
 
 def select(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The rows of ``table`` for which the expression holds; their index is kept.
+    """The rows of ``table`` for which the expression is true, with their index.
 
     Raises
     ------
-    BadInput: not such an expression, an unknown column, text where a number is compared, or no row.
+    BadInput: not a valid expression, an unknown column, text compared with a number, or no rows.
     """
     if not where.strip():
         return table
-    chosen = table.loc[Expression(table, where).rows()]
-    if chosen.empty:
-        raise BadInput(f"--where {where!r}", f"none of {len(table)} rows fit", "loosen it")
-    return chosen
+    selected = table.loc[Expression(table, where).rows()]
+    if selected.empty:
+        raise BadInput(
+            f"--where {where!r}", f"matches none of {len(table)} rows", "relax the expression"
+        )
+    return selected
 
 
 @dataclass(frozen=True)
 class Expression:
-    """One expression over one table."""
+    """An expression over the columns of a table."""
 
     table: pd.DataFrame
     text: str
 
     def rows(self) -> np.ndarray[Any, Any]:
-        """bool [N]: where the expression is true."""
+        """bool [N]: the rows for which the expression is true."""
         if len(self.text) > MAX_LENGTH:
             raise BadInput("--where", f"over {MAX_LENGTH} characters", "shorten it")
-        # `a column` in back quotes becomes a name that Python can parse.
+        # Replace `a column` in backquotes by a name that Python can parse.
         quoted = re.compile(r"`([^`]*)`")
         names = {f"_column_{i}": m for i, m in enumerate(quoted.findall(self.text))}
         numbered = iter(names)
@@ -77,7 +81,7 @@ class Expression:
             tree = ast.parse(source, mode="eval").body
             true, _ = self.truth(tree, names)
         except (SyntaxError, RecursionError, MemoryError) as error:
-            cause = getattr(error, "msg", "") or "too deep"
+            cause = getattr(error, "msg", "") or "nested too deeply"
             raise BadInput(
                 f"--where {self.text!r}", f"cannot be parsed ({cause})", EXAMPLE
             ) from None
@@ -88,35 +92,37 @@ class Expression:
         return true
 
     def truth(self, node: ast.expr, names: dict[str, str]) -> Truth:
-        """Where ``node`` is surely true and where surely false, bool [N] each."""
+        """The rows for which ``node`` is true, and those for which it is false, bool [N] each."""
         if isinstance(node, ast.BoolOp):
             parts = [self.truth(value, names) for value in node.values]
             if isinstance(node.op, ast.And):
-                return every(parts)
-            return reverse(every([reverse(part) for part in parts]))
+                return kleene_and(parts)
+            return kleene_not(kleene_and([kleene_not(part) for part in parts]))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            return reverse(self.truth(node.operand, names))
+            return kleene_not(self.truth(node.operand, names))
         if isinstance(node, ast.Compare):
             pairs = zip([node.left, *node.comparators], node.ops, node.comparators, strict=False)
-            return every([self.comparison(left, op, right, names) for left, op, right in pairs])
-        raise self.refuse(node)
+            return kleene_and(
+                [self.comparison(left, op, right, names) for left, op, right in pairs]
+            )
+        raise self.error(node)
 
     def comparison(
         self, left: ast.expr, op: ast.cmpop, right: ast.expr, names: dict[str, str]
     ) -> Truth:
-        """One comparison, row by row."""
+        """Evaluate one comparison for every row."""
         if isinstance(op, ast.Is | ast.IsNot):
             if not (isinstance(right, ast.Name) and right.id == "missing"):
-                raise self.refuse(right, "'is' goes with 'missing' only")
+                raise self.error(right, "'is' can only be followed by 'missing' or 'not missing'")
             absent = np.array([cell == "" for cell in self.cells(left, names)], dtype=bool)
             return (absent, ~absent) if isinstance(op, ast.Is) else (~absent, absent)
         cells = self.cells(left, names)
         known = np.array([cell != "" for cell in cells], dtype=bool)
         if isinstance(op, ast.In | ast.NotIn):
             if not isinstance(right, ast.List | ast.Tuple | ast.Set):
-                raise self.refuse(right, "'in' takes a list, as in ['F', 'M']")
+                raise self.error(right, "'in' needs a list, such as ['F', 'M']")
             values = [self.constant(item) for item in right.elts]
-            holds = np.array(
+            result = np.array(
                 [any(same_value(cell, v) for v in values) for cell in cells], dtype=bool
             )
             negated = isinstance(op, ast.NotIn)
@@ -125,13 +131,13 @@ class Expression:
             known &= np.array([cell != "" for cell in others], dtype=bool)
             if isinstance(op, ast.Eq | ast.NotEq):
                 pairs = zip(cells, others, strict=True)
-                holds = np.array([same_value(a, b) for a, b in pairs], dtype=bool)
+                result = np.array([same_value(a, b) for a, b in pairs], dtype=bool)
                 negated = isinstance(op, ast.NotEq)
             else:
-                holds = self.ordered(cells, ORDERS[type(op)], others, known)
+                result = self.ordered(cells, ORDERS[type(op)], others, known)
                 negated = False
-        holds = ~holds if negated else holds
-        return holds & known, ~holds & known
+        result = ~result if negated else result
+        return result & known, ~result & known
 
     def ordered(
         self,
@@ -140,52 +146,49 @@ class Expression:
         others: list[str],
         known: np.ndarray[Any, Any],
     ) -> np.ndarray[Any, Any]:
-        """bool [N]: an order of numbers; of text only where neither side has a number (dates)."""
-        holds = np.zeros(len(cells), dtype=bool)
+        """bool [N]: compare numbers; compare text only if neither side is a number (dates)."""
+        result = np.zeros(len(cells), dtype=bool)
         for row in np.flatnonzero(known):
             one, two = to_number(cells[row]), to_number(others[row])
             if one is not None and two is not None:
-                holds[row] = order(one, two)
+                result[row] = order(one, two)
             elif one is None and two is None:
-                holds[row] = order(cells[row], others[row])
+                result[row] = order(cells[row], others[row])
             else:
                 text = cells[row] if one is None else others[row]
                 raise BadInput(
                     f"--where {self.text!r}",
                     f"{text!r} in row {row + 1} is not a number",
-                    "correct the table or compare by ==",
+                    "correct the table, or compare with ==",
                 )
-        return holds
+        return result
 
     def cells(self, node: ast.expr, names: dict[str, str]) -> list[str]:
-        """What ``node`` is in each row: a column's cells, or a constant over and over."""
+        """The value of ``node`` in each row: the cells of a column, or a repeated constant."""
         if isinstance(node, ast.Name):
             column = names.get(node.id, node.id)
             if column not in self.table.columns:
-                there = ", ".join(map(str, self.table.columns))
-                close = difflib.get_close_matches(column, list(map(str, self.table.columns)), n=1)
-                hint = (
-                    f"did you mean {close[0]!r}? There are: {there}"
-                    if close
-                    else f"there are: {there}"
-                )
-                raise BadInput(f"--where {self.text!r}", f"no column {column!r}", hint)
+                columns = list(map(str, self.table.columns))
+                close = difflib.get_close_matches(column, columns, n=1)
+                remedy = f"did you mean {close[0]!r}? " if close else ""
+                remedy += f"choose one of: {', '.join(columns)}"
+                raise BadInput(f"--where {self.text!r}", f"no column {column!r}", remedy)
             return [clean(cell) for cell in self.table[column]]
         return [self.constant(node)] * len(self.table)
 
     def constant(self, node: ast.expr) -> str:
-        """A number or a string that is written out, as a cell."""
+        """A literal number or string, as a cell."""
         sign = ""
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
             sign, node = ("-" if isinstance(node.op, ast.USub) else ""), node.operand
             if not (isinstance(node, ast.Constant) and type(node.value) in (int, float)):
-                raise self.refuse(node)
+                raise self.error(node)
         if isinstance(node, ast.Constant) and type(node.value) in (int, float, str):
             return sign + (node.value if isinstance(node.value, str) else repr(node.value))
-        raise self.refuse(node)
+        raise self.error(node)
 
-    def refuse(self, node: ast.AST, why: str = "") -> BadInput:
-        """The error for a part that is not allowed."""
+    def error(self, node: ast.AST, why: str = "") -> BadInput:
+        """The error for a part of the expression that is not allowed."""
         part = ast.unparse(node)[:80]
         cause = why or f"{part!r} is not a comparison of columns with values"
         return BadInput(f"--where {self.text!r}", cause, EXAMPLE)

@@ -1,6 +1,5 @@
-"""Who trains, who validates, who tests: folds by subject, and the guard against leakage."""
+"""Cross-validation splits by subject, stratified, with a check for leakage."""
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,17 @@ from uncus.data.errors import BadInput
 from uncus.data.tables import clean, need_column, read_table, write_table
 
 PARTS = ("train", "validation", "test", "holdout")
-TEST_FRACTION = 0.2  # of the subjects, where there is one split instead of folds
+TEST_FRACTION = 0.2  # of the subjects, for a single split
 
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The part of every subject in every fold.
+    """The part (train, validation, test or holdout) of every subject in every fold.
 
     Attributes
     ----------
-    frame: one row a subject: participant_id ("sub-S"), fold-0, fold-1, ...; a cell is train,
-        validation, test (of that fold) or holdout (tested by every fold, trained on by none).
+    frame: one row per subject: participant_id ("sub-S"), fold-0, fold-1, ...; a cell is train,
+        validation, test (in that fold) or holdout (tested in every fold, never in training).
     """
 
     frame: pd.DataFrame
@@ -34,7 +33,7 @@ class Splits:
 
     @property
     def folds(self) -> int:
-        """How many folds there are."""
+        """Number of folds."""
         return len(self.frame.columns) - 1
 
     def parts(self, fold: int) -> dict[str, str]:
@@ -46,10 +45,10 @@ class Splits:
         """The participant_ids ("sub-S") of a part (one of ``PARTS``) in ``fold``."""
         if part not in PARTS:
             raise BadInput(f"part {part!r}", "unknown", f"choose one of: {', '.join(PARTS)}")
-        return frozenset(name for name, own in self.parts(fold).items() if own == part)
+        return frozenset(name for name, value in self.parts(fold).items() if value == part)
 
     def restricted(self, subjects: Collection[str]) -> "Splits":
-        """The same folds for some of the subjects: how a second run shares a first one's folds."""
+        """The same folds for some of the subjects, to reuse the folds of another run."""
         chosen = self.frame["participant_id"].isin(set(subjects))
         return Splits(self.frame[chosen].reset_index(drop=True))
 
@@ -59,46 +58,52 @@ class Splits:
 
     @classmethod
     def load(cls, path: Path) -> "Splits":
-        """Read what ``save`` wrote, or the same made by hand.
+        """Read a table that ``save`` wrote, or one made by hand.
 
         Raises
         ------
-        BadInput: no such columns, a subject twice, an unknown part, a fold without train or test.
+        BadInput: other columns, a duplicate subject, an unknown part, a fold without train or test.
         """
         frame = read_table(path)
         check_frame(frame, path)
         return cls(frame)
 
 
-def check_frame(frame: pd.DataFrame, subject: object) -> None:
-    """Refuse a table that is not a table of splits.
+def check_frame(frame: pd.DataFrame, source: object) -> None:
+    """Check a table of splits.
 
     Raises
     ------
     BadInput: see ``Splits.load``.
     """
-    need_column(frame, "participant_id", subject)
+    need_column(frame, "participant_id", source)
     folds = [f"fold-{k}" for k in range(len(frame.columns) - 1)]
     if not folds or list(frame.columns) != ["participant_id", *folds]:
-        given = ", ".join(map(str, frame.columns))
-        raise BadInput(subject, f"columns {given}", "name them participant_id, fold-0, fold-1, ...")
-    twice = [name for name, count in Counter(frame["participant_id"]).items() if count > 1]
-    if twice:
-        raise BadInput(subject, f"{twice[0]} is there twice", "give each subject one row")
+        columns = ", ".join(map(str, frame.columns))
+        raise BadInput(
+            source, f"columns {columns}", "name them participant_id, fold-0, fold-1, ..."
+        )
+    duplicates = frame["participant_id"][frame["participant_id"].duplicated()]
+    if len(duplicates):
+        raise BadInput(
+            source, f"duplicate subject {duplicates.iloc[0]}", "give each subject one row"
+        )
     fixed = frame[folds] == "holdout"
     for name in frame["participant_id"][fixed.any(axis=1) & ~fixed.all(axis=1)]:
         raise BadInput(
-            subject, f"{name} is holdout in some folds only", "hold it out of all or none"
+            source, f"{name} is holdout in some folds only", "hold it out of all folds or none"
         )
     for fold in folds:
         for name, part in zip(frame["participant_id"], frame[fold], strict=True):
             if part not in PARTS:
                 cause = f"{name} is {part!r} in {fold}"
-                raise BadInput(subject, cause, f"write one of: {', '.join(PARTS)}")
+                raise BadInput(source, cause, f"write one of: {', '.join(PARTS)}")
         for part in ("train", "test"):
             tested = part == "test" and fixed.any(axis=None)
             if part not in set(frame[fold]) and not tested:
-                raise BadInput(subject, f"{fold} has no {part} subject", f"put some into {part}")
+                raise BadInput(
+                    source, f"{fold} has no {part} subject", f"assign subjects to {part}"
+                )
 
 
 def make_splits(
@@ -110,101 +115,103 @@ def make_splits(
     holdout: Collection[str] = (),
     stratify: Sequence[str] = (),
 ) -> Splits:
-    """Deal the subjects of ``table`` to folds, alike in class, sex and age.
+    """Assign the subjects of ``table`` to folds, stratified by class, sex and age.
 
-    Subjects are put in serpentine order (by class, within it by sex, within that by age group, each
-    second list reversed, at random within a group) and dealt to the folds in turn. Every run of
-    neighbours, hence every class, every sex of a class and every age group of those, is then spread
-    over the folds to within one subject, however small it is, and so are the folds themselves.
-    Validation subjects are drawn from the rest of each fold at even distances in the same order.
+    Subjects are sorted in serpentine order (by class, within it by sex, within that by age group,
+    every second list reversed, at random within an age group) and assigned to folds in turn. The
+    sizes of the folds, and in them of each class, each sex of a class and each age group of those,
+    then differ by at most one subject. Validation subjects are drawn from the rest of each fold,
+    evenly spaced in that order.
 
     Parameters
     ----------
-    table: one row a scan; participant_id, and sex and age (years) where there.
-    y: int [N] classes (negative = not labelled, a group of its own), or float [N] or [N, K]
-        values, of which the quintiles of the first column are taken; None for neither.
-    folds: at least 2, each subject tested once; or 1: a single test part of 20%.
-    seed: the same one gives the same splits, whatever the order of the rows.
-    validation: the share of the subjects not tested, from 0 up to 0.5.
-    holdout: participant_ids (with or without ``sub-``) tested by every fold, trained on by none;
-        those that are not in ``table`` are passed over (``holdout_subjects`` checks the names).
-    stratify: more columns to spread evenly, between class and sex; numbers with over ten different
-        values by their quintiles.
+    table: one row per scan: participant_id and, if known, sex and age (years).
+    y: int [N] classes (negative: unlabelled, a separate group), or float [N] or [N, K] values, of
+        which the quintiles of the first column are used; None for neither.
+    folds: at least 2, so that each subject is tested once; or 1 for a single test part of 20%.
+    seed: equal seeds give equal splits, regardless of the order of the rows.
+    validation: fraction of the subjects not tested, from 0 to 0.5.
+    holdout: participant_ids (with or without ``sub-``) that are tested in every fold and never
+        trained on; names not in ``table`` are ignored (``holdout_subjects`` checks them).
+    stratify: further columns to stratify by, between class and sex; over ten distinct numbers are
+        binned by quintile.
 
     Raises
     ------
-    BadInput: too few subjects for the folds, or a class that some fold could not train on.
+    BadInput: too few subjects for the folds, or a fold without training subjects of some class.
     """
     if folds < 1 or not 0 <= validation <= 0.5:
         raise BadInput(
-            "splits", f"folds {folds}, validation {validation}", "choose >= 1 and from 0 to 0.5"
+            "splits",
+            f"folds {folds}, validation {validation}",
+            "use folds >= 1, validation 0 to 0.5",
         )
-    people = describe_subjects(table, y, stratify)
+    subjects = describe_subjects(table, y, stratify)
     held = {name if name.startswith("sub-") else f"sub-{name}" for name in map(str, holdout)}
-    if held and not held & set(people.index):
+    if held and not held & set(subjects.index):
         raise BadInput("holdout", "none of its subjects are in the table", "check the names")
-    free = people[~people.index.isin(held)]
+    free = subjects[~subjects.index.isin(held)]
     if len(free) < max(3, folds):
         raise BadInput(
-            "splits", f"{len(free)} subjects for {folds} folds", "add scans or take fewer folds"
+            "splits", f"{len(free)} subjects for {folds} folds", "add scans or use fewer folds"
         )
     rng = np.random.default_rng(seed)
     order = serpentine(free, rng, folds)
-    turn = rng.permutation(folds)
+    order_of_folds = rng.permutation(folds)
     tests: list[set[str]]
     if folds == 1:
         tests = [draw(order, free, TEST_FRACTION, rng)]
     else:
-        tests = [set(order[turn[fold] :: folds]) for fold in range(folds)]
-    frame = pd.DataFrame({"participant_id": list(people.index)}, dtype=object)
+        tests = [set(order[order_of_folds[fold] :: folds]) for fold in range(folds)]
+    frame = pd.DataFrame({"participant_id": list(subjects.index)}, dtype=object)
     for fold, test in enumerate(tests):
         rest = free[~free.index.isin(test)]
-        part = dict.fromkeys(people.index, "train") | dict.fromkeys(test, "test")
+        part = dict.fromkeys(subjects.index, "train") | dict.fromkeys(test, "test")
         if validation > 0:
             chosen = draw(serpentine(rest, rng, folds), rest, validation, rng)
             part |= dict.fromkeys(chosen, "validation")
-        part |= dict.fromkeys(set(people.index) & held, "holdout")
+        part |= dict.fromkeys(set(subjects.index) & held, "holdout")
         trained = {group for name, group in free["group"].items() if part[str(name)] == "train"}
         for group in sorted(set(free["group"]) - trained):
             if group >= 0 and is_classes(y):
-                few = int((free["group"] == group).sum())
+                count = int((free["group"] == group).sum())
                 raise BadInput(
                     "splits",
-                    f"class {group} has {few} subjects, so that fold {fold} cannot train on it",
-                    "take fewer folds, add scans or merge classes",
+                    f"class {group} has {count} subjects, none left to train on in fold {fold}",
+                    "use fewer folds, add scans or merge classes",
                 )
-        frame[f"fold-{fold}"] = [part[name] for name in people.index]
+        frame[f"fold-{fold}"] = [part[name] for name in subjects.index]
     return Splits(frame.astype(object))
 
 
 def holdout_subjects(source: str, table: pd.DataFrame) -> frozenset[str]:
-    """The fixed test set that ``source`` names, as participant_ids ("sub-S") of ``table``.
+    """The participant_ids ("sub-S") of a fixed test set.
 
     Parameters
     ----------
-    source: a file (a table with a participant_id column, or text with one participant a line), or
+    source: a file (a table with a participant_id column, or text with one participant per line), or
         an expression over the columns as in ``--where``, such as ``site == 'B'``. All scans of a
-        subject are held out when one fits.
-    table: the whole cohort, before ``--where`` and missing labels took rows away.
+        subject are held out if one matches.
+    table: the whole cohort, before rows are removed by ``--where`` or for missing labels.
 
     Raises
     ------
-    BadInput: a participant that is not in the table, or no participant at all.
+    BadInput: participants that are not in the table, or no participants.
     """
     need_column(table, "participant_id", "table")
     path = Path(source)
     if not is_file(path):
         return frozenset(map(str, select(table, source)["participant_id"]))
     names = read_names(path)
-    absent = sorted(names - set(table["participant_id"]))
-    if absent or not names:
-        cause = f"not in the cohort: {', '.join(absent)}" if absent else "names nobody"
-        raise BadInput(path, cause, "name participants of the cohort")
+    missing = sorted(names - set(table["participant_id"]))
+    if missing or not names:
+        cause = f"not in the cohort: {', '.join(missing)}" if missing else "no participants"
+        raise BadInput(path, cause, "list participants of the cohort")
     return frozenset(names)
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; an expression may be too long for a name."""
+    """Whether the file exists; False for an expression that is too long for a file name."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -212,7 +219,7 @@ def is_file(path: Path) -> bool:
 
 
 def read_names(path: Path) -> set[str]:
-    """The participants that a table or a list names, each "sub-S"."""
+    """The participants ("sub-S") in a table or a text file."""
     if path.suffix.lower() in {".tsv", ".csv"}:
         frame = read_table(path)
         need_column(frame, "participant_id", path)
@@ -224,16 +231,16 @@ def read_names(path: Path) -> set[str]:
 
 
 def check_leakage(splits: Splits, table: pd.DataFrame) -> None:
-    """Refuse splits by which something tested was seen in training.
+    """Check that no subject and no image is in two parts of a fold.
 
     Parameters
     ----------
-    table: one row a scan: participant_id, session_id (or none), voxel_hash.
+    table: one row per scan: participant_id, session_id (optional), voxel_hash.
 
     Raises
     ------
-    BadInput: a subject in two parts of one fold, or the same voxels under two subjects that are in
-        different parts of one fold.
+    BadInput: a duplicate subject, or identical voxels under two subjects that are in different
+        parts of a fold.
     """
     for column in ("participant_id", "voxel_hash"):
         need_column(table, column, "table")
@@ -254,6 +261,6 @@ def check_leakage(splits: Splits, table: pd.DataFrame) -> None:
                 where = ", ".join(f"{name} ({parts[name]})" for name in names)
                 raise BadInput(
                     "leakage",
-                    f"the same voxels under several names in fold {fold}: {where}",
-                    "keep one of them, or give both scans one participant_id",
+                    f"identical images in different parts of fold {fold}: {where}",
+                    "keep one of them, or give both scans the same participant_id",
                 )

@@ -1,4 +1,4 @@
-"""Subjects in an order by which neighbours are alike, and even draws along it."""
+"""Stratification: order subjects so that neighbors are similar, and draw evenly along the order."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,25 +9,24 @@ import pandas as pd
 
 from uncus.data.tables import clean, need_column, to_number
 
-MAX_STRATA = 10  # values of a column that are taken one by one
-AGE_BINS = 5  # at most; fewer where a bin would hold less than a subject a fold
+MAX_STRATA = 10  # distinct numbers in a column; more are binned by quintile
+AGE_BINS = 5  # at most; fewer if a bin had less than one subject per fold
 
 Array = np.ndarray[Any, Any]
 
 
 def is_classes(y: Array | None) -> bool:
-    """Whether ``y`` holds classes, not numbers."""
+    """Whether ``y`` contains classes, not continuous values."""
     return y is not None and np.asarray(y).dtype.kind in "iub"
 
 
 def describe_subjects(
     table: pd.DataFrame, y: Array | None, stratify: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """By participant_id, sorted: group (class or quintile), sex, age (years, NaN if missing).
+    """One row per subject: group (class or quintile), sex, age (years, NaN if missing).
 
-    Each column of ``stratify`` is there as ``stratum-COLUMN``.
-
-    The first scan of a subject that is labelled speaks for the subject.
+    The index is the sorted participant_id; each column of ``stratify`` becomes ``stratum-COLUMN``.
+    Values are those of the subject's first labelled scan.
     """
     need_column(table, "participant_id", "table")
     sex = table["sex"] if "sex" in table else [""] * len(table)
@@ -56,7 +55,7 @@ def describe_subjects(
 
 
 def quintiles(values: Array) -> Array:
-    """int64 [N]: the fifth that each value of float [N] is in, -1 where it is NaN."""
+    """int64 [N]: the quintile (0 to 4) of each value of float [N], -1 if it is NaN."""
     known = np.isfinite(values)
     edges: list[float] = []
     if known.any():
@@ -65,7 +64,7 @@ def quintiles(values: Array) -> Array:
 
 
 def strata(cells: list[str]) -> list[str]:
-    """The cells themselves, or the quintiles of numbers with over ten different values."""
+    """The cells themselves, or quintiles if they are over ten distinct numbers."""
     numbers = [to_number(cell) for cell in cells]
     if any(cell and number is None for cell, number in zip(cells, numbers, strict=True)):
         return cells
@@ -75,14 +74,14 @@ def strata(cells: list[str]) -> list[str]:
     return [str(value) for value in values]
 
 
-def serpentine(people: pd.DataFrame, rng: np.random.Generator, folds: int) -> list[str]:
+def serpentine(subjects: pd.DataFrame, rng: np.random.Generator, folds: int) -> list[str]:
     """The participant_ids in serpentine order of group, strata, sex and age group."""
-    keys = ["group", *(name for name in people if str(name).startswith("stratum-")), "sex"]
+    keys = ["group", *(name for name in subjects if str(name).startswith("stratum-")), "sex"]
     backwards = dict.fromkeys([*keys, "age"], False)
 
     def walk(some: pd.DataFrame, depth: int) -> Iterator[str]:
         if depth == len(keys):
-            shuffled = some.iloc[rng.permutation(len(some))]  # ties in age fall at random
+            shuffled = some.iloc[rng.permutation(len(some))]  # random order among equal ages
             ages = shuffled.sort_values("age", kind="stable", na_position="first").index.to_numpy()
             bins = int(np.clip(len(some) // max(folds, 2), 1, AGE_BINS))
             runs = [rng.permutation(run) for run in np.array_split(ages, bins)]
@@ -91,27 +90,27 @@ def serpentine(people: pd.DataFrame, rng: np.random.Generator, folds: int) -> li
             backwards["age"] = not backwards["age"]
             return
         key = keys[depth]
-        back, backwards[key] = backwards[key], not backwards[key]
-        for value in sorted(set(some[key]), reverse=back):
+        reverse, backwards[key] = backwards[key], not backwards[key]
+        for value in sorted(set(some[key]), reverse=reverse):
             yield from walk(some[some[key] == value], depth + 1)
 
-    return list(walk(people, 0))
+    return list(walk(subjects, 0))
 
 
 def draw(
-    order: list[str], people: pd.DataFrame, share: float, rng: np.random.Generator
+    order: list[str], subjects: pd.DataFrame, share: float, rng: np.random.Generator
 ) -> set[str]:
-    """A ``share`` of each group at even distances along ``order``; one at least, never all."""
+    """Draw a ``share`` of each group, evenly spaced along ``order``; at least one, never all."""
     chosen: set[str] = set()
-    owed = 0.0
-    members = people["group"].to_dict()
+    due = 0.0
+    members = subjects["group"].to_dict()
     for group in sorted(set(members.values())):
         names = [name for name in order if members[name] == group]
-        owed += share * len(names)
-        count = max(math.floor(owed + 0.5), min(1, len(names) // 3))
+        due += share * len(names)
+        count = max(math.floor(due + 0.5), min(1, len(names) // 3))
         count = max(0, min(count, len(names) - 1))
-        owed -= count
+        due -= count
         step = len(names) / max(count, 1)
-        places = np.floor((np.arange(count) + rng.uniform()) * step).astype(int)
-        chosen |= {names[place] for place in places}
+        positions = np.floor((np.arange(count) + rng.uniform()) * step).astype(int)
+        chosen |= {names[position] for position in positions}
     return chosen

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from uncus.data.design.splits import Splits
-from uncus.data.design.targets import Target, class_indices, numbers
+from uncus.data.design.targets import Target, class_indices, target_values
 from uncus.data.errors import BadInput
 from uncus.pipeline.evaluation.metrics import Array
 
@@ -39,7 +39,7 @@ class Study:
         if scans.duplicated(SCAN).any():
             raise BadInput("scans.tsv", "lists a scan twice", "train the run again")
         target = target.resolve(scans)
-        labels = numbers(scans, target) if target.regression else class_indices(scans, target)
+        labels = target_values(scans, target) if target.regression else class_indices(scans, target)
         return cls(scans, target, labels, splits)
 
     def positions(self, rows: pd.DataFrame) -> Array:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from uncus.data.cohorts.bids import bids_fields
-from uncus.data.design.covariates import doubts, given
+from uncus.data.design.covariates import range_warnings, to_row
 from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume, read_scan
 from uncus.data.quality_control import Reference, check_quality
@@ -136,7 +136,7 @@ class Predictor:
         """
         paths = (Path(path),) if isinstance(path, str | Path) else tuple(path)
         path = common_path(paths)
-        given(covariates, tuple(self.covariates))  # raises before anything is read
+        to_row(covariates, tuple(self.covariates))  # raises before anything is read
         on_step("Reading")
         volume = read_scan(paths, series=series)
         row = self.covariate_row(path, volume, covariates)
@@ -145,7 +145,7 @@ class Predictor:
         warnings = (
             *placed.warnings,
             *check_quality(placed, self.reference),
-            *doubts(row, self.covariates),
+            *range_warnings(row, self.covariates),
         )
         if placed.volume.voxel_hash in self.card["training"]["voxel_hashes"]:
             warnings += (
@@ -183,7 +183,7 @@ class Predictor:
             for fields in (volume.demographics, bids_fields(path)):
                 values |= {n: fields[n] for n in self.covariates if fields.get(n)}
         values |= {name: value for name, value in known.items() if value is not None}
-        return given(values, tuple(self.covariates))
+        return to_row(values, tuple(self.covariates))
 
     @torch.inference_mode()
     def outputs(

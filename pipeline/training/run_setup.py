@@ -9,8 +9,9 @@ import torch
 
 from uncus.data import files
 from uncus.data.design import covariates
+from uncus.data.design.row_filter import select
 from uncus.data.design.splits import Splits, check_leakage, holdout_subjects, make_splits
-from uncus.data.design.targets import Target, labelled, select
+from uncus.data.design.targets import Target, labelled
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import read_table, write_table

@@ -11,7 +11,7 @@ from uncus.models.inference import predict
 from uncus.models.weights import load_weights, save_weights, transfer
 
 
-def test_the_term_is_linear_in_standard_deviations_and_no_value_is_the_mean() -> None:
+def test_the_term_is_linear_in_standardized_values_and_zero_if_missing() -> None:
     term = Covariates(2, 3)
     values = torch.tensor([[60.0, 0], [80, 1], [float("nan"), 1]])
     term.standardize(values)
@@ -23,7 +23,7 @@ def test_the_term_is_linear_in_standard_deviations_and_no_value_is_the_mean() ->
         term.standardize(torch.tensor([[1.0, 0], [1, 1]]))
 
 
-def test_it_adds_to_the_scans_part_and_leaves_it() -> None:
+def test_the_term_is_added_to_the_output_of_the_scan() -> None:
     model = build_model(ModelConfig(backbone="tiny", covariates=1), seed=0).eval()
     assert model.covariates is not None
     torch.nn.init.normal_(model.covariates.weight)
@@ -39,7 +39,7 @@ def test_it_adds_to_the_scans_part_and_leaves_it() -> None:
         assert torch.allclose(feature_map, model.features(x[:1]), atol=1e-6)
 
 
-def test_another_task_starts_with_a_term_of_its_own(tmp_path: Path) -> None:
+def test_the_term_is_not_transferred_to_another_task(tmp_path: Path) -> None:
     one, other = (
         build_model(ModelConfig(backbone="tiny", covariates=1), seed=seed) for seed in (0, 1)
     )

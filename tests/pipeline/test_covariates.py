@@ -22,11 +22,11 @@ from uncus.pipeline.training.data_loading import ScanDataset
 from uncus.pipeline.training.head_refit import refit
 
 
-def test_the_exact_head_takes_them_without_penalty() -> None:
+def test_the_refitted_head_does_not_penalize_covariates() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 2
     age = (70 + 5 * labels + 5 * rng.standard_normal(60)).astype(np.float32)[:, None]
-    volumes = np.zeros((60, 8, 8, 8), np.float32)  # the scans say nothing
+    volumes = np.zeros((60, 8, 8, 8), np.float32)  # without information
     data = ScanDataset(volumes, range(60), labels, age)
     model = build_model(ModelConfig(backbone="tiny", covariates=1), seed=0)
     assert model.covariates is not None
@@ -51,7 +51,9 @@ def test_the_exact_head_takes_them_without_penalty() -> None:
     assert float(slope.detach()) > 0.5
 
 
-def test_a_run_takes_and_asks_for_them(source: Path, cohort: Path, tmp_path: Path) -> None:
+def test_a_run_is_trained_with_covariates_and_predicts_with_them(
+    source: Path, cohort: Path, tmp_path: Path
+) -> None:
     run = tmp_path / "run"
     options = [*TRAIN, "--covariates", "age", "--folds", "2", "--epochs", "2", "--lr", "0.01"]
     assert main(["train", str(cohort), str(run), *options]) == 0
@@ -66,7 +68,7 @@ def test_a_run_takes_and_asks_for_them(source: Path, cohort: Path, tmp_path: Pat
         ages = table.loc[table["participant_id"].isin(trained), "age"].astype(float)
         assert network.covariates is not None
         assert float(network.covariates.mean) == pytest.approx(ages.mean(), rel=1e-5)
-        assert network.covariates.weight.any(), "nothing was learnt"
+        assert network.covariates.weight.any(), "nothing was learned"
     scan = next(cohort.glob("sub-00/**/*_T1w.nii.gz"))
     known = predictor(scan, covariates={"age": age["mean"] + 5})
     assert known.covariates == {"age": age["mean"] + 5}
@@ -79,12 +81,12 @@ def test_a_run_takes_and_asks_for_them(source: Path, cohort: Path, tmp_path: Pat
     shutil.copy(scan, alone)
     unknown = predictor(alone)
     assert unknown.as_dict()["covariates"] == {"age": None}
-    assert any("age is not known" in warning for warning in unknown.warnings)
+    assert any("age is unknown" in warning for warning in unknown.warnings)
     assert unknown.probabilities != known.probabilities
 
 
 def dicom_of(scan: Path, folder: Path) -> Path:
-    """The scan as a DICOM series of somebody aged 68."""
+    """The scan as a DICOM series of a subject aged 68."""
 
     def edit(data: FileDataset, index: int) -> None:
         data.PatientAge, data.PatientSex = "068Y", "M"
@@ -93,7 +95,7 @@ def dicom_of(scan: Path, folder: Path) -> Path:
     return save(folder, series(np.rint(image.get_fdata()).astype(np.int16), image.affine, edit))
 
 
-def test_the_command_line_takes_them(
+def test_covariates_on_the_command_line(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, scan = tmp_path / "run", str(next(cohort.glob("sub-*/**/*_T1w.nii.gz")))
@@ -103,7 +105,7 @@ def test_the_command_line_takes_them(
     assert main(["predict", str(run), scan, "--json", "--covariates", "age=71"]) == 0
     assert json.loads(capsys.readouterr().out)["covariates"] == {"age": 71}
     assert main(["predict", str(run), scan, "--covariates", "weight=71"]) == 2
-    assert "this run takes age" in capsys.readouterr().err
+    assert "choose from: age" in capsys.readouterr().err
     assert main(["train", str(cohort), str(tmp_path / "x"), *TRAIN, "--covariates", "group"]) == 2
     capsys.readouterr()
     same = [*TRAIN, "--covariates", "sex", "--where", "sex == 'F'"]

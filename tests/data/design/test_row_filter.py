@@ -1,4 +1,4 @@
-"""--where: parsed, never evaluated."""
+"""Row filters (--where) are parsed, never evaluated."""
 
 import pandas as pd
 import pytest
@@ -50,13 +50,13 @@ TABLE = pd.DataFrame(
         ("", [10, 11, 12, 13]),
     ],
 )
-def test_rows_are_chosen_and_keep_their_index(where: str, rows: list[int]) -> None:
-    chosen = select(TABLE, where)
-    assert chosen.index.tolist() == rows
-    assert list(chosen.columns) == list(TABLE.columns)
+def test_selected_rows_keep_their_index(where: str, rows: list[int]) -> None:
+    selected = select(TABLE, where)
+    assert selected.index.tolist() == rows
+    assert list(selected.columns) == list(TABLE.columns)
 
 
-def test_missing_values_are_neither_true_nor_false() -> None:
+def test_comparisons_with_missing_values_are_neither_true_nor_false() -> None:
     # Kleene: unknown and false is false, unknown or true is true, not unknown is unknown.
     table = pd.DataFrame({"u": ["", ""], "k": ["1", "0"]})
     for where, rows in [
@@ -68,7 +68,7 @@ def test_missing_values_are_neither_true_nor_false() -> None:
         if rows:
             assert select(table, where).index.tolist() == rows
         else:
-            with pytest.raises(BadInput, match="none of 2 rows fit"):
+            with pytest.raises(BadInput, match="matches none of 2 rows"):
                 select(table, where)
 
 
@@ -102,19 +102,21 @@ def test_missing_values_are_neither_true_nor_false() -> None:
         "age == '\0'",
     ],
 )
-def test_everything_else_is_refused(where: str) -> None:
+def test_other_expressions_are_rejected(where: str) -> None:
     with pytest.raises(BadInput) as error:
         select(TABLE, where)
     assert str(error.value).startswith("--where")
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_unknown_column_lists_those_there_and_the_nearest() -> None:
-    with pytest.raises(BadInput, match=r"no column 'agee'; did you mean 'age'\? There are: parti"):
+def test_an_unknown_column_lists_the_columns_and_the_closest() -> None:
+    with pytest.raises(
+        BadInput, match=r"no column 'agee'; did you mean 'age'\? choose one of: parti"
+    ):
         select(TABLE, "agee > 60")
 
 
-def test_text_among_numbers_is_named_with_its_row() -> None:
+def test_text_compared_with_a_number_is_rejected_with_its_row() -> None:
     table = pd.DataFrame({"age": ["60", "old"]})
     with pytest.raises(BadInput, match="'old' in row 2 is not a number"):
         select(table, "age > 50")

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.data.design.subjects import counts, people
+from tests.data.design.subjects import counts, random_subjects
 from uncus.data.cohorts.readers import read_cohort
+from uncus.data.design.row_filter import select
 from uncus.data.design.splits import make_splits
-from uncus.data.design.targets import Target, labelled, select
+from uncus.data.design.targets import Target, labelled
 from uncus.data.errors import BadInput
 
 OASIS = Path(__file__).parents[4] / "shared" / "mri" / "oasis1-slab"
@@ -17,7 +18,7 @@ OASIS = Path(__file__).parents[4] / "shared" / "mri" / "oasis1-slab"
 
 @pytest.mark.parametrize("seed", range(5))
 def test_folds_are_alike_even_in_small_strata(seed: int) -> None:
-    table, y = people(83, seed)
+    table, y = random_subjects(83, seed)
     splits = make_splits(table, y, folds=5, seed=seed)
     rows = table.assign(y=y).drop_duplicates("participant_id").set_index("participant_id")
     for _, some in [*rows.groupby("y"), *rows.groupby(["y", "sex"])]:
@@ -33,17 +34,17 @@ def test_folds_are_alike_even_in_small_strata(seed: int) -> None:
 def test_age_is_alike_in_the_folds() -> None:
     gaps = []
     for seed in range(5):
-        table, y = people(100, 3)
+        table, y = random_subjects(100, 3)
         splits = make_splits(table, y, folds=5, seed=seed)
         age = table.drop_duplicates("participant_id").set_index("participant_id")["age"]
         means = [age[list(splits.subjects(k, "test"))].astype(float).mean() for k in range(5)]
         gaps.append(np.std(means))
-    # Drawn at random, the mean of 20 people of SD 10 years has an SD of 10 / sqrt(20) = 2.2.
+    # Drawn at random, the mean of 20 subjects of SD 10 years has an SD of 10 / sqrt(20) = 2.2.
     assert np.mean(gaps) < 1.3
 
 
 def test_continuous_targets_are_balanced_by_quintile() -> None:
-    table, _ = people(100)
+    table, _ = random_subjects(100)
     y = table["age"].astype(float).to_numpy().copy()
     y[:4] = np.nan
     splits = make_splits(table.drop(columns="age"), y[:, None], folds=5)
@@ -58,7 +59,7 @@ def test_continuous_targets_are_balanced_by_quintile() -> None:
 
 
 def test_unlabelled_subjects_are_spread_too() -> None:
-    table, y = people(100)
+    table, y = random_subjects(100)
     table, y = table.drop_duplicates("participant_id"), y[~table["participant_id"].duplicated()]
     y[::2] = -1
     splits = make_splits(table, y, folds=5)
@@ -69,7 +70,7 @@ def test_unlabelled_subjects_are_spread_too() -> None:
 
 
 def test_further_columns_are_spread() -> None:
-    table, y = people(80)
+    table, y = random_subjects(80)
     splits = make_splits(table, y, folds=4, stratify=["site"])
     rows = table.assign(y=y).drop_duplicates("participant_id").set_index("participant_id")
     for _, some in rows.groupby(["y", "site"]):

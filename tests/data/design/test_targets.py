@@ -17,7 +17,7 @@ def table(**columns: list[str]) -> pd.DataFrame:
 CDR = Target.parse(["cdr"], ["CN=0", "AD=0.5,1,2"])
 
 
-def test_classes_match_as_numbers_and_missing_ones_are_counted() -> None:
+def test_classes_are_compared_as_numbers_and_missing_labels_are_counted() -> None:
     rows = table(cdr=["0.0", "0.5", "", "2", "n/a", "0"])
     kept, y, warnings = labelled(rows, CDR)
     assert y.tolist() == [0, 1, 1, 0] and y.dtype == np.int64
@@ -32,14 +32,14 @@ def test_any_number_of_classes_in_the_order_given() -> None:
     assert (target.names, y.tolist()) == (("AD", "MCI", "CN"), [2, 1, 0, 0])
 
 
-def test_signs_as_values() -> None:
+def test_plus_and_minus_are_valid_values() -> None:
     target = Target.parse(["amyloid"], ["negative=-", "positive=+"])
     assert labelled(table(amyloid=["+", "-"]), target)[1].tolist() == [1, 0]
 
 
-def test_without_named_classes_every_value_is_one() -> None:
+def test_without_named_classes_every_value_is_a_class() -> None:
     target = Target.parse(["cdr"])
-    with pytest.raises(BadInput, match="not known before a table is read"):
+    with pytest.raises(BadInput, match="unknown until a table is read"):
         _ = target.names
     rows = table(cdr=["10", "2.0", "", "2", "x"])
     assert target.resolve(rows).names == ("2.0", "10", "x")
@@ -49,32 +49,32 @@ def test_without_named_classes_every_value_is_one() -> None:
         target.resolve(table(cdr=[str(k) for k in range(30)]))
 
 
-def test_unknown_label_is_refused_with_its_row() -> None:
+def test_an_unknown_label_is_rejected_with_its_row() -> None:
     rows = table(cdr=["0", "1", "3"]).set_index(pd.Index([4, 7, 9]))
-    with pytest.raises(BadInput, match=r"cdr = '3' at sub-3 \(row 10\): a value of no class"):
+    with pytest.raises(BadInput, match=r"cdr = '3' at sub-3 \(row 10\): in none of the classes"):
         labelled(rows, CDR)
 
 
 @pytest.mark.parametrize("cells", [["0", "0.0"], ["1", ""], ["", ""]])
-def test_one_class_only_is_refused(cells: list[str]) -> None:
-    with pytest.raises(BadInput, match="one class only"):
+def test_a_single_class_is_rejected(cells: list[str]) -> None:
+    with pytest.raises(BadInput, match="only one class"):
         labelled(table(cdr=cells), CDR)
-    with pytest.raises(BadInput, match="one class only"):
+    with pytest.raises(BadInput, match="only one class"):
         labelled(table(cdr=cells), Target.parse(["cdr"]))
 
 
-def test_a_named_class_that_nobody_has_is_refused() -> None:
+def test_a_named_class_without_scans_is_rejected() -> None:
     target = Target.parse(["cdr"], ["CN=0", "MCI=0.5", "AD=1"])
     with pytest.raises(BadInput, match="no scan of class MCI"):
         labelled(table(cdr=["0", "1"]), target)
 
 
-def test_missing_column_lists_those_there() -> None:
+def test_a_missing_column_lists_the_columns() -> None:
     with pytest.raises(BadInput, match=r"no column 'cdr'; choose one of: .*, dx"):
         labelled(table(dx=["0"]), CDR)
 
 
-def test_subjects_that_change_class_are_warned_of() -> None:
+def test_subjects_that_change_class_get_a_warning() -> None:
     rows = table(cdr=["0", "1", "1"])
     rows["participant_id"] = ["sub-1", "sub-1", "sub-2"]
     assert "1 subjects change class" in labelled(rows, CDR)[2][0]
@@ -92,13 +92,13 @@ def test_regression_keeps_rows_with_one_value() -> None:
 
 
 @pytest.mark.parametrize("cell", ["old", "inf", "1e99", "60,5"])
-def test_regression_refuses_what_is_no_number_with_its_row(cell: str) -> None:
+def test_regression_rejects_text_with_its_row(cell: str) -> None:
     target = Target.parse(["age"], regression=True)
     with pytest.raises(BadInput, match=r"at sub-2 \(row 2\): not a finite number"):
         labelled(table(age=["60", cell, "70"]), target)
 
 
-def test_regression_refuses_a_column_of_one_value() -> None:
+def test_regression_rejects_a_constant_column() -> None:
     with pytest.raises(BadInput, match="fewer than two values"):
         labelled(table(age=["60", "60", ""]), Target.parse(["age"], regression=True))
 
@@ -107,24 +107,24 @@ def test_regression_refuses_a_column_of_one_value() -> None:
     ("columns", "classes", "regression", "cause"),
     [
         ([], [], False, "name one column"),
-        (["a", "a"], [], True, "several different ones"),
+        (["a", "a"], [], True, "several distinct ones"),
         (["a", "b"], [], False, "add --regression"),
-        (["a"], ["CN=0"], False, "one class only"),
+        (["a"], ["CN=0"], False, "only one class"),
         (["a"], ["CN=0", "AD"], False, "write NAME=VALUE"),
         (["a"], ["CN=0", "AD="], False, "write NAME=VALUE"),
         (["a"], ["CN=0", "=1"], False, "write NAME=VALUE"),
-        (["a"], ["CN=0", "CN=1"], False, "'CN' twice"),
-        (["a"], ["CN=0", "AD=1,0.0"], False, "means CN and AD"),
-        (["a"], ["CN=0", "AD=1"], True, "a regression has none"),
+        (["a"], ["CN=0", "CN=1"], False, "duplicate class 'CN'"),
+        (["a"], ["CN=0", "AD=1,0.0"], False, "is in both CN and AD"),
+        (["a"], ["CN=0", "AD=1"], True, "not used in a regression"),
     ],
 )
-def test_targets_that_cannot_be_are_refused(
+def test_invalid_targets_are_rejected(
     columns: list[str], classes: list[str], regression: bool, cause: str
 ) -> None:
     with pytest.raises(BadInput, match=cause):
         Target.parse(columns, classes, regression)
 
 
-def test_target_survives_json() -> None:
+def test_a_target_is_saved_as_json_and_restored() -> None:
     for target in (CDR, Target.parse(["age", "nwbv"], regression=True), Target.parse(["dx"])):
         assert Target.from_dict(target.as_dict()) == target
