@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from uncus.data.geometry.foreground import largest_part, otsu, stripped_background
+from uncus.data.geometry.foreground import constant_background, largest_part, otsu
 from uncus.data.imageio.volume import Volume
 
 STEP_MM = 4.0  # between the background voxels that are sampled
@@ -55,7 +55,7 @@ class ImageQuality:
 
 def measure(volume: Volume) -> ImageQuality:
     """Measure noise and ghosting of a scan, whole head or skull-stripped."""
-    background = stripped_background(volume.array)
+    background = constant_background(volume.array)
     if background is not None:
         shown = volume.array != background
         least = float(volume.array.min(where=shown, initial=0.0))

@@ -20,14 +20,14 @@ from uncus.data import files
 from uncus.data.errors import BadInput
 from uncus.data.phantom.anatomy import load_anatomy
 from uncus.data.phantom.subject import (
+    MIN_DISPLACEMENT,
     SEVERITY,
-    VISIBLE,
-    Person,
+    Parameters,
     Subject,
-    draw_person,
+    aligned,
+    draw_parameters,
     forward,
     make_subject,
-    registered,
 )
 from uncus.data.tables import write_table
 from uncus.pipeline.environment import cpu_count
@@ -134,21 +134,21 @@ def make_cohort(options: MakePhantom) -> pd.DataFrame:
         anatomy = load_anatomy(options.spacing)
 
         def make(index: int) -> dict[str, Any]:
-            person = draw(options, index)
-            subject = make_subject(person, anatomy, options.spacing)
-            name = f"sub-{person.name}"
+            params = draw(options, index)
+            subject = make_subject(params, anatomy, options.spacing)
+            name = f"sub-{params.name}"
             mask = Path("derivatives/atrophy") / name / f"anat/{name}_desc-atrophy_mask.nii.gz"
             atrophy = subject.atrophy.astype(np.uint8)
-            write_scan(options.out / mask, atrophy, subject, person.flipped, code)
+            write_scan(options.out / mask, atrophy, subject, params.flipped, code)
             scan = options.out / name / "anat" / f"{name}_T1w.nii.gz"
-            write_scan(scan, subject.image, subject, person.flipped, code)
+            write_scan(scan, subject.image, subject, params.flipped, code)
             return {
                 "participant_id": name,
-                "age": f"{person.age:.1f}",
-                "sex": person.sex,
-                "diagnosis": person.diagnosis,
-                "severity": f"{person.severity:.4f}",
-                "site": person.site,
+                "age": f"{params.age:.1f}",
+                "sex": params.sex,
+                "diagnosis": params.diagnosis,
+                "severity": f"{params.severity:.4f}",
+                "site": params.site,
                 "hippocampi_ml": f"{subject.hippocampi:.3f}",
                 "ventricles_ml": f"{subject.ventricles:.3f}",
             }
@@ -161,10 +161,12 @@ def make_cohort(options: MakePhantom) -> pd.DataFrame:
     return table
 
 
-def draw(options: MakePhantom, index: int) -> Person:
+def draw(options: MakePhantom, index: int) -> Parameters:
     """Subject `index` of the cohort."""
-    person = draw_person(options.seed, index, options.classes, options.confounder, options.strength)
-    return registered(person) if options.registered else person
+    params = draw_parameters(
+        options.seed, index, options.classes, options.confounder, options.strength
+    )
+    return aligned(params) if options.registered else params
 
 
 def draw_cohort(options: MakePhantom, table: pd.DataFrame, rows: int = 4) -> Figure:
@@ -176,14 +178,14 @@ def draw_cohort(options: MakePhantom, table: pd.DataFrame, rows: int = 4) -> Fig
         chosen = np.unique(np.linspace(0, len(of_class) - 1, rows).round().astype(int))
         views[name] = [view_subject(options, row) for _, row in of_class.iloc[chosen].iterrows()]
     rows = min(map(len, views.values()))
-    note = f"blue: tissue displaced by atrophy by more than {VISIBLE} mm. Synthetic brains."
+    note = f"blue: displaced by atrophy by more than {MIN_DISPLACEMENT} mm. Synthetic brains."
     return montage([v[i] for i in range(rows) for v in views.values()], len(views), note)
 
 
 def view_subject(options: MakePhantom, row: pd.Series) -> View:
     """A subject, read from its files."""
     name = row["participant_id"]
-    person = draw(options, int(name.removeprefix("sub-P")) - 1)
+    params = draw(options, int(name.removeprefix("sub-P")) - 1)
     scan, truth = (
         nibabel.as_closest_canonical(nibabel.load(path)) for path in scan_paths(options.out, name)
     )
@@ -191,7 +193,7 @@ def view_subject(options: MakePhantom, row: pd.Series) -> View:
         np.asanyarray(scan.dataobj),
         scan.affine,
         outline=np.asanyarray(truth.dataobj),
-        at=forward(person, HIPPOCAMPUS),
+        at=forward(params, HIPPOCAMPUS),
         title=f"{row['diagnosis']}   severity {float(row['severity']):.2f}   "
         f"age {float(row['age']):.0f}   hippocampi {float(row['hippocampi_ml']):.1f} ml   "
         f"ventricles {float(row['ventricles_ml']):.0f} ml",
@@ -224,7 +226,7 @@ def claim(out: Path, recipe: dict[str, Any]) -> None:
     truth = {"Name": "Tissue displaced by atrophy", "DatasetType": "derivative", **common}
     files.write_json(out / "derivatives" / "atrophy" / "dataset_description.json", truth)
     files.write_json(out / "participants.json", COLUMNS)
-    files.write_text(out / "README", README.format(visible=VISIBLE))
+    files.write_text(out / "README", README.format(visible=MIN_DISPLACEMENT))
     raw = {"Name": "uncus phantom", "DatasetType": "raw", **common, "PhantomRecipe": recipe}
     files.write_json(description, raw)
 

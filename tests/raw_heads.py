@@ -9,7 +9,7 @@ from scipy import ndimage
 from tests.dicom_files import save, series
 
 
-def three_ways(head: Path, labels: Path, folder: Path) -> tuple[Path, Path, Path]:
+def three_forms(head: Path, labels: Path, folder: Path) -> tuple[Path, Path, Path]:
     """Write the head to ``folder`` as NIfTI, as DICOM, and skull-stripped.
 
     The brain is where ``labels`` (FreeSurfer's, on the head's grid) are above 0, closed by 3 voxels

@@ -1,1 +1,1 @@
-"""Grids, resampling, and where the head lies on them."""
+"""Grids, resampling and foreground masks."""

@@ -1,4 +1,4 @@
-"""Which voxels of a scan show the brain, or the head where the skull is still there."""
+"""Foreground masks: the brain of a skull-stripped scan, or the whole head."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,31 +7,30 @@ from scipy import ndimage
 from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume
 
-# A field of view thinner than this (mm) is a slab: holes that open only on its faces are holes.
+# A field of view thinner than this (mm) is a slab: holes that open only at its faces are filled.
 SLAB_MM = 60.0
 
 
 def brain_mask(volume: Volume) -> NDArray[np.bool_]:
     """The largest connected foreground of a scan, its holes filled: bool [X, Y, Z].
 
-    A scan that is already stripped has one exact value all around the brain: everything else is
-    foreground. Otherwise the foreground is what Otsu's threshold (IEEE Trans. SMC 9, 1979, 62-66)
-    parts from the air. Raises BadInput where nothing is left.
+    The foreground of a skull-stripped scan is all but the exact value of its background, that of
+    others is above Otsu's threshold (IEEE Trans. SMC 9, 1979, 62-66). Raises BadInput if it is
+    empty.
     """
     array = volume.array
-    background = stripped_background(array)
-    found = array != background if background is not None else array > otsu(array)
-    if not found.any():
-        raise BadInput(volume.native.path, "shows no brain", "give a T1-weighted scan of a head")
-    found = largest_part(found)
-    return fill_holes(found, volume.spacing)
+    background = constant_background(array)
+    mask = array != background if background is not None else array > otsu(array)
+    if not mask.any():
+        raise BadInput(volume.native.path, "contains no brain", "give a T1-weighted scan of a head")
+    return fill_holes(largest_part(mask), volume.spacing)
 
 
-def stripped_background(array: NDArray[np.float32]) -> float | None:
-    """The value all around a stripped brain, or None where the surroundings vary as air does.
+def constant_background(array: NDArray[np.float32]) -> float | None:
+    """The background value of a skull-stripped scan; None if the background is noisy.
 
-    It is the most common value on the faces of the image. It counts where it fills at least 15 %
-    of the image, and where four in five of the voxels about as dark have exactly this value.
+    The most common value on the faces of the image, if at least 15 % of the image and four of five
+    voxels of similar intensity have exactly this value.
     """
     faces = np.concatenate(
         [np.take(array, index, axis).ravel() for axis in range(3) for index in (0, -1)]
@@ -47,15 +46,14 @@ def stripped_background(array: NDArray[np.float32]) -> float | None:
 
 
 def otsu(array: NDArray[np.float32], bins: int = 256) -> float:
-    """The threshold that parts the square roots of the intensities into two even classes.
+    """Otsu's threshold, of least variance within both classes, for the square roots of intensities.
 
-    Otsu's threshold: least variance within the classes. Intensities above the 99th percentile
-    count as the 99th, lest bright fat draw it up.
+    Intensities are clipped to the 99th percentile, since bright fat would raise the threshold.
     """
     low, high = np.percentile(array[::2, ::2, ::2], (0.5, 99))
     if not high > low:
         low, high = float(array.min()), float(array.max())
-    # On square roots, so that dim brain far from the coil still lies above the threshold.
+    # Square roots keep dark brain, far from the coil, above the threshold.
     roots = np.sqrt(np.clip(array, low, high) - low)
     counts, edges = np.histogram(roots, bins=bins)
     centres = (edges[:-1] + edges[1:]) / 2
@@ -69,7 +67,7 @@ def otsu(array: NDArray[np.float32], bins: int = 256) -> float:
 
 
 def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest 6-connected part of ``mask``, which is not empty."""
+    """The largest 6-connected part of ``mask``, which must not be empty."""
     box = ndimage.find_objects(mask.view(np.uint8))[0]
     labels, count = ndimage.label(mask[box])
     if count == 1:
@@ -81,11 +79,11 @@ def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def fill_holes(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> NDArray[np.bool_]:
-    """``mask`` with its holes: background that does not reach a face of the image.
+    """Fill the holes of ``mask``: background that does not reach a face of the image.
 
-    Faces across a slab's thin axis do not count, since a ventricle reaches them.
+    Faces across a slab's thin axis do not count, since ventricles reach them.
     """
-    # Only the mask's box, and one voxel around it that joins all background outside.
+    # Only the mask's box, and one voxel around it that connects the background outside.
     box = tuple(
         slice(max(part.start - 1, 0), part.stop + 1)
         for part in ndimage.find_objects(mask.view(np.uint8))[0]

@@ -1,4 +1,4 @@
-"""The one grid that all scans of a cohort are brought to."""
+"""The common grid that all scans of a cohort are resampled to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Grid:
-    """A regular grid along the axes of space.
+    """A regular grid along the RAS+ axes.
 
     Parameters
     ----------
-    shape: voxels along x (to the right), y (to the front), z (up).
-    affine: float64 [4, 4], voxel index -> mm, RAS+; diagonal but for the origin.
+    shape: number of voxels along x (left to right), y (posterior to anterior), z (inferior to
+        superior).
+    affine: float64 [4, 4], voxel index -> mm, RAS+; diagonal except for the origin.
     """
 
     shape: tuple[int, int, int]
@@ -27,13 +28,13 @@ class Grid:
     ) -> "Grid":
         """The smallest grid of ``spacing`` (mm) whose voxels cover the box ``low``..``high`` (mm).
 
-        It lies centred on the box. ``low`` and ``high`` are outer faces, not voxel centres.
+        It has the box's center. ``low`` and ``high`` are outer faces, not voxel centers.
         """
         # A box of exactly n voxels must not become n + 1 by rounding.
         counts = np.maximum(np.ceil((high - low) / spacing - 1e-3), 1).astype(int)
         origin = (low + high) / 2 - (counts - 1) / 2 * spacing
         affine = np.diag([*spacing, 1.0])
-        affine[:3, 3] = np.round(origin, 4)  # a tenth of a micron: grids print and compare well
+        affine[:3, 3] = np.round(origin, 4)  # to 0.1 µm, for printing and comparison
         x, y, z = counts.tolist()
         return cls((x, y, z), affine)
 
@@ -44,12 +45,12 @@ class Grid:
         return float(x), float(y), float(z)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Shape and affine for JSON."""
         return {"shape": list(self.shape), "affine": self.affine.tolist()}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Grid":
-        """The inverse of :meth:`as_dict`; raises ValueError where it is no grid."""
+        """The inverse of :meth:`as_dict`; raises ValueError if ``value`` is not a grid."""
         shape = tuple(int(size) for size in value["shape"])
         affine = np.asarray(value["affine"], dtype=np.float64)
         off_axis = affine[:3, :3] - np.diag(np.diag(affine[:3, :3])) if affine.ndim == 2 else affine

@@ -1,4 +1,4 @@
-"""An array with the place of its voxels, and cheap ways to make it coarser and to read it."""
+"""Arrays with affines: interpolation and downsampling."""
 
 from typing import NamedTuple
 
@@ -33,11 +33,11 @@ class Image(NamedTuple):
     def voxels(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Voxel indices [3, N] of points [3, N] (mm)."""
         back = np.linalg.inv(self.affine)
-        found: NDArray[np.float64] = back[:3, :3] @ points + back[:3, 3:]
-        return found
+        index: NDArray[np.float64] = back[:3, :3] @ points + back[:3, 3:]
+        return index
 
     def at(self, points: NDArray[np.float64], outside: float = 0.0) -> Floats:
-        """Values at points [3, N] (mm), linearly; ``outside`` beyond the array. float32 [N]."""
+        """Interpolate linearly at points [3, N] (mm), ``outside`` beyond the array: float32 [N]."""
         values: Floats = ndimage.map_coordinates(
             self.array, self.voxels(points), np.float32, order=1, mode="constant", cval=outside
         )
@@ -45,17 +45,16 @@ class Image(NamedTuple):
 
 
 def points(shape: tuple[int, ...], affine: Affine) -> NDArray[np.float64]:
-    """Positions (mm) of all voxels of a grid: float64 [3, X * Y * Z]."""
+    """Coordinates (mm) of all voxels of a grid: float64 [3, X * Y * Z]."""
     lattice = np.indices(shape, dtype=np.float64).reshape(3, -1)
-    found: NDArray[np.float64] = affine[:3, :3] @ lattice + affine[:3, 3:]
-    return found
+    coordinates: NDArray[np.float64] = affine[:3, :3] @ lattice + affine[:3, 3:]
+    return coordinates
 
 
 def coarser(image: Image, spacing: float) -> Image:
-    """The image along its own axes at about ``spacing`` mm; axes already coarser stay as they are.
+    """Downsample to about ``spacing`` mm along the image's own axes, except coarser ones.
 
-    Each axis is smoothed first, so that what the new grid cannot hold does not fold into it. The
-    outer faces stay where they are.
+    Each axis is smoothed first, to avoid aliasing. The outer faces keep their positions.
     """
     shape = np.array(image.array.shape)
     factor = np.maximum(spacing / image.spacing, 1.0)
@@ -63,7 +62,7 @@ def coarser(image: Image, spacing: float) -> Image:
     step = shape / counts
     matrix, offset = np.diag(step), (step - 1) / 2
     sigma = np.sqrt(np.maximum(step**2 - 1, 0)) / np.sqrt(8 * np.log(2))
-    # Values beyond the faces count as 0, so the share that lies inside is divided out.
+    # Values beyond the faces count as 0, so divide by the share inside.
     ones = [
         resample.weights(size, first + by * np.arange(count), width).sum(axis=1)
         for size, first, by, count, width in zip(shape, offset, step, counts, sigma, strict=True)
@@ -71,13 +70,13 @@ def coarser(image: Image, spacing: float) -> Image:
     x, y, z = counts.tolist()
     array = resample.sample(image.array, matrix, offset, (x, y, z), sigma)
     array /= ones[0][:, None, None] * ones[1][:, None] * ones[2]
-    place = np.eye(4)
-    place[:3, :3], place[:3, 3] = matrix, offset
-    return Image(array, image.affine @ place)
+    to_index = np.eye(4)
+    to_index[:3, :3], to_index[:3, 3] = matrix, offset
+    return Image(array, image.affine @ to_index)
 
 
 def upright(image: Image, spacing: float) -> Image:
-    """The image on a cubic grid of ``spacing`` mm along the axes of space that holds all of it."""
+    """Resample to a cubic grid of ``spacing`` mm along the RAS+ axes; NaN outside the image."""
     size = np.array(image.array.shape)
     ends = np.stack(np.meshgrid(*[(-0.5, n - 0.5) for n in size], indexing="ij")).reshape(3, -1)
     corners = image.affine[:3, :3] @ ends + image.affine[:3, 3:]

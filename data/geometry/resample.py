@@ -11,20 +11,20 @@ from scipy import ndimage
 from uncus.data.geometry.grid import Grid
 from uncus.data.imageio.volume import Volume
 
-# Share of a grid voxel that must be brain. Not a half: a flat edge midway between voxels gives
-# exactly a half, and rounding would decide.
+# Least share of brain in a voxel of the mask. Not 0.5, the exact share at flat edges midway between
+# voxels, for which the result would depend on rounding.
 INSIDE = 0.45
-EDGE = 1e-3  # voxels: rounding must not decide whether a centre on the very edge is in view
-TRUNCATE = 4.0  # standard deviations of a Gaussian that are summed
+EDGE = 1e-3  # voxels: tolerance for voxel centers on the faces of the field of view
+TRUNCATE = 4.0  # radius of a Gaussian, standard deviations
 
 
 def masked(
     volume: Volume, mask: NDArray[np.bool_], grid: Grid
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Intensities and mask on the grid, linearly, smoothed first along axes that get coarser.
+    """Resample intensities and mask to the grid linearly, smoothed first along axes that coarsen.
 
-    Only voxels of the mask contribute (normalized convolution: intensities times mask and mask are
-    resampled alike, then divided), so that a background of any value does not bleed in.
+    Only voxels of the mask contribute, so the background has no influence (normalized convolution:
+    intensities times mask are resampled like the mask, then divided by it).
 
     Returns
     -------
@@ -32,7 +32,7 @@ def masked(
     """
     to_index = np.linalg.inv(volume.affine) @ grid.affine  # grid index -> volume index
     sigma = _smoothing(volume, grid)
-    window = _reach(to_index, grid.shape, mask.shape, np.ceil(TRUNCATE * sigma) + 2, _box(mask))
+    window = _window(to_index, grid.shape, mask.shape, np.ceil(TRUNCATE * sigma) + 2, _box(mask))
     if window is None:
         return np.zeros(grid.shape, np.float32), np.zeros(grid.shape, bool)
     weight = mask[window].astype(np.float32)
@@ -46,27 +46,27 @@ def masked(
 
 
 def onto_volume(array: NDArray[np.float32], grid: Grid, volume: Volume) -> NDArray[np.float32]:
-    """A map [X, Y, Z] on ``grid``, linearly on the volume's RAS+ voxels; 0 outside the grid."""
+    """Resample a map [X, Y, Z] from ``grid`` to the volume's RAS+ voxels; 0 outside the grid."""
     to_index = np.linalg.inv(grid.affine) @ volume.affine  # volume index -> grid index
-    reached = _reach(np.linalg.inv(to_index), grid.shape, volume.array.shape, np.full(3, 2.0))
+    window = _window(np.linalg.inv(to_index), grid.shape, volume.array.shape, np.full(3, 2.0))
     result = np.zeros(volume.array.shape, np.float32)
-    if reached is not None:
-        start = np.array([part.start for part in reached])
-        shape = tuple(part.stop - part.start for part in reached)
+    if window is not None:
+        start = np.array([part.start for part in window])
+        shape = tuple(part.stop - part.start for part in window)
         matrix, offset = to_index[:3, :3], to_index[:3, :3] @ start + to_index[:3, 3]
-        result[reached] = sample(np.asarray(array, np.float32), matrix, offset, shape)
+        result[window] = sample(np.asarray(array, np.float32), matrix, offset, shape)
     return result
 
 
 def field_of_view(volume: Volume, grid: Grid) -> NDArray[np.bool_]:
-    """Which grid voxels have their centre inside the scan's array: bool [X, Y, Z]."""
+    """Which grid voxels have their center inside the scan's array: bool [X, Y, Z]."""
     to_index = np.linalg.inv(volume.affine) @ grid.affine
     x, y, z = np.ogrid[: grid.shape[0], : grid.shape[1], : grid.shape[2]]
-    seen = np.ones(grid.shape, bool)
+    inside = np.ones(grid.shape, bool)
     for row, size in zip(to_index[:3], volume.array.shape, strict=True):
         index = row[0] * x + row[1] * y + row[2] * z + row[3]
-        seen &= (index > -0.5 - EDGE) & (index < size - 0.5 + EDGE)
-    return seen
+        inside &= (index > -0.5 - EDGE) & (index < size - 0.5 + EDGE)
+    return inside
 
 
 def sample(
@@ -78,11 +78,11 @@ def sample(
 ) -> NDArray[np.float32]:
     """``array`` at matrix @ index + offset for every index of ``shape``, linearly, 0 outside.
 
-    ``sigma``: of a Gaussian (voxels of ``array``, per axis) applied first.
+    ``sigma``: of a Gaussian filter (voxels of ``array``, per axis) applied first.
     """
     sigma = np.zeros(3) if sigma is None else sigma
     diagonal = np.diag(matrix)
-    # Affines of upright scans carry off-axis dust of 1e-9.
+    # Affines of axis-aligned scans have off-axis rounding errors of 1e-9.
     if np.abs(matrix - np.diag(diagonal)).max() * max(shape) < 1e-4:
         return _along_axes(array, diagonal, offset, shape, sigma)
     for axis, width in enumerate(sigma):
@@ -103,7 +103,7 @@ def _along_axes(
     shape: tuple[int, ...],
     sigma: NDArray[Any],
 ) -> NDArray[np.float32]:
-    """The same for upright grids, as a product with one matrix along each axis: much faster."""
+    """The same for axis-aligned grids, as a product with one matrix per axis: much faster."""
     shares = [
         weights(size, float(first) + float(by) * np.arange(count), float(width))
         for size, first, by, count, width in zip(
@@ -120,28 +120,27 @@ def _along_axes(
     return np.ascontiguousarray(array)
 
 
-def weights(size: int, places: NDArray[Any], sigma: float) -> NDArray[np.float32]:
-    """float32 [places, size]: what each voxel of a row gives to the value at each place."""
-    distance = places[:, None] - np.arange(-1, size + 1)[None]  # a voxel more at each end, of 0
+def weights(size: int, positions: NDArray[Any], sigma: float) -> NDArray[np.float32]:
+    """float32 [positions, size]: weights of an axis' voxels in the value at each position."""
+    distance = positions[:, None] - np.arange(-1, size + 1)[None]  # padded by a voxel of 0
     weights = np.maximum(1 - np.abs(distance), 0)[:, 1:-1]
     if sigma > 0:
         offsets = np.subtract.outer(np.arange(size), np.arange(size))
-        reach = int(TRUNCATE * sigma + 0.5)
-        taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2).sum()
-        blur = np.where(np.abs(offsets) <= reach, np.exp(-0.5 * (offsets / sigma) ** 2), 0) / taps
+        radius = int(TRUNCATE * sigma + 0.5)
+        total = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).sum()
+        blur = np.where(np.abs(offsets) <= radius, np.exp(-0.5 * (offsets / sigma) ** 2), 0) / total
         weights = weights @ blur
     result: NDArray[np.float32] = weights.astype(np.float32)
     return result
 
 
 def _smoothing(volume: Volume, grid: Grid) -> NDArray[Any]:
-    """Gaussian sigma (volume voxels) per axis that hides what the grid cannot hold.
+    """Gaussian sigma (volume voxels) per axis that avoids aliasing.
 
-    A grid step of f voxels wants a blur as wide as f voxels where the image has one of 1 already:
-    sigma^2 = (f^2 - 1) / (8 ln 2), from full widths at half maximum (Cardoso et al. 2015,
-    doi:10.1007/978-3-319-24571-3_81).
+    For a grid step of f voxels, sigma^2 = (f^2 - 1) / (8 ln 2): full widths at half maximum of f
+    voxels on the grid and 1 in the scan (Cardoso et al. 2015, doi:10.1007/978-3-319-24571-3_81).
     """
-    # The grid's step along each volume axis: for oblique scans the mean over the axes it mixes.
+    # The grid's step along each volume axis; in oblique scans a mean over the grid's axes.
     rotation = volume.affine[:3, :3] / np.asarray(volume.spacing)
     steps = np.sqrt((rotation.T**2) @ np.asarray(grid.spacing) ** 2)
     factor = steps / np.asarray(volume.spacing)
@@ -151,23 +150,23 @@ def _smoothing(volume: Volume, grid: Grid) -> NDArray[Any]:
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The box around a mask that is not empty."""
+    """The bounding box of a mask, which must not be empty."""
     box: tuple[slice, ...] = ndimage.find_objects(mask.view(np.uint8))[0]
     return box
 
 
-def _reach(
+def _window(
     to_index: NDArray[Any],
     shape_from: tuple[int, ...],
     shape_into: tuple[int, ...],
     margin: NDArray[Any],
     within: tuple[slice, ...] | None = None,
 ) -> tuple[slice, slice, slice] | None:
-    """Slices of an array of ``shape_into`` that a grid of ``shape_from`` reaches, plus a margin."""
+    """Slices of an array of ``shape_into`` that cover a grid of ``shape_from``, plus a margin."""
     corners = np.array(list(itertools.product(*((-1, size) for size in shape_from))), dtype=float)
-    places = corners @ to_index[:3, :3].T + to_index[:3, 3]
-    low = np.floor(places.min(axis=0) - margin)
-    high = np.ceil(places.max(axis=0) + margin) + 1
+    index = corners @ to_index[:3, :3].T + to_index[:3, 3]
+    low = np.floor(index.min(axis=0) - margin)
+    high = np.ceil(index.max(axis=0) + margin) + 1
     bounds_low = np.array([part.start for part in within] if within else [0, 0, 0])
     bounds_high = np.array([part.stop for part in within] if within else shape_into)
     low, high = np.maximum(low, bounds_low), np.minimum(high, bounds_high)

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from uncus.data.geometry.foreground import fill_holes, largest_part, stripped_background
+from uncus.data.geometry.foreground import constant_background, fill_holes, largest_part
 from uncus.data.geometry.image import Image, coarser, points
 from uncus.data.imageio.volume import Volume
 from uncus.data.mni.registration import WARN_COVERAGE, Registration
@@ -32,7 +32,7 @@ def verify(volume: Volume) -> Registration | None:
     """
     if volume.native.sform[1] != MNI152:
         return None
-    background = stripped_background(volume.array)
+    background = constant_background(volume.array)
     if background is None:
         return None
     inside = volume.array != background

@@ -14,7 +14,7 @@ from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from uncus.data.errors import BadInput
-from uncus.data.geometry.foreground import otsu, stripped_background
+from uncus.data.geometry.foreground import constant_background, otsu
 from uncus.data.geometry.image import Affine, Image, coarser, points
 from uncus.data.imageio.volume import Volume
 from uncus.data.mni.affine import Match, locate, refine
@@ -192,7 +192,7 @@ def _register(volume: Volume) -> Registration:
     if extent < MIN_EXTENT_MM:
         raise BadInput(path, f"is a slab of {extent:.0f} mm: the brain is cut off", REMEDY)
     work = coarser(Image(volume.array, volume.affine), WORK_MM)
-    background = stripped_background(volume.array)
+    background = constant_background(volume.array)
     if background is not None:
         foreground = Image((volume.array != background).astype(np.float32), volume.affine)
         head = coarser(foreground, WORK_MM).array > 0.5

@@ -1,7 +1,7 @@
-"""The anatomy behind the phantom: ICBM152 tissue maps, structures found in them, and how they move.
+"""The phantom's anatomy: ICBM152 tissue maps, structures segmented in them, and their motions.
 
-The T1 and the grey and white matter maps are the symmetric ICBM152 2009a ones that ship inside
-nilearn (Fonov et al., NeuroImage 54, 2011), so nothing is downloaded. Frame: MNI152, RAS+, mm.
+The T1 and the gray and white matter maps are the symmetric ICBM152 2009a ones that nilearn ships
+(Fonov et al., NeuroImage 54, 2011), so nothing is downloaded. Frame: MNI152, RAS+, mm.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from torch.nn import functional
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
-# Axis of the right hippocampus, head to tail (MNI152, mm); the template is symmetric.
+# Axis of the right hippocampus, anterior to posterior (MNI152, mm); the template is symmetric.
 HIPPOCAMPAL_AXIS = ((23.0, -11.0, -20.0), (28.0, -20.0, -15.0), (29.0, -29.0, -9.0), (24, -38, -1))
 HIPPOCAMPAL_RADIUS = 7.5
-# Reach of a structure's movement into its surroundings (mm): sigma of `edge_field`.
+# Extent of a structure's motion into its surroundings (mm): sigma of `edge_field`.
 REACH = {"hippocampus": 3.5, "ventricles": 6.0, "cortex": 2.0}
 FIELD_SPACING = 2.0
 
 
 @dataclass(frozen=True)
 class Field:
-    """Values on a regular lattice, read anywhere by linear interpolation.
+    """Values on a regular lattice, interpolated linearly.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Field:
     def at(self, points: Floats) -> Floats:
         """Values at `points` [3, N] (mm): float32 [C, N], 0 outside the lattice."""
         size = np.array(self.values.shape[1:], dtype=np.float64)
-        # grid_sample counts from -1 (first voxel) to 1 (last), and its axes run z, y, x.
+        # grid_sample's coordinates range from -1 (first voxel) to 1 (last), in the order z, y, x.
         scale = 2 / (self.spacing * (size - 1))
         unit = points * scale[:, None].astype(np.float32)
         unit -= (self.origin * scale + 1)[:, None].astype(np.float32)
@@ -58,16 +58,15 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """The template and what can be done to it.
+    """The template, its structures and their motions.
 
     Parameters
     ----------
-    tissue: Field of four maps, smoothed to the resolution asked for: grey matter, white matter,
-        brain (probabilities), texture (what the T1 shows beyond its tissues; white matter is 1)
+    tissue: Field of four maps, smoothed to the image's resolution: gray matter, white matter,
+        brain (probabilities), texture (T1 minus its tissues' mean intensities; white matter is 1)
     structures: Field of two probabilities: hippocampi, ventricles
-    motion: name -> Field [3], mm per unit: where a point's tissue was before. Backwards, a
-        shrinking structure reaches outwards: positive amounts shrink hippocampi and cortex and
-        widen ventricles
+    motion: name -> Field [3], mm per unit, from a point to its tissue's earlier position;
+        positive amounts shrink hippocampi and cortex and widen ventricles
     """
 
     tissue: Field
@@ -76,19 +75,19 @@ class Anatomy:
 
 
 def load_template() -> tuple[Floats, Floats, Floats, NDArray[np.float64]]:
-    """T1 (white matter 1), grey and white matter [X, Y, Z] at 1 mm, cut to the brain; affine."""
+    """Load T1 (white matter 1), gray and white matter [X, Y, Z] at 1 mm, cropped; and affine."""
     from nilearn import datasets
 
     t1 = datasets.load_mni152_template(resolution=1)
-    grey = datasets.load_mni152_gm_template(resolution=1)
+    gray = datasets.load_mni152_gm_template(resolution=1)
     white = datasets.load_mni152_wm_template(resolution=1)
-    arrays = [np.asarray(image.dataobj, dtype=np.float32) for image in (t1, grey, white)]
+    arrays = [np.asarray(image.dataobj, dtype=np.float32) for image in (t1, gray, white)]
     box = ndimage.find_objects((arrays[0] > 0).astype(np.int8))[0]
     box = tuple(slice(max(s.start - 6, 0), s.stop + 6) for s in box)
-    t1_box, grey_box, white_box = (a[box] for a in arrays)
+    t1_box, gray_box, white_box = (a[box] for a in arrays)
     affine = t1.affine.astype(np.float64)
     affine[:3, 3] += [s.start for s in box]
-    return t1_box / t1_box[white_box > 0.9].mean(), grey_box, white_box, affine
+    return t1_box / t1_box[white_box > 0.9].mean(), gray_box, white_box, affine
 
 
 def axes(shape: Sequence[int], affine: NDArray[np.float64]) -> list[Floats]:
@@ -101,20 +100,20 @@ def axes(shape: Sequence[int], affine: NDArray[np.float64]) -> list[Floats]:
     ]
 
 
-def find_hippocampi(grey: Floats, affine: NDArray[np.float64]) -> Flags:
-    """Grey matter around the hippocampal axes, one connected piece a side [X, Y, Z]."""
-    x, _, _ = axes(grey.shape, affine)
-    near = distance_to_axis(grey.shape, affine) < HIPPOCAMPAL_RADIUS
-    # Opening parts the hippocampus from the parahippocampal gyrus below its thin white matter.
+def find_hippocampi(gray: Floats, affine: NDArray[np.float64]) -> Flags:
+    """Gray matter around the hippocampal axes, one connected part per side [X, Y, Z]."""
+    x, _, _ = axes(gray.shape, affine)
+    near = distance_to_axis(gray.shape, affine) < HIPPOCAMPAL_RADIUS
+    # Opening separates the hippocampus from the parahippocampal gyrus inferior to it.
     candidates = ndimage.binary_opening(
-        near & (grey > 0.5), ndimage.generate_binary_structure(3, 1)
+        near & (gray > 0.5), ndimage.generate_binary_structure(3, 1)
     )
     labels, _ = ndimage.label(candidates)
-    found = np.zeros_like(near)
+    hippocampi = np.zeros_like(near)
     for side in (x < 0, x > 0):
         sizes = np.bincount(labels[candidates & side])
-        found |= labels == int(sizes.argmax())
-    return found
+        hippocampi |= labels == int(sizes.argmax())
+    return hippocampi
 
 
 def distance_to_axis(shape: Sequence[int], affine: NDArray[np.float64]) -> Floats:
@@ -141,29 +140,29 @@ def distance_to_axis(shape: Sequence[int], affine: NDArray[np.float64]) -> Float
 
 
 def find_ventricles(
-    grey: Floats, white: Floats, brain: Flags, affine: NDArray[np.float64]
+    gray: Floats, white: Floats, brain: Flags, affine: NDArray[np.float64]
 ) -> Flags:
     """Lateral and third ventricles with the temporal horns [X, Y, Z].
 
-    Fluid is brain that is neither grey nor white. The bodies are the piece of it that holds the
-    frontal horns; the temporal horns are thin, so they are the fluid beside the hippocampi.
+    Fluid is brain that is neither gray nor white matter. The bodies are the connected part of it
+    that contains the frontal horns; the thin temporal horns are the fluid next to the hippocampi.
     """
-    x, y, z = axes(grey.shape, affine)
-    tissue = grey + white
+    x, y, z = axes(gray.shape, affine)
+    tissue = gray + white
     box = (np.abs(x) < 40) & (y > -58) & (y < 36) & (z > -12) & (z < 32)
     labels, _ = ndimage.label(brain & (tissue < 0.5) & box)
     frontal = (np.abs(x) < 16) & (y > 0) & (y < 25) & (z > 0) & (z < 20)
     counts = np.bincount(labels[frontal & (labels > 0)])
-    beside = (distance_to_axis(grey.shape, affine) < 10) & (np.abs(x) > 20) & (z < 2)
+    temporal = (distance_to_axis(gray.shape, affine) < 10) & (np.abs(x) > 20) & (z < 2)
     bodies: Flags = labels == int(counts.argmax())
-    return bodies | (brain & (tissue < 0.65) & beside)
+    return bodies | (brain & (tissue < 0.65) & temporal)
 
 
 def edge_field(structure: Floats, sigma: float, spacing: float) -> Floats:
-    """Unit movement across a structure's edge [3, X, Y, Z]: its outward normals, faded.
+    """Unit displacement across a structure's edge [3, X, Y, Z], along its outward normals.
 
-    The normals are minus the gradient of the smoothed structure, which is smooth, 1 at a flat
-    edge, 0 on the structure's own axis, and fades as a Gaussian of `sigma` mm away from the edge.
+    It is minus the gradient of the smoothed structure, scaled to 1 at a flat edge: 0 on the
+    structure's axis, and decaying as a Gaussian of `sigma` mm away from the edge.
     """
     smooth = ndimage.gaussian_filter(structure, sigma / spacing)
     return np.stack(
@@ -172,9 +171,9 @@ def edge_field(structure: Floats, sigma: float, spacing: float) -> Floats:
 
 
 def temporal_weight(shape: Sequence[int], affine: NDArray[np.float64]) -> Floats:
-    """Where the cortex thins with disease [X, Y, Z], 0 to 1: medial and inferior temporal lobe.
+    """Weight of cortical thinning by disease [X, Y, Z], 0 to 1: medial and inferior temporal lobe.
 
-    The first and strongest regions of the cortical signature of Alzheimer's disease
+    These are the first and most affected regions of the cortical signature of Alzheimer's disease
     (Dickerson et al., Cerebral Cortex 19, 2009).
     """
     x, y, z = axes(shape, affine)
@@ -184,19 +183,19 @@ def temporal_weight(shape: Sequence[int], affine: NDArray[np.float64]) -> Floats
 
 @lru_cache(maxsize=2)
 def load_anatomy(spacing: float) -> Anatomy:
-    """The anatomy, its maps smoothed for images of `spacing` mm (made once, seconds)."""
-    t1, grey, white, affine = load_template()
+    """Load the anatomy, its maps smoothed for images of `spacing` mm (cached; some seconds)."""
+    t1, gray, white, affine = load_template()
     origin = affine[:3, 3].astype(np.float64)
     brain = t1 > 0
     inside = brain.astype(np.float32)
-    fluid = np.clip(inside - grey - white, 0, 1)
-    # Texture is what no mixture of three even tissues explains: iron-rich nuclei, thin sulci.
-    signal = [float(t1[tissue > 0.9].mean()) for tissue in (grey, white, fluid)]
-    texture = (t1 - signal[0] * grey - signal[1] * white - signal[2] * fluid) * inside
-    hippocampi = find_hippocampi(grey, affine).astype(np.float32)
-    ventricles = find_ventricles(grey, white, brain, affine).astype(np.float32)
+    fluid = np.clip(inside - gray - white, 0, 1)
+    # Texture is what a mixture of three constant tissues leaves: iron-rich nuclei, thin sulci.
+    signal = [float(t1[tissue > 0.9].mean()) for tissue in (gray, white, fluid)]
+    texture = (t1 - signal[0] * gray - signal[1] * white - signal[2] * fluid) * inside
+    hippocampi = find_hippocampi(gray, affine).astype(np.float32)
+    ventricles = find_ventricles(gray, white, brain, affine).astype(np.float32)
 
-    # Half the width of a Gaussian whose full width at half maximum is the output voxel.
+    # Standard deviation of a Gaussian whose full width at half maximum is the output voxel.
     sigma = max(spacing**2 - 1, 0) ** 0.5 / 2.355
 
     def resolved(*maps: Floats) -> Field:
@@ -209,7 +208,7 @@ def load_anatomy(spacing: float) -> Anatomy:
     def coarse(values: Floats) -> Floats:
         return np.ascontiguousarray(ndimage.gaussian_filter(values, 0.7)[::step, ::step, ::step])
 
-    tissue = coarse(np.clip(grey + white, 0, 1))
+    tissue = coarse(np.clip(gray + white, 0, 1))
     cortex = edge_field(tissue, REACH["cortex"], FIELD_SPACING)
     fields = {
         "hippocampus": edge_field(coarse(hippocampi), REACH["hippocampus"], FIELD_SPACING),
@@ -218,7 +217,7 @@ def load_anatomy(spacing: float) -> Anatomy:
         "cortex": cortex,
     }
     return Anatomy(
-        resolved(grey, white, inside, texture),
+        resolved(gray, white, inside, texture),
         resolved(hippocampi, ventricles),
         {name: Field(field, origin, FIELD_SPACING) for name, field in fields.items()},
     )

@@ -1,4 +1,4 @@
-"""One real head given in three ways to the demo's model; writes raw_heads.json and raw_heads.md.
+"""Predict three forms of one real head by the demo's model; write raw_heads.json and raw_heads.md.
 
     python docs/results/raw_heads.py RUN T1W SEGMENTATION
 
@@ -14,30 +14,30 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from tests.raw_heads import three_ways  # noqa: E402
+from tests.raw_heads import three_forms  # noqa: E402
 from uncus.pipeline.predict import Predictor  # noqa: E402
 
-WAYS = ("whole head, NIfTI", "whole head, DICOM series", "brain alone, NIfTI")
+FORMS = ("whole head, NIfTI", "whole head, DICOM series", "brain alone, NIfTI")
 
 
 def main(run: str, head: str, labels: str) -> None:
-    """Predict all three, and write what was said."""
+    """Predict all three forms, and write the results."""
     predictor = Predictor(run, engine="torch")
     with tempfile.TemporaryDirectory() as folder:
-        scans = three_ways(Path(head), Path(labels), Path(folder))
-        said = {way: predictor(s).probabilities for way, s in zip(WAYS, scans, strict=True)}
+        scans = three_forms(Path(head), Path(labels), Path(folder))
+        results = {f: predictor(s).probabilities for f, s in zip(FORMS, scans, strict=True)}
     name = predictor.names[-1]
-    rows = "\n".join(f"| {way} | {found[name]:.4f} |" for way, found in said.items())
-    shares = [found[name] for found in said.values()]
-    (HERE / "raw_heads.json").write_text(json.dumps(said, indent=1) + "\n")
-    (HERE / "raw_heads.md").write_text(f"""# The same head in three ways
+    rows = "\n".join(f"| {form} | {result[name]:.4f} |" for form, result in results.items())
+    shares = [result[name] for result in results.values()]
+    (HERE / "raw_heads.json").write_text(json.dumps(results, indent=1) + "\n")
+    (HERE / "raw_heads.md").write_text(f"""# One head in three forms
 
-| given as | P({name}) |
+| form | P({name}) |
 | --- | --- |
 {rows}
 
-The largest difference is {max(shares) - min(shares):.4f}. What a model of phantoms says of a real
-person means nothing; that it says the same three times is the point. Written by
+The largest difference is {max(shares) - min(shares):.4f}. The prediction itself is meaningless,
+since the model was trained on phantoms; it should be the same for all forms. Written by
 `python docs/results/raw_heads.py RUN T1W SEGMENTATION` from one head of AOMIC (CC0), the demo's run
 and FreeSurfer's labels of that head.
 """)

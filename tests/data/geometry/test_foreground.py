@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 
 from tests.data.ellipsoid_brain import brain, scan, upright
-from uncus.data.geometry.foreground import brain_mask, fill_holes, otsu, stripped_background
+from uncus.data.geometry.foreground import brain_mask, constant_background, fill_holes, otsu
 from uncus.data.imageio.volume import Volume, read_volume
 
 
@@ -31,7 +31,7 @@ def test_a_skull_stripped_brain_is_everything_but_the_background(tmp_path: Path)
 
 def test_a_brain_in_a_noisy_background_is_segmented_with_its_holes(tmp_path: Path) -> None:
     volume = head(tmp_path)
-    assert stripped_background(volume.array) is None
+    assert constant_background(volume.array) is None
     assert 20 < otsu(volume.array) < 60
     np.testing.assert_array_equal(brain_mask(volume), brain(*upright()) != 0)
 

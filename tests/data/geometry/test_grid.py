@@ -1,4 +1,4 @@
-"""Grids cover their box and survive JSON."""
+"""Grids cover their box and survive a round trip through JSON."""
 
 import json
 

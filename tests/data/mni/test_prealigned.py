@@ -11,14 +11,14 @@ from uncus.data.mni import prealigned, registration
 from uncus.data.mni.affine import rotation
 from uncus.data.mni.template import mni_grid
 from uncus.data.phantom.anatomy import load_anatomy
-from uncus.data.phantom.subject import draw_person, make_subject, registered
+from uncus.data.phantom.subject import aligned, draw_parameters, make_subject
 from uncus.data.space import place
 
 
 @pytest.fixture(scope="module")
 def scan() -> Volume:
     """A phantom at 4 mm, aligned to the template and declared so by its header."""
-    made = make_subject(registered(draw_person(0, 1)), load_anatomy(4), 4)
+    made = make_subject(aligned(draw_parameters(0, 1)), load_anatomy(4), 4)
     return volume(made.image.astype(np.float32), made.affine)
 
 

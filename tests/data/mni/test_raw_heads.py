@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.raw_heads import three_ways
+from tests.raw_heads import three_forms
 from uncus.pipeline.cli import main
 
 HEADS = Path(__file__).parents[4] / "shared" / "mri" / "heads"
@@ -18,7 +18,7 @@ HEADS = Path(__file__).parents[4] / "shared" / "mri" / "heads"
 def test_a_head_its_dicom_and_its_brain_get_the_same_answer(mni_run: Path, tmp_path: Path) -> None:
     """The whole head as NIfTI (LIA) and as a DICOM series, and its brain alone."""
     head = nib.load(HEADS / "aomic-0001_T1w.nii.gz")
-    scans = three_ways(*(HEADS / f"aomic-0001_{n}.nii.gz" for n in ("T1w", "aseg")), tmp_path)
+    scans = three_forms(*(HEADS / f"aomic-0001_{n}.nii.gz" for n in ("T1w", "aseg")), tmp_path)
     out = tmp_path / "out"
     assert main(["predict", str(mni_run), *map(str, scans), "--out", str(out)]) == 0
     folders = [out / name for name in ("whole_T1w", "dicom", "brain_T1w")]

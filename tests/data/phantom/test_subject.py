@@ -1,4 +1,4 @@
-"""The phantom: the truth it claims is what its images show."""
+"""The phantom's ground truth is what its images show."""
 
 import hashlib
 import json
@@ -14,11 +14,11 @@ from uncus.data.errors import BadInput
 from uncus.data.phantom.anatomy import Anatomy, load_anatomy
 from uncus.data.phantom.subject import (
     CONTROL_SPACING,
+    MIN_DISPLACEMENT,
     ONE_TO_ONE,
-    VISIBLE,
     brain_points,
-    carry,
-    draw_person,
+    draw_parameters,
+    flow,
     image_grid,
     make_subject,
 )
@@ -32,7 +32,7 @@ def anatomy() -> Anatomy:
     return load_anatomy(SPACING)
 
 
-def test_structures_have_plausible_volumes_and_places(anatomy):
+def test_structures_have_plausible_volumes_and_positions(anatomy):
     hippocampi, ventricles = anatomy.structures.values
     x = anatomy.structures.origin[0] + np.arange(hippocampi.shape[0])
     left, right = (hippocampi[side].sum() / 1000 for side in (x < 0, x > 0))
@@ -41,7 +41,7 @@ def test_structures_have_plausible_volumes_and_places(anatomy):
     assert hippocampi.max() <= 1 and not np.any((hippocampi > 0.5) & (ventricles > 0.5))
 
 
-def test_field_reads_what_lies_on_its_lattice(anatomy):
+def test_a_field_has_its_own_values_on_its_lattice(anatomy):
     field = anatomy.motion["ventricles"]
     voxels = np.array([[10, 31, 44], [20, 50, 3], [30, 40, 25]])
     points = (field.origin[:, None] + field.spacing * voxels).astype(np.float32)
@@ -51,8 +51,8 @@ def test_field_reads_what_lies_on_its_lattice(anatomy):
 
 @pytest.mark.parametrize("index", [0, 1, 2, 3])
 def test_atrophy_grows_with_severity(anatomy, index):
-    person = draw_person(5, index)
-    made = [make_subject(person, anatomy, SPACING, severity) for severity in (0, 0.25, 0.5, 1)]
+    params = draw_parameters(5, index)
+    made = [make_subject(params, anatomy, SPACING, severity) for severity in (0, 0.25, 0.5, 1)]
     ventricles = [subject.ventricles for subject in made]
     hippocampi = [subject.hippocampi for subject in made]
     masks = [subject.atrophy for subject in made]
@@ -67,71 +67,73 @@ def test_atrophy_grows_with_severity(anatomy, index):
     assert masks[-1][brain].mean() < 0.2 and not np.any(masks[-1] & ~brain)
 
 
-def test_mask_holds_what_disease_changes(anatomy):
-    """The same person with and without disease, same noise: they differ inside the mask."""
+def test_the_mask_contains_what_disease_changes(anatomy):
+    """The same subject with and without disease, same noise: they differ inside the mask."""
     for index in range(4):
-        person = draw_person(9, index, ("AD",))
-        quiet = replace(person, noise=0.0)
+        params = draw_parameters(9, index, ("AD",))
+        quiet = replace(params, noise=0.0)
         with_disease = make_subject(quiet, anatomy, SPACING)
         without = make_subject(quiet, anatomy, SPACING, severity=0)
         change = np.abs(with_disease.image.astype(float) - without.image)
         both = (with_disease.image > 0) & (without.image > 0)
         inside = change[both & with_disease.atrophy].sum() / change[both].sum()
-        assert inside > 0.85, f"only {inside:.2f} of the change lies in the mask"
+        assert inside > 0.85, f"only {inside:.2f} of the change is in the mask"
 
 
-def test_nothing_is_torn_or_folded(anatomy):
-    """Jacobian determinants of the whole way to the template stay positive, disease included."""
+def test_tissue_is_not_torn_or_folded(anatomy):
+    """Jacobian determinants of the whole mapping to the template are positive, with disease."""
     shape, affine = image_grid(SPACING)
     for index in range(3):
-        person = draw_person(2, index, ("AD",))
-        inside, points = brain_points(person, anatomy, shape, affine)
-        there = carry(points, anatomy, person.disease)
+        params = draw_parameters(2, index, ("AD",))
+        inside, points = brain_points(params, anatomy, shape, affine)
+        healthy = flow(points, anatomy, params.disease)
         moved = np.full((3, *shape), np.nan)
-        moved[:, inside] = carry(there, anatomy, person.shape)
+        moved[:, inside] = flow(healthy, anatomy, params.shape)
         jacobian = np.stack([np.gradient(moved[i], SPACING) for i in range(3)])
         matrices = np.moveaxis(jacobian, (0, 1), (-2, -1))
-        known = np.linalg.det(matrices[np.isfinite(matrices).all(axis=(-2, -1))])
-        assert known.size > 5_000
-        assert known.min() > 0.05 and known.max() < 8
-        assert np.abs(person.controls).max() <= ONE_TO_ONE * CONTROL_SPACING
+        determinants = np.linalg.det(matrices[np.isfinite(matrices).all(axis=(-2, -1))])
+        assert determinants.size > 5_000
+        assert determinants.min() > 0.05 and determinants.max() < 8
+        assert np.abs(params.controls).max() <= ONE_TO_ONE * CONTROL_SPACING
 
 
 def test_mask_follows_its_definition(anatomy):
-    """Where disease moves a point by more than VISIBLE mm, carried through the head's position."""
-    person = draw_person(3, 0, ("AD",))
+    """Where disease moves a point by more than MIN_DISPLACEMENT mm, in the head's position."""
+    params = draw_parameters(3, 0, ("AD",))
     shape, affine = image_grid(SPACING)
-    inside, points = brain_points(person, anatomy, shape, affine)
-    amounts = {name: person.severity * amount for name, amount in person.disease.items()}
-    moved = np.linalg.norm(carry(points, anatomy, amounts) - points, axis=0)
-    subject = make_subject(person, anatomy, SPACING)
-    assert np.array_equal(subject.atrophy[inside], (moved > VISIBLE) & (subject.image[inside] > 0))
+    inside, points = brain_points(params, anatomy, shape, affine)
+    amounts = {name: params.severity * amount for name, amount in params.disease.items()}
+    moved = np.linalg.norm(flow(points, anatomy, amounts) - points, axis=0)
+    subject = make_subject(params, anatomy, SPACING)
+    assert np.array_equal(
+        subject.atrophy[inside], (moved > MIN_DISPLACEMENT) & (subject.image[inside] > 0)
+    )
 
 
-def test_a_person_depends_on_seed_and_index_only():
-    one, again, other = draw_person(1, 7), draw_person(1, 7), draw_person(2, 7)
+def test_a_subject_depends_on_seed_and_index_only():
+    one, again, other = draw_parameters(1, 7), draw_parameters(1, 7), draw_parameters(2, 7)
     assert one.age == again.age and np.array_equal(one.controls, again.controls)
     assert not np.array_equal(one.controls, other.controls)
-    assert not np.array_equal(one.controls, draw_person(1, 8).controls)
+    assert not np.array_equal(one.controls, draw_parameters(1, 8).controls)
 
 
 def test_classes_are_balanced_and_graded():
-    people = [draw_person(0, i, ("CN", "MCI", "AD")) for i in range(60)]
+    cohort = [draw_parameters(0, i, ("CN", "MCI", "AD")) for i in range(60)]
     by_class = {
-        name: [p.severity for p in people if p.diagnosis == name] for name in ("CN", "MCI", "AD")
+        name: [p.severity for p in cohort if p.diagnosis == name] for name in ("CN", "MCI", "AD")
     }
     assert {len(values) for values in by_class.values()} == {20}
     assert max(by_class["CN"]) < min(by_class["AD"])
-    assert np.std(by_class["AD"]) > 0.1  # a grade, not a step
+    assert np.std(by_class["AD"]) > 0.1  # graded
     assert np.mean(by_class["CN"]) < np.mean(by_class["MCI"]) < np.mean(by_class["AD"])
 
 
-def test_confounders_follow_the_diagnosis_only_when_asked():
+def test_confounders_are_related_to_the_diagnosis_only_on_request():
     def gap(column, **options):
-        people = [draw_person(0, i, **options) for i in range(150)]
-        value = [float(p.site == "B") if column == "site" else p.age for p in people]
-        sick = np.array([p.diagnosis == "AD" for p in people])
-        return np.mean(np.array(value)[sick]) - np.mean(np.array(value)[~sick])
+        cohort = [draw_parameters(0, i, **options) for i in range(150)]
+        value = [float(p.site == "B") if column == "site" else p.age for p in cohort]
+        patients = np.array([p.diagnosis == "AD" for p in cohort])
+        return np.mean(np.array(value)[patients]) - np.mean(np.array(value)[~patients])
 
     assert abs(gap("site")) < 0.2 and abs(gap("age")) < 2
     assert gap("site", confounder="site") == 1
@@ -140,13 +142,13 @@ def test_confounders_follow_the_diagnosis_only_when_asked():
 
 
 def test_site_changes_the_image_beyond_its_scale(anatomy):
-    """A confounder that normalization removes would be none."""
+    """Otherwise normalization would remove the confounder."""
     contrast = {}
-    for person in (draw_person(4, i, confounder="site") for i in range(12)):
-        image = make_subject(person, anatomy, SPACING, severity=0.3).image.astype(float)
+    for params in (draw_parameters(4, i, confounder="site") for i in range(12)):
+        image = make_subject(params, anatomy, SPACING, severity=0.3).image.astype(float)
         values = image[image > 0]
         z = (values - values.mean()) / values.std()
-        contrast.setdefault(person.site, []).append(np.mean(np.abs(z) ** 3))
+        contrast.setdefault(params.site, []).append(np.mean(np.abs(z) ** 3))
     assert set(contrast) == {"A", "B"}
     spread = np.std(contrast["A"]) + np.std(contrast["B"])
     assert abs(np.mean(contrast["A"]) - np.mean(contrast["B"])) > spread / 2
@@ -193,13 +195,13 @@ def test_the_tree_is_bids(tree):
     assert orientations == {"RAS", "LAS"}
 
 
-def test_flipped_storage_keeps_every_voxel_where_it_is(tree):
+def test_flipped_storage_keeps_the_position_of_every_voxel(tree):
     table = read_cohort(tree).table()
     flipped = 0
     for index, name in enumerate(table["participant_id"]):
-        person = draw_person(3, index)
-        flipped += person.flipped
-        subject = make_subject(person, load_anatomy(SPACING), SPACING)
+        params = draw_parameters(3, index)
+        flipped += params.flipped
+        subject = make_subject(params, load_anatomy(SPACING), SPACING)
         stored = nibabel.as_closest_canonical(
             nibabel.load(tree / name / "anat" / f"{name}_T1w.nii.gz")
         )
@@ -236,6 +238,6 @@ def test_another_cohort_is_not_mixed_in(tree, tmp_path):
         ({"classes": ("CN", "CN")}, "once"),
     ],
 )
-def test_bad_options_are_refused(tmp_path, options, cause):
+def test_bad_options_are_rejected(tmp_path, options, cause):
     with pytest.raises(ValueError, match=cause):
         MakePhantom(tmp_path, **options)
