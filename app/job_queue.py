@@ -1,11 +1,10 @@
-"""The queue before the networks: one scan is worked on at a time, the others wait in line.
+"""The job queue of the page: one scan is processed at a time, the others wait.
 
 No streamlit here, and no networks: they are in the process of uncus.app.worker, which may crash or
-hang without harm to the page. A job that takes too long ends with its process; the next gets a new
-one.
+hang without harm to the page. A job that takes too long ends with its process; the next job gets a
+new one.
 """
 
-import json
 import os
 import queue
 import subprocess
@@ -17,87 +16,95 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-LINE = 24
+from uncus.app.protocol import Reply, Request
+
+MAX_WAITING = 24
 """Jobs that may wait."""
-SECONDS = 600.0
-"""Longest that one job may take."""
-START = 600.0
-"""Longest that the networks may take to load (s)."""
+MAX_SECONDS = 600.0
+"""Time limit of one job (s)."""
+MAX_START = 600.0
+"""Time limit for loading the networks (s)."""
 
 
-class Busy(ValueError):  # noqa: N818 - it is the desk's state
-    """No place is left in the line."""
+class QueueFullError(ValueError):
+    """No more jobs can wait."""
 
 
 @dataclass(eq=False)
 class Job:
-    """A request, and what has become of it.
+    """A request and its results so far.
 
-    ``replies`` holds what the worker said, ``step`` what it does now; ``refused`` is why there is
-    no answer, "" otherwise. ``seconds`` is how long it took, without the wait.
+    ``step`` is the current step, ``error`` why the request failed ("" otherwise), and ``seconds``
+    the duration without the time in the queue.
     """
 
-    request: dict[str, Any]
+    request: Request
     step: str = "Waiting"
-    replies: dict[str, Any] = field(default_factory=dict)
-    refused: str = ""
-    over: bool = False
+    prediction: dict[str, Any] | None = None
+    nearest: list[dict[str, Any]] = field(default_factory=list)
+    map: dict[str, Any] | None = None
+    series: list[dict[str, Any]] = field(default_factory=list)
+    timings: dict[str, dict[str, float]] = field(default_factory=dict)
+    error: str = ""
+    finished: bool = False
     seconds: float = 0.0
 
-    def take(self, reply: dict[str, Any]) -> None:
-        """Note one reply."""
-        self.step = reply.get("step", self.step)
-        self.replies |= reply
-        self.refused = reply.get("refused", self.refused)
+    def add(self, reply: Reply) -> None:
+        """Add what a reply reports."""
+        for name in ("step", "prediction", "nearest", "map", "series", "timings", "error"):
+            if (value := getattr(reply, name)) is not None:
+                setattr(self, name, value)
 
 
-class Desk:
-    """The line, and the process that answers; ``run`` is loaded at once.
+class JobQueue:
+    """The waiting jobs and the worker process, which loads ``run`` at once.
 
-    ``methods`` is name -> summary of each kind of map, empty until the networks are loaded;
-    ``fault`` is why they cannot be, "" otherwise.
+    ``methods`` is name -> summary of each saliency method, empty until the networks are loaded;
+    ``failure`` is why they cannot be loaded, "" otherwise.
     """
 
-    def __init__(self, run: Path, line: int = LINE, seconds: float = SECONDS) -> None:
-        self.run, self.limit, self.seconds = run, line, seconds
+    def __init__(
+        self, run: Path, max_waiting: int = MAX_WAITING, max_seconds: float = MAX_SECONDS
+    ) -> None:
+        self.run, self.max_waiting, self.max_seconds = run, max_waiting, max_seconds
         self.methods: dict[str, str] = {}
-        self.fault = ""
+        self.failure = ""
         self.waiting: deque[Job] = deque()
-        self.working: Job | None = None
+        self.current: Job | None = None
         self.forgotten: deque[str] = deque()
         self.closed = False
         self.change = threading.Condition()
         self.process: subprocess.Popen[str] | None = None
-        self.replies: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self.thread = threading.Thread(target=self.work, daemon=True, name="uncus-desk")
+        self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self.work, daemon=True, name="uncus-jobs")
         self.thread.start()
 
     def submit(self, job: Job) -> None:
-        """Put a job in the line; raises Busy where that is full."""
+        """Queue a job; raises QueueFullError if too many wait."""
         with self.change:
-            if len(self.waiting) >= self.limit:
-                raise Busy(f"{len(self.waiting)} scans are waiting already; try again in a while")
+            if len(self.waiting) >= self.max_waiting:
+                raise QueueFullError(f"{len(self.waiting)} scans are waiting; try again later")
             self.waiting.append(job)
             self.change.notify_all()
 
     def ahead(self, job: Job) -> int:
-        """How many jobs come before this one, the one that is worked on included."""
+        """The number of jobs before this one, including the current one."""
         with self.change:
-            if job is self.working or job not in self.waiting:
+            if job is self.current or job not in self.waiting:
                 return 0
-            return self.waiting.index(job) + (self.working is not None)
+            return self.waiting.index(job) + (self.current is not None)
 
     def length(self) -> int:
-        """Jobs that wait or are worked on."""
+        """The number of jobs, waiting and current."""
         with self.change:
-            return len(self.waiting) + (self.working is not None)
+            return len(self.waiting) + (self.current is not None)
 
-    def leave(self, token: str) -> None:
-        """Drop a visit's waiting jobs, and what the worker keeps of its scan."""
+    def drop(self, token: str) -> None:
+        """Cancel a scan's waiting jobs, and have the worker forget it."""
         with self.change:
-            for job in [job for job in self.waiting if job.request["token"] == token]:
+            for job in [job for job in self.waiting if job.request.token == token]:
                 self.waiting.remove(job)
-                job.refused, job.over = "taken back", True
+                job.error, job.finished = "canceled", True
             self.forgotten.append(token)
             self.change.notify_all()
 
@@ -109,52 +116,58 @@ class Desk:
         self.end()
         self.thread.join(10)
 
-    # The thread's side
+    # In the thread
 
     def work(self) -> None:
-        """Take jobs, one after another."""
-        self.begin()
+        """Process jobs, one after another."""
+        self.start()
         while not self.closed:
             with self.change:
                 self.change.wait_for(lambda: self.waiting or self.forgotten or self.closed)
                 if self.closed:
                     break
                 tokens, self.forgotten = self.forgotten, deque()
-                job = self.working = self.waiting.popleft() if self.waiting else None
+                job = self.current = self.waiting.popleft() if self.waiting else None
             for token in tokens:
-                self.send({"do": "forget", "token": token})
+                self.send(Request(token, forget=True))
             if job:
-                self.do(job)
+                self.process_job(job)
                 with self.change:
-                    self.working = None
-                    job.over = True
+                    self.current = None
+                    job.finished = True
                     self.change.notify_all()
 
-    def do(self, job: Job) -> None:
-        """One job, to its end or the process's."""
+    def process_job(self, job: Job) -> None:
+        """One job, until it finishes or its process ends."""
         start = time.monotonic()
-        if not self.process and not self.begin():
-            job.refused = self.fault
+        if not self.process and not self.start():
+            job.error = self.failure
             return
         self.send(job.request)
-        while "over" not in job.replies:
+        finished = False
+        while not finished:
+            left = start + self.max_seconds - time.monotonic()
             try:
-                line = self.replies.get(timeout=max(0.1, start + self.seconds - time.monotonic()))
+                line = self.lines.get(timeout=max(0.1, left))
+                reply = Reply.from_line(line) if line else None
             except queue.Empty:
-                job.refused = f"it takes more than {self.seconds:.0f} s; it was given up"
+                job.error = f"it took more than {self.max_seconds:.0f} s and was canceled"
                 self.end()
                 break
-            if line is None:
+            except ValueError:
+                reply = None
+            if reply is None:
                 code = self.end()
                 how = f"signal {-code}" if code < 0 else f"exit code {code}"
-                job.refused = f"it makes the reader crash ({how}); export the scan again"
+                job.error = f"reading it crashed ({how}); export the scan again"
                 break
-            job.take(json.loads(line))
+            job.add(reply)
+            finished = reply.timings is not None
         job.seconds = time.monotonic() - start
 
-    def begin(self) -> bool:
+    def start(self) -> bool:
         """Start the process and wait until the networks are loaded."""
-        self.replies = queue.SimpleQueue()
+        self.lines = queue.SimpleQueue()
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "uncus.app.worker", str(self.run)],
             stdin=subprocess.PIPE,
@@ -164,28 +177,30 @@ class Desk:
             encoding="utf-8",
         )
         self.process = process
-        threading.Thread(target=listen, args=(process, self.replies), daemon=True).start()
+        threading.Thread(target=forward_lines, args=(process, self.lines), daemon=True).start()
         try:
-            first = json.loads(self.replies.get(timeout=START) or '{"fault": "they do not start"}')
+            first = Reply.from_line(self.lines.get(timeout=MAX_START) or "")
         except queue.Empty:
-            first = {"fault": f"loading takes more than {START:.0f} s"}
-        self.fault = first.get("fault", "")
-        self.methods = first.get("methods", self.methods)
-        if self.fault:
+            first = Reply(failure=f"loading takes more than {MAX_START:.0f} s")
+        except ValueError:
+            first = Reply(failure="the worker process does not start")
+        self.failure = first.failure or ""
+        self.methods = first.methods or self.methods
+        if self.failure:
             self.end()
-        return not self.fault
+        return not self.failure
 
-    def send(self, request: dict[str, Any]) -> None:
-        """Tell the process; one that is gone is noticed where its reply is awaited."""
+    def send(self, request: Request) -> None:
+        """Send a request; if the process has ended, reading its reply reports that."""
         if self.process and self.process.stdin:
             try:
-                self.process.stdin.write(json.dumps(request) + "\n")
+                self.process.stdin.write(request.to_line())
                 self.process.stdin.flush()
             except OSError:
                 pass
 
     def end(self) -> int:
-        """End the process; its exit code."""
+        """End the process; returns its exit code."""
         process, self.process = self.process, None
         if process is None:
             return 0
@@ -193,9 +208,9 @@ class Desk:
         return process.wait()
 
 
-def listen(process: "subprocess.Popen[str]", replies: "queue.SimpleQueue[str | None]") -> None:
-    """Pass on a process's lines; None when it has ended."""
+def forward_lines(process: "subprocess.Popen[str]", lines: "queue.SimpleQueue[str | None]") -> None:
+    """Forward the lines that a process prints; None when it has ended."""
     assert process.stdout
     for line in process.stdout:
-        replies.put(line)
-    replies.put(None)
+        lines.put(line)
+    lines.put(None)

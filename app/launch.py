@@ -25,7 +25,7 @@ DEMO = Path("runs/demo")
 class App:
     """Serve a page to upload a scan and see what a run's networks say of it, and why.
 
-    Scans stay in a temporary folder of the visit, are never kept, and nothing is sent elsewhere.
+    Scans stay in a temporary folder of the scan, are never kept, and nothing is sent elsewhere.
     The password may also stand in the environment variable UNCUS_APP_PASSWORD.
     """
 

@@ -1,4 +1,4 @@
-"""Strangers' words made harmless to show."""
+"""Strangers' words made safe_name to show."""
 
 import re
 import unicodedata
@@ -6,7 +6,7 @@ import unicodedata
 LONGEST = 48  # characters of a file name that are shown
 
 
-def harmless(name: str) -> str:
+def safe_name(name: str) -> str:
     """A file name to show: the last part, short, without control or direction characters.
 
     Backticks go too, so that it may stand between them in Markdown, where nothing else counts.

@@ -1,4 +1,4 @@
-"""The server: Streamlit's pages, the files of visits, a guard before both, a sweep beside them."""
+"""The server: Streamlit's pages, files and reports behind the access guard, periodic cleanup."""
 
 import asyncio
 import contextlib
@@ -11,41 +11,41 @@ from pathlib import Path
 from typing import Any
 
 from uncus.app.access_guard import Guard
-from uncus.app.job_queue import Desk
-from uncus.app.run_catalog import page_of
-from uncus.app.sessions import EVERY, SESSIONS
-from uncus.app.settings import HEADER_VARIABLE, PASSWORD_VARIABLE, desk
-from uncus.app.uploaded_scan import REGISTER, SHOWN
+from uncus.app.job_queue import JobQueue
+from uncus.app.run_catalog import report_page
+from uncus.app.sessions import INTERVAL, SESSIONS
+from uncus.app.settings import HEADER_VARIABLE, PASSWORD_VARIABLE, job_queue
+from uncus.app.uploaded_scan import VIEWER_FILES
 from uncus.app.uploads import LIMIT
 
 HOME = Path(__file__).with_name("pages") / "home.py"
 
 
 async def file(request: Any) -> Any:
-    """A file of a visit; nobody finds it without the visit's token, and no cache keeps it."""
+    """A file of a scan, by the scan's secret token; never cached."""
     from starlette.responses import FileResponse, PlainTextResponse
 
-    visit = REGISTER.get(request.path_params["token"])
+    scan = SESSIONS.find(request.path_params["token"])
     name = request.path_params["name"]
-    path = visit.file(name) if visit else None
+    path = scan.file(name) if scan else None
     if path is None:
-        return PlainTextResponse("not there", status_code=404)
+        return PlainTextResponse("not found", status_code=404)
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     kind = "application/octet-stream" if path.name.endswith(".gz") else None
     last = path.name
-    if last in SHOWN:
+    if last in VIEWER_FILES:
         return FileResponse(path, headers=headers, media_type=kind)
     return FileResponse(path, headers=headers, media_type=kind, filename=last)
 
 
 async def report(request: Any) -> Any:
-    """The page that an evaluation or a comparison has written, shut off from ours."""
+    """The report of an evaluation or a comparison, sandboxed."""
     from starlette.responses import FileResponse, PlainTextResponse
 
-    path = page_of(request.path_params["name"])
+    path = report_page(request.path_params["name"])
     if path is None:
-        return PlainTextResponse("not there", status_code=404)
+        return PlainTextResponse("not found", status_code=404)
     policy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
     return FileResponse(path, headers=headers, media_type="text/html")
@@ -53,34 +53,34 @@ async def report(request: Any) -> Any:
 
 @contextlib.asynccontextmanager
 async def lifetime(_app: Any) -> AsyncIterator[None]:
-    """Load the networks before the first visitor; sweep until the end."""
-    shared = desk()
-    # Streamlit collects garbage after every look of every visitor; what is loaded now is none.
+    """Load the networks before the first user; clean up until the end."""
+    jobs = job_queue()
+    # Streamlit collects garbage after every rerun; what is loaded now stays.
     # (uncus.app.pages.map must wait for Streamlit's runtime, with which it registers the viewer.)
     for name in ("answer", "card", "runs"):
         importlib.import_module(f"uncus.app.pages.{name}")
     gc.collect()
     gc.freeze()
-    task = asyncio.create_task(sweep(shared))
+    task = asyncio.create_task(clean_up(jobs))
     yield
     task.cancel()
-    for session in SESSIONS.known():
+    for session in SESSIONS.names():
         SESSIONS.end(session, None)
-    shared.close()
+    jobs.close()
 
 
-async def sweep(shared: Desk) -> None:
-    """End what sessions have left, every few seconds."""
+async def clean_up(jobs: JobQueue) -> None:
+    """Remove the scans of ended sessions, every few seconds."""
     from streamlit.runtime import Runtime
 
     while True:
-        await asyncio.sleep(EVERY)
+        await asyncio.sleep(INTERVAL)
         if Runtime.exists():
-            SESSIONS.sweep(Runtime.instance(), shared, time.monotonic())
+            SESSIONS.clean_up(Runtime.instance(), jobs, time.monotonic())
 
 
 def settings(address: str, port: int) -> dict[str, Any]:
-    """Streamlit's: nothing is told to strangers, nor to streamlit's makers."""
+    """Streamlit's options: no details to clients, no usage statistics."""
     return {
         "server.address": address,
         "server.port": port,

@@ -1,68 +1,77 @@
-"""What a session leaves is removed soon after it has ended.
+"""The uploaded scans of every session; they are removed soon after the session has ended.
 
-Streamlit keeps a session that lost its connection for a while, for the visitor may come back, and
-looks at what has expired only when somebody else comes. Here a sweep ends it.
+Streamlit keeps a disconnected session for a while, in case the user comes back, and checks for
+expired sessions only when somebody else connects. Here a periodic cleanup ends them.
 """
 
 import threading
 from contextlib import suppress
 from typing import Any
 
-from uncus.app.job_queue import Desk
-from uncus.app.uploaded_scan import Visit
+from uncus.app.job_queue import JobQueue
+from uncus.app.uploaded_scan import UploadedScan
 
 GRACE = 60.0
-"""Seconds that a session may be without a connection: a reload, a tunnel."""
-EVERY = 5.0
+"""Time that a session may be disconnected (s), as during a reload."""
+INTERVAL = 5.0
+"""Time between two cleanups (s)."""
 
 
 class Sessions:
-    """Which session holds which visits."""
+    """Scans by session."""
 
     def __init__(self) -> None:
-        self.held: dict[str, list[Visit]] = {}
-        self.gone: dict[str, float] = {}
+        self.scans: dict[str, list[UploadedScan]] = {}
+        self.disconnected: dict[str, float] = {}
         self.lock = threading.Lock()
 
-    def hold(self, session: str, visit: Visit) -> None:
-        """A visit belongs to a session."""
+    def add(self, session: str, scan: UploadedScan) -> None:
+        """Add a scan to a session."""
         with self.lock:
-            self.held.setdefault(session, []).append(visit)
+            self.scans.setdefault(session, []).append(scan)
 
-    def seen(self, session: str) -> None:
-        """A session that may have uploads of its own, if no visit yet."""
+    def register(self, session: str) -> None:
+        """Register a session, which may hold uploads before there is a scan."""
         with self.lock:
-            self.held.setdefault(session, [])
+            self.scans.setdefault(session, [])
 
-    def drop(self, session: str, visit: Visit) -> None:
-        """A visit has ended before its session."""
+    def remove(self, session: str, scan: UploadedScan) -> None:
+        """Remove a closed scan from its session."""
         with self.lock, suppress(KeyError, ValueError):
-            self.held[session].remove(visit)
+            self.scans[session].remove(scan)
 
-    def known(self) -> list[str]:
-        """Sessions that have been seen."""
+    def find(self, token: str) -> UploadedScan | None:
+        """The scan with a token."""
         with self.lock:
-            return list(self.held)
+            scans = (scan for scans in self.scans.values() for scan in scans)
+            return next((scan for scan in scans if scan.token == token), None)
 
-    def end(self, session: str, desk: Desk | None) -> None:
-        """Close all visits of a session."""
+    def names(self) -> list[str]:
+        """All sessions."""
         with self.lock:
-            visits = self.held.pop(session, [])
-            self.gone.pop(session, None)
-        for visit in visits:
-            visit.close(desk)
+            return list(self.scans)
 
-    def sweep(self, runtime: Any, desk: Desk | None, now: float, grace: float = GRACE) -> list[str]:
-        """End the sessions without a connection for longer than ``grace`` (s); returns them.
+    def end(self, session: str, jobs: JobQueue | None) -> None:
+        """Close all scans of a session."""
+        with self.lock:
+            scans = self.scans.pop(session, [])
+            self.disconnected.pop(session, None)
+        for scan in scans:
+            scan.close(jobs)
 
-        On the event loop's thread, as ``runtime.close_session`` wants it.
+    def clean_up(
+        self, runtime: Any, jobs: JobQueue | None, now: float, grace: float = GRACE
+    ) -> list[str]:
+        """End the sessions that have been disconnected for ``grace`` seconds; returns them.
+
+        Must run on the event loop's thread, for ``runtime.close_session``.
         """
         ended = []
-        for session in self.known():
+        for session in self.names():
             if runtime.is_active_session(session):
-                self.gone.pop(session, None)
-            elif now - self.gone.setdefault(session, now) >= grace:
-                self.end(session, desk)
+                self.disconnected.pop(session, None)
+            elif now - self.disconnected.setdefault(session, now) >= grace:
+                self.end(session, jobs)
                 with suppress(Exception):  # it may have ended by itself
                     runtime.close_session(session)
                 ended.append(session)

@@ -1,27 +1,27 @@
-"""What the server and its pages share: the options it was started with, and the desk."""
+"""Shared by the server and its pages: the options of the start, and the job queue."""
 
 import os
 from functools import lru_cache
 from pathlib import Path
 
-from uncus.app.job_queue import Desk
+from uncus.app.job_queue import JobQueue
 
 RUN_VARIABLE = "UNCUS_APP_RUN"
-"""Environment variable: the run that answers first."""
+"""Environment variable: the run that is selected first."""
 FOLDER_VARIABLE = "UNCUS_APP_RUNS"
 """Environment variable: the folder whose runs the page shows."""
 PASSWORD_VARIABLE = "UNCUS_APP_PASSWORD"
-"""Environment variable: the password that visitors must give."""
+"""Environment variable: the password of the page."""
 HEADER_VARIABLE = "UNCUS_APP_USER_HEADER"
-"""Environment variable: the header by which a proxy names who has logged in."""
+"""Environment variable: the header in which a proxy passes the user's name."""
 
 
 @lru_cache(maxsize=1)
-def desk_of(run: str) -> Desk:
-    """The desk, one for all visitors."""
-    return Desk(Path(run))
+def job_queue_of(run: str) -> JobQueue:
+    """The job queue, one for all users."""
+    return JobQueue(Path(run))
 
 
-def desk() -> Desk:
-    """The desk of the run that the server was started with."""
-    return desk_of(os.environ[RUN_VARIABLE])
+def job_queue() -> JobQueue:
+    """The job queue for the run that the server was started with."""
+    return job_queue_of(os.environ[RUN_VARIABLE])

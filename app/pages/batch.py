@@ -1,4 +1,4 @@
-"""Several scans, one after another: a table, and the same as CSV."""
+"""Several scans, one after another: a table, also as CSV."""
 
 import csv
 import io
@@ -8,33 +8,33 @@ import pandas as pd
 import streamlit as st
 
 from uncus import NOTICE
-from uncus.app.job_queue import Desk
+from uncus.app.job_queue import JobQueue
 from uncus.app.pages.progress import EVERY
 from uncus.app.pages.upload_memory import free, session_id
 from uncus.app.sanitize import plain
 from uncus.app.sessions import SESSIONS
-from uncus.app.uploaded_scan import Visit
+from uncus.app.uploaded_scan import UploadedScan
 from uncus.app.uploads import LIMIT
 from uncus.data.tables import escape_cell
 from uncus.pipeline.prediction.scan_report import shares
 from uncus.pipeline.runs import Run
 
-MOST = 50
+MAX_SCANS = 50
 """Scans of one batch."""
-WORDS = "warnings and refusals"
-AT_ONCE = 2
-"""Jobs of one batch in the line at a time, so that others have their turn between them."""
+MESSAGES = "warnings and errors"
+MAX_QUEUED = 2
+"""Jobs of one batch in the queue at a time, so that other users get their turn."""
 
 
-def batch(run: Run, desk: Desk) -> None:
+def batch(run: Run, jobs: JobQueue) -> None:
     """The tab."""
     state = st.session_state
     st.markdown(
-        "Each file is one scan: NIfTI, MGZ, or a zip of one DICOM series. Answers only; a map is "
-        "made in the tab for one scan."
+        "Each file is one scan: NIfTI, MGZ, or a zip of one DICOM series. Saliency maps are made "
+        "in the tab for one scan."
     )
     if run.card.get("covariates"):
-        st.caption("What the run takes besides the scan counts as not known here.")
+        st.caption("The run's covariates are treated as unknown here.")
     uploads = st.file_uploader(
         "Scans",
         accept_multiple_files=True,
@@ -42,114 +42,114 @@ def batch(run: Run, desk: Desk) -> None:
         key=f"batch-{state.setdefault('batches', 0)}",
     )
     if uploads:
-        clear(desk)
-        if len(uploads) > MOST:
-            st.error(f"{len(uploads)} files: a batch takes {MOST} at most.")
+        clear(jobs)
+        if len(uploads) > MAX_SCANS:
+            st.error(f"{len(uploads)} files: a batch takes at most {MAX_SCANS}.")
             free(uploads)
             return
-        state["batch"] = [Visit(run.path, [upload]) for upload in uploads]
-        for visit in state["batch"]:
-            SESSIONS.hold(session_id(), visit)
+        state["batch"] = [UploadedScan(run.path, [upload]) for upload in uploads]
+        for scan in state["batch"]:
+            SESSIONS.add(session_id(), scan)
         free(uploads)
         state["batches"] += 1
         st.rerun()
-    visits: list[Visit] = state.get("batch", [])
-    if not visits:
+    scans: list[UploadedScan] = state.get("batch", [])
+    if not scans:
         return
-    if any(not done(visit) for visit in visits):
-        working(visits, desk)
+    if any(not done(scan) for scan in scans):
+        working(scans, jobs)
         return
-    st.dataframe(table(visits).drop(columns=WORDS), hide_index=True, width="stretch")
-    for visit in visits:
-        if found := words(visit):
-            st.markdown(f"`{visit.name}`: {plain(found)}")
+    st.dataframe(table(scans).drop(columns=MESSAGES), hide_index=True, width="stretch")
+    for scan in scans:
+        if text := messages(scan):
+            st.markdown(f"`{scan.name}`: {plain(text)}")
     st.caption(
-        "Shares of the networks' vote or values, ± one standard deviation between networks; not "
-        "calibrated, not a diagnosis."
+        "Probabilities or values, ± one standard deviation over the networks; not calibrated, not "
+        "a diagnosis."
     )
     left, right = st.columns([1, 4])
     left.download_button(
-        "Table (CSV)", to_csv(visits), "answers.csv", "text/csv", on_click="ignore", width="stretch"
+        "Table (CSV)", to_csv(scans), "answers.csv", "text/csv", on_click="ignore", width="stretch"
     )
     if right.button("Clear the table"):
-        clear(desk)
+        clear(jobs)
         st.rerun()
 
 
 @st.fragment(run_every=EVERY)
-def working(visits: list[Visit], desk: Desk) -> None:
-    """How far the batch is; starts what may be started."""
-    for visit in visits:
-        if visit.collect():
-            end(visit, desk)
-    waiting = [visit for visit in visits if not done(visit)]
+def working(scans: list[UploadedScan], jobs: JobQueue) -> None:
+    """The progress of the batch; queues the next scans."""
+    for scan in scans:
+        if scan.update():
+            end(scan, jobs)
+    waiting = [scan for scan in scans if not done(scan)]
     if not waiting:
         st.rerun()
-    room = AT_ONCE - sum(visit.job is not None for visit in waiting)
-    for visit in [visit for visit in waiting if visit.job is None][: max(0, room)]:
-        visit.ask(desk, keep=False)
-    share = 1 - len(waiting) / len(visits)
-    others = desk.length() - sum(visit.job is not None for visit in waiting)
-    line = f" Others have {others} in the queue." if others > 0 else ""
-    st.progress(share, f"{len(visits) - len(waiting)} of {len(visits)} scans are done.{line}")
-    st.dataframe(table(visits).drop(columns=WORDS), hide_index=True, width="stretch")
+    room = MAX_QUEUED - sum(scan.job is not None for scan in waiting)
+    for scan in [scan for scan in waiting if scan.job is None][: max(0, room)]:
+        scan.submit(jobs, keep=False)
+    share = 1 - len(waiting) / len(scans)
+    others = jobs.length() - sum(scan.job is not None for scan in waiting)
+    line = f" {others} jobs of other users are in the queue." if others > 0 else ""
+    st.progress(share, f"{len(scans) - len(waiting)} of {len(scans)} scans are done.{line}")
+    st.dataframe(table(scans).drop(columns=MESSAGES), hide_index=True, width="stretch")
 
 
-def done(visit: Visit) -> bool:
-    """Whether nothing more will come of a visit."""
-    return visit.job is None and (visit.answer is not None or bool(visit.refusal))
+def done(scan: UploadedScan) -> bool:
+    """Whether a scan is finished."""
+    return scan.job is None and (scan.prediction is not None or bool(scan.error))
 
 
-def end(visit: Visit, desk: Desk) -> None:
-    """The scan itself is not needed any more."""
-    visit.close(desk)
-    SESSIONS.drop(session_id(), visit)
+def end(scan: UploadedScan, jobs: JobQueue) -> None:
+    """Remove the scan's files."""
+    scan.close(jobs)
+    SESSIONS.remove(session_id(), scan)
 
 
-def clear(desk: Desk) -> None:
-    """End the batch before this one."""
-    for visit in st.session_state.pop("batch", []):
-        end(visit, desk)
+def clear(jobs: JobQueue) -> None:
+    """Remove the previous batch."""
+    for scan in st.session_state.pop("batch", []):
+        end(scan, jobs)
 
 
-def rows(visits: list[Visit]) -> list[dict[str, Any]]:
-    """One row a scan."""
-    found = []
-    for visit in visits:
-        row: dict[str, Any] = {"scan": visit.name, "state": state_of(visit)}
-        if visit.answer:
-            row["more like"] = visit.answer.get("label", "")
-            for name, value in shares(visit.answer).items():
+def rows(scans: list[UploadedScan]) -> list[dict[str, Any]]:
+    """One row per scan."""
+    table_rows = []
+    for scan in scans:
+        row: dict[str, Any] = {"scan": scan.name, "state": state_of(scan)}
+        if scan.prediction:
+            row["more similar to"] = scan.prediction.get("label", "")
+            for name, value in shares(scan.prediction).items():
                 row[name] = round(value, 4)
-                row[f"± {name}"] = round(visit.answer["spread"][name], 4)
-        row[WORDS] = words(visit)
-        found.append(row)
-    return found
+                row[f"± {name}"] = round(scan.prediction["spread"][name], 4)
+        row[MESSAGES] = messages(scan)
+        table_rows.append(row)
+    return table_rows
 
 
-def words(visit: Visit) -> str:
-    """What was odd about a scan, or why it gets no answer."""
-    return " ".join(visit.answer["warnings"] if visit.answer else [visit.refusal])
+def messages(scan: UploadedScan) -> str:
+    """The scan's warnings, or its error."""
+    return " ".join(scan.prediction["warnings"] if scan.prediction else [scan.error])
 
 
-def state_of(visit: Visit) -> str:
-    """One word for the table."""
-    if visit.answer:
-        return "answered"
-    if visit.refusal:
-        return "refused"
-    return visit.job.step.lower() if visit.job else "waiting"
+def state_of(scan: UploadedScan) -> str:
+    """The state of a scan, for the table."""
+    if scan.prediction:
+        return "done"
+    if scan.error:
+        return "failed"
+    return scan.job.step.lower() if scan.job else "waiting"
 
 
-def table(visits: list[Visit]) -> pd.DataFrame:
-    """The whole table; words last."""
-    frame = pd.DataFrame(rows(visits))
-    return frame[[*(column for column in frame if column != WORDS), WORDS]]
+def table(scans: list[UploadedScan]) -> pd.DataFrame:
+    """The whole table, with the messages last."""
+    frame = pd.DataFrame(rows(scans))
+    return frame[[*(column for column in frame if column != MESSAGES), MESSAGES]]
 
 
-def to_csv(visits: list[Visit]) -> str:
-    """The table as CSV; no cell is a formula."""
-    frame = table(visits)
+def to_csv(scans: list[UploadedScan]) -> str:
+    """The table as CSV, with cells escaped that spreadsheets would evaluate."""
+    frame = table(scans)
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow([*map(str, frame.columns), "notice"])

@@ -1,4 +1,4 @@
-"""The page Model card: what the networks were made from, for whom, how far they may be trusted."""
+"""The page Model card: training data, intended use and limitations of the networks."""
 
 from typing import Any
 
@@ -6,16 +6,17 @@ import pandas as pd
 import streamlit as st
 
 from uncus import NOTICE
+from uncus.app.pages.chosen_run import chosen_run
 from uncus.app.pages.runs import height, report_of
-from uncus.app.run_catalog import chosen_run, name
+from uncus.app.run_catalog import name
 from uncus.app.sanitize import plain
 from uncus.pipeline.evaluation import metrics
 from uncus.pipeline.rendering.numbers import estimate_text
 from uncus.pipeline.runs import Run
 
 USE = (
-    "For research by people who know the study that the networks were trained on. Not for a "
-    "diagnosis, for the choice of a treatment, nor for anything that concerns one person's care: "
+    "For research by people who know the study that the networks were trained on. Not for "
+    "diagnosis, treatment decisions or patient care: "
     f"{NOTICE[0].lower()}{NOTICE[1:]}"
 )
 
@@ -26,19 +27,19 @@ def page() -> None:
     run = chosen_run()
     card, report = run.card, report_of(run.path)
     st.subheader(plain(name(run.path)))
-    st.markdown(f"**Who may use it.** {USE}")
+    st.markdown(f"**Intended use.** {USE}")
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("What it predicts")
+        st.subheader("Target")
         predicts(card)
-        st.subheader("What it was trained on")
+        st.subheader("Training data")
         facts(trained_on(card))
     with right:
-        st.subheader("What it is")
+        st.subheader("Networks")
         facts(what(card))
-        st.subheader("In groups of people")
+        st.subheader("Subgroups")
         groups(report)
-    st.subheader("Limits")
+    st.subheader("Limitations")
     st.markdown("\n".join(f"- {plain(line)}" for line in limits(card, report)))
     st.subheader("Hashes")
     hashes(run)
@@ -51,7 +52,7 @@ def facts(rows: dict[str, object]) -> None:
 
 
 def predicts(card: dict[str, Any]) -> None:
-    """Classes and the labels that each stands for, or the columns of a regression."""
+    """The classes with their labels, or the columns of a regression."""
     target = card["target"]
     columns = plain(", ".join(target["columns"]))
     if target["regression"]:
@@ -68,7 +69,7 @@ def trained_on(card: dict[str, Any]) -> dict[str, object]:
     """Counts, ages, sexes, classes."""
     training = card["training"]
     rows: dict[str, object] = {
-        "people": training["subjects"],
+        "subjects": training["subjects"],
         "scans": training["scans"],
         "folds": training["folds"],
     }
@@ -88,12 +89,12 @@ def what(card: dict[str, Any]) -> dict[str, object]:
     edges = sorted(
         {round(sum(row[k] ** 2 for row in grid["affine"][:3]) ** 0.5, 2) for k in range(3)}
     )
-    space = {"keep": "where the file puts the scan", "mni": "registered to ICBM152 (MNI)"}
+    space = {"keep": "the scan's own (scanner or template)", "mni": "registered to ICBM152 (MNI)"}
     size = f"{' × '.join(map(str, grid['shape']))} of {' × '.join(f'{e:g}' for e in edges)} mm"
     return {
         "network": f"{model['backbone']}, {model['norm']} norm",
         "networks": len(card["members"]),
-        "besides the scan": ", ".join(card.get("covariates", {})) or "nothing",
+        "covariates": ", ".join(card.get("covariates", {})) or "none",
         "space": space.get(card["space"], card["space"]),
         "grid": size,
         "calibrated": "yes" if card.get("calibration") else "no",
@@ -121,35 +122,31 @@ def groups(report: dict[str, Any] | None) -> None:
         table = pd.DataFrame(rows)
         st.dataframe(table, hide_index=True, width="stretch")
     else:
-        st.markdown(
-            "Nothing is known: the run has not been evaluated, or its table has no sex or age."
-        )
+        st.markdown("Unknown: the run has not been evaluated, or its table has no sex or age.")
 
 
 def limits(card: dict[str, Any], report: dict[str, Any] | None) -> list[str]:
-    """What the numbers do not say of this run."""
+    """Limitations of the run."""
     training = card["training"]
     lines = [
-        f"Made from {training['subjects']} people of one study: other scanners, sites, ages and "
-        "ways of diagnosing were not tried.",
+        f"Trained on {training['subjects']} subjects of one study: not tested on other scanners, "
+        "sites, ages or diagnostic criteria.",
     ]
     if "age_years" in training:
         age = training["age_years"]
-        lines.append(f"Nobody younger than {age['min']:g} or older than {age['max']:g} was in it.")
+        lines.append(
+            f"No training subject was younger than {age['min']:g} or older than {age['max']:g}."
+        )
     else:
-        lines.append("The ages of its people are not known.")
+        lines.append("The ages of the training subjects are unknown.")
     if not card["target"]["regression"]:
         named = " or ".join(card["target"]["classes"])
-        lines.append(
-            f"Whatever a scan shows, the answer is {named}: other diseases are unknown to it."
-        )
+        lines.append(f"The prediction is always {named}: other diseases are not recognized.")
     if not card.get("calibration"):
-        lines.append("Not calibrated: its shares are no probabilities of anything.")
+        lines.append("Not calibrated: the probabilities do not state how likely a class is.")
     if report is None:
-        lines.append("Not evaluated: nobody knows how well it does.")
-    lines.append(
-        "The gate refuses scans unlike those of the study, and lets through many that look alike."
-    )
+        lines.append("Not evaluated: its performance is unknown.")
+    lines.append("Quality control rejects scans unlike those of the cohort, but not all of them.")
     return lines
 
 

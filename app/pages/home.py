@@ -1,4 +1,4 @@
-"""The frame of every page; Streamlit runs it from top to bottom at every action of a visitor."""
+"""The frame of every page; Streamlit runs it at every action of a user."""
 
 from pathlib import Path
 
@@ -26,13 +26,13 @@ STYLE = """<style>
 
 
 def main() -> None:
-    """The page that is asked for."""
+    """Show the requested page."""
     st.set_page_config(page_title="uncus", page_icon=str(ICON), layout="wide")
     st.html(STYLE)
     st.html(f'<div class="uncus-notice" role="note">{NOTICE}</div>')
     context = get_script_run_ctx()
     if context:
-        SESSIONS.seen(context.session_id)
+        SESSIONS.register(context.session_id)
     pages = [
         st.Page(predict.page, title="Predict", url_path="predict", default=True),
         st.Page(runs.page, title="Runs", url_path="runs"),

@@ -1,4 +1,4 @@
-"""What speaks for an answer: the scan in the viewer with the map over it; files to take home."""
+"""The explanation: the scan with the saliency map in the viewer, and files to download."""
 
 from pathlib import Path
 from typing import Any
@@ -6,98 +6,98 @@ from typing import Any
 import streamlit as st
 from streamlit.components.v1 import declare_component
 
-from uncus.app.job_queue import Desk
+from uncus.app.job_queue import JobQueue
 from uncus.app.pages.progress import progress
 from uncus.app.sanitize import plain
-from uncus.app.uploaded_scan import TAKE_HOME, Visit
+from uncus.app.uploaded_scan import DOWNLOADS, UploadedScan
 from uncus.pipeline.prediction.scan_report import CAUTION
 from uncus.pipeline.runs import Run
 
 viewer = declare_component("viewer", path=str(Path(__file__).parents[1] / "viewer"))
 
 
-def explanation(visit: Visit, desk: Desk, run: Run) -> None:
-    """The choice of method and class, the viewer, the files."""
-    assert visit.answer is not None
-    st.subheader("What speaks for it in the scan")
-    if visit.job and not visit.maps:
-        progress(visit, desk)
+def explanation(scan: UploadedScan, jobs: JobQueue, run: Run) -> None:
+    """The choice of method and class, the viewer and the files."""
+    assert scan.prediction is not None
+    st.subheader("Saliency map")
+    if scan.job and not scan.maps:
+        progress(scan, jobs)
         return
     left, right = st.columns(2)
-    methods = desk.methods
-    first = next((method for method, _ in visit.maps), "grad_cam")
+    methods = jobs.methods
+    first = next((method for method, _ in scan.maps), "grad_cam")
     method = left.selectbox(
         "Method",
         list(methods),
         index=list(methods).index(first),
         format_func=lambda key: methods[key].split(":")[0],
     )
-    classes = "probabilities" in visit.answer
-    names = list(visit.answer["probabilities" if classes else "values"])
-    label = visit.answer.get("label")
+    classes = "probabilities" in scan.prediction
+    names = list(scan.prediction["probabilities" if classes else "values"])
+    label = scan.prediction.get("label")
     name = right.selectbox(
         "Class" if classes else "Value", names, index=names.index(label) if label else 0
     )
     st.caption(plain(methods[method]))
-    found = visit.maps.get((method, name))
-    if found is None:
-        make(visit, desk, method, name)
+    facts = scan.maps.get((method, name))
+    if facts is None:
+        make(scan, jobs, method, name)
         return
-    show(visit, found, name)
-    take_home(visit, found)
+    show(scan, facts, name)
+    downloads(scan, facts)
 
 
-def make(visit: Visit, desk: Desk, method: str, name: str) -> None:
-    """Ask for a map that is not there yet."""
+def make(scan: UploadedScan, jobs: JobQueue, method: str, name: str) -> None:
+    """Request a map that has not been made yet."""
     failed = st.session_state.setdefault("failed", {})
-    key = (visit.token, method, name)
-    if visit.refusal:
-        failed[key], visit.refusal = visit.refusal, ""
+    key = (scan.token, method, name)
+    if scan.error:
+        failed[key], scan.error = scan.error, ""
     if key in failed:
         st.error(f"This map cannot be made: {plain(failed[key])}")
         return
-    visit.ask(desk, method, name)
-    if visit.job:
-        progress(visit, desk)
+    scan.submit(jobs, method, name)
+    if scan.job:
+        progress(scan, jobs)
 
 
-def show(visit: Visit, found: dict[str, Any], name: str) -> None:
-    """The viewer, and the same as a picture."""
-    folder = found["folder"]
+def show(scan: UploadedScan, facts: dict[str, Any], name: str) -> None:
+    """The viewer, and the same as a figure."""
+    folder = facts["folder"]
     viewer(
-        scan=visit.url("scan.nii.gz"),
-        overlay=visit.url(f"{folder}/map.nii.gz"),
-        top=found["top"],
-        signed=found["signed"],
-        peak=found["peak"],
-        regions=found["regions"],
+        scan=scan.url("scan.nii.gz"),
+        overlay=scan.url(f"{folder}/map.nii.gz"),
+        top=facts["top"],
+        signed=facts["signed"],
+        peak=facts["peak"],
+        regions=facts["regions"],
         key="viewer",
         default=None,
     )
-    assert visit.answer is not None
-    if found["regions"]:
-        st.caption("Click a region: the crosshair goes there.")
-    outside = found["outside"]
+    assert scan.prediction is not None
+    if facts["regions"]:
+        st.caption("Click a region to move the crosshair there.")
+    outside = facts["outside"]
     shown = "The viewer shows the map inside the brain."
     if outside >= 0.005:
         shown += (
-            f" {outside:.0%} of it lies outside, where the networks see nothing: part of a coarse "
-            "map always does, but if it is most of the map, trust neither."
+            f" {outside:.0%} of it is outside, where the networks have no input. Some of a coarse "
+            "map always is; if it is most of the map, do not trust the map or the prediction."
         )
     st.caption(f"{shown} {CAUTION}")
-    with st.expander("The same as a picture"):
+    with st.expander("As a figure"):
         st.html(
-            f'<img src="{visit.url(f"{folder}/saliency.png")}" style="width: 100%" '
+            f'<img src="{scan.url(f"{folder}/saliency.png")}" style="width: 100%" '
             f'alt="Three planes of the scan with the map">'
         )
 
 
-def take_home(visit: Visit, found: dict[str, Any]) -> None:
-    """Links to the files of the map that is shown."""
-    st.subheader("Take home")
+def downloads(scan: UploadedScan, facts: dict[str, Any]) -> None:
+    """Links to the files of the current map."""
+    st.subheader("Downloads")
     links = [
-        f'<a href="{visit.url(name)}" download="{file}">{label}</a>'
-        for file, label in TAKE_HOME.items()
-        if visit.file(name := f"{found['folder']}/{file}")
+        f'<a href="{scan.url(name)}" download="{file}">{label}</a>'
+        for file, label in DOWNLOADS.items()
+        if scan.file(name := f"{facts['folder']}/{file}")
     ]
     st.html(f'<div class="uncus-files">{"".join(links)}</div>')

@@ -1,43 +1,45 @@
-"""The page Predict: a scan, what the gate found, the answer, and what speaks for it."""
+"""The page Predict: a scan, its quality control, the prediction and its explanation."""
 
 from pathlib import Path
 
 import streamlit as st
 
-from uncus.app.job_queue import Desk
+from uncus.app.job_queue import JobQueue
 from uncus.app.pages import answer, batch, map
+from uncus.app.pages.chosen_run import chosen_run
 from uncus.app.pages.progress import progress
 from uncus.app.pages.upload_memory import free, session_id
-from uncus.app.run_catalog import chosen_run, name
+from uncus.app.protocol import Covariates
+from uncus.app.run_catalog import name
 from uncus.app.sanitize import plain
 from uncus.app.sessions import SESSIONS
-from uncus.app.settings import desk
-from uncus.app.uploaded_scan import Visit
+from uncus.app.settings import job_queue
+from uncus.app.uploaded_scan import UploadedScan
 from uncus.app.uploads import LIMIT
 from uncus.pipeline.runs import Run
 
 EXAMPLE = Path(__file__).parents[1] / "example.nii.gz"
-EXAMPLE_NAME = "bundled example: a phantom, no person"
+EXAMPLE_NAME = "bundled example (a phantom)"
 
 
 def page() -> None:
     """One scan, or several."""
-    st.title("What do the networks say of a scan?")
+    st.title("Predict")
     run = chosen_run()
-    shared = desk()
-    if shared.fault:
-        st.error(plain(f"The networks cannot be loaded: {shared.fault}"))
+    jobs = job_queue()
+    if jobs.failure:
+        st.error(plain(f"The networks cannot be loaded: {jobs.failure}"))
         st.stop()
-    who_answers(run)
+    describe(run)
     one, several = st.tabs(["One scan", "Several scans"])
     with one:
-        single(run, shared)
+        single(run, jobs)
     with several:
-        batch.batch(run, shared)
+        batch.batch(run, jobs)
 
 
-def who_answers(run: Run) -> None:
-    """One line on the networks."""
+def describe(run: Run) -> None:
+    """One line about the networks."""
     model, target = run.card["model"], run.target
     many = len(run.card["members"])
     st.caption(
@@ -47,36 +49,36 @@ def who_answers(run: Run) -> None:
     )
 
 
-def single(run: Run, shared: Desk) -> None:
+def single(run: Run, jobs: JobQueue) -> None:
     """The tab for one scan."""
-    visit = receive(run, shared)
-    if visit is None:
+    scan = receive(run, jobs)
+    if scan is None:
         return
-    if visit.answer is None and not visit.refusal and visit.job is None:
-        visit.ask(shared, "auto")
-    visit.collect()
-    if visit.job is not None and visit.answer is None:
-        progress(visit, shared)
+    if scan.prediction is None and not scan.error and scan.job is None:
+        scan.submit(jobs, "auto")
+    scan.update()
+    if scan.job is not None and scan.prediction is None:
+        progress(scan, jobs)
         return
-    if visit.refusal and visit.answer is None:
-        refused(visit)
+    if scan.error and scan.prediction is None:
+        failed(scan)
         return
-    if visit.answer is not None:
-        answer.gate(visit)
-        answer.answer(visit)
-        map.explanation(visit, shared, run)
-        answer.nearest(visit)
+    if scan.prediction is not None:
+        answer.quality_control(scan)
+        answer.prediction(scan)
+        map.explanation(scan, jobs, run)
+        answer.nearest(scan)
 
 
-def receive(run: Run, shared: Desk) -> Visit | None:
-    """The visitor's scan; a new one takes the place of the one before."""
+def receive(run: Run, jobs: JobQueue) -> UploadedScan | None:
+    """The user's scan; a new one replaces the one before."""
     state = st.session_state
     left, right = st.columns([3, 2], gap="large")
     with right:
-        known = person(run)
+        values = covariates(run)
         example = st.button(
             "Try the bundled example",
-            help="A phantom: a synthetic head with known atrophy, no person's scan.",
+            help="A phantom: a synthetic head with known atrophy.",
         )
     with left:
         uploads = st.file_uploader(
@@ -86,24 +88,23 @@ def receive(run: Run, shared: Desk) -> Visit | None:
             max_upload_size=LIMIT,
             key=f"upload-{state.setdefault('uploads', 0)}",
             help="The scan stays in a temporary folder until you choose another or close the "
-            "page, and is sent nowhere else.",
+            "page, and is not sent anywhere else.",
         )
     if uploads:
-        replace_visit(Visit(run.path, uploads, known), shared)
+        replace_scan(UploadedScan(run.path, uploads, values), jobs)
         free(uploads)
         state["uploads"] += 1
         st.rerun()
     if example:
-        replace_visit(example_visit(run, known), shared)
-    visit: Visit | None = state.get("visit")
-    if visit and visit.run != run.path:
-        again = visit.run
-        st.caption(f"The answer below is by run {plain(again.name)}.")
-    return visit
+        replace_scan(example_scan(run, values), jobs)
+    scan: UploadedScan | None = state.get("scan")
+    if scan and scan.run != run.path:
+        st.caption(f"The prediction below was made by run {plain(scan.run.name)}.")
+    return scan
 
 
-def example_visit(run: Run, known: dict[str, float | str | None]) -> Visit:
-    """A visit with the phantom."""
+def example_scan(run: Run, values: Covariates) -> UploadedScan:
+    """The bundled phantom."""
 
     class Bundled:
         name = EXAMPLE.name
@@ -111,43 +112,43 @@ def example_visit(run: Run, known: dict[str, float | str | None]) -> Visit:
         def getbuffer(self) -> memoryview:
             return memoryview(EXAMPLE.read_bytes())
 
-    return Visit(run.path, [Bundled()], known, EXAMPLE_NAME)
+    return UploadedScan(run.path, [Bundled()], values, EXAMPLE_NAME)
 
 
-def replace_visit(visit: Visit, shared: Desk) -> None:
-    """End the visit before this one."""
+def replace_scan(scan: UploadedScan, jobs: JobQueue) -> None:
+    """Close the previous scan."""
     state, session = st.session_state, session_id()
-    before: Visit | None = state.get("visit")
+    before: UploadedScan | None = state.get("scan")
     if before:
-        before.close(shared)
-        SESSIONS.drop(session, before)
-    state["visit"] = visit
-    SESSIONS.hold(session, visit)
+        before.close(jobs)
+        SESSIONS.remove(session, before)
+    state["scan"] = scan
+    SESSIONS.add(session, scan)
 
 
-def person(run: Run) -> dict[str, float | str | None]:
-    """What the run takes besides the scan: a number, or a sex; empty is not known."""
-    known: dict[str, float | str | None] = {}
+def covariates(run: Run) -> Covariates:
+    """The run's covariates: numbers, or the sex; empty means unknown."""
+    values: Covariates = {}
     for field in run.card.get("covariates", {}):
         if field == "sex":
-            known[field] = st.selectbox("Sex", ["F", "M"], index=None, placeholder="not known")
+            values[field] = st.selectbox("Sex", ["F", "M"], index=None, placeholder="unknown")
         else:
             label = "Age in years" if field == "age" else plain(field)
-            known[field] = st.number_input(label, value=None, placeholder="not known")
-    return known
+            values[field] = st.number_input(label, value=None, placeholder="unknown")
+    return values
 
 
-def refused(visit: Visit) -> None:
-    """Why there is no answer, and the choice where a DICOM upload holds several series."""
-    st.error(f"`{visit.name}` gets no answer: {plain(visit.refusal)}")
-    if not visit.series:
+def failed(scan: UploadedScan) -> None:
+    """Why there is no prediction, with the choice if a DICOM upload has several series."""
+    st.error(f"No prediction for `{scan.name}`: {plain(scan.error)}")
+    if not scan.series:
         return
     labels = {
-        str(number): f"{number}: {found['description'] or 'unnamed'} ({found['modality']}, "
-        f"{found['images']} images of {found['columns']} × {found['rows']})"
-        for number, found in enumerate(visit.series, start=1)
+        str(number): f"{number}: {entry['description'] or 'unnamed'} ({entry['modality']}, "
+        f"{entry['images']} images of {entry['columns']} × {entry['rows']})"
+        for number, entry in enumerate(scan.series, start=1)
     }
     series = st.selectbox("Series", list(labels), format_func=labels.__getitem__)
-    if st.button("Answer for this series"):
-        visit.choose(series)
+    if st.button("Predict this series"):
+        scan.choose(series)
         st.rerun()

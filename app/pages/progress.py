@@ -1,29 +1,28 @@
-"""How far a job is, and how long the line before it."""
+"""The progress of a job, and its position in the queue."""
 
 import streamlit as st
 
-from uncus.app.job_queue import Desk
-from uncus.app.uploaded_scan import Visit
+from uncus.app.job_queue import JobQueue
+from uncus.app.uploaded_scan import UploadedScan
 
 STEPS = ("Reading", "Placing", "Predicting", "Explaining")
 EVERY = 0.6
-"""Seconds between two looks."""
+"""Time between two updates (s)."""
 
 
 @st.fragment(run_every=EVERY)
-def progress(visit: Visit, desk: Desk) -> None:
-    """The step that is done now; the page goes on by itself when there is more to show."""
-    job = visit.job
-    if job is None or job.over or (visit.answer is None and "answer" in job.replies):
+def progress(scan: UploadedScan, jobs: JobQueue) -> None:
+    """The current step; the page reruns when there are new results."""
+    job = scan.job
+    if job is None or job.finished or (scan.prediction is None and job.prediction is not None):
         st.rerun()
     assert job is not None
-    ahead = desk.ahead(job)
+    ahead = jobs.ahead(job)
     if ahead:
         scans = "1 scan is" if ahead == 1 else f"{ahead} scans are"
         st.progress(0.0, f"In the queue: {scans} before yours.")
     elif job.step not in STEPS:
-        told = "Starting" if desk.methods else "Loading the networks"
-        st.progress(0.0, told)
+        st.progress(0.0, "Starting" if jobs.methods else "Loading the networks")
     else:
         number = STEPS.index(job.step)
         st.progress(

@@ -1,4 +1,4 @@
-"""The web page: an upload is answered, a broken one refused in words, nothing of it stays."""
+"""The web app: uploads are predicted, broken ones get one message, and no file remains."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ from tests.conftest import AFFINE, small_brain
 from uncus import NOTICE
 from uncus.app import server, settings
 from uncus.app.job_queue import Job
-from uncus.app.uploaded_scan import REGISTER, TAKE_HOME
+from uncus.app.sessions import SESSIONS
+from uncus.app.uploaded_scan import DOWNLOADS
 from uncus.pipeline.predict import Predictor
 
 pytest.importorskip("streamlit", reason="the page needs the extra 'app'")
@@ -20,7 +21,7 @@ pytest.importorskip("streamlit", reason="the page needs the extra 'app'")
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A scan like those trained on, of nobody among them."""
+    """A scan like the training scans, of another subject."""
     path = tmp_path_factory.mktemp("scan") / "Jane Doe 1948_T1w.nii.gz"
     nib.save(nib.Nifti1Image(small_brain(99, ill=True), AFFINE), path)
     return path
@@ -28,15 +29,15 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(run: Path) -> Iterator[Path]:
-    """The desk with the run's networks, as the server has it."""
+    """A job queue with the run's networks, as in the server."""
     yield run
-    settings.desk_of(str(run)).close()
-    settings.desk_of.cache_clear()
+    settings.job_queue_of(str(run)).close()
+    settings.job_queue_of.cache_clear()
 
 
 @pytest.fixture
 def page(served: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The page as a first visitor finds it; its temporary files go to ``tmp_path``."""
+    """The page as it opens; its temporary files are in ``tmp_path``."""
     from streamlit.testing.v1 import AppTest
 
     monkeypatch.setenv(settings.RUN_VARIABLE, str(served))
@@ -45,9 +46,9 @@ def page(served: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 def finished(page: Any) -> Any:
-    """The page once its job is over."""
+    """The page once its job has finished."""
     end = time.monotonic() + 240
-    while page.session_state["visit"].job is not None:
+    while page.session_state["scan"].job is not None:
         assert time.monotonic() < end
         time.sleep(0.1)
         page.run()
@@ -56,7 +57,7 @@ def finished(page: Any) -> Any:
 
 
 def upload(page: Any, *files: tuple[str, bytes]) -> Any:
-    """The page after an upload has been answered."""
+    """The page after the prediction of an upload."""
     uploader = page.file_uploader[0]
     for name, content in files:
         uploader.upload(name, content, "application/octet-stream")
@@ -66,7 +67,7 @@ def upload(page: Any, *files: tuple[str, bytes]) -> Any:
 
 
 def texts(page: Any) -> str:
-    """All that the page says."""
+    """All texts of the page."""
     kinds = ("title", "subheader", "markdown", "caption", "warning", "error", "success", "html")
     return "\n".join(str(part.value) for kind in kinds for part in page.get(kind))
 
@@ -79,58 +80,58 @@ def files_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_an_upload_is_answered(page: Any, served: Path, scan: Path, tmp_path: Path) -> None:
+def test_an_upload_is_predicted(page: Any, served: Path, scan: Path, tmp_path: Path) -> None:
     assert not page.exception and not page.error
     assert NOTICE in texts(page) and not viewers(page)
     upload(page, (scan.name, scan.read_bytes()))
     assert not page.error
-    said = texts(page)
-    assert NOTICE in said and "Not calibrated" in said and "not a diagnosis" in said
-    assert "the patient" not in said.lower()
-    assert f"`{scan.name}`" in said
+    shown = texts(page)
+    assert NOTICE in shown and "Not calibrated" in shown and "not a diagnosis" in shown
+    assert "the patient" not in shown.lower()
+    assert f"`{scan.name}`" in shown
     assert len(page.get("vega_lite_chart")) == 1 and viewers(page) == 1
-    visit = page.session_state["visit"]
-    assert visit.answer["label"] == Predictor(served)(scan).label
+    uploaded = page.session_state["scan"]
+    assert uploaded.prediction["label"] == Predictor(served)(scan).label
     assert {path.name for path in files_in(tmp_path)} == {
         "scan.nii.gz",
         "map.nii.gz",
         "saliency.png",
-        *(name for name in TAKE_HOME if name != "atlas.tsv"),  # only of registered scans
+        *(name for name in DOWNLOADS if name != "atlas.tsv"),  # only of registered scans
     }
-    assert all(visit.url(f"map-0/{n}") in said for n in ("report.html", "report.pdf"))
-    page.session_state["visit"].close()
-    assert not files_in(tmp_path) and REGISTER.get(visit.token) is None
+    assert all(uploaded.url(f"map-0/{n}") in shown for n in ("report.html", "report.pdf"))
+    uploaded.close()
+    assert not files_in(tmp_path) and SESSIONS.find(uploaded.token) is uploaded
 
 
 def test_each_map_is_made_once(page: Any, scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     upload(page, (scan.name, scan.read_bytes()))
-    visit = page.session_state["visit"]
-    label, asked = visit.answer["label"], []
-    desk = settings.desk()
-    submit = desk.submit
+    uploaded = page.session_state["scan"]
+    label, asked = uploaded.prediction["label"], []
+    jobs = settings.job_queue()
+    submit = jobs.submit
 
     def counted(job: Job) -> None:
-        asked.append((job.request["method"], job.request["class"]))
+        asked.append((job.request.method, job.request.target))
         submit(job)
 
-    monkeypatch.setattr(desk, "submit", counted)
+    monkeypatch.setattr(jobs, "submit", counted)
     for method in ("gradient", "grad_cam", "gradient"):
         finished(page.selectbox[0].select(method).run())
     other = next(name for name in ("CN", "AD") if name != label)
     finished(page.selectbox[1].select(other).run())
     assert asked == [("gradient", label), ("gradient", other)]
-    assert list(visit.maps) == [("grad_cam", label), *asked]
+    assert list(uploaded.maps) == [("grad_cam", label), *asked]
     assert not page.error
 
 
-def test_a_broken_scan_gets_one_message_and_the_page_goes_on(
+def test_a_broken_scan_gets_one_message_and_the_page_works_on(
     page: Any, scan: Path, tmp_path: Path
 ) -> None:
     upload(page, (scan.name, scan.read_bytes()))
     upload(page, ("x_:red[a]_**b**.nii.gz", scan.read_bytes()[:300]))
     assert len(page.error) == 1 and not viewers(page)
     message = page.error[0].value
-    assert message.startswith("`x_:red[a]_**b**.nii.gz` gets no answer: ")
+    assert message.startswith("No prediction for `x_:red[a]_**b**.nii.gz`: ")
     assert str(tmp_path) not in message and "Traceback" not in message
     upload(page, (scan.name, scan.read_bytes()))
     assert not page.error and viewers(page) == 1

@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import pytest
 
-from tests.browser import bright, chromium, served, upload, viewer, visit
+from tests.browser import bright, chromium, scan, served, upload, viewer
 from tests.conftest import AFFINE, small_brain
 from uncus import NOTICE
 
@@ -49,7 +49,7 @@ def address(browser: Any, run: Path, files: Path) -> Iterator[str]:
 
 
 def test_the_whole_way(browser: Any, address: str, scans: dict[str, Path], files: Path) -> None:
-    page = visit(browser, address)
+    page = scan(browser, address)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.get_by_text(NOTICE).wait_for()
@@ -91,7 +91,7 @@ def test_the_whole_way(browser: Any, address: str, scans: dict[str, Path], files
 
 
 def test_two_browsers_at_once(browser: Any, address: str, scans: dict[str, Path]) -> None:
-    pages = {name: visit(browser, address) for name in ("ill", "well")}
+    pages = {name: scan(browser, address) for name in ("ill", "well")}
     for name, page in pages.items():
         upload(page, scans[name])
     links = {}
@@ -115,7 +115,7 @@ def test_two_browsers_at_once(browser: Any, address: str, scans: dict[str, Path]
 def test_a_raw_request_is_held_to_the_rules(
     browser: Any, address: str, scans: dict[str, Path]
 ) -> None:
-    page = visit(browser, address)
+    page = scan(browser, address)
     sent: list[Any] = []
     page.on("request", lambda request: sent.append(request) if request.method == "PUT" else None)
     page.get_by_role("button", name="Try the bundled example").wait_for()

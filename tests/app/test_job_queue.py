@@ -1,6 +1,5 @@
-"""The line before the networks: order, limits, crashes, time."""
+"""The job queue: order, limits, crashes, time."""
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -10,29 +9,34 @@ from typing import Any
 import pytest
 
 from uncus.app import job_queue as module
-from uncus.app.job_queue import Busy, Desk, Job
+from uncus.app.job_queue import Job, JobQueue, QueueFullError
+from uncus.app.protocol import Request
 
 WORKER = """
 import json, os, signal, sys, time
 print(json.dumps({"methods": {"m": "summary"}}), flush=True)
-forgotten = []
+dropped = []
 for line in sys.stdin:
     request = json.loads(line)
-    if request["do"] == "forget":
-        forgotten.append(request["token"])
+    if request["forget"]:
+        dropped.append(request["token"])
         continue
     if request["token"] == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
-    time.sleep(request.get("seconds", 0))
+    if request["token"] == "garbage":
+        print("a library prints this", flush=True)
+        continue
+    time.sleep(float(request["source"] or 0))
     print(json.dumps({"step": "Reading"}), flush=True)
-    print(json.dumps({"answer": {"of": request["token"], "forgotten": forgotten}}), flush=True)
-    print(json.dumps({"over": True}), flush=True)
+    prediction = {"of": request["token"], "dropped": dropped}
+    print(json.dumps({"prediction": prediction}), flush=True)
+    print(json.dumps({"timings": {}}), flush=True)
 """
 
 
 @pytest.fixture
-def desk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Desk]:
-    """A desk whose worker only echoes."""
+def queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[JobQueue]:
+    """A queue whose worker only echoes."""
     popen = module.subprocess.Popen
     (tmp_path / "worker.py").write_text(WORKER)
 
@@ -40,74 +44,82 @@ def desk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Desk]:
         return popen([sys.executable, str(tmp_path / "worker.py")], **options)
 
     monkeypatch.setattr(module.subprocess, "Popen", start)
-    made = Desk(tmp_path, line=3, seconds=3.0)
-    yield made
-    made.close()
+    queue = JobQueue(tmp_path, max_waiting=3, max_seconds=3.0)
+    yield queue
+    queue.close()
 
 
 def job(token: str, seconds: float = 0.0) -> Job:
-    return Job({"do": "answer", "token": token, "seconds": seconds})
+    return Job(Request(token, source=str(seconds)))
+
+
+def of(job: Job) -> str:
+    assert job.prediction is not None
+    return str(job.prediction["of"])
 
 
 def wait(*jobs: Job) -> None:
     end = time.monotonic() + 60
-    while not all(one.over for one in jobs):
+    while not all(one.finished for one in jobs):
         assert time.monotonic() < end
         time.sleep(0.02)
 
 
-def test_everybody_gets_their_own_answer_in_turn(desk: Desk) -> None:
+def test_each_job_gets_its_own_prediction_in_turn(queue: JobQueue) -> None:
     jobs = [job("a", 0.3), job("b"), job("c")]
     for one in jobs:
-        desk.submit(one)
-    assert desk.ahead(jobs[2]) >= 1
+        queue.submit(one)
+    assert queue.ahead(jobs[2]) >= 1
     wait(*jobs)
-    assert [one.replies["answer"]["of"] for one in jobs] == ["a", "b", "c"]
-    assert desk.methods == {"m": "summary"} and desk.length() == 0 and jobs[0].seconds >= 0.3
+    assert [of(one) for one in jobs] == ["a", "b", "c"]
+    assert queue.methods == {"m": "summary"} and queue.length() == 0 and jobs[0].seconds >= 0.3
 
 
-def test_the_line_is_limited_and_may_be_left(desk: Desk) -> None:
+def test_the_queue_is_limited_and_jobs_can_be_canceled(queue: JobQueue) -> None:
     jobs = [job("slow", 1.0)]
-    desk.submit(jobs[0])
-    while desk.working is None:
+    queue.submit(jobs[0])
+    while queue.current is None:
         time.sleep(0.01)
     for name in "abc":
         jobs.append(job(name))
-        desk.submit(jobs[-1])
-    with pytest.raises(Busy, match="3 scans are waiting"):
-        desk.submit(job("d"))
-    desk.leave("b")
-    assert jobs[2].over and jobs[2].refused
+        queue.submit(jobs[-1])
+    with pytest.raises(QueueFullError, match="3 scans are waiting"):
+        queue.submit(job("d"))
+    queue.drop("b")
+    assert jobs[2].finished and jobs[2].error
     last = job("e")
-    desk.submit(last)
+    queue.submit(last)
     wait(*jobs, last)
-    assert "answer" not in jobs[2].replies
-    assert last.replies["answer"] == {"of": "e", "forgotten": ["b"]}
+    assert jobs[2].prediction is None
+    assert last.prediction == {"of": "e", "dropped": ["b"]}
 
 
-def test_a_crash_costs_one_job(desk: Desk) -> None:
-    crash, after = job("crash"), job("after")
-    desk.submit(crash)
-    desk.submit(after)
+@pytest.mark.parametrize(("token", "cause"), [("crash", "(signal 11)"), ("garbage", "(signal 9)")])
+def test_a_crash_or_a_malformed_reply_costs_one_job(
+    queue: JobQueue, token: str, cause: str
+) -> None:
+    crash, after = job(token), job("after")
+    queue.submit(crash)
+    queue.submit(after)
     wait(crash, after)
-    assert "crash (signal 11)" in crash.refused
-    assert after.replies["answer"]["of"] == "after" and not after.refused
+    assert f"crashed {cause}" in crash.error
+    assert of(after) == "after" and not after.error
 
 
-def test_a_hang_costs_one_job(desk: Desk) -> None:
+def test_a_hang_costs_one_job(queue: JobQueue) -> None:
     hang, after = job("hang", 60.0), job("after")
-    desk.submit(hang)
-    desk.submit(after)
+    queue.submit(hang)
+    queue.submit(after)
     wait(hang, after)
-    assert "more than 3 s" in hang.refused and not after.refused
+    assert "more than 3 s" in hang.error and not after.error
 
 
-def test_networks_that_cannot_be_loaded_are_told_at_once(tmp_path: Path) -> None:
-    broken = Desk(tmp_path)
+def test_networks_that_cannot_be_loaded_are_reported_at_once(tmp_path: Path) -> None:
+    broken = JobQueue(tmp_path)
     end = time.monotonic() + 120
-    while not broken.fault:
+    while not broken.failure:
         assert time.monotonic() < end
         time.sleep(0.1)
-    assert "SHA256SUMS" in broken.fault
-    assert json.dumps(broken.methods) == "{}"
+    assert "is not a run" in broken.failure or "SHA256SUMS" in broken.failure
+    assert broken.methods == {}
     broken.close()

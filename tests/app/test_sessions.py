@@ -1,17 +1,17 @@
-"""What a session leaves is gone soon after it."""
+"""The scans of a session are removed soon after it."""
 
 import gzip
 from pathlib import Path
 
 import pytest
-from test_intake import NII, File
 
+from tests.app.test_uploads import NII, File
 from uncus.app.sessions import Sessions
-from uncus.app.uploaded_scan import REGISTER, Visit
+from uncus.app.uploaded_scan import UploadedScan
 
 
 class Runtime:
-    """Streamlit's, as far as the sweep asks it."""
+    """The part of Streamlit's runtime that the cleanup uses."""
 
     def __init__(self) -> None:
         self.active = {"here", "gone"}
@@ -24,26 +24,26 @@ class Runtime:
         self.closed.append(session)
 
 
-def test_a_lost_session_is_ended_after_a_grace(
+def test_a_disconnected_session_is_ended_after_a_grace_period(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     sessions, runtime = Sessions(), Runtime()
-    visits = {}
+    scans = {}
     for name in ("here", "gone"):
-        visits[name] = Visit(tmp_path, [File("a.nii.gz", gzip.compress(NII))])
-        sessions.hold(name, visits[name])
-    sessions.seen("looked")
+        scans[name] = UploadedScan(tmp_path, [File("a.nii.gz", gzip.compress(NII))])
+        sessions.add(name, scans[name])
+    sessions.register("looked")
     runtime.active.add("looked")
-    assert sessions.sweep(runtime, None, 0.0) == []
+    assert sessions.clean_up(runtime, None, 0.0) == []
     runtime.active -= {"gone", "looked"}
-    assert sessions.sweep(runtime, None, 10.0, grace=60) == []
+    assert sessions.clean_up(runtime, None, 10.0, grace=60) == []
     runtime.active.add("looked")  # a reload
-    assert sessions.sweep(runtime, None, 50.0, grace=60) == []
-    assert sessions.sweep(runtime, None, 71.0, grace=60) == ["gone"]
-    assert runtime.closed == ["gone"] and sessions.known() == ["here", "looked"]
+    assert sessions.clean_up(runtime, None, 50.0, grace=60) == []
+    assert sessions.clean_up(runtime, None, 71.0, grace=60) == ["gone"]
+    assert runtime.closed == ["gone"] and sessions.names() == ["here", "looked"]
     left = [path.name for path in tmp_path.iterdir()]
-    assert left == [Path(visits["here"].folder.name).name]
-    assert REGISTER.get(visits["gone"].token) is None
+    assert left == [Path(scans["here"].folder.name).name]
+    assert sessions.find(scans["gone"].token) is None
     sessions.end("here", None)
     assert not list(tmp_path.iterdir())

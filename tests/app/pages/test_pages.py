@@ -1,4 +1,4 @@
-"""The pages beside the answer: runs, model card, several scans, and what is known of the person."""
+"""The pages: runs, model card, several scans, and covariates."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ pytest.importorskip("streamlit", reason="the page needs the extra 'app'")
 
 @pytest.fixture(scope="module")
 def folder(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs, one evaluated, the other with age and sex beside the scan."""
+    """Two runs, one evaluated, the other with the covariates age and sex."""
     root = tmp_path_factory.mktemp("runs")
     assert main(["train", str(cohort), str(root / "plain"), *TRAIN]) == 0
     assert main(["evaluate", str(root / "plain")]) == 0
@@ -39,7 +39,7 @@ def folder(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def serve(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """Makes the page with a run first, as a visitor finds it; its files go to ``tmp_path``."""
+    """Makes the page with a given run; its files are in ``tmp_path``."""
     from streamlit.testing.v1 import AppTest
 
     def page(run: str, script: Any = None) -> Any:
@@ -51,9 +51,9 @@ def serve(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
         return AppTest.from_function(script, default_timeout=120).run()
 
     yield page
-    if settings.desk_of.cache_info().currsize:
-        settings.desk().close()
-        settings.desk_of.cache_clear()
+    if settings.job_queue_of.cache_info().currsize:
+        settings.job_queue().close()
+        settings.job_queue_of.cache_clear()
 
 
 def runs_script() -> None:
@@ -74,27 +74,27 @@ def test_runs_side_by_side(serve: Any, folder: Path) -> None:
     overview, measured = (table.value for table in page.dataframe)
     assert set(overview["run"]) == {"plain", "aged"}
     assert set(overview["predicts"]) == {"CN or AD"}
-    found = files.read_json(folder / "plain" / "report.json")["metrics"]
-    assert list(measured.columns) == ["metric", "plain"] and len(measured) == len(found)
-    assert set(measured["plain"]) == {estimate_text(metric) for metric in found.values()}
-    pictures = [part.value for part in page.get("html") if "svg+xml" in str(part.value)]
-    assert len(pictures) >= 3  # ROC, calibration, training
+    metrics = files.read_json(folder / "plain" / "report.json")["metrics"]
+    assert list(measured.columns) == ["metric", "plain"] and len(measured) == len(metrics)
+    assert set(measured["plain"]) == {estimate_text(metric) for metric in metrics.values()}
+    figures = [part.value for part in page.get("html") if "svg+xml" in str(part.value)]
+    assert len(figures) >= 3  # ROC, calibration, training
 
 
-def test_the_card_says_what_is_known(serve: Any, folder: Path) -> None:
+def test_the_model_card(serve: Any, folder: Path) -> None:
     page = serve("plain", card_script)
     assert not page.exception and not page.error
     card, tables = Run(folder / "plain").card, [table.value for table in page.dataframe]
     facts = {row[""]: row["value"] for t in tables[:2] for row in t.to_dict("records")}
-    assert facts["people"] == "12" and facts["besides the scan"] == "nothing"
+    assert facts["subjects"] == "12" and facts["covariates"] == "none"
     assert facts["calibrated"] == "no" and facts["torch"] == card["versions"]["torch"]
     assert {"sex F", "sex M"} <= set(tables[2]["group"])
     assert dict(tables[-1].to_numpy().tolist()) == Run(folder / "plain").verify()
-    said = "\n".join(str(part.value) for part in page.markdown)
-    assert "not a medical device" in said and "Not calibrated" in said
+    shown_text = "\n".join(str(part.value) for part in page.markdown)
+    assert "not a medical device" in shown_text and "Not calibrated" in shown_text
     other = serve("aged", card_script)
-    said = "\n".join(str(part.value) for part in other.markdown)
-    assert "Not evaluated" in said and not other.exception
+    shown_text = "\n".join(str(part.value) for part in other.markdown)
+    assert "Not evaluated" in shown_text and not other.exception
 
 
 def test_several_scans_and_their_table(serve: Any, folder: Path, tmp_path: Path) -> None:
@@ -109,30 +109,30 @@ def test_several_scans_and_their_table(serve: Any, folder: Path, tmp_path: Path)
         uploader.upload(name, content, "application/gzip")
     uploader.run()
     end = time.monotonic() + 240
-    while any(v.answer is None and not v.refusal for v in page.session_state["batch"]):
+    while any(v.prediction is None and not v.error for v in page.session_state["batch"]):
         assert time.monotonic() < end and not page.exception
         time.sleep(0.1)
         page.run()
     page.run()
-    visits = page.session_state["batch"]
+    scans = page.session_state["batch"]
     shown = page.dataframe[0].value.set_index("scan")
-    assert list(shown["state"]) == ["answered", "answered", "refused"]
-    said = "\n".join(str(part.value) for part in page.markdown)
-    assert f"`{broken}`: " in said and plain(visits[2].refusal) in said
+    assert list(shown["state"]) == ["done", "done", "failed"]
+    shown_text = "\n".join(str(part.value) for part in page.markdown)
+    assert f"`{broken}`: " in shown_text and plain(scans[2].error) in shown_text
     predictor = Predictor(folder / "plain")
     for name in contents:
         want = predictor(tmp_path / name).probabilities["AD"]
         assert shown.loc[name, "AD"] == pytest.approx(want, abs=1e-3)
-    rows = list(csv.DictReader(io.StringIO(to_csv(visits))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(scans))))
     assert [row["scan"] for row in rows] == [*contents, f"'{broken}"]
     assert all(row["notice"] == NOTICE for row in rows)
-    assert rows[2]["warnings and refusals"] and not rows[2]["AD"]
+    assert rows[2]["warnings and errors"] and not rows[2]["AD"]
     assert not [path for path in tmp_path.glob("uncus-*") if path.is_dir()]
     next(button for button in page.button if button.label == "Clear the table").click().run()
     assert "batch" not in page.session_state
 
 
-def test_what_is_known_of_the_person_counts(serve: Any, folder: Path, tmp_path: Path) -> None:
+def test_covariates_are_used(serve: Any, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "scan.nii.gz"
     nib.save(nib.Nifti1Image(small_brain(99, ill=True), AFFINE), path)
     page = serve("aged")
@@ -141,15 +141,15 @@ def test_what_is_known_of_the_person_counts(serve: Any, folder: Path, tmp_path: 
     next(box for box in page.selectbox if box.label == "Sex").select("F")
     page.file_uploader[0].upload(path.name, path.read_bytes(), "application/gzip").run()
     end = time.monotonic() + 240
-    while page.session_state["visit"].job is not None:
+    while page.session_state["scan"].job is not None:
         assert time.monotonic() < end and not page.exception
         time.sleep(0.1)
         page.run()
-    answer = page.session_state["visit"].answer
+    answer = page.session_state["scan"].prediction
     want = Predictor(folder / "aged")(path, covariates={"age": 66, "sex": "F"})
     assert (
         answer["covariates"] == want.as_dict()["covariates"] and answer["covariates"]["age"] == 66
     )
     assert answer["probabilities"]["AD"] == pytest.approx(want.probabilities["AD"], abs=1e-3)
-    page.session_state["visit"].close()
+    page.session_state["scan"].close()
     assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,31 @@
+"""The selection of a run."""
+
+import os
+from pathlib import Path
+
+import streamlit as st
+
+from uncus.app.run_catalog import all_runs, verified
+from uncus.app.sanitize import plain
+from uncus.app.settings import RUN_VARIABLE
+from uncus.data.errors import BadInput
+from uncus.pipeline.runs import Run
+
+
+def chosen_run(runs: dict[str, Path] | None = None) -> Run:
+    """The run that the user has selected, or the only one."""
+    try:
+        if not os.environ.get(RUN_VARIABLE):
+            raise ValueError("no run; start this page with uncus app RUN")
+        runs = runs or all_runs()
+        label = next(iter(runs))
+        if len(runs) > 1:
+            before = st.session_state.get("chosen run", label)
+            index = list(runs).index(before) if before in runs else 0
+            label = st.selectbox("Run", list(runs), index=index)
+            st.session_state["chosen run"] = label
+        path = runs[label]
+        return verified(path, Run(path).changed())
+    except (BadInput, ValueError, OSError) as error:
+        st.error(plain(" ".join(str(error).split())))
+        st.stop()
