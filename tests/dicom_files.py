@@ -67,7 +67,7 @@ def series(
 ) -> list[FileDataset]:
     """One dataset per slice of [columns, rows, slices]; ``edit`` changes each."""
     array = voxels() if array is None else array
-    made = []
+    datasets = []
     for index in range(array.shape[2]):
         data = blank(MR, index)
         data.Columns, data.Rows = array.shape[:2]
@@ -78,8 +78,8 @@ def series(
         data["PixelData"].VR = "OW"
         if edit:
             edit(data, index)
-        made.append(data)
-    return made
+        datasets.append(data)
+    return datasets
 
 
 def enhanced(array: np.ndarray | None = None, affine: np.ndarray = AXIAL) -> FileDataset:

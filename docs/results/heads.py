@@ -1,7 +1,7 @@
-"""One segmented head made into many: older, other scanners and headers, cut, and no head at all.
+"""Transform a segmented head: atrophy, other scanners and headers, cropping; and other objects.
 
-A pair is a head and its brain's mask (nibabel images on one grid); every change carries the mask
-along. Used by registration.py.
+A pair is a head and its brain mask (nibabel images on one grid), which are transformed together.
+Used by registration.py.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,8 @@ Pair = tuple[Any, Any]
 VENTRICLES = (4, 5, 14, 15, 43, 44)  # labels of FreeSurfer's aseg
 
 
-def truth(labels: Any) -> Any:
-    """The brain's mask from labels above 0: closed by 3 voxels and filled."""
+def brain_mask(labels: Any) -> Any:
+    """The brain mask from labels above 0: closed by 3 voxels and filled."""
     ball = ndimage.generate_binary_structure(3, 1)
     closed = ndimage.binary_closing(np.asarray(labels.dataobj) > 0, ball, iterations=3)
     filled = ndimage.binary_fill_holes(closed).astype(np.uint8)
@@ -31,18 +31,18 @@ def values_of(head: Any) -> Array:
     return np.asarray(head.get_fdata(dtype=np.float32))
 
 
-def flags_of(brain: Any) -> Array:
-    """Where the mask is set [X, Y, Z]."""
+def mask_of(brain: Any) -> Array:
+    """The mask as bool [X, Y, Z]."""
     return np.asarray(brain.dataobj) > 0
 
 
 def white_of(pair: Pair) -> float:
-    """About the intensity of white matter."""
-    return float(np.percentile(values_of(pair[0])[flags_of(pair[1])], 85))
+    """The approximate intensity of white matter."""
+    return float(np.percentile(values_of(pair[0])[mask_of(pair[1])], 85))
 
 
 def changed(pair: Pair, change: Callable[[Array], Array]) -> Pair:
-    """The head with other intensities."""
+    """The head with its intensities changed."""
     values = change(values_of(pair[0])).astype(np.float32)
     return nib.Nifti1Image(values, pair[0].affine), pair[1]
 
@@ -50,13 +50,13 @@ def changed(pair: Pair, change: Callable[[Array], Array]) -> Pair:
 # --- ages ---
 
 
-def older(pair: Pair, labels: Any, ventricles: float, sulci: float, shrink: float) -> Pair:
-    """The head with more fluid: smooth displacements, the mask carried along.
+def atrophied(pair: Pair, labels: Any, ventricles: float, sulci: float, shrink: float) -> Pair:
+    """The head with simulated atrophy, by smooth displacements.
 
-    ventricles: mm by which they grow outwards; sulci: mm by which every fold's surface recedes;
+    ventricles: mm by which they expand; sulci: mm by which the surface of the cortex recedes;
     shrink: mm by which the whole brain recedes from the skull.
     """
-    head, brain = values_of(pair[0]), flags_of(pair[1])
+    head, brain = values_of(pair[0]), mask_of(pair[1])
     segmented = np.asarray(labels.dataobj)
     hollow = np.isin(segmented, VENTRICLES)
     tissue = (segmented > 0) & ~hollow
@@ -65,10 +65,10 @@ def older(pair: Pair, labels: Any, ventricles: float, sulci: float, shrink: floa
         dark = deep & (head < 0.45 * white_of(pair))
         hollow = ndimage.binary_opening(dark)
         tissue = brain & (head > 0.4 * white_of(pair)) & ~hollow
-    found = ndimage.find_objects(brain.astype(np.uint8))[0]
+    brain_box = ndimage.find_objects(brain.astype(np.uint8))[0]
     box = tuple(
         slice(max(s.start - 14, 0), min(s.stop + 14, n))
-        for s, n in zip(found, brain.shape, strict=True)
+        for s, n in zip(brain_box, brain.shape, strict=True)
     )
     part, whole = head[box], (segmented > 0)[box]
     shift = np.zeros((3, *part.shape), np.float32)
@@ -86,29 +86,29 @@ def older(pair: Pair, labels: Any, ventricles: float, sulci: float, shrink: floa
         for axis, slope in enumerate(np.gradient(smooth)):
             shift[axis] += amount * fade * slope
 
-    # A point is read where its tissue was: nearer the hollow, or further outwards.
+    # Backwards: each point is interpolated at its tissue's original position.
     if ventricles:
         push(hollow, -ventricles, (20.0, 22.0))
     if sulci:
         push(tissue, sulci, (4.0, 3.0))
     if shrink:
         push(brain, shrink, (60.0, 4.0))
-    places = np.indices(part.shape, dtype=np.float32) + shift
+    index = np.indices(part.shape, dtype=np.float32) + shift
 
-    def carried_along(values: Array) -> Array:
-        return ndimage.map_coordinates(values.astype(np.float32), places, order=1, mode="nearest")
+    def warp(values: Array) -> Array:
+        return ndimage.map_coordinates(values.astype(np.float32), index, order=1, mode="nearest")
 
-    moved, carried = head.copy(), np.zeros(head.shape, bool)
-    moved[box], carried[box] = carried_along(part), carried_along(whole) > 0.5
-    grown = carried_along(hollow[box]).sum() / max(int(hollow.sum()), 1)
-    print(f"  ventricles {grown:.1f} times as large", flush=True)
-    mask = nib.Nifti1Image(carried.astype(np.uint8), pair[0].affine)
-    return nib.Nifti1Image(moved.astype(np.float32), pair[0].affine), truth(mask)
+    warped, mask = head.copy(), np.zeros(head.shape, bool)
+    warped[box], mask[box] = warp(part), warp(whole) > 0.5
+    ratio = warp(hollow[box]).sum() / max(int(hollow.sum()), 1)
+    print(f"  ventricles {ratio:.1f} times as large", flush=True)
+    labels = nib.Nifti1Image(mask.astype(np.uint8), pair[0].affine)
+    return nib.Nifti1Image(warped.astype(np.float32), pair[0].affine), brain_mask(labels)
 
 
-def fatter(pair: Pair, scalp: float, marrow: float) -> Pair:
-    """Brighter fat: around the skull by a factor, within the bone to a share of white matter."""
-    values, brain, white = values_of(pair[0]), flags_of(pair[1]), white_of(pair)
+def brighter_fat(pair: Pair, scalp: float, marrow: float) -> Pair:
+    """Brighter fat: of the scalp by a factor, of marrow to a share of white matter."""
+    values, brain, white = values_of(pair[0]), mask_of(pair[1]), white_of(pair)
     away = ndimage.distance_transform_edt(~brain)
     fat = (away > 5) & (values > 0.8 * white)
     bone = (away > 2.5) & (away < 12) & (values < 0.35 * white)
@@ -123,8 +123,8 @@ def fatter(pair: Pair, scalp: float, marrow: float) -> Pair:
 # --- scanners ---
 
 
-def biased(strength: float) -> Callable[[Array], Array]:
-    """Intensities that fall and rise smoothly across the head, by exp(+-strength) and more."""
+def bias_field(strength: float) -> Callable[[Array], Array]:
+    """A smooth multiplicative bias field of about exp(+-strength)."""
 
     def change(values: Array) -> Array:
         x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in values.shape), indexing="ij")
@@ -134,7 +134,7 @@ def biased(strength: float) -> Callable[[Array], Array]:
 
 
 def noisy(share: float) -> Callable[[Array], Array]:
-    """Rician noise of a share of the bright tissue."""
+    """Rician noise, relative to the intensity of bright tissue."""
 
     def change(values: Array) -> Array:
         rng = np.random.default_rng(0)
@@ -154,21 +154,21 @@ def contrast(power: float) -> Callable[[Array], Array]:
     return change
 
 
-def wrapped(pair: Pair, millimetres: int) -> Pair:
-    """A field of view too short along the second axis: the nose comes in at the back."""
+def aliased(pair: Pair, mm: int) -> Pair:
+    """A field of view too short along y: the nose is aliased to the posterior end."""
     head, brain = (nib.as_closest_canonical(image) for image in pair)
-    values, flags = values_of(head), flags_of(brain)
+    values, flags = values_of(head), mask_of(brain)
     rows = np.flatnonzero(values.mean(axis=(0, 2)) > 0.1 * values.mean())
-    last, length = int(rows[-1]) + 1, int(rows[-1]) + 1 - int(rows[0]) - millimetres
-    folded = values[:, last - millimetres - length : last - millimetres].copy()
-    folded[:, :millimetres] += values[:, last - millimetres : last]
-    kept = flags[:, last - millimetres - length : last - millimetres].astype(np.uint8)
-    affine = head.affine @ _shift((0, last - millimetres - length, 0))
+    last, length = int(rows[-1]) + 1, int(rows[-1]) + 1 - int(rows[0]) - mm
+    folded = values[:, last - mm - length : last - mm].copy()
+    folded[:, :mm] += values[:, last - mm : last]
+    kept = flags[:, last - mm - length : last - mm].astype(np.uint8)
+    affine = head.affine @ _shift((0, last - mm - length, 0))
     return nib.Nifti1Image(folded, affine), nib.Nifti1Image(kept, affine)
 
 
-def ghosted(share: float) -> Callable[[Array], Array]:
-    """The head again, half a field of view away along the second axis."""
+def ghost(share: float) -> Callable[[Array], Array]:
+    """A ghost of the head, shifted by half the field of view along the second axis."""
 
     def change(values: Array) -> Array:
         return values + share * np.roll(values, values.shape[1] // 2, axis=1)
@@ -179,21 +179,21 @@ def ghosted(share: float) -> Callable[[Array], Array]:
 # --- geometry ---
 
 
-def turned(pair: Pair, degrees: float, axis: int) -> Pair:
-    """Head turned under a grid that stays, as a tilted patient is."""
+def rotated(pair: Pair, degrees: float, axis: int) -> Pair:
+    """The head rotated on a fixed grid, as by a tilted patient."""
     angle = np.deg2rad(degrees)
     a, b = [k for k in range(3) if k != axis]
     turn = np.eye(4)
     turn[[a, a, b, b], [a, b, a, b]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
-    return _moved_under(pair, turn)
+    return _transformed(pair, turn)
 
 
 def scaled(pair: Pair, factor: float) -> Pair:
     """A larger or smaller head on the same grid."""
-    return _moved_under(pair, np.diag([factor, factor, factor, 1.0]))
+    return _transformed(pair, np.diag([factor, factor, factor, 1.0]))
 
 
-def _moved_under(pair: Pair, matrix: Array) -> Pair:
+def _transformed(pair: Pair, matrix: Array) -> Pair:
     affine = pair[0].affine
     shift = np.eye(4)
     shift[:3, 3] = (affine @ [*(np.array(pair[0].shape) / 2), 1])[:3]
@@ -211,14 +211,14 @@ def oriented(pair: Pair, code: str) -> Pair:
     return pair[0].as_reoriented(to), pair[1].as_reoriented(to)
 
 
-def misplaced(pair: Pair, turns: Array, shift: tuple[float, float, float]) -> Pair:
-    """A header that is wrong: turned [3, 3] and shifted (mm); no voxel changes."""
+def wrong_header(pair: Pair, turns: Array, shift: tuple[float, float, float]) -> Pair:
+    """A wrong header: rotated [3, 3] and shifted (mm); the voxels are unchanged."""
     wrong = np.eye(4)
     wrong[:3, :3], wrong[:3, 3] = turns, shift
     return tuple(nib.Nifti1Image(i.dataobj, wrong @ i.affine) for i in pair)
 
 
-def quarter(axis: int, times: int = 1) -> Array:
+def rot90(axis: int, times: int = 1) -> Array:
     """Quarter turns about an axis [3, 3]."""
     turn = np.eye(3)
     a, b = [k for k in range(3) if k != axis]
@@ -226,25 +226,25 @@ def quarter(axis: int, times: int = 1) -> Array:
     return np.linalg.matrix_power(turn, times)
 
 
-def cut(pair: Pair, below: float = 0, above: float = 0) -> Pair:
-    """Less of a field of view: mm away below and above."""
+def crop(pair: Pair, below: float = 0, above: float = 0) -> Pair:
+    """Crop the field of view by mm at its inferior and superior ends."""
     head, brain = (nib.as_closest_canonical(image) for image in pair)
     step = float(head.header.get_zooms()[2])
     part = slice(round(below / step), head.shape[2] - round(above / step))
     return head.slicer[:, :, part], brain.slicer[:, :, part]
 
 
-def cut_brain(pair: Pair, top: float, bottom: float = 0) -> Pair:
-    """The field of view ends within the brain: mm below its top and above its lower end."""
+def crop_brain(pair: Pair, top: float, bottom: float = 0) -> Pair:
+    """Crop the brain by mm at its superior and inferior ends."""
     head, brain = (nib.as_closest_canonical(image) for image in pair)
-    rows = np.flatnonzero(flags_of(brain).any(axis=(0, 1)))
+    rows = np.flatnonzero(mask_of(brain).any(axis=(0, 1)))
     step = float(head.header.get_zooms()[2])
     above = (head.shape[2] - 1 - rows[-1]) * step + top if top else 0
-    return cut((head, brain), rows[0] * step + bottom if bottom else 0, above)
+    return crop((head, brain), rows[0] * step + bottom if bottom else 0, above)
 
 
 def coarse(pair: Pair, spacing: tuple[float, float, float]) -> Pair:
-    """Other voxels."""
+    """Resample to other voxel sizes (mm)."""
     size = np.array(pair[0].shape) * np.array(pair[0].header.get_zooms()[:3])
     shape = tuple(int(n) for n in np.ceil(size / np.array(spacing)))
     head = conform(pair[0], shape, spacing, order=1)
@@ -252,34 +252,34 @@ def coarse(pair: Pair, spacing: tuple[float, float, float]) -> Pair:
 
 
 def padded(pair: Pair, voxels: int) -> Pair:
-    """Zeros all around."""
+    """Pad with zeros on all sides."""
     affine = pair[0].affine @ _shift((-voxels,) * 3)
     return tuple(nib.Nifti1Image(np.pad(np.asarray(i.dataobj), voxels), affine) for i in pair)
 
 
-def necked(pair: Pair, millimetres: int, shoulders: float) -> Pair:
-    """A longer field of view below: the neck goes on and widens to shoulders."""
+def with_neck(pair: Pair, mm: int, shoulders: float) -> Pair:
+    """Extend the field of view inferiorly: the neck continues and widens to shoulders."""
     head, brain = (nib.as_closest_canonical(image) for image in pair)
-    values, flags = values_of(head), flags_of(brain)
+    values, flags = values_of(head), mask_of(brain)
     first = int(np.flatnonzero(values.mean(axis=(0, 1)) > 0.15 * values.mean())[0]) + 2
     slab = values[:, :, first]
     middle = np.array(ndimage.center_of_mass(slab))
     rows = []
-    for row in range(millimetres):
-        widen = 1 + (shoulders - 1) * np.clip((row / millimetres - 0.3) / 0.7, 0, 1) ** 1.5
-        # read nearer the middle, so that what is shown is wider
+    for row in range(mm):
+        widen = 1 + (shoulders - 1) * np.clip((row / mm - 0.3) / 0.7, 0, 1) ** 1.5
+        # sampled nearer to the middle, so the result is wider
         matrix = np.diag([1 / widen, 1 / (1 + 0.4 * (widen - 1))])
         rows.append(ndimage.affine_transform(slab, matrix, middle - matrix @ middle, order=1))
     low = np.stack(rows[::-1], axis=2)
-    affine = head.affine @ _shift((0, 0, first - millimetres))
+    affine = head.affine @ _shift((0, 0, first - mm))
     long = np.concatenate([low, values[:, :, first:]], axis=2)
     kept = np.concatenate([np.zeros_like(low, np.uint8), flags[:, :, first:].astype(np.uint8)], 2)
     return nib.Nifti1Image(long, affine), nib.Nifti1Image(kept, affine)
 
 
 def stripped(pair: Pair, grow: int = 0) -> Pair:
-    """The brain alone; ``grow``: cut as loosely or as tightly as so many voxels."""
-    flags = flags_of(pair[1])
+    """The brain alone; ``grow``: voxels by which its mask is dilated, or eroded if negative."""
+    flags = mask_of(pair[1])
     if grow > 0:
         flags = ndimage.binary_dilation(flags, iterations=grow)
     elif grow < 0:
@@ -287,9 +287,9 @@ def stripped(pair: Pair, grow: int = 0) -> Pair:
     return nib.Nifti1Image(np.where(flags, values_of(pair[0]), 0), pair[0].affine), pair[1]
 
 
-def boxed(pair: Pair) -> Pair:
-    """Cut to the brain's box, as stripped brains come."""
-    box = ndimage.find_objects(flags_of(pair[1]).astype(np.uint8))[0]
+def crop_to_brain(pair: Pair) -> Pair:
+    """Crop to the brain's bounding box."""
+    box = ndimage.find_objects(mask_of(pair[1]).astype(np.uint8))[0]
     return tuple(i.slicer[box] for i in pair)
 
 
@@ -299,23 +299,23 @@ def _shift(voxels: tuple[int, ...]) -> Array:
     return shift
 
 
-# --- no T1 of a head ---
+# --- other images than T1-weighted heads ---
 
 
-def remapped(pair: Pair, labels: Any, fluid: float, grey: float, white: float) -> Pair:
-    """Another contrast of the same tissues: a T2 or FLAIR look from smooth classes of the T1."""
-    values, brain = values_of(pair[0]), flags_of(pair[1])
+def with_contrast(pair: Pair, labels: Any, fluid: float, gray: float, white: float) -> Pair:
+    """Map the intensities of the tissues to another contrast, as of T2 or FLAIR."""
+    values, brain = values_of(pair[0]), mask_of(pair[1])
     inside = values[brain]
     levels = [float(np.percentile(inside, p)) for p in (3, 35, 85)]
-    mapped = np.interp(values, [0, *levels, levels[2] * 1.5], [0, fluid, grey, white, 0.8])
-    air = values < 0.3 * levels[0]
+    mapped = np.interp(values, [0, *levels, levels[2] * 1.5], [0, fluid, gray, white, 0.8])
+    background = values < 0.3 * levels[0]
     dark = ndimage.binary_opening(~brain & (values < levels[1]), iterations=1)
     return nib.Nifti1Image(
-        np.where(air | dark, 0.02, mapped).astype(np.float32) * 1000, pair[0].affine
+        np.where(background | dark, 0.02, mapped).astype(np.float32) * 1000, pair[0].affine
     ), pair[1]
 
 
-def sphere(textured: bool = False) -> Pair:
+def bottle(textured: bool = False) -> Pair:
     """A bottle of water, 170 mm across."""
     z = np.indices((180, 180, 180)) - 90
     inside = (z**2).sum(axis=0) < 85**2
@@ -328,8 +328,8 @@ def sphere(textured: bool = False) -> Pair:
     return image, nib.Nifti1Image(np.zeros(inside.shape, np.uint8), image.affine)
 
 
-def limb() -> Pair:
-    """A thigh: fat around muscle around bone with marrow."""
+def thigh() -> Pair:
+    """A thigh: fat, muscle, and bone with marrow."""
     x, y, z = np.indices((180, 180, 200)) - np.array([90, 90, 100]).reshape(3, 1, 1, 1)
     r = np.hypot(x, 1.1 * y) + 0.05 * z
     values = np.select([r < 8, r < 13, r < 65, r < 80], [900.0, 60, 420, 1000], 0)
@@ -341,7 +341,7 @@ def limb() -> Pair:
     return image, nib.Nifti1Image(np.zeros(values.shape, np.uint8), np.eye(4))
 
 
-def speckle() -> Pair:
+def noise_only() -> Pair:
     """Noise alone."""
     rng = np.random.default_rng(0)
     values = np.hypot(*rng.normal(0, 50, (2, 160, 160, 160))).astype(np.float32)
@@ -353,30 +353,31 @@ def speckle() -> Pair:
 
 
 def aged(pair: Pair, labels: Any) -> dict[str, Callable[[], Pair]]:
-    """Older people, from mild to severe."""
+    """Atrophy from mild to severe."""
     old = {
         "older": (3.0, 0.6, 1.0),
         "old": (5.0, 1.0, 2.0),
         "very old": (7.0, 1.5, 3.5),
     }
-    made = {name: (lambda v=v: older(pair, labels, *v)) for name, v in old.items()}
+    made = {name: (lambda v=v: atrophied(pair, labels, *v)) for name, v in old.items()}
     return {
         **made,
-        "old, bright scalp and marrow": lambda: fatter(made["old"](), 2.0, 0.9),
+        "old, bright scalp and marrow": lambda: brighter_fat(made["old"](), 2.0, 0.9),
         "old, stripped": lambda: stripped(made["old"]()),
         "very old, stripped": lambda: stripped(made["very old"]()),
         "very old, 1 x 1 x 1.25 mm, bias": lambda: coarse(
-            changed(made["very old"](), biased(0.4)), (1.25, 1, 1)
+            changed(made["very old"](), bias_field(0.4)), (1.25, 1, 1)
         ),
         "very old, small, noise": lambda: changed(scaled(made["very old"](), 0.88), noisy(0.06)),
-        "old, bright scalp, strong bias, gamma 1.3, cut at the neck": lambda: cut(
-            changed(changed(fatter(made["old"](), 1.8, 0.7), biased(0.6)), contrast(1.3)), below=25
+        "old, bright scalp, strong bias, gamma 1.3, cut at the neck": lambda: crop(
+            changed(changed(brighter_fat(made["old"](), 1.8, 0.7), bias_field(0.6)), contrast(1.3)),
+            below=25,
         ),
     }
 
 
 def good(pair: Pair, labels: Any) -> dict[str, Callable[[], Pair]]:
-    """Every way in which the head is spoilt and should still register."""
+    """Transformed heads that should register."""
     z = np.eye(3)
     return {
         "as it is": lambda: pair,
@@ -386,55 +387,55 @@ def good(pair: Pair, labels: Any) -> dict[str, Callable[[], Pair]]:
         "1.25 x 1 x 1 mm voxels": lambda: coarse(pair, (1.25, 1, 1)),
         "1 x 1 x 3 mm voxels": lambda: coarse(pair, (1, 1, 3)),
         "1 x 1 x 6 mm voxels": lambda: coarse(pair, (1, 1, 6)),
-        "bias field": lambda: changed(pair, biased(0.4)),
-        "strong bias field": lambda: changed(pair, biased(0.8)),
+        "bias field": lambda: changed(pair, bias_field(0.4)),
+        "strong bias field": lambda: changed(pair, bias_field(0.8)),
         "noise": lambda: changed(pair, noisy(0.1)),
         "strong noise": lambda: changed(pair, noisy(0.2)),
         "gamma 0.7": lambda: changed(pair, contrast(0.7)),
         "gamma 1.5": lambda: changed(pair, contrast(1.5)),
-        "ghost of 10%": lambda: changed(pair, ghosted(0.1)),
-        "wrapped by 20 mm": lambda: wrapped(pair, 20),
+        "ghost of 10%": lambda: changed(pair, ghost(0.1)),
+        "wrapped by 20 mm": lambda: aliased(pair, 20),
         **{
-            f"turned by 30 degrees about {name}": lambda a=axis: turned(pair, 30, a)
+            f"turned by 30 degrees about {name}": lambda a=axis: rotated(pair, 30, a)
             for axis, name in enumerate("xyz")
         },
         **{f"brain scaled {f}": lambda f=f: scaled(pair, f) for f in (0.85, 1.15)},
-        "bright scalp and marrow": lambda: fatter(pair, 2.0, 0.9),
-        "20 mm cut off below": lambda: cut(pair, below=20),
-        "cut at the brain's lowest slice": lambda: cut_brain(pair, 0, 1),
-        "5 mm of the brain cut off above": lambda: cut_brain(pair, 5),
-        "neck and shoulders": lambda: necked(pair, 90, 2.2),
+        "bright scalp and marrow": lambda: brighter_fat(pair, 2.0, 0.9),
+        "20 mm cut off below": lambda: crop(pair, below=20),
+        "cut at the brain's lowest slice": lambda: crop_brain(pair, 0, 1),
+        "5 mm of the brain cut off above": lambda: crop_brain(pair, 5),
+        "neck and shoulders": lambda: with_neck(pair, 90, 2.2),
         "zeros around": lambda: padded(pair, 40),
-        "header 100 mm off": lambda: misplaced(pair, z, (100, -80, 60)),
-        "header turned by 90 degrees about x": lambda: misplaced(pair, quarter(0), (0, 0, 0)),
-        "header turned by 90 degrees about z": lambda: misplaced(pair, quarter(2), (30, 0, 0)),
-        "header turned by 180 degrees about x": lambda: misplaced(pair, quarter(0, 2), (0, 0, 0)),
-        "header turned by 180 degrees about z": lambda: misplaced(pair, quarter(2, 2), (0, 0, 0)),
-        "header turned about x and y": lambda: misplaced(pair, quarter(0) @ quarter(1), (0, 90, 0)),
+        "header 100 mm off": lambda: wrong_header(pair, z, (100, -80, 60)),
+        "header turned by 90 degrees about x": lambda: wrong_header(pair, rot90(0), (0, 0, 0)),
+        "header turned by 90 degrees about z": lambda: wrong_header(pair, rot90(2), (30, 0, 0)),
+        "header turned by 180 degrees about x": lambda: wrong_header(pair, rot90(0, 2), (0, 0, 0)),
+        "header turned by 180 degrees about z": lambda: wrong_header(pair, rot90(2, 2), (0, 0, 0)),
+        "header turned about x and y": lambda: wrong_header(pair, rot90(0) @ rot90(1), (0, 90, 0)),
         "brain alone": lambda: stripped(pair),
         "brain alone, cut loosely": lambda: stripped(pair, 2),
         "brain alone, cut tightly": lambda: stripped(pair, -1),
-        "brain alone, its box": lambda: boxed(stripped(pair)),
-        "brain alone, turned by 30 degrees": lambda: turned(stripped(pair), 30, 0),
-        "brain alone, header turned by 90 degrees": lambda: misplaced(
-            stripped(pair), quarter(0), (0, 0, 0)
+        "brain alone, its box": lambda: crop_to_brain(stripped(pair)),
+        "brain alone, turned by 30 degrees": lambda: rotated(stripped(pair), 30, 0),
+        "brain alone, header turned by 90 degrees": lambda: wrong_header(
+            stripped(pair), rot90(0), (0, 0, 0)
         ),
     }
 
 
 def bad(pair: Pair, labels: Any) -> dict[str, Callable[[], Pair]]:
-    """What must not pass in silence."""
+    """Images that should be rejected or get a warning."""
     return {
-        "30 mm of the brain cut off above": lambda: cut_brain(pair, 30),
-        "half the brain": lambda: cut_brain(pair, 70),
-        "40 mm of the brain cut off below": lambda: cut_brain(pair, 0, 40),
-        "T2-like": lambda: remapped(pair, labels, 1.0, 0.6, 0.4),
-        "FLAIR-like": lambda: remapped(pair, labels, 0.15, 0.8, 0.6),
+        "30 mm of the brain cut off above": lambda: crop_brain(pair, 30),
+        "half the brain": lambda: crop_brain(pair, 70),
+        "40 mm of the brain cut off below": lambda: crop_brain(pair, 0, 40),
+        "T2-like": lambda: with_contrast(pair, labels, 1.0, 0.6, 0.4),
+        "FLAIR-like": lambda: with_contrast(pair, labels, 0.15, 0.8, 0.6),
         "dark and light reversed": lambda: changed(pair, lambda v: v.max() - v),
-        "a bottle": lambda: sphere(),
-        "a bottle, uneven": lambda: sphere(True),
-        "a thigh": limb,
-        "noise alone": speckle,
-        "the head below the brain": lambda: cut_brain(pair, 115),
+        "a bottle": lambda: bottle(),
+        "a bottle, uneven": lambda: bottle(True),
+        "a thigh": thigh,
+        "noise alone": noise_only,
+        "the head below the brain": lambda: crop_brain(pair, 115),
         "noise of 40%": lambda: changed(pair, noisy(0.4)),
     }

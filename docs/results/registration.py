@@ -47,13 +47,13 @@ def measure(kind: str, name: str, head: str, labels: str) -> dict[str, Any]:
     """Dice of the extracted brain, and of the template's brain mapped to the scan."""
     load_template()
     images = [nib.as_closest_canonical(nib.load(path)) for path in (head, labels)]
-    pair = (images[0], heads.truth(images[1]))
-    made, brain = getattr(heads, kind)(pair, images[1])[name]()
+    pair = (images[0], heads.brain_mask(images[1]))
+    head_image, brain = getattr(heads, kind)(pair, images[1])[name]()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "head.nii.gz"
-        values = heads.values_of(made)
+        values = heads.values_of(head_image)
         scale = 2000 / max(float(np.percentile(values, 99.9)), 1e-6)
-        nib.save(nib.Nifti1Image(np.rint(values * scale).astype(np.int16), made.affine), path)
+        nib.save(nib.Nifti1Image(np.rint(values * scale).astype(np.int16), head_image.affine), path)
         began = time.process_time()
         try:
             volume = read_volume(path)
@@ -61,8 +61,7 @@ def measure(kind: str, name: str, head: str, labels: str) -> dict[str, Any]:
         except ValueError as error:
             return {"kind": kind, "refused": str(error).split(": ", 1)[-1].split(";")[0]}
         spent = time.process_time() - began
-        flags = nib.as_closest_canonical(brain)
-        mask = heads.flags_of(flags)
+        mask = heads.mask_of(nib.as_closest_canonical(brain))
     template = load_template()
     soft = coarser(Image(template.brain.astype(np.float32), template.affine), 2.0)
     voxels = points(mask.shape, volume.affine)
@@ -127,8 +126,8 @@ def row(name: str, r: dict[str, Any]) -> str:
 
 def main(head: str, labels: str, again: list[str]) -> None:
     """Measure every head that is not measured yet, and write the page."""
-    kept = HERE / "registration.json"
-    results: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
+    path = HERE / "registration.json"
+    results: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
     images = [nib.load(path) for path in (head, labels)]
     names = {name: kind for kind in KINDS for name in getattr(heads, kind)(images, images[1])}
     todo = [name for name in names if name not in results or name in again]
@@ -139,7 +138,7 @@ def main(head: str, labels: str, again: list[str]) -> None:
             results[jobs[job]] = job.result()
             print(row(jobs[job], job.result()), flush=True)
             ordered = {name: results[name] for name in names if name in results}
-            kept.write_text(json.dumps(ordered, indent=1) + "\n")
+            path.write_text(json.dumps(ordered, indent=1) + "\n")
     parts = {
         kind: "\n".join(row(n, r) for n, r in ordered.items() if r["kind"] == kind)
         for kind in KINDS

@@ -33,9 +33,9 @@ def test_enhanced_multi_frame_is_the_same_volume(tmp_path: Path) -> None:
 
 
 def test_an_enhanced_file_that_miscounts_its_frames_is_refused(tmp_path: Path) -> None:
-    made = enhanced()
-    made.NumberOfFrames = 7
-    refused(save(tmp_path / "in", [made]), tmp_path, "declares 7 frames, describes 6")
+    images = enhanced()
+    images.NumberOfFrames = 7
+    refused(save(tmp_path / "in", [images]), tmp_path, "declares 7 frames, describes 6")
 
 
 REFUSED: dict[str, tuple[Edit, str]] = {
@@ -56,10 +56,10 @@ def test_refuses(fault: str, tmp_path: Path) -> None:
 def test_deflated_files_are_read_and_bombs_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = series()
-    for data in made:
+    images = series()
+    for data in images:
         data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
-    folder = save(tmp_path / "in", made)
+    folder = save(tmp_path / "in", images)
     np.testing.assert_array_equal(load(folder, tmp_path)[0], voxels()[:, ::-1])
     path = folder / "im0001.dcm"
     content = path.read_bytes()

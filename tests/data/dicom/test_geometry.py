@@ -25,9 +25,9 @@ POSITIONS = {
 @pytest.mark.parametrize("name", POSITIONS)
 def test_every_patient_position_gives_the_right_affine(name: str, tmp_path: Path) -> None:
     affine = POSITIONS[name]
-    array, found, warnings = load(save(tmp_path / "in", series(affine=affine)), tmp_path)
+    array, actual, warnings = load(save(tmp_path / "in", series(affine=affine)), tmp_path)
     assert warnings == []
-    (a, at), (b, expected) = ras(array, found), ras(voxels(), affine)
+    (a, at), (b, expected) = ras(array, actual), ras(voxels(), affine)
     np.testing.assert_allclose(at, expected, atol=1e-5)
     np.testing.assert_array_equal(a, b)
 
@@ -40,13 +40,13 @@ def test_rows_are_counted_from_the_bottom_as_dcm2niix_does(tmp_path: Path) -> No
 
 
 def test_a_missing_slice_is_refused_and_a_copy_is_warned_of(tmp_path: Path) -> None:
-    made = series()
-    refused(save(tmp_path / "gap", made[:2] + made[3:]), tmp_path, "1 missing: 3.00 mm apart")
-    array, _, warnings = load(save(tmp_path / "copy", [*made, made[2], made[4]]), tmp_path)
+    images = series()
+    refused(save(tmp_path / "gap", images[:2] + images[3:]), tmp_path, "1 missing: 3.00 mm apart")
+    array, _, warnings = load(save(tmp_path / "copy", [*images, images[2], images[4]]), tmp_path)
     assert warnings == ["2 duplicate slices were ignored."]
     np.testing.assert_array_equal(array, voxels()[:, ::-1])
-    made[2].PixelData = made[3].PixelData
-    refused(save(tmp_path / "other", [*made, series()[2]]), tmp_path, "different images at the")
+    images[2].PixelData = images[3].PixelData
+    refused(save(tmp_path / "other", [*images, series()[2]]), tmp_path, "different images at the")
     refused(save(tmp_path / "4d", [*series(), *series(voxels() + 1)]), tmp_path, "4D: 2 images")
 
 

@@ -51,12 +51,12 @@ def test_warns(name: str, value: Any, text: str, tmp_path: Path) -> None:
 
 
 def test_a_missing_codec_is_named(tmp_path: Path) -> None:
-    made = series()
-    for data in made:
+    images = series()
+    for data in images:
         data.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xd9"])
         data["PixelData"].is_undefined_length = True
         data.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSLossless
-    folder = save(tmp_path / "in", made)
+    folder = save(tmp_path / "in", images)
     line = refused(folder, tmp_path, "compressed as JPEG-LS Lossless")
     assert "not installed; install" in line or "cannot be unpacked" in line
     for path in folder.iterdir():
@@ -67,8 +67,8 @@ def test_a_missing_codec_is_named(tmp_path: Path) -> None:
 
 
 def test_run_length_encoding_is_read(tmp_path: Path) -> None:
-    made = series()
-    for data in made:
+    images = series()
+    for data in images:
         data.compress(pydicom.uid.RLELossless)
-    array, _, _ = load(save(tmp_path / "in", made), tmp_path)
+    array, _, _ = load(save(tmp_path / "in", images), tmp_path)
     np.testing.assert_array_equal(array, voxels()[:, ::-1])

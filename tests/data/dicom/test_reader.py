@@ -33,8 +33,8 @@ def test_folder_zip_and_files_through_the_child_process(tmp_path: Path) -> None:
     again = nib.as_closest_canonical(written)
     np.testing.assert_allclose(again.affine, expected[1], atol=1e-5)
     np.testing.assert_array_equal(again.get_fdata(), expected[0])
-    (found,) = list_series([packed])
-    assert found["images"] == 6 and found["description"] == "T1 MPRAGE"
+    (listed,) = list_series([packed])
+    assert listed["images"] == 6 and listed["description"] == "T1 MPRAGE"
 
 
 def test_absent_and_empty_files(tmp_path: Path) -> None:

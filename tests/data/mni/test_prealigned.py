@@ -18,8 +18,8 @@ from uncus.data.space import place
 @pytest.fixture(scope="module")
 def scan() -> Volume:
     """A phantom at 4 mm, aligned to the template and declared so by its header."""
-    made = make_subject(aligned(draw_parameters(0, 1)), load_anatomy(4), 4)
-    return volume(made.image.astype(np.float32), made.affine)
+    subject = make_subject(aligned(draw_parameters(0, 1)), load_anatomy(4), 4)
+    return volume(subject.image.astype(np.float32), subject.affine)
 
 
 def volume(array: np.ndarray, affine: np.ndarray, code: int = 4) -> Volume:
@@ -41,8 +41,8 @@ def test_an_aligned_brain_is_not_moved(scan: Volume, monkeypatch: pytest.MonkeyP
     placed = place(scan, grid, "mni")
     assert placed.quality["overlap"] >= prealigned.MIN_OVERLAP and placed.warnings == ()
     # It was only resampled, as in space keep.
-    kept = place(scan, grid, "keep")
-    np.testing.assert_allclose(placed.array, kept.array, atol=1e-5)
+    unregistered = place(scan, grid, "keep")
+    np.testing.assert_allclose(placed.array, unregistered.array, atol=1e-5)
 
 
 SHIFTS = {

@@ -52,18 +52,18 @@ def test_a_field_has_its_own_values_on_its_lattice(anatomy):
 @pytest.mark.parametrize("index", [0, 1, 2, 3])
 def test_atrophy_grows_with_severity(anatomy, index):
     params = draw_parameters(5, index)
-    made = [make_subject(params, anatomy, SPACING, severity) for severity in (0, 0.25, 0.5, 1)]
-    ventricles = [subject.ventricles for subject in made]
-    hippocampi = [subject.hippocampi for subject in made]
-    masks = [subject.atrophy for subject in made]
+    subjects = [make_subject(params, anatomy, SPACING, severity) for severity in (0, 0.25, 0.5, 1)]
+    ventricles = [subject.ventricles for subject in subjects]
+    hippocampi = [subject.hippocampi for subject in subjects]
+    masks = [subject.atrophy for subject in subjects]
     assert np.all(np.diff(ventricles) > 0) and np.all(np.diff(hippocampi) < 0)
     assert 1.5 < ventricles[-1] / ventricles[0] < 3.5
     assert 0.5 < hippocampi[-1] / hippocampi[0] < 0.85
     assert not masks[0].any()
     for smaller, larger in pairwise(masks):
         assert larger.sum() > smaller.sum()
-        assert not np.any(smaller & ~larger & (made[-1].image > 0))
-    brain = made[-1].image > 0
+        assert not np.any(smaller & ~larger & (subjects[-1].image > 0))
+    brain = subjects[-1].image > 0
     assert masks[-1][brain].mean() < 0.2 and not np.any(masks[-1] & ~brain)
 
 
