@@ -15,7 +15,7 @@ from uncus.data.cohorts.scans import Scan
 from uncus.data.errors import BadInput
 from uncus.data.files import sha256, write_json
 from uncus.data.imageio.gzip_stream import RawFile
-from uncus.data.imageio.volume import write_nifti
+from uncus.data.imageio.writer import write_nifti
 from uncus.data.space import LABELS, Grid, Placed
 
 # Increase it when the same source and options give other voxels: all results are then redone.

@@ -16,7 +16,8 @@ from uncus.data.errors import BadInput
 from uncus.data.geometry import resample
 from uncus.data.geometry.foreground import brain_mask
 from uncus.data.geometry.grid import Grid as Grid
-from uncus.data.imageio.volume import Volume, native_array
+from uncus.data.imageio.volume import Volume
+from uncus.data.imageio.writer import native_array
 from uncus.data.mni import prealigned, registration
 from uncus.data.mni.template import NAME, mni_grid
 

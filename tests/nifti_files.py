@@ -1,4 +1,4 @@
-"""Small NIfTI files for tests, sound or with header fields overwritten."""
+"""Small NIfTI files for tests, valid or with header fields overwritten."""
 
 import struct
 from pathlib import Path
@@ -24,11 +24,24 @@ def save(path: Path, array: np.ndarray | None = None, affine: np.ndarray = AFFIN
 
 
 def patched(path: Path, *edits: tuple[int, str, Any], kind: str = "<") -> Path:
-    """A sound .nii with some header fields (offset, struct code, value) overwritten."""
+    """A valid .nii with some header fields (offset, struct code, value) overwritten."""
     save(path)
     content = bytearray(path.read_bytes())
     for offset, code, value in edits:
         values = value if isinstance(value, tuple) else (value,)
         struct.pack_into(kind + code, content, offset, *values)
     path.write_bytes(content)
+    return path
+
+
+ORIENTATIONS = ["RAS", "LAS", "LPI", "PSR", "LIA", "SPL"]
+
+
+def reoriented(path: Path, array: np.ndarray, affine: np.ndarray, axcodes: str) -> Path:
+    """Save the RAS+ image ``array`` with its axes stored in the order ``axcodes``."""
+    image = nib.Nifti1Image(array, affine)
+    ornt = nib.orientations.axcodes2ornt(axcodes)
+    nib.save(
+        image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), ornt)), path
+    )
     return path

@@ -1,6 +1,5 @@
-"""Read a scan as an array in RAS+ with its affine in mm, and write maps on its native grid."""
+"""Read a scan as an array in RAS+ with its affine in mm."""
 
-import gzip
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 
 from uncus.data.dicom import reader
 from uncus.data.errors import BadInput
-from uncus.data.files import write_atomically
 from uncus.data.imageio import gzip_stream
 from uncus.data.imageio.gzip_stream import RawFile
 from uncus.data.imageio.header import Layout, check_affine
@@ -193,49 +191,6 @@ def load_files(path: Path) -> tuple[RawFile, ...]:
         RawFile(part, part.read_bytes() if load and part.stat().st_size <= MAX_LOADED else None)
         for part in source_files(path)
     )
-
-
-def native_array(volume: Volume, array: NDArray[Any]) -> NDArray[Any]:
-    """Reorient ``array`` [X, Y, Z] from RAS+ to the voxel order of the scan's file."""
-    native = nib.io_orientation(volume.native.affine)
-    ras = nib.orientations.axcodes2ornt("RAS")
-    transform = nib.orientations.ornt_transform(ras, native)
-    return np.ascontiguousarray(nib.apply_orientation(array, transform))
-
-
-def write_native(path: Path, array: NDArray[Any], native: Native) -> None:
-    """Write ``array``, in the voxel order of the scan's file, as .nii.gz, atomically.
-
-    The affines and their codes are the scan's, so that any viewer overlays the map correctly.
-    """
-    if tuple(array.shape) != native.shape:
-        raise ValueError(f"the array has shape {array.shape}, the grid {native.shape}")
-    write_nifti(path, array, native.affine, native.qform, native.sform)
-
-
-def write_nifti(
-    path: Path,
-    array: NDArray[Any],
-    affine: NDArray[np.float64],
-    qform: tuple[NDArray[np.float64] | None, int] | None = None,
-    sform: tuple[NDArray[np.float64] | None, int] | None = None,
-) -> None:
-    """Write ``array`` [X, Y, Z] with its affine (mm, RAS+) as .nii.gz, byte for byte reproducibly.
-
-    ``qform`` and ``sform`` default to the affine with code 2 (aligned).
-    """
-    image = nib.Nifti1Image(array, affine)
-    q_affine, q_code = qform if qform is not None else (affine, 2)
-    s_affine, s_code = sform if sform is not None else (affine, 2)
-    image.set_sform(s_affine if s_affine is not None else affine, s_code)
-    image.set_qform(q_affine if q_affine is not None else affine, q_code)
-    image.header.set_xyzt_units("mm")
-    content = gzip.compress(image.to_bytes(), compresslevel=3, mtime=0)
-    write_atomically(path, lambda temporary: _write(temporary, content))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _check_file(file: RawFile, compressed: bool) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from uncus import NOTICE
 from uncus.data import atlas, files
-from uncus.data.imageio.volume import native_array, write_native
+from uncus.data.imageio.writer import native_array, write_native
 from uncus.data.tables import write_table
 from uncus.pipeline.prediction.results import Explanation, Prediction
 from uncus.pipeline.rendering.slices import three_planes

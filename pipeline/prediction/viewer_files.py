@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from uncus.data import atlas
-from uncus.data.imageio.volume import native_array, write_nifti
+from uncus.data.imageio.writer import native_array, write_nifti
 from uncus.data.space import Placed
 from uncus.pipeline.prediction.results import Explanation
 

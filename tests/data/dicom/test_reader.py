@@ -10,7 +10,8 @@ import pytest
 from tests.dicom_files import AXIAL, ras, save, series, voxels
 from uncus.data.dicom.reader import list_series, read_series
 from uncus.data.errors import BadInput
-from uncus.data.imageio.volume import native_array, read_dicom, read_volume, write_native
+from uncus.data.imageio.volume import read_dicom, read_volume
+from uncus.data.imageio.writer import native_array, write_native
 
 MRI = Path(__file__).parents[4] / "shared" / "mri"
 

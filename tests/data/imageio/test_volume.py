@@ -1,4 +1,4 @@
-"""Volumes in RAS+ from every format, and maps written back on the scan's grid."""
+"""Volumes in RAS+ from every format."""
 
 import gzip
 from collections.abc import Callable
@@ -9,9 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.nifti_files import AFFINE, INF, NAN, QFORM, SHAPE, patched, save, voxels
+from tests.nifti_files import AFFINE, INF, NAN, ORIENTATIONS, SHAPE, reoriented, save, voxels
 from uncus.data.errors import BadInput
-from uncus.data.imageio.volume import native_array, read_volume, write_native
+from uncus.data.imageio.volume import read_volume
 
 MRI = Path(__file__).parents[4] / "shared" / "mri"
 
@@ -70,8 +70,6 @@ FORMATS: dict[str, Callable[..., Any]] = {
     "nifti2.nii.gz": nib.Nifti2Image,
     "pair.hdr": nib.Nifti1Pair,
     "pair2.hdr": nib.Nifti2Pair,
-    "free.mgz": nib.MGHImage,
-    "free.mgh": nib.MGHImage,
 }
 
 
@@ -94,19 +92,6 @@ def test_a_header_without_its_img_file_is_rejected(tmp_path: Path) -> None:
         read_volume(tmp_path / "scan.hdr")
 
 
-ORIENTATIONS = ["RAS", "LAS", "LPI", "PSR", "LIA", "SPL"]
-
-
-def reoriented(path: Path, array: np.ndarray, affine: np.ndarray, axcodes: str) -> Path:
-    """Save the RAS+ image ``array`` with its axes stored in the order ``axcodes``."""
-    image = nib.Nifti1Image(array, affine)
-    ornt = nib.orientations.axcodes2ornt(axcodes)
-    nib.save(
-        image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), ornt)), path
-    )
-    return path
-
-
 @pytest.mark.parametrize("axcodes", ORIENTATIONS)
 def test_every_orientation_gives_the_same_volume(axcodes: str, tmp_path: Path) -> None:
     plain = read_volume(save(tmp_path / "ras.nii.gz"))
@@ -124,39 +109,6 @@ def test_the_voxel_hash_distinguishes_images(tmp_path: Path) -> None:
     other = read_volume(save(tmp_path / "other.nii.gz", array))
     assert one.voxel_hash != other.voxel_hash
     assert one.voxel_hash == read_volume(save(tmp_path / "same.nii", voxels(np.float64))).voxel_hash
-
-
-@pytest.mark.parametrize("axcodes", ORIENTATIONS)
-def test_a_map_is_written_in_the_voxel_order_of_the_file(axcodes: str, tmp_path: Path) -> None:
-    path = reoriented(tmp_path / "scan.nii.gz", voxels(), AFFINE, axcodes)
-    source = nib.load(path)
-    source.set_qform(source.affine, 1)
-    source.set_sform(source.affine, 4)
-    nib.save(source, path)
-    volume = read_volume(path)
-    native = native_array(volume, volume.array)
-    np.testing.assert_array_equal(native, source.get_fdata())
-    write_native(tmp_path / "map.nii.gz", native, volume.native)
-    written = nib.load(tmp_path / "map.nii.gz")
-    np.testing.assert_array_equal(written.get_fdata(), source.get_fdata())
-    np.testing.assert_allclose(written.affine, source.affine, atol=1e-5)
-    assert (int(written.header["qform_code"]), int(written.header["sform_code"])) == (1, 4)
-    assert written.header.get_xyzt_units()[0] == "mm"
-
-
-def test_a_map_of_a_scan_without_orientation_overlays_it_in_nibabel(tmp_path: Path) -> None:
-    path = patched(tmp_path / "scan.nii", (QFORM, "2h", (0, 0)))
-    volume = read_volume(path)
-    write_native(tmp_path / "map.nii.gz", native_array(volume, volume.array), volume.native)
-    written = nib.load(tmp_path / "map.nii.gz")
-    np.testing.assert_allclose(written.affine, nib.load(path).affine)
-    assert int(written.header["sform_code"]) == 0
-
-
-def test_a_map_of_the_wrong_shape_is_rejected(tmp_path: Path) -> None:
-    volume = read_volume(save(tmp_path / "scan.nii.gz"))
-    with pytest.raises(ValueError, match="the grid"):
-        write_native(tmp_path / "map.nii.gz", np.zeros((2, 2, 2)), volume.native)
 
 
 @pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.mgz"])
