@@ -30,7 +30,7 @@ def read_mgh_layout(path: Path, head: bytes) -> Layout:
     if not np.isfinite(zooms).all() or (zooms <= 0).any():
         raise BadInput(path, f"invalid voxel size ({join_numbers(zooms)} mm)", RE_EXPORT)
     warnings = []
-    if not int(header["goodRASFlag"]):
+    if not int.from_bytes(head[28:30], "big"):  # nibabel sets goodRASFlag when it fills in defaults
         warnings.append(
             "No orientation is stored: orientation unknown, left and right may be swapped."
         )
