@@ -1,4 +1,4 @@
-"""The demo: its measure of saliency, its folder, and the whole path on a handful of subjects."""
+"""The demo: its measure of saliency, its folder, and the whole path on a few subjects."""
 
 import json
 from dataclasses import replace
@@ -22,13 +22,13 @@ def grid():
     return atrophy, brain
 
 
-def test_an_even_map_scores_one():
+def test_a_uniform_map_scores_one():
     atrophy, brain = grid()
     assert concentration(np.ones(brain.shape), atrophy, brain)["times_volume"] == pytest.approx(1)
     assert concentration(brain * 2.0, atrophy, brain)["times_brain"] == pytest.approx(1)
 
 
-def test_saliency_outside_the_brain_or_against_the_class_earns_nothing():
+def test_saliency_outside_the_brain_or_against_the_class_scores_zero():
     atrophy, brain = grid()
     exact = concentration(atrophy * 1.0, atrophy, brain)
     assert exact["share"] == 1 and exact["times_brain"] == pytest.approx(216 / 18)
@@ -45,7 +45,7 @@ def test_only_a_folder_of_the_demo_is_emptied(tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("precious")
-    with pytest.raises(BadInput, match="holds no demo"):
+    with pytest.raises(BadInput, match="neither empty nor the folder of a demo"):
         start_over(mine)
     assert (mine / "thesis.txt").read_text() == "precious"
     with pytest.raises(BadInput, match="is a file"):
@@ -60,19 +60,19 @@ def test_only_a_folder_of_the_demo_is_emptied(tmp_path):
     assert (mine / "thesis.txt").exists()
 
 
-def test_new_scans_are_no_subjects_of_the_cohort():
+def test_new_scans_are_not_in_the_cohort():
     for subjects in (9, 10):
         one = Demo(subjects=subjects)
-        assert one.newcomers().first >= one.cohort().subjects
-        assert one.newcomers().seed == one.cohort().seed
+        assert one.new_subjects().first >= one.cohort().subjects
+        assert one.new_subjects().seed == one.cohort().seed
 
 
-def test_the_demo_trains_as_it_says():
+def test_the_demo_trains_with_group_norm_at_batch_size_two():
     train = Demo().training()
     assert train.model.norm == "group" and train.optimization.batch_size == 2
 
 
-def test_bad_options_are_refused(tmp_path, capsys):
+def test_invalid_options_raise(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "new"), "--subjects", "2"]) == 2
     assert "at least 8 subjects" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
@@ -80,7 +80,7 @@ def test_bad_options_are_refused(tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The whole demo on eight subjects at 6 mm: it learns nothing, but every step runs."""
+    """The whole demo on eight subjects at 6 mm: too few to learn from, but every step runs."""
     out = tmp_path_factory.mktemp("demo") / "demo"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "NEW_SPACING", 6.0)
@@ -89,17 +89,17 @@ def finished(tmp_path_factory):
     return out
 
 
-def test_the_demo_leaves_what_it_promises(finished):
-    found = json.loads((finished / "demo.json").read_text())
-    assert 0 <= found["auc"]["value"] <= 1 and found["subjects"] == 8
-    assert set(found["new"]) == {"CN", "AD"} and len(found["seconds"]) == 5
-    assert 0 <= found["saliency"]["share"] <= 1
+def test_the_results_of_the_demo(finished):
+    results = json.loads((finished / "demo.json").read_text())
+    assert 0 <= results["auc"]["value"] <= 1 and results["subjects"] == 8
+    assert set(results["new"]) == {"CN", "AD"} and len(results["seconds"]) == 5
+    assert 0 <= results["saliency"]["share"] <= 1
     report = json.loads((finished / "run" / "report.json").read_text())
-    assert found["auc"] == report["metrics"]["auc"]
+    assert results["auc"] == report["metrics"]["auc"]
 
 
 def test_new_scans_are_registered_and_have_regions(finished):
-    """A run in the standard space takes scans that lie as a scanner leaves them."""
+    """A run in space mni accepts scans in scanner space."""
     assert json.loads((finished / "run" / "model" / "card.json").read_text())["space"] == "mni"
     for answer in (finished / "predictions").glob("*/prediction.json"):
         regions = {row["region"] for row in json.loads(answer.read_text())["regions"]}
@@ -107,7 +107,7 @@ def test_new_scans_are_registered_and_have_regions(finished):
             assert {f"Left {name}", f"Right {name}"} <= regions
 
 
-def test_the_page_stands_alone_and_says_what_it_is_not(finished):
+def test_the_page_is_self_contained_and_has_the_notice(finished):
     page = (finished / "index.html").read_text()
     assert "Research use only, not a medical device." in page
     assert page.count("data:image/png;base64,") == 2 and "<svg" in page
@@ -128,6 +128,6 @@ def test_new_subjects_were_never_trained_on(finished):
 
 def test_the_saliency_measured_is_the_one_on_disk(finished):
     options = replace(Demo(finished), subjects=8, spacing=6.0)
-    found = json.loads((finished / "demo.json").read_text())
-    again = options.measure(found["seconds"])
-    assert again["saliency"] == found["saliency"]
+    results = json.loads((finished / "demo.json").read_text())
+    again = options.measure(results["seconds"])
+    assert again["saliency"] == results["saliency"]
