@@ -1,4 +1,4 @@
-"""Sort DICOM files into series, choose_series one and decode it.
+"""Sort DICOM files into series, choose one and decode it.
 
 ``list_series``, ``list_records``, ``group_files`` and ``load`` are the tasks that
 uncus.data.dicom.reader runs in a child process.

@@ -211,10 +211,10 @@ def oriented(pair: Pair, code: str) -> Pair:
     return pair[0].as_reoriented(to), pair[1].as_reoriented(to)
 
 
-def wrong_header(pair: Pair, turns: Array, shift: tuple[float, float, float]) -> Pair:
+def wrong_header(pair: Pair, rotation: Array, shift: tuple[float, float, float]) -> Pair:
     """A wrong header: rotated [3, 3] and shifted (mm); the voxels are unchanged."""
     wrong = np.eye(4)
-    wrong[:3, :3], wrong[:3, 3] = turns, shift
+    wrong[:3, :3], wrong[:3, 3] = rotation, shift
     return tuple(nib.Nifti1Image(i.dataobj, wrong @ i.affine) for i in pair)
 
 
