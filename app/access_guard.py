@@ -1,7 +1,7 @@
-"""Who may come in, how much they may bring, and what their browser may do with it.
+"""Access control, upload limits and security headers, for every request, websockets included.
 
-It stands before every request, websockets included. Without a password and without a header's
-name everybody who reaches the port comes in: the server listens on this machine alone by default.
+Without a password and a user header anyone who can reach the port has access; by default the
+server listens on this machine only.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from urllib.parse import parse_qs
 from uncus import NOTICE
 
 OPEN = ("/_stcore/health",)
-"""Paths that a health check asks for without a password."""
+"""Paths of health checks, which need no password."""
 COOKIE = "uncus"
-MOST_UPLOADS = 4_000
-"""Files of all sessions that may lie in memory until they are taken to disk."""
-MOST_BYTES = 4 << 30
+MAX_UPLOADS = 4_000
+"""Files in memory, of all sessions, before they are written to disk."""
+MAX_BYTES = 4 << 30
 WAIT = 1.0
-"""Seconds that a wrong password costs."""
+"""Delay after a wrong password (s)."""
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"SAMEORIGIN",
@@ -47,9 +47,9 @@ class Guard:
 
     Parameters
     ----------
-    password: what visitors must give; "" for none.
-    header: name of the header by which a reverse proxy names who has logged in; a request without
-        it is refused. "" for none. The proxy must remove the header from what comes from outside.
+    password: the password; "" for none.
+    header: the header in which a reverse proxy passes the user's name; requests without it are
+        rejected. "" for none. The proxy must remove the header from external requests.
     """
 
     def __init__(self, app: Any, password: str = "", header: str = "") -> None:
@@ -58,45 +58,47 @@ class Guard:
         self.key = secrets.token_urlsafe(32)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Let a request through, or answer it here."""
+        """Pass a request on, or reject it."""
         if scope["type"] not in {"http", "websocket"} or scope["path"].endswith(OPEN):
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
         if self.header and not headers.get(self.header):
-            await refuse(scope, receive, send, 401, "come through the proxy that knows you")
-        elif self.password and not self.knows(headers):
+            await reject(scope, receive, send, 401, "log in through the proxy")
+        elif self.password and not self.authorized(headers):
             await self.ask(scope, receive, send)
         elif "/_stcore/upload_file/" in scope["path"] and scope["method"] == "PUT" and crowded():
-            await refuse(scope, receive, send, 413, "too much is being uploaded; try again later")
+            await reject(scope, receive, send, 413, "too much is being uploaded; try again later")
         else:
             await self.app(scope, receive, sealed(send))
 
-    def knows(self, headers: dict[bytes, bytes]) -> bool:
-        """Whether the visitor has given the password before."""
+    def authorized(self, headers: dict[bytes, bytes]) -> bool:
+        """Whether the request has the cookie of the password."""
         cookies = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1"))
-        found = cookies.get(COOKIE)
-        return found is not None and hmac.compare_digest(found.value.encode(), self.key.encode())
+        cookie = cookies.get(COOKIE)
+        return cookie is not None and hmac.compare_digest(cookie.value.encode(), self.key.encode())
 
     async def ask(self, scope: Any, receive: Any, send: Any) -> None:
-        """The form; a right password gets a cookie that lives as long as the server."""
+        """The password form; the correct password gets a cookie, valid until the server ends."""
         from starlette.requests import Request
         from starlette.responses import HTMLResponse, RedirectResponse
 
         if scope["type"] == "websocket":
-            await refuse(scope, receive, send, 401, "no password")
+            await reject(scope, receive, send, 401, "no password")
             return
         wrong = ""
         if scope["method"] == "POST":
             given = parse_qs(await small_body(Request(scope, receive))).get("password", [""])[0]
             if hmac.compare_digest(given.encode(), self.password.encode()):
-                come = RedirectResponse(scope.get("root_path", "") + scope["path"], 303)
+                response = RedirectResponse(scope.get("root_path", "") + scope["path"], 303)
                 secure = scope["scheme"] == "https"
-                come.set_cookie(COOKIE, self.key, httponly=True, samesite="strict", secure=secure)
-                await come(scope, receive, send)
+                response.set_cookie(
+                    COOKIE, self.key, httponly=True, samesite="strict", secure=secure
+                )
+                await response(scope, receive, send)
                 return
             await asyncio.sleep(WAIT)
-            wrong = "<p class=wrong>That is not the password.</p>"
+            wrong = "<p class=wrong>Wrong password.</p>"
         page = HTMLResponse(FORM % (wrong, html.escape(NOTICE)), 401)
         await page(scope, receive, sealed(send))
 
@@ -111,8 +113,8 @@ async def small_body(request: Any) -> str:
     return body[:4096].decode("utf-8", "replace")
 
 
-async def refuse(scope: Any, receive: Any, send: Any, status: int, why: str) -> None:
-    """One line instead of the page."""
+async def reject(scope: Any, receive: Any, send: Any, status: int, why: str) -> None:
+    """Reject a request with one line."""
     from starlette.responses import PlainTextResponse
 
     if scope["type"] == "websocket":
@@ -122,7 +124,7 @@ async def refuse(scope: Any, receive: Any, send: Any, status: int, why: str) -> 
 
 
 def sealed(send: Any) -> Any:
-    """Add the headers that bind the browser."""
+    """Add the security headers to a response."""
 
     async def inner(message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -135,11 +137,11 @@ def sealed(send: Any) -> Any:
 
 
 def crowded() -> bool:
-    """Whether the uploads that lie in memory are too many."""
+    """Whether too many uploads are in memory."""
     from streamlit.runtime import Runtime
 
     if not Runtime.exists():
         return False
-    keeper: Any = Runtime.instance().uploaded_file_mgr
-    found = [record for files in list(keeper.file_storage.values()) for record in files.values()]
-    return len(found) >= MOST_UPLOADS or sum(len(record.data) for record in found) > MOST_BYTES
+    manager: Any = Runtime.instance().uploaded_file_mgr
+    records = [record for files in list(manager.file_storage.values()) for record in files.values()]
+    return len(records) >= MAX_UPLOADS or sum(len(record.data) for record in records) > MAX_BYTES

@@ -1,4 +1,4 @@
-"""``uncus app``: start the web page."""
+"""``uncus app``: start the web app."""
 
 import importlib.util
 import os
@@ -23,22 +23,22 @@ DEMO = Path("runs/demo")
 
 @dataclass(frozen=True)
 class App:
-    """Serve a page to upload a scan and see what a run's networks say of it, and why.
+    """Serve a page to upload scans and see a run's predictions with saliency maps.
 
-    Scans stay in a temporary folder of the scan, are never kept, and nothing is sent elsewhere.
-    The password may also stand in the environment variable UNCUS_APP_PASSWORD.
+    Scans are kept in a temporary folder until their session ends, and are not sent elsewhere.
+    The password can also be set by the environment variable UNCUS_APP_PASSWORD.
     """
 
     trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = DEMO
-    """A run of uncus train, or a folder of runs; without one the demo is made on the spot."""
+    """A run of uncus train, or a folder of runs; by default the demo, which is made if necessary."""
     port: int = 8501
     """Port to listen on."""
     address: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 opens the page to the whole network: set a password then."""
     password_file: Path | None = None
-    """File whose first line is the password that visitors must give."""
+    """File with the password in its first line."""
     user_header: str = ""
-    """Header by which a reverse proxy names who has logged in; without it a request is refused."""
+    """Header in which a reverse proxy passes the user's name; requests without it are rejected."""
 
     def run(self) -> int:
         """Serve until interrupted; returns the server's exit code."""
@@ -48,19 +48,23 @@ class App:
         password = self.password()
         folder = self.trained.resolve()
         first = find(self.trained)
-        print(f"{first} on http://{self.address}:{self.port}, Ctrl+C ends it. {NOTICE}", flush=True)
+        print(f"{first} on http://{self.address}:{self.port}, Ctrl+C to stop. {NOTICE}", flush=True)
         variables = {
             RUN_VARIABLE: str(first.resolve()),
             FOLDER_VARIABLE: str(folder),
             PASSWORD_VARIABLE: password,
             HEADER_VARIABLE: self.user_header,
         }
-        # Visits remove their own folders; this one goes with whatever a crash has left in it.
-        with tempfile.TemporaryDirectory(prefix="uncus-app-", ignore_cleanup_errors=True) as place:
-            return serve(command(self.address, self.port), environment(variables, place), place)
+        # Scans remove their own folders; this one is removed with what a crash has left in it.
+        with tempfile.TemporaryDirectory(
+            prefix="uncus-app-", ignore_cleanup_errors=True
+        ) as temporary:
+            return serve(
+                command(self.address, self.port), environment(variables, temporary), temporary
+            )
 
     def password(self) -> str:
-        """The password, "" where none is wanted."""
+        """The password; "" for none."""
         if self.password_file is None:
             return os.environ.get(PASSWORD_VARIABLE, "")
         try:
@@ -69,22 +73,24 @@ class App:
             cause = f"cannot be read ({error})"
             raise BadInput(self.password_file, cause, "name a text file") from error
         if not word:
-            raise BadInput(self.password_file, "holds no password", "write it into the first line")
+            raise BadInput(
+                self.password_file, "contains no password", "write it into the first line"
+            )
         return word
 
 
 def find(trained: Path) -> Path:
-    """The run that answers first: the one named, or the newest of a folder, or the demo's."""
+    """The run to start with: the one given, the newest of a folder, or the demo's."""
     if trained == DEMO and not trained.exists():
         from uncus.pipeline.demo import Demo
 
-        print("There is no run yet: the demo makes one, in minutes.", flush=True)
+        print("There is no run yet; the demo makes one within minutes.", flush=True)
         Demo(DEMO).run()
     if not trained.exists():
-        raise ValueError(f"{trained}: not there; name a run of uncus train: uncus app RUN")
+        raise ValueError(f"{trained}: does not exist; name a run of uncus train: uncus app RUN")
     runs = [trained] if Run(trained).config_path.exists() else find_runs(trained)
     if not runs:
-        Run(trained).verify()  # says what it lacks
+        Run(trained).verify()  # raises with the reason
     newest = max(
         runs, key=lambda run: Run(run).model_folder.stat().st_mtime if len(runs) > 1 else 0.0
     )
@@ -93,7 +99,7 @@ def find(trained: Path) -> Path:
 
 
 def check_free(address: str, port: int) -> None:
-    """Refuse an address that cannot be listened on.
+    """Check that the address can be listened on.
 
     Raises
     ------
@@ -102,10 +108,10 @@ def check_free(address: str, port: int) -> None:
     if not 1 <= port <= 65535:
         raise ValueError(f"--port {port}: ports go from 1 to 65535")
     try:
-        family, kind, _, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        family, kind, _, _, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
+            probe.bind(target)
     except OSError as error:
         raise ValueError(
             f"cannot listen on {address} port {port}: {error.strerror or error}; "
@@ -120,7 +126,7 @@ def command(address: str, port: int) -> list[str]:
 
 
 def environment(variables: dict[str, str], folder: str) -> dict[str, str]:
-    """The server's environment: our own import path, temporary files in ``folder``."""
+    """The server's environment: this process's import path, temporary files in ``folder``."""
     ours = os.pathsep.join(entry for entry in sys.path if entry)
     return {**os.environ, **variables, "TMPDIR": folder, "PYTHONPATH": ours}
 
@@ -128,7 +134,7 @@ def environment(variables: dict[str, str], folder: str) -> dict[str, str]:
 def serve(arguments: list[str], variables: dict[str, str], folder: str) -> int:
     """Run the server until it ends; it ends with this process.
 
-    It works in ``folder``, where no settings of another project's streamlit lie.
+    Its working folder is ``folder``, which contains no Streamlit settings of other projects.
     """
     with subprocess.Popen(arguments, env=variables, cwd=folder) as server:
         before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())

@@ -1,24 +1,24 @@
-"""Strangers' words made safe_name to show."""
+"""Untrusted text made safe to show."""
 
 import re
 import unicodedata
 
-LONGEST = 48  # characters of a file name that are shown
+MAX_LENGTH = 48  # of a displayed file name
 
 
 def safe_name(name: str) -> str:
-    """A file name to show: the last part, short, without control or direction characters.
+    """A file name to display: its last part, shortened, without control characters.
 
-    Backticks go too, so that it may stand between them in Markdown, where nothing else counts.
+    Backticks are replaced too, so that it can be quoted with them in Markdown.
     """
     last = re.split(r"[/\\]", name)[-1]
     kept = "".join(c for c in last if unicodedata.category(c)[0] not in "CZ" or c == " ")
     kept = " ".join(kept.replace("`", "'").split()) or "unnamed"
-    if len(kept) <= LONGEST:
+    if len(kept) <= MAX_LENGTH:
         return kept
-    return f"{kept[: LONGEST - 15]}…{kept[-14:]}"
+    return f"{kept[: MAX_LENGTH - 15]}…{kept[-14:]}"
 
 
 def plain(text: str) -> str:
-    """Text whose Markdown and HTML characters stand for themselves."""
+    """Text with its Markdown and HTML characters escaped."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)

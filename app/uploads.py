@@ -1,4 +1,4 @@
-"""Uploaded files onto disk, named by us; what each is, its content says and not its name."""
+"""Uploads written to disk under names of our own; the content decides the file type."""
 
 import zlib
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from uncus.data.dicom.signature import is_named
 from uncus.data.dicom.zip_archive import ZIP_MAGIC
 from uncus.data.errors import BadInput
 
-MOST_FILES = 2_000
+MAX_FILES = 2_000
 LIMIT = 500
-"""MiB of all files of one scan."""
+"""Limit on all files of one scan (MiB)."""
 HEAD = 540  # bytes of a NIfTI-2 header, the longest
 KINDS = "a NIfTI, MGZ or Analyze file, a zip of DICOM files, or DICOM files"
 GZIP = b"\x1f\x8b"
@@ -21,7 +21,7 @@ NIFTI_SIZES = {(348).to_bytes(4, order) for order in ("little", "big")} | {
 
 
 class Upload(Protocol):
-    """What is needed of an uploaded file."""
+    """The required part of an uploaded file."""
 
     name: str
 
@@ -30,9 +30,9 @@ class Upload(Protocol):
 
 
 def kind(head: bytes) -> str:
-    """The suffix that a file's first bytes ask for; "" where it is nothing that is read.
+    """The suffix of a file by its first bytes; "" for unsupported types.
 
-    A header without voxels (.hdr) is told from a whole NIfTI by its magic word.
+    A header without voxels (.hdr) is recognized by its magic word.
     """
     if head[:4] in ZIP_MAGIC:
         return ".zip"
@@ -54,11 +54,11 @@ def store(uploads: Sequence[Upload], folder: Path) -> Path:
 
     Raises
     ------
-    BadInput: too much, or not files of one scan.
+    BadInput: too large, or not the files of one scan.
     """
     total = sum(len(upload.getbuffer()) for upload in uploads)
-    if len(uploads) > MOST_FILES:
-        raise BadInput("upload", f"{len(uploads):,} files", f"{MOST_FILES:,} at most; zip them")
+    if len(uploads) > MAX_FILES:
+        raise BadInput("upload", f"{len(uploads):,} files", f"{MAX_FILES:,} at most; zip them")
     if total > LIMIT << 20:
         raise BadInput("upload", f"{total >> 20} MiB", f"{LIMIT} MiB at most")
     kinds = [kind(bytes(upload.getbuffer()[:4096])) for upload in uploads]
@@ -73,7 +73,7 @@ def store(uploads: Sequence[Upload], folder: Path) -> Path:
         raise BadInput(
             "upload",
             f"{len(uploads)} files that are not one scan's DICOM files",
-            "give one scan here; several go to the tab 'Several scans'",
+            "upload one scan here, or use the tab 'Several scans'",
         )
     series = folder / "scan"
     series.mkdir(exist_ok=True)
@@ -87,11 +87,13 @@ def _one(upload: Upload, suffix: str, folder: Path) -> Path:
     if len(upload.getbuffer()) == 0:
         raise BadInput("upload", "is empty", "copy or download it again")
     if not suffix and is_named(name):
-        suffix = ".dcm"  # some files of old scanners have no preamble; the reader says so
+        suffix = ".dcm"  # files of some old scanners have no preamble
     if suffix == ".hdr" or name.endswith(".hdr"):
-        raise BadInput("upload", "a header without its voxels", "give the .hdr and .img together")
+        raise BadInput(
+            "upload", "is a header without its voxels", "give the .hdr and .img together"
+        )
     if not suffix:
-        raise BadInput("upload", "is not a scan of a kind that is read", f"give {KINDS}")
+        raise BadInput("upload", "is not a supported scan", f"give {KINDS}")
     _write(folder / f"scan{suffix}", upload)
     return folder / f"scan{suffix}"
 
@@ -102,7 +104,7 @@ def _write(path: Path, upload: Upload) -> None:
 
 
 def _inflated(head: bytes) -> bytes:
-    """The first bytes of what is packed; a damaged beginning gives none."""
+    """The first decompressed bytes; none if they are damaged."""
     try:
         return zlib.decompressobj(31).decompress(head, HEAD)
     except zlib.error:

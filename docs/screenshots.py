@@ -1,4 +1,4 @@
-"""Pictures of the web page for the docs: ``python docs/screenshots.py [FOLDER OF RUNS]``.
+"""Screenshots of the web app for the docs: ``python docs/screenshots.py [FOLDER OF RUNS]``.
 
 It starts the page with the runs (the demo's, made on the spot, where none is given), goes through
 it in Chromium with the bundled example, light and dark, wide and narrow, and writes
@@ -24,7 +24,7 @@ COLOURS = 128
 
 
 def main() -> None:
-    """Take all of them."""
+    """Take all screenshots."""
     runs = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo").resolve()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -45,11 +45,11 @@ def main() -> None:
 
 
 def predict(page: Any, address: str) -> None:
-    """The example's answer with the viewer."""
+    """The example's prediction with the viewer."""
     page.goto(address)
     page.get_by_role("button", name="Try the bundled example").click()
     viewer(page)
-    page.mouse.move(5, 500)  # no tooltip in the picture
+    page.mouse.move(5, 500)  # no tooltip in the image
     page.wait_for_timeout(3000)
 
 
@@ -70,7 +70,7 @@ def batch(page: Any, address: str) -> None:
 def runs(page: Any, address: str) -> None:
     """The page Runs."""
     page.goto(f"{address}/runs")
-    page.get_by_text("Measured out of fold").first.wait_for()
+    page.get_by_text("Out-of-fold metrics").first.wait_for()
     page.locator("img.uncus-paper").first.wait_for()
     page.wait_for_timeout(3000)
 
@@ -94,8 +94,8 @@ def shoot(page: Any, path: Path) -> None:
     page.wait_for_timeout(2500)
     page.screenshot(path=path)
     page.set_viewport_size(size)
-    picture = Image.open(path).convert("RGB")
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    image = Image.open(path).convert("RGB")
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

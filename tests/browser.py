@@ -64,8 +64,8 @@ def chromium() -> Iterator[Any]:
             browser.close()
 
 
-def visit(browser: Any, address: str) -> Any:
-    """A visitor of their own, cookies apart from everybody's."""
+def open_page(browser: Any, address: str) -> Any:
+    """The page in a browser context of its own."""
     page = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
     page.set_default_timeout(PATIENCE)
     page.goto(address)
@@ -73,12 +73,12 @@ def visit(browser: Any, address: str) -> Any:
 
 
 def upload(page: Any, *paths: Path) -> None:
-    """Give files to the tab for one scan."""
+    """Upload files in the tab for one scan."""
     page.locator("input[type=file]").first.set_input_files(list(paths))
 
 
 def viewer(page: Any, before: str = "") -> Any:
-    """The viewer once it shows another map than ``before``."""
+    """The viewer once it shows a map other than ``before``."""
     frame = page.frame_locator("iframe[title*=viewer]").first
     body = frame.locator(f'body[data-ready]:not([data-ready="{before}"])')
     body.wait_for()
@@ -86,8 +86,8 @@ def viewer(page: Any, before: str = "") -> Any:
 
 
 def bright(frame: Any) -> dict[str, int]:
-    """Of the viewer's canvas: how many pixels are not black, and how many have a colour."""
-    found: dict[str, int] = frame.locator("#canvas").evaluate(
+    """The numbers of pixels of the viewer's canvas that are not black, and that are colored."""
+    counts: dict[str, int] = frame.locator("#canvas").evaluate(
         """async (canvas) => {
             await new Promise((done) => setTimeout(done, 1500));
             state.viewer.drawScene();
@@ -105,4 +105,4 @@ def bright(frame: Any) -> dict[str, int]:
             return { lit, coloured };
         }"""
     )
-    return found
+    return counts

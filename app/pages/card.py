@@ -110,13 +110,13 @@ def groups(report: dict[str, Any] | None) -> None:
     rows = [
         {
             "group": f"{column} {level}",
-            "scans": found["scans"],
-            metrics.title(found["metric"]): "too few"
-            if found["score"] is None
-            else estimate_text(found["score"]),
+            "scans": group["scans"],
+            metrics.title(group["metric"]): "too few"
+            if group["score"] is None
+            else estimate_text(group["score"]),
         }
         for column, levels in (report or {}).get("subgroups", {}).items()
-        for level, found in levels.items()
+        for level, group in levels.items()
     ]
     if rows:
         table = pd.DataFrame(rows)

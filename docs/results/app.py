@@ -1,4 +1,4 @@
-"""The web page under use: many uploads in a row, several users at once.
+"""The web app under load: many uploads in a row, several users at once.
 
 ``python docs/results/app.py RUNS [--scan SCAN] [--uploads 50] [--users 4]`` starts the page with a
 folder of runs, drives it with Chromium, and writes app.json and app.md beside this file.
@@ -16,8 +16,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from tests.browser import chromium, served, upload, visit  # noqa: E402
-from uncus.app.sessions import EVERY, GRACE  # noqa: E402
+from tests.browser import chromium, open_page, served, upload  # noqa: E402
+from uncus.app.sessions import GRACE, INTERVAL  # noqa: E402
 
 HERE = Path(__file__).parent
 MEGABYTE = 1 << 20
@@ -40,7 +40,7 @@ def main() -> None:
         found["load"] = round(os.getloadavg()[0], 1)
         found["users"] = users(browser, address, options.scan, options.users)
         found["uploads"] = row(browser, address, options.scan, options.uploads)
-        time.sleep(GRACE + 3 * EVERY)
+        time.sleep(GRACE + 3 * INTERVAL)
         found["left on disk"] = sorted(
             path.name for path in Path(folder).rglob("*") if path.is_file()
         )
@@ -50,9 +50,11 @@ def main() -> None:
 
 
 def row(browser: Any, address: str, scan: Path, count: int) -> dict[str, Any]:
-    """The same visitor uploads ``count`` scans, one after another."""
-    page = visit(browser, address)
-    page.route("**/niivue.umd.js", lambda route: route.abort())  # the browser's work is not meant
+    """One user uploads ``count`` scans, one after another."""
+    page = open_page(browser, address)
+    page.route(
+        "**/niivue.umd.js", lambda route: route.abort()
+    )  # the browser's own work is not measured
     memory, seconds, before = [], [], ""
     for number in range(count):
         start = time.monotonic()
@@ -68,9 +70,9 @@ def row(browser: Any, address: str, scan: Path, count: int) -> dict[str, Any]:
 
 
 def users(browser: Any, address: str, scan: Path, count: int) -> dict[str, Any]:
-    """Visitors who upload at the same moment, each a file with a name of their own."""
+    """Several users upload at the same moment, each a file with its own name."""
     content = scan.read_bytes()
-    pages = [visit(browser, address) for _ in range(count)]
+    pages = [open_page(browser, address) for _ in range(count)]
     for page in pages:
         page.locator("input[type=file]").first.wait_for(state="attached")
     start = time.monotonic()
@@ -79,14 +81,14 @@ def users(browser: Any, address: str, scan: Path, count: int) -> dict[str, Any]:
         page.locator("input[type=file]").first.set_input_files(file)
     seconds, own = [], 0
     for number, page in enumerate(pages):
-        link = page.get_by_role("link", name="Answer (JSON)")
+        link = page.get_by_role("link", name="Prediction (JSON)")
         link.wait_for()
         seconds.append(round(time.monotonic() - start, 2))
         answer = page.request.get(address + (link.get_attribute("href") or "")).json()
         own += answer["scan"] == f"user-{number}.nii.gz"
     for page in pages:
         page.context.close()
-    print(f"{count} users: {own} own answers after {seconds} s", flush=True)
+    print(f"{count} users: {own} own predictions after {seconds} s", flush=True)
     return {"count": count, "own": own, "seconds": seconds}
 
 
@@ -117,28 +119,28 @@ def command(pid: int) -> bytes:
 
 
 def text(found: dict[str, Any]) -> str:
-    """The page for people."""
+    """The text of app.md."""
     many, some = found["uploads"], found["users"]
     memory, seconds = many["megabytes"], sorted(many["seconds"])
     growth = max(memory[3:], default=memory[-1]) - memory[min(2, len(memory) - 1)]
     middle = f"{seconds[len(seconds) // 2]} ({seconds[0]} to {seconds[-1]})"
     left = ", ".join(found["left on disk"]) or "nothing"
-    return f"""# The web page under use
+    return f"""# The web app under load
 
 Made by `python docs/results/app.py RUNS` on {found["cores"]} cores shared with the browser (load
-{found["load"]}), with `{found["scan"]}` uploaded through Chromium. In the row of uploads the
-viewer's own script is held back, for it is the server that is measured.
+{found["load"]}), with `{found["scan"]}` uploaded through Chromium. During the uploads the
+viewer's own script is not loaded: the server is measured.
 
-| what | found |
+| measure | value |
 |---|---|
-| uploads in a row, each to an answer, a map and reports | {many["count"]} |
-| seconds each, median (fastest to slowest) | {middle} |
+| consecutive uploads, each with prediction, map and reports | {many["count"]} |
+| seconds per upload, median (range) | {middle} |
 | memory of server and worker after the third | {memory[min(2, len(memory) - 1)]} MB |
-| the most it grew after that | {growth} MB |
-| users at the same moment | {some["count"]} |
-| who got their own answer | {some["own"]} |
-| seconds until each had it | {", ".join(map(str, some["seconds"]))} |
-| files left on disk when all had gone | {left} |
+| its largest growth after that | {growth} MB |
+| simultaneous users | {some["count"]} |
+| who got their own prediction | {some["own"]} |
+| seconds until each | {", ".join(map(str, some["seconds"]))} |
+| files left on disk after all sessions ended | {left} |
 """
 
 

@@ -38,8 +38,8 @@ def common_folds(options: TrainingOptions, cohort: PreparedCohort, path: Path) -
         {"participant_id": p, **dict.fromkeys(columns, "holdout" if p in held_out else "train")}
         for p in others
     ]
-    everybody = pd.concat([frame, pd.DataFrame(rows, columns=frame.columns)])
-    Splits(everybody.reset_index(drop=True)).save(path)
+    all_subjects = pd.concat([frame, pd.DataFrame(rows, columns=frame.columns)])
+    Splits(all_subjects.reset_index(drop=True)).save(path)
     return Splits.load(path)
 
 

@@ -58,7 +58,7 @@ def test_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WebSocketDisconnect):
         said(page)
     wrong = page.post("/", data={"password": "hush"})
-    assert wrong.status_code == 401 and "not the password" in wrong.text
+    assert wrong.status_code == 401 and "Wrong password" in wrong.text
     assert page.post("/", content=b"password=" + b"x" * 10_000).status_code == 401
     page.cookies.set(access_guard.COOKIE, "guess")
     assert page.get("/").status_code == 401

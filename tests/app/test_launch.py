@@ -49,7 +49,7 @@ def test_refusals(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert "not there" in refused([str(tmp_path / "none")], capsys)
+    assert "does not exist" in refused([str(tmp_path / "none")], capsys)
     assert "is not a run" in refused([str(tmp_path)], capsys)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
