@@ -30,7 +30,7 @@ class App:
     """
 
     trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = DEMO
-    """A run of uncus train, or a folder of runs; by default the demo, which is made if necessary."""
+    """A run of uncus train, or a folder of runs; by default the demo, made if necessary."""
     port: int = 8501
     """Port to listen on."""
     address: str = "127.0.0.1"

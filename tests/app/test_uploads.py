@@ -52,7 +52,7 @@ def test_the_content_says_what_it_is(content: bytes, suffix: str, tmp_path: Path
     assert kind(content) == suffix
     upload = File("../../etc/passwd\u202e" + "x" * 1000 + ".nii", content)
     if not suffix:
-        with pytest.raises(BadInput, match="empty" if not content else "not a scan"):
+        with pytest.raises(BadInput, match="empty" if not content else "not a supported scan"):
             store([upload], tmp_path)
         assert not list(tmp_path.iterdir())
         return
