@@ -1,19 +1,19 @@
-// The scan and its map in NiiVue. Everything here happens in the visitor's browser: threshold,
-// colours and planes ask the server for nothing.
+// The scan and its map in NiiVue. Everything here happens in the user's browser: threshold,
+// colors and planes need no request to the server.
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const TOP_MARGIN = 0.999; // of the strongest value: the colours reach their end just below it
+const TOP_MARGIN = 0.999; // of the maximum, where the color scale ends
 const NEGATIVE = { warm: "winter", inferno: "winter", viridis: "electric_blue", blue: "warm", green: "electric_blue" };
 const CUT = [0.02, 235, 18]; // depth, azimuth, elevation of the plane that opens the head
 const state = { viewer: null, scan: "", overlay: "", top: 1, signed: false };
 
-function tell(type, content) {
+function post(type, content) {
   window.parent.postMessage({ isStreamlitMessage: true, type: `streamlit:${type}`, ...content }, "*");
 }
 
 function resize() {
-  tell("setFrameHeight", { height: Math.ceil(document.documentElement.getBoundingClientRect().height) });
+  post("setFrameHeight", { height: Math.ceil(document.documentElement.getBoundingClientRect().height) });
 }
 
 function paint(theme) {
@@ -77,8 +77,8 @@ function apply() {
   const viewer = state.viewer;
   const share = Number($("threshold").value) / 100;
   const opacity = Number($("opacity").value) / 100;
-  $("threshold-said").textContent = `${$("threshold").value} %`;
-  $("opacity-said").textContent = `${$("opacity").value} %`;
+  $("threshold-value").textContent = `${$("threshold").value} %`;
+  $("opacity-value").textContent = `${$("opacity").value} %`;
   if (!viewer || viewer.volumes.length < 2) return;
   const map = viewer.volumes[1];
   const top = state.top * TOP_MARGIN;
@@ -111,9 +111,9 @@ function locate(found) {
   const [x, y, z] = found.mm;
   const side = (value, names) => `${Math.abs(value).toFixed(0)} mm ${names[value < 0 ? 0 : 1]}`;
   const value = found.values && found.values[1] ? found.values[1].value : null;
-  const strength = value === null ? "" : `; the map there: ${Math.round((100 * value) / state.top)} % of its strongest`;
-  $("place").textContent =
-    `Crosshair: ${side(x, ["left", "right"])}, ${side(y, ["back", "front"])}, ${side(z, ["down", "up"])} of the scan's origin${strength}`;
+  const strength = value === null ? "" : `; the map there: ${Math.round((100 * value) / state.top)} % of its maximum`;
+  $("position").textContent =
+    `Crosshair: ${side(x, ["left", "right"])}, ${side(y, ["posterior", "anterior"])}, ${side(z, ["inferior", "superior"])} of the scan's origin${strength}`;
 }
 
 function list(regions) {
@@ -172,4 +172,4 @@ for (const id of ["view", "side", "colours", "threshold", "opacity", "cut"]) $(i
 window.addEventListener("message", render);
 new ResizeObserver(resize).observe(document.documentElement);
 apply();
-tell("componentReady", { apiVersion: 1 });
+post("componentReady", { apiVersion: 1 });
