@@ -1,11 +1,16 @@
 """Small NIfTI files for tests, valid or with header fields overwritten."""
 
+import re
 import struct
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pytest
+
+from uncus.data.errors import BadInput
+from uncus.data.imageio.volume import read_volume
 
 SHAPE = (9, 11, 7)
 AFFINE = np.array([[2.0, 0, 0, -8], [0, 2, 0, -11], [0, 0, 3, 5], [0, 0, 0, 1]])
@@ -45,3 +50,11 @@ def reoriented(path: Path, array: np.ndarray, affine: np.ndarray, axcodes: str) 
         image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), ornt)), path
     )
     return path
+
+
+def assert_rejected(path: Path, cause: str) -> None:
+    """Reading the file raises one line that names it, the cause and a remedy."""
+    with pytest.raises(BadInput, match=re.escape(cause)) as caught:
+        read_volume(path)
+    line = str(caught.value)
+    assert line.startswith(str(path)) and "; " in line and "\n" not in line
