@@ -7,15 +7,24 @@ import csv
 import io
 import math
 import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from uncus.data.errors import BadInput
 from uncus.data.files import write_text
+from uncus.data.text import shorten
 
 MISSING = frozenset({"", "n/a", "na", "nan"})  # compared in lower case
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
+LIMIT = re.compile(r"[<>\u2264\u2265]=?\s*([^\s<>=+]+)|([^\s<>=+]+)\s*\+")
+"""``89+``, ``>89``, ``>= 1700``, ``<8``: the age of the very old in BIDS, a value out of an assay's
+range."""
 MAX_TABLE_BYTES = 256 * 2**20
 
 
@@ -32,6 +41,50 @@ def to_number(cell: str) -> float | None:
     except ValueError:
         return None
     return None if number is None or math.isnan(number) else number
+
+
+def read_number(cell: str) -> float | None:
+    """The number in a cell, or the limit that it gives (``89+`` and ``>89`` -> 89); None for text.
+
+    ``limit_warnings`` tells of the limits.
+    """
+    limit = LIMIT.fullmatch(cell)
+    return to_number((limit[1] or limit[2]) if limit else cell)
+
+
+def read_column(cells: Iterable[object]) -> NDArray[np.float64] | None:
+    """A column of numbers, float [N], NaN where missing or text; None for a column of text.
+
+    It is one of numbers unless most of its cells are text.
+    """
+    texts = [clean(cell) for cell in cells]
+    numbers = [read_number(text) if text else math.nan for text in texts]
+    if 2 * numbers.count(None) > sum(map(bool, texts)):
+        return None
+    return np.array([math.nan if number is None else number for number in numbers])
+
+
+def limit_warnings(columns: Mapping[Any, Iterable[object]]) -> list[str]:
+    """A warning for each value of a column of numbers that is a limit, and read as that number."""
+    warnings = []
+    for name, cells in columns.items():
+        limits = Counter(text for text in map(clean, cells) if LIMIT.fullmatch(text))
+        if limits and read_column(cells) is not None:
+            warnings += [
+                f"{name} {text} is read as {number:g}" + (f" ({count} scans)" if count > 1 else "")
+                for text, count in limits.items()
+                if (number := read_number(text)) is not None
+            ]
+    return warnings
+
+
+def text_warnings(name: str, cells: Iterable[object]) -> list[str]:
+    """A warning of the cells of a column of numbers that are none, and count as missing."""
+    texts = [t for t in map(clean, cells) if t and read_number(t) is None]
+    if not texts or read_column(cells) is None:
+        return []
+    count = f"{len(texts)} cells that are" if len(texts) > 1 else "1 cell that is"
+    return [f"{name} has {count} no number, taken as missing: {shorten(sorted(set(texts)), 5)}"]
 
 
 def same_value(one: str, two: str) -> bool:

@@ -12,6 +12,7 @@ from uncus.data.errors import BadInput
 from uncus.data.files import locked
 from uncus.data.prepared_cohort import MANIFEST
 from uncus.data.space import SPACES
+from uncus.data.tables import limit_warnings
 from uncus.pipeline.preparation.cohort_grid import MEASURES
 from uncus.pipeline.preparation.dask_cluster import connected
 from uncus.pipeline.preparation.preparation import FAILED, Preparation, log
@@ -69,9 +70,10 @@ class Prepare:
     def run(self) -> int:
         """Prepare the cohort; returns 0 if every scan is in it, 1 if some failed."""
         cohort = read_cohort(self.source, self.reader)
-        for warning in cohort.warnings:
+        table = cohort.table()
+        for warning in (*cohort.warnings, *limit_warnings(dict(table.items()))):
             log(f"warning: {warning}")
-        table = select(cohort.table(), self.where)
+        table = select(table, self.where)
         scans = [cohort.scans[row] for row in table.index]
         check_target(self.cohort, cohort.root)
         with (

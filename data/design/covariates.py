@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from uncus.data.errors import BadInput
-from uncus.data.tables import clean, need_column, to_number
+from uncus.data.tables import clean, need_column, read_number
 
 SEXES = {"f": 0.0, "female": 0.0, "m": 1.0, "male": 1.0}
 """Cells that are encoded as numbers."""
@@ -34,8 +34,8 @@ def columns(table: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float32]:
 
 
 def to_value(cell: str, source: object, owner: str = "") -> float:
-    """Encode a cell: a number as itself, a sex as 0 (F) or 1 (M)."""
-    value = SEXES.get(cell.strip().lower(), to_number(cell))
+    """Encode a cell: a number as itself, 89+ as 89, a sex as 0 (F) or 1 (M)."""
+    value = SEXES.get(cell.strip().lower(), read_number(cell))
     if value is None or not np.isfinite(value):
         raise BadInput(source, f"{cell!r}{owner} is not a number", "give a number; for sex, M or F")
     return float(value)

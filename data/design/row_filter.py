@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from uncus.data.errors import BadInput
-from uncus.data.tables import clean, same_value, to_number
+from uncus.data.tables import clean, read_number, to_number
 
 MAX_LENGTH = 2000
 ORDERS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
@@ -42,6 +42,12 @@ def kleene_and(parts: list[Truth]) -> Truth:
 def kleene_not(part: Truth) -> Truth:
     """Negation in Kleene's three-valued logic."""
     return part[1], part[0]
+
+
+def equals(cell: str, value: str) -> bool:
+    """Whether a cell has a value; 89+ is 89, but 89 is not 89+."""
+    number = to_number(value)
+    return cell == value or (number is not None and read_number(cell) == number)
 
 
 def select(table: pd.DataFrame, where: str) -> pd.DataFrame:
@@ -122,16 +128,14 @@ class Expression:
             if not isinstance(right, ast.List | ast.Tuple | ast.Set):
                 raise self.error(right, "'in' needs a list, such as ['F', 'M']")
             values = [self.constant(item) for item in right.elts]
-            result = np.array(
-                [any(same_value(cell, v) for v in values) for cell in cells], dtype=bool
-            )
+            result = np.array([any(equals(cell, v) for v in values) for cell in cells], dtype=bool)
             negated = isinstance(op, ast.NotIn)
         else:
             others = self.cells(right, names)
             known &= np.array([cell != "" for cell in others], dtype=bool)
             if isinstance(op, ast.Eq | ast.NotEq):
                 pairs = zip(cells, others, strict=True)
-                result = np.array([same_value(a, b) for a, b in pairs], dtype=bool)
+                result = np.array([equals(a, b) for a, b in pairs], dtype=bool)
                 negated = isinstance(op, ast.NotEq)
             else:
                 result = self.ordered(cells, ORDERS[type(op)], others, known)
@@ -149,7 +153,7 @@ class Expression:
         """bool [N]: compare numbers; compare text only if neither side is a number (dates)."""
         result = np.zeros(len(cells), dtype=bool)
         for row in np.flatnonzero(known):
-            one, two = to_number(cells[row]), to_number(others[row])
+            one, two = read_number(cells[row]), read_number(others[row])
             if one is not None and two is not None:
                 result[row] = order(one, two)
             elif one is None and two is None:

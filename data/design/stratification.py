@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from uncus.data.tables import clean, need_column, to_number
+from uncus.data.tables import clean, need_column, read_column
 
 MAX_STRATA = 10  # distinct numbers in a column; more are binned by quintile
 AGE_BINS = 5  # at most; fewer if a bin had less than one subject per fold
@@ -30,7 +30,7 @@ def describe_subjects(
     """
     need_column(table, "participant_id", "table")
     sex = table["sex"] if "sex" in table else [""] * len(table)
-    age = table["age"] if "age" in table else [""] * len(table)
+    age = read_column(table["age"]) if "age" in table else None
     if y is None:
         group = np.zeros(len(table), dtype=np.int64)
     elif is_classes(y):
@@ -43,7 +43,7 @@ def describe_subjects(
             "session_id": table["session_id"].to_numpy() if "session_id" in table else "",
             "group": group,
             "sex": [clean(cell).lower()[:1] for cell in sex],
-            "age": [math.nan if (n := to_number(clean(cell))) is None else n for cell in age],
+            "age": math.nan if age is None else age,
         }
     )
     for column in stratify:
@@ -64,11 +64,10 @@ def quintiles(values: Array) -> Array:
 
 
 def strata(cells: list[str]) -> list[str]:
-    """The cells themselves, or quintiles if they are over ten distinct numbers."""
-    numbers = [to_number(cell) for cell in cells]
-    if any(cell and number is None for cell, number in zip(cells, numbers, strict=True)):
+    """The cells of a column of text; numbers, or their quintiles if over ten are distinct."""
+    values = read_column(cells)
+    if values is None:
         return cells
-    values = np.array([math.nan if number is None else number for number in numbers])
     if len(np.unique(values[np.isfinite(values)])) > MAX_STRATA:
         values = quintiles(values).astype(float)
     return [str(value) for value in values]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from uncus.data.errors import BadInput
-from uncus.data.tables import clean, need_column, same_value, to_number
+from uncus.data.tables import clean, need_column, read_number, same_value, to_number
 
 MAX_CLASSES = 20  # if not named by --classes
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -239,7 +239,7 @@ def target_values(table: pd.DataFrame, target: Target) -> np.ndarray[Any, Any]:
     y = np.full((len(table), len(target.columns)), np.nan, dtype=np.float32)
     for index, column in enumerate(target.columns):
         for row, cell in enumerate(map(clean, table[column])):
-            number = to_number(cell) if cell else math.nan
+            number = read_number(cell) if cell else math.nan
             if number is None or math.isinf(number) or abs(number) > FLOAT32_MAX:
                 raise BadInput(
                     f"{column} = {cell!r} at {row_name(table, row)}",

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from uncus import NOTICE, __version__
-from uncus.data.tables import clean, to_number
+from uncus.data.tables import clean, limit_warnings, read_column, text_warnings
 from uncus.pipeline.evaluation import metrics
 from uncus.pipeline.evaluation.baselines import choose, predict_baseline
 from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, intervals, plain
@@ -51,7 +51,7 @@ def assess(
     BadInput: predictions that do not fit the study, or an unknown baseline column.
     """
     outputs = model_outputs(study, predictions)
-    columns = choose(study, baseline)
+    columns, warnings = choose(study, baseline)
     fitted = {name: predict_baseline(study, outputs.rows, some) for name, some in columns.items()}
     outputs = replace(outputs, values={**outputs.values, **fitted})
     everything = outputs.pooled("test")
@@ -83,7 +83,12 @@ def assess(
     if len(held.rows):
         report["holdout"] = measure_part(study, held, draws, seed)
         report["holdout"]["confusion"] = confusion(study, held)
-    report |= {"notice": NOTICE, "version": __version__}
+    used = dict.fromkeys(["age", *sum(columns.values(), ())])
+    cells = {name: study.scans[name] for name in used if name in study.scans}
+    for name in cells:
+        warnings += text_warnings(name, cells[name])
+    warnings += limit_warnings(cells)
+    report |= {"warnings": warnings, "notice": NOTICE, "version": __version__}
     return Assessment(report, tested, pairs)
 
 
@@ -183,9 +188,8 @@ def subgroups(study: Study, outputs: Outputs, draws: int, seed: int) -> dict[str
         levels = sorted({cell for cell in cells if cell})[:MAX_GROUPS]
         groups["sex"] = {level: cells == level for level in levels}
     if "age" in fields:
-        ages = [to_number(clean(cell)) for cell in fields["age"]]
-        age = np.array([np.nan if number is None else number for number in ages])
-        if np.isfinite(age).any():
+        age = read_column(fields["age"])
+        if age is not None and np.isfinite(age).any():
             middle = float(np.nanmedian(age))
             groups["age"] = {f"up to {middle:g}": age <= middle, f"over {middle:g}": age > middle}
     metric = main_metric(study)

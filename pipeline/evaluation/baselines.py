@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from uncus.data.errors import BadInput
-from uncus.data.tables import clean, need_column, to_number
+from uncus.data.tables import clean, need_column, read_column
 from uncus.pipeline.evaluation.metrics import Array
 from uncus.pipeline.evaluation.predictions import Study
 
@@ -15,8 +15,10 @@ DEMOGRAPHICS = ("age", "sex")
 MAX_LEVELS = 30
 
 
-def choose(study: Study, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def choose(study: Study, columns: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
     """Name -> the columns it is fitted on: none, age and sex, each column named, all of them.
+
+    With warnings of an age or sex that was not asked for and cannot be used.
 
     Raises
     ------
@@ -33,12 +35,23 @@ def choose(study: Study, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
         and name not in study.target.columns
         and any(map(clean, study.scans[name]))
     ]
+    levels = {name: set(map(clean, study.scans[name])) - {""} for name in there}
+    unusable = [
+        name
+        for name in there
+        if read_column(study.scans[name]) is None and len(levels[name]) > MAX_LEVELS
+    ]
+    left_out = [
+        f"{name} is no baseline: {len(levels[name])} different texts, not numbers"
+        for name in unusable
+    ]
+    there = [name for name in there if name not in unusable]
     constant = "majority" if study.target.is_classification else "mean"
     chosen: dict[str, tuple[str, ...]] = {constant: ()}
     for group in (there, *([name] for name in columns), list(columns)):
         if group:
             chosen["+".join(group)] = tuple(group)
-    return chosen
+    return chosen, left_out
 
 
 def predict_baseline(study: Study, rows: pd.DataFrame, columns: Sequence[str]) -> Array:
@@ -71,6 +84,11 @@ def predict_baseline(study: Study, rows: pd.DataFrame, columns: Sequence[str]) -
             out[here] = constant(study, all_training)
             continue
         x = features(study.scans, columns, train)
+        known = train & (study.labels >= 0) if study.target.is_classification else train
+        one_class = study.target.is_classification and len(np.unique(study.labels[known])) < 2
+        if one_class or not x.shape[1]:  # nothing to fit: one class, or one text in the column
+            out[here] = constant(study, all_training)
+            continue
         out[here] = fit_predict(study, x, train, positions[here])
     return out
 
@@ -89,9 +107,9 @@ def features(scans: pd.DataFrame, columns: Sequence[str], train: Array) -> Array
     parts = []
     for column in columns:
         cells = [clean(cell) for cell in scans[column]]
-        numbers = [to_number(cell) if cell else np.nan for cell in cells]
-        if all(number is not None for number in numbers):
-            parts.append(np.array(numbers, dtype=float)[:, None])
+        numbers = read_column(cells)
+        if numbers is not None:
+            parts.append(numbers[:, None])
             continue
         levels = sorted({cell for cell, used in zip(cells, train, strict=True) if used and cell})
         if len(levels) > MAX_LEVELS:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from uncus.pipeline.evaluation import metrics, plots
 from uncus.pipeline.evaluation.assessment import Assessment
-from uncus.pipeline.evaluation.report_text import explain, main_of, meaning, summary
+from uncus.pipeline.evaluation.report_text import caveats, explain, main_of, meaning, summary
 from uncus.pipeline.rendering.html import card, document, notice, table, text
 from uncus.pipeline.rendering.numbers import estimate_text, interval_text, number
 
@@ -31,6 +31,7 @@ def page(name: str, result: Assessment, curves: Mapping[str, pd.DataFrame]) -> s
         "<h2>Out-of-fold metrics</h2>",
         metrics_table(report),
         f"<p class=faint><small>{explain(report)}</small></p>",
+        caveats(report),
         f"<div class=figures>{''.join(figures(result))}</div>",
         holdout(report),
         "<h2>Folds and subgroups</h2>",

@@ -70,6 +70,12 @@ def explain(report: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
+def caveats(report: Mapping[str, Any]) -> str:
+    """What was odd in the columns that the report uses."""
+    found = "".join(f"<li>{text(warning)}</li>" for warning in report["warnings"])
+    return f"<div class=note><ul>{found}</ul></div>" if found else ""
+
+
 def meaning(report: Mapping[str, Any]) -> str:
     """What the numbers mean for other data, and what they do not."""
     classes = not report["target"]["regression"]

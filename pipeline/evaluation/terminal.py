@@ -10,6 +10,7 @@ from uncus.pipeline.rendering.numbers import estimate_text, interval_text, numbe
 def show(name: str, report: Mapping[str, Any]) -> None:
     """Print the table of metrics, the holdout, the folds and test-retest."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -22,6 +23,8 @@ def show(name: str, report: Mapping[str, Any]) -> None:
         folds = "  ".join(number(row["score"]) for row in report["folds"])
         mean = f"{number(within['mean'])}, SD {number(within['sd'])}"
         console.print(f"{metrics.title(within['metric'])} within folds: {folds}  (mean {mean})")
+    for warning in report["warnings"]:
+        console.print(Text(f"warning: {warning}"))
     for what, result in (report["test_retest"] or {"of": {}})["of"].items():
         icc = estimate_text(result["icc"])
         console.print(

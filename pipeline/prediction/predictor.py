@@ -16,6 +16,7 @@ from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume, read_scan
 from uncus.data.quality_control import Reference, check_quality
 from uncus.data.space import Grid, Placed, place
+from uncus.data.tables import limit_warnings
 from uncus.models.base import Classifier
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.inference import predict, torch_trunk
@@ -139,12 +140,14 @@ class Predictor:
         to_row(covariates, tuple(self.covariates))  # raises before anything is read
         on_step("Reading")
         volume = read_scan(paths, series=series)
-        row = self.covariate_row(path, volume, covariates)
+        known = self.known_covariates(path, volume, covariates)
+        row = to_row(known, tuple(self.covariates))
         on_step("Placing")
         placed = place(volume, self.grid, self.card["space"])
         warnings = (
             *placed.warnings,
             *check_quality(placed, self.reference),
+            *limit_warnings({name: [value] for name, value in known.items()}),
             *range_warnings(row, self.covariates),
         )
         if placed.volume.voxel_hash in self.card["training"]["voxel_hashes"]:
@@ -174,16 +177,15 @@ class Predictor:
             feature_maps=feature_maps,
         )
 
-    def covariate_row(
+    def known_covariates(
         self, path: Path, volume: Volume, known: Mapping[str, str | float | None]
-    ) -> Map:
-        """The run's covariates [P] of the scan's subject, NaN where unknown."""
+    ) -> dict[str, str | float | None]:
+        """The run's covariates that are known of the scan's subject, by name."""
         values: dict[str, str | float | None] = {}
         if self.covariates:
             for fields in (volume.demographics, bids_fields(path)):
                 values |= {n: fields[n] for n in self.covariates if fields.get(n)}
-        values |= {name: value for name, value in known.items() if value is not None}
-        return to_row(values, tuple(self.covariates))
+        return values | {name: value for name, value in known.items() if value is not None}
 
     @torch.inference_mode()
     def outputs(

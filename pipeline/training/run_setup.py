@@ -14,7 +14,7 @@ from uncus.data.design.splits import Splits, check_leakage, holdout_subjects, ma
 from uncus.data.design.targets import Target, labelled
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
-from uncus.data.tables import read_table, write_table
+from uncus.data.tables import limit_warnings, read_table, write_table
 from uncus.pipeline import config, environment
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training import model_card, pretraining
@@ -110,7 +110,9 @@ def label_scans(options: TrainingOptions, cohort: PreparedCohort) -> LabelledSca
     table = select(cohort.table, options.where) if options.where else cohort.table
     target = target.resolve(table)
     table, labels, warnings = labelled(table, target)
-    for warning in warnings:
+    # The cells of classes are compared as they are.
+    numbers = table if target.regression else table.drop(columns=list(target.columns))
+    for warning in (*warnings, *limit_warnings(dict(numbers.items()))):
         print(f"warning: {warning}")
     return LabelledScans(table, labels, target)
 

@@ -4,6 +4,7 @@ import csv
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -13,9 +14,13 @@ from uncus.data.errors import BadInput
 from uncus.data.tables import (
     clean,
     escape_cell,
+    limit_warnings,
     need_column,
+    read_column,
+    read_number,
     read_table,
     same_value,
+    text_warnings,
     to_number,
     unescape_cell,
     write_table,
@@ -117,3 +122,48 @@ def test_cells_are_compared_as_numbers_if_both_are_numbers() -> None:
     assert same_value("0", "0.0") and same_value("1e1", "10") and same_value("a", "a")
     assert not same_value("0", "") and not same_value("1", "one") and not same_value("a", "A")
     assert to_number("1_000") is None and to_number("nan") is None and to_number("x") is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [
+        ("89+", 89),
+        ("89 +", 89),
+        (">89", 89),
+        (">= 90", 90),
+        ("\u226589", 89),
+        (">1700", 1700),
+        ("<8", 8),
+        ("<-1.5", -1.5),
+        ("72.5", 72.5),
+        ("+89", 89),
+    ],
+)
+def test_a_limit_is_read_as_its_number(cell: str, number: float) -> None:
+    assert read_number(cell) == number
+
+
+@pytest.mark.parametrize(
+    "cell", ["", "+", ">", "89++", "<60>", "60-70", "x+", ">x", "nan+", "8_9+"]
+)
+def test_other_text_is_no_limit(cell: str) -> None:
+    assert read_number(cell) is None
+
+
+def test_a_column_is_of_numbers_unless_most_of_its_cells_are_text() -> None:
+    found = read_column(["60", "89+", "unknown", "n/a"])
+    np.testing.assert_array_equal(found, [60, 89, np.nan, np.nan])
+    assert read_column(["M", "F", "1", ""]) is None
+    np.testing.assert_array_equal(read_column(["", "n/a"]), [np.nan, np.nan])
+
+
+def test_warnings_of_a_column_name_what_was_read() -> None:
+    ages = ["60", "89+", ">90", "89+", "unknown", "70", "80", "?"]
+    assert limit_warnings({"age": ages, "grade": ["x", "y", "2+"]}) == [
+        "age 89+ is read as 89 (2 scans)",
+        "age >90 is read as 90",
+    ]
+    assert text_warnings("age", ages) == [
+        "age has 2 cells that are no number, taken as missing: ?, unknown"
+    ]
+    assert text_warnings("sex", ["F", "M"]) == text_warnings("age", ["89+", "n/a"]) == []

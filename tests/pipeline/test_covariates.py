@@ -83,6 +83,9 @@ def test_a_run_is_trained_with_covariates_and_predicts_with_them(
     assert unknown.as_dict()["covariates"] == {"age": None}
     assert any("age is unknown" in warning for warning in unknown.warnings)
     assert unknown.probabilities != known.probabilities
+    oldest = predictor(alone, covariates={"age": "89+"})
+    assert oldest.covariates == {"age": 89}
+    assert "age 89+ is read as 89" in oldest.warnings
 
 
 def dicom_of(scan: Path, folder: Path) -> Path:

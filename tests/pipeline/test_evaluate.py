@@ -1,6 +1,7 @@
 """The core of uncus evaluate, on studies made up here."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -299,3 +300,48 @@ def test_the_verb_refuses_what_is_no_run(tmp_path: Path) -> None:
         Evaluate(tmp_path).run()
     with pytest.raises(ValueError, match="draws=3"):
         Evaluate(tmp_path, draws=3)
+
+
+def with_ages(study: Study, change: dict[int, str]) -> Study:
+    """The same study, with the ages of some rows replaced."""
+    scans = study.scans.copy()
+    for row, cell in change.items():
+        scans.loc[row, "age"] = cell
+    return Study(scans, study.target, study.labels, study.splits)
+
+
+def test_one_age_that_is_a_limit_or_text_changes_nothing_else() -> None:
+    study, said = case()
+    change = {5: "89+", 6: "unknown"}
+    report = assess(with_ages(study, change), said, draws=100).report
+    same = assess(with_ages(study, {5: "89", 6: ""}), said, draws=100).report
+    assert report["baselines"] == same["baselines"]
+    assert report["subgroups"] == same["subgroups"]
+    assert same["warnings"] == []
+    assert report["warnings"] == [
+        "age has 1 cell that is no number, taken as missing: unknown",
+        "age 89+ is read as 89",
+    ]
+
+
+@pytest.mark.parametrize("other", ["constant sex", "ages as text", "sex alone, constant"])
+def test_no_baseline_that_was_not_asked_for_stops_a_report(other: str) -> None:
+    study, said = case()
+    scans = study.scans.copy()
+    if "sex" in other:
+        scans["sex"] = "F"
+    if "alone" in other:
+        scans["age"] = ""
+    if other == "ages as text":
+        scans["age"] = [f"{age} years" for age in scans["age"]]
+    study = Study(scans, study.target, study.labels, study.splits)
+    report = assess(study, said, draws=100).report
+    names = {"constant sex": "age+sex", "ages as text": "sex", "sex alone, constant": "sex"}
+    assert list(report["baselines"]) == ["majority", names[other]]
+    assert len(report["warnings"]) == (other == "ages as text")
+    if other == "ages as text":
+        assert re.fullmatch(
+            r"age is no baseline: \d+ different texts, not numbers", report["warnings"][0]
+        )
+        with pytest.raises(BadInput, match=r"--baseline age: \d+ different texts; use numbers"):
+            assess(study, said, ["age"], draws=100)

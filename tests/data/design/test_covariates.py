@@ -58,3 +58,9 @@ def test_unknown_and_extrapolated_values_get_a_warning() -> None:
     assert "age is unknown" in unknown
     (outside,) = covariates.range_warnings(np.array([90.0], np.float32), training)
     assert "outside the range of the training data, 60 to 80" in outside
+
+
+def test_a_limit_is_read_as_its_number() -> None:
+    table = pd.DataFrame({"participant_id": ["sub-1", "sub-2"], "age": ["60", "89+"]})
+    assert covariates.columns(table, ("age",)).tolist() == [[60], [89]]
+    assert covariates.to_row({"age": "89+"}, ("age",)).tolist() == [89]

@@ -121,3 +121,16 @@ def test_text_compared_with_a_number_is_rejected_with_its_row() -> None:
     with pytest.raises(BadInput, match="'old' in row 2 is not a number"):
         select(table, "age > 50")
     assert select(table, "age == 'old'").index.tolist() == [1]
+
+
+def test_a_limit_is_compared_as_its_number() -> None:
+    table = pd.DataFrame({"age": ["60", "89+", "89", ""]})
+    for where, rows in [
+        ("age >= 55", [0, 1, 2]),
+        ("age > 88.5", [1, 2]),
+        ("age == 89", [1, 2]),
+        ("age in [89]", [1, 2]),
+        ("age != 89", [0]),
+        ("age == '89+'", [1]),
+    ]:
+        assert select(table, where).index.tolist() == rows, where

@@ -10,6 +10,7 @@ from tests.data.design.subjects import counts, random_subjects
 from uncus.data.cohorts.readers import read_cohort
 from uncus.data.design.row_filter import select
 from uncus.data.design.splits import make_splits
+from uncus.data.design.stratification import describe_subjects, strata
 from uncus.data.design.targets import Target, labelled
 from uncus.data.errors import BadInput
 
@@ -92,3 +93,16 @@ def test_oasis_folds_are_balanced() -> None:
         ages.append(float(table.loc[test, "age"].astype(float).mean()))
     assert sorted(positives) == [14] * 5
     assert np.ptp(ages) < 2.5
+
+
+def test_one_cell_of_text_leaves_a_column_its_quintiles() -> None:
+    cells = [str(age) for age in range(60, 100)]
+    expected = strata(cells)
+    assert set(expected) == {"0.0", "1.0", "2.0", "3.0", "4.0"}
+    assert strata([*cells, "89+", "unknown"])[:-2] == strata([*cells, "89", ""])[:-2]
+    assert strata(["A", "B", "1"]) == ["A", "B", "1"]
+
+
+def test_ages_that_are_limits_are_sorted_among_the_others() -> None:
+    table = pd.DataFrame({"participant_id": ["sub-1", "sub-2"], "age": ["60", "89+"]})
+    assert describe_subjects(table, None)["age"].tolist() == [60, 89]

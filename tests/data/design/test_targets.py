@@ -128,3 +128,11 @@ def test_invalid_targets_are_rejected(
 def test_a_target_is_saved_as_json_and_restored() -> None:
     for target in (CDR, Target.parse(["age", "nwbv"], regression=True), Target.parse(["dx"])):
         assert Target.from_dict(target.as_dict()) == target
+
+
+def test_a_limit_is_a_number_of_a_regression_and_a_class_of_its_own() -> None:
+    table = pd.DataFrame({"age": ["60", "89+", "89", "70"]})
+    _, y, _ = labelled(table, Target.parse(["age"], regression=True))
+    assert y[:, 0].tolist() == [60, 89, 89, 70]
+    grades = pd.DataFrame({"grade": ["2", "2+", "2", "2+"]})
+    assert Target.parse(["grade"]).resolve(grades).names == ("2", "2+")
