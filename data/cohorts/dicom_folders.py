@@ -15,6 +15,7 @@ from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.dicom import reader
 from uncus.data.dicom.signature import has_signature, is_named
 from uncus.data.errors import BadInput
+from uncus.data.text import shorten
 
 CONCURRENT = 4  # child processes that read headers
 
@@ -40,12 +41,16 @@ def read_dicom_folders(root: Path) -> Cohort:
     scans: list[Scan] = []
     warnings: list[str] = []
     patients: dict[str, list[str]] = {}  # PatientID -> folders
+    aside: dict[str, list[str]] = {}  # reason -> folders
     for folder, series in zip(folders, list_series(folders), strict=True):
-        for scan in scans_in(folder, series):
+        for scan in scans_in(folder, series, warnings):
             if participants is not None:
                 fields = fields_of(participants, scan.subject, scan.session)
                 scan = Scan(scan.subject, scan.session, scan.path, fields, scan.series)
             scans.append(scan)
+        reasons = {one["aside"] for one in series}
+        for reason in reasons - {""} if "" in reasons else ():
+            aside.setdefault(reason, []).append(folder.name)
         for patient in {one["patient"] for one in series} - {""}:
             patients.setdefault(patient, []).append(folder.name)
     for names in patients.values():
@@ -53,6 +58,8 @@ def read_dicom_folders(root: Path) -> Cohort:
             same = len({entity("sub-", name) for name in names}) == 1
             handling = "treated as one subject" if same else "possibly one subject named twice"
             warnings.append(f"{', '.join(names[:4])} have the same PatientID: {handling}")
+    for reason, names in sorted(aside.items()):
+        warnings.append(f"a series that {reason} is left aside: {shorten(names, 4)}")
     if participants is None:
         warnings.append(f"{root.name}: no participants.tsv, so there are no labels to train on")
     else:
@@ -101,8 +108,12 @@ def list_series(folders: list[Path]) -> Iterator[list[dict[str, str]]]:
         yield from track(series, "reading headers", len(folders), **bar)  # type: ignore[arg-type]
 
 
-def scans_in(folder: Path, series: list[dict[str, str]]) -> Iterator[Scan]:
-    """One scan per session in a subject's folder, from the records of its series."""
+def scans_in(folder: Path, series: list[dict[str, str]], warnings: list[str]) -> Iterator[Scan]:
+    """One scan per session in a subject's folder, from the records of its series.
+
+    Sessions of nothing but localizers, screen saves and the like are skipped, with a warning, where
+    the subject has others.
+    """
     subject = entity("sub-", folder.name)
     if not series:
         name = folder.stem if folder.is_file() else folder.name
@@ -111,7 +122,14 @@ def scans_in(folder: Path, series: list[dict[str, str]]) -> Iterator[Scan]:
     sessions: dict[str, list[dict[str, str]]] = {}
     for one in series:
         sessions.setdefault(entity("ses-", one["folder"]) or one["date"], []).append(one)
+    volumes = [name for name, ones in sessions.items() if not all(one["aside"] for one in ones)]
     for session, members in sorted(sessions.items()):
+        if volumes and session not in volumes:
+            reasons = shorten(list(dict.fromkeys(one["aside"] for one in members)), 3)
+            where = f"{folder.name}, {to_label(session)}" if session else folder.name
+            warnings.append(f"{where}: no scan, skipped: every series {reasons}")
+            continue
+        members = [one for one in members if not one["aside"]] or members
         first = members[0]
         path = folder
         if not folder.is_file():

@@ -62,6 +62,10 @@ TAGS = [
 ]
 
 
+class OtherKind(BadInput):
+    """An image, or a series, that is no volume of a head by MR: a screen save, a localizer."""
+
+
 @dataclass(frozen=True)
 class Header:
     """The header of one file, shared by all its frames.
@@ -211,7 +215,7 @@ def read_frames(header: Header) -> list[Frame]:
         each = tags.get("PerFrameFunctionalGroupsSequence")
         if not each:
             if count > 1:
-                raise BadInput(
+                raise OtherKind(
                     name,
                     f"has {count:g} frames but no positions for them",
                     "export it as Enhanced MR",
@@ -231,8 +235,9 @@ def _frame(header: Header, index: int, groups: list[Any]) -> Frame:
         values = () if value is None else tuple(float(v) for v in value)
         valid = len(values) == count and all(map(math.isfinite, values))
         if not valid or (tag == "PixelSpacing" and min(values) <= 0):
-            cause = f"has no {tag}" if value is None else f"has an invalid {tag}"
-            raise BadInput(name, cause, EXPORT_AGAIN)
+            if value is None:
+                raise OtherKind(name, f"has no {tag}", EXPORT_AGAIN)
+            raise BadInput(name, f"has an invalid {tag}", EXPORT_AGAIN)
         return values
 
     def number(macro: str, tag: str, default: float) -> float:
@@ -241,7 +246,9 @@ def _frame(header: Header, index: int, groups: list[Any]) -> Frame:
 
     rows, columns = header.number("Rows"), header.number("Columns")
     if not rows or not columns or min(rows, columns) < 2:
-        raise BadInput(name, f"has {rows} rows of {columns} pixels", "give a series of 3D images")
+        raise OtherKind(
+            name, f"has {rows:g} rows of {columns:g} pixels", "give a series of 3D images"
+        )
     slope = number("PixelValueTransformationSequence", "RescaleSlope", 1.0)
     intercept = number("PixelValueTransformationSequence", "RescaleIntercept", 0.0)
     low, high = SLOPE_RANGE

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uncus.data.dicom.frame import Frame
+from uncus.data.dicom.frame import Frame, OtherKind
 from uncus.data.errors import BadInput
 
 REMEDY = "give one 3D T1-weighted series"
@@ -35,6 +35,16 @@ class Stack:
     affine: NDArray[np.float64]
 
 
+def check_parallel(name: str, frames: Sequence[Frame]) -> None:
+    """Raise OtherKind for images of several orientations, or at one position only."""
+    directions = np.array([frame.orientation for frame in frames])
+    if np.abs(directions - directions[0]).max() > ORIENTATION_TOLERANCE:
+        raise OtherKind(name, "mixes orientations, as a localizer does", REMEDY)
+    positions = np.array([frame.position for frame in frames])
+    if np.ptp(positions, axis=0).max() <= SAME_POSITION_MM:
+        raise OtherKind(name, "has images at one position only", "give the whole 3D series")
+
+
 def stack(name: str, frames: Sequence[Frame]) -> Stack:
     """Sort frames by position and compute the affine.
 
@@ -42,18 +52,16 @@ def stack(name: str, frames: Sequence[Frame]) -> Stack:
     ------
     BadInput: frames differ in size or orientation, do not form a stack, or a slice is missing.
     """
+    check_parallel(name, frames)
     first = frames[0]
     sizes = {(frame.rows, frame.columns) for frame in frames}
     if len(sizes) > 1:
         listed = ", ".join(f"{columns} x {rows}" for rows, columns in sorted(sizes)[:4])
         raise BadInput(name, f"mixes images of different sizes ({listed})", REMEDY)
-    directions = np.array([frame.orientation for frame in frames])
-    if np.abs(directions - directions[0]).max() > ORIENTATION_TOLERANCE:
-        raise BadInput(name, "mixes orientations, as a localizer does", REMEDY)
     spacings = np.array([frame.spacing for frame in frames])
     if np.abs(spacings - spacings[0]).max() > 1e-3 * abs(spacings[0]).max():
         raise BadInput(name, "mixes pixel sizes", REMEDY)
-    across, down = unit_vectors(name, directions[0])
+    across, down = unit_vectors(name, np.array(first.orientation))
     normal = np.cross(across, down)
     positions = np.array([frame.position for frame in frames])
     heights = positions @ normal

@@ -140,3 +140,20 @@ def test_each_series_of_a_folder_has_its_own_hash(tmp_path: Path) -> None:
     plain = source_sha256(files)
     assert plain == source_sha256(load_files(folder))
     assert len({plain, source_sha256(files, "1"), source_sha256(files, "2")}) == 3
+
+
+def test_screen_saves_and_localizers_are_no_scans(tmp_path: Path) -> None:
+    write(tmp_path / "sub-1" / "mprage", 1)
+    local = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    write(tmp_path / "sub-1" / "scout", 1, 2, **local)
+    write(tmp_path / "sub-1" / "later", 1, 3, StudyDate="20210131", **local)
+    write(tmp_path / "sub-2", 2, **local)
+    cohort = read_cohort(tmp_path)
+    assert [(scan.name, scan.series) for scan in cohort] == [
+        ("sub-1_ses-20200131", f"{UID}.1.1"),
+        ("sub-2_ses-20200131", f"{UID}.2.1"),  # rejected when it is read
+    ]
+    assert cohort.scans[0].path == tmp_path / "sub-1" / "mprage"
+    skipped = "sub-1, 20210131: no scan, skipped: every series is a localizer by its tags"
+    assert skipped in cohort.warnings
+    assert "a series that is a localizer by its tags is left aside: sub-1" in cohort.warnings
