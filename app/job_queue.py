@@ -1,17 +1,20 @@
 """The job queue of the page: one scan is processed at a time, the others wait.
 
 No streamlit here, and no networks: they are in the process of uncus.app.worker, which may crash or
-hang without harm to the page. A job that takes too long ends with its process; the next job gets a
-new one.
+hang without harm to the page. A job that takes too long ends with its process, as does one whose
+visitor has left; the next job gets a new one.
 """
 
 import os
 import queue
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,10 @@ MAX_START = 600.0
 """Time limit for loading the networks (s)."""
 
 
+CANCELED = "canceled"
+"""Error of a job whose scan was removed."""
+
+
 class QueueFullError(ValueError):
     """No more jobs can wait."""
 
@@ -34,8 +41,8 @@ class QueueFullError(ValueError):
 class Job:
     """A request and its results so far.
 
-    ``step`` is the current step, ``error`` why the request failed ("" otherwise), and ``seconds``
-    the duration without the time in the queue.
+    ``step`` is the current step, ``error`` why the request failed ("" otherwise), ``sent`` whether
+    the worker has it, and ``seconds`` the duration without the time in the queue.
     """
 
     request: Request
@@ -46,6 +53,7 @@ class Job:
     series: list[dict[str, Any]] = field(default_factory=list)
     timings: dict[str, dict[str, float]] = field(default_factory=dict)
     error: str = ""
+    sent: bool = False
     finished: bool = False
     seconds: float = 0.0
 
@@ -100,11 +108,18 @@ class JobQueue:
             return len(self.waiting) + (self.current is not None)
 
     def drop(self, token: str) -> None:
-        """Cancel a scan's waiting jobs, and have the worker forget it."""
+        """Cancel a scan's jobs and have the worker forget it; it uses none of its files after this.
+
+        Of the job in work, memory and temporary files are released by ending its process.
+        """
         with self.change:
             for job in [job for job in self.waiting if job.request.token == token]:
                 self.waiting.remove(job)
-                job.error, job.finished = "canceled", True
+                job.error, job.finished = CANCELED, True
+            if self.current and self.current.request.token == token:
+                self.current.error = CANCELED
+                if self.current.sent:
+                    self.end()
             self.forgotten.append(token)
             self.change.notify_all()
 
@@ -136,14 +151,20 @@ class JobQueue:
                     self.current = None
                     job.finished = True
                     self.change.notify_all()
+                if not (self.process or self.failure):
+                    self.start()  # at once, not when the next user waits for it
 
     def process_job(self, job: Job) -> None:
         """One job, until it finishes or its process ends."""
         start = time.monotonic()
         if not self.process and not self.start():
-            job.error = self.failure
+            job.error = job.error or self.failure
             return
-        self.send(job.request)
+        with self.change:
+            if job.error:
+                return
+            job.sent = True
+            self.send(job.request)
         finished = False
         while not finished:
             left = start + self.max_seconds - time.monotonic()
@@ -159,7 +180,7 @@ class JobQueue:
             if reply is None:
                 code = self.end()
                 how = f"signal {-code}" if code < 0 else f"exit code {code}"
-                job.error = f"reading it crashed ({how}); export the scan again"
+                job.error = job.error or f"reading it crashed ({how}); export the scan again"
                 break
             job.add(reply)
             finished = reply.timings is not None
@@ -168,15 +189,22 @@ class JobQueue:
     def start(self) -> bool:
         """Start the process and wait until the networks are loaded."""
         self.lines = queue.SimpleQueue()
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "uncus.app.worker", str(self.run)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if os.environ.get("UNCUS_TRACEBACK") else subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-        )
-        self.process = process
+        with self.change:
+            if self.closed:
+                return False
+            self.folder = tempfile.TemporaryDirectory(
+                prefix="uncus-worker-", ignore_cleanup_errors=True
+            )
+            self.process = process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "uncus.app.worker", str(self.run)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=None if os.environ.get("UNCUS_TRACEBACK") else subprocess.DEVNULL,
+                text=True,
+                encoding="utf-8",
+                env={**os.environ, "TMPDIR": self.folder.name},
+                start_new_session=True,
+            )
         threading.Thread(target=forward_lines, args=(process, self.lines), daemon=True).start()
         try:
             first = Reply.from_line(self.lines.get(timeout=MAX_START) or "")
@@ -200,12 +228,16 @@ class JobQueue:
                 pass
 
     def end(self) -> int:
-        """End the process; returns its exit code."""
-        process, self.process = self.process, None
-        if process is None:
-            return 0
-        process.kill() if process.poll() is None else None
-        return process.wait()
+        """End the process and the decoders that it started; returns its exit code."""
+        with self.change:
+            process, self.process = self.process, None
+            if process is None:
+                return 0
+            with suppress(ProcessLookupError, PermissionError):  # it has ended
+                os.killpg(process.pid, signal.SIGKILL)
+            code = process.wait()
+            self.folder.cleanup()
+        return code
 
 
 def forward_lines(process: "subprocess.Popen[str]", lines: "queue.SimpleQueue[str | None]") -> None:

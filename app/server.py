@@ -64,9 +64,9 @@ async def lifetime(_app: Any) -> AsyncIterator[None]:
     task = asyncio.create_task(clean_up(jobs))
     yield
     task.cancel()
+    jobs.close()  # first, so that nothing writes to the scans' folders any more
     for session in SESSIONS.names():
         SESSIONS.end(session, None)
-    jobs.close()
 
 
 async def clean_up(jobs: JobQueue) -> None:

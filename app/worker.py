@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -117,19 +118,27 @@ class Worker:
             self.explain(predictor, prediction, request)
 
     def explain(self, predictor: Predictor, prediction: Prediction, request: Request) -> None:
-        """Write a map's files: for the viewer, for download, and the report."""
-        folder = Path(request.folder)
+        """Write a map's files: for the viewer, for download, and the report.
+
+        They are moved to the scan's folder at the end, which is not made again where the user has
+        left and it is gone.
+        """
         explanation = predictor.explain(prediction, request.method, request.target)
         method, name = explanation.method, explanation.name
-        scan = folder.parent / "scan.nii.gz"
-        if not scan.exists():
-            viewer_files.write_scan(scan, prediction.placed)
-        folder.mkdir(exist_ok=True)
-        facts = viewer_files.write_map(folder / "map.nii.gz", explanation)
-        answer = write(folder, explanation)
-        report = ScanReport(answer, method, name, (folder / "saliency.png").read_bytes())
-        (folder / "report.html").write_text(report.html(), encoding="utf-8")
-        (folder / "report.pdf").write_bytes(pdf(report))
+        target = Path(request.folder)
+        scan = target.parent / "scan.nii.gz"
+        with TemporaryDirectory(prefix="uncus-map-", ignore_cleanup_errors=True) as own:
+            if not scan.exists():
+                viewer_files.write_scan(Path(own) / scan.name, prediction.placed)
+                (Path(own) / scan.name).rename(scan)
+            folder = Path(own) / target.name
+            folder.mkdir()
+            facts = viewer_files.write_map(folder / "map.nii.gz", explanation)
+            answer = write(folder, explanation)
+            report = ScanReport(answer, method, name, (folder / "saliency.png").read_bytes())
+            (folder / "report.html").write_text(report.html(), encoding="utf-8")
+            (folder / "report.pdf").write_bytes(pdf(report))
+            folder.rename(target)
         regions = answer.get("regions", [])
         if regions:
             centers = viewer_files.centres(prediction.placed)

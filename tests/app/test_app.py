@@ -124,6 +124,24 @@ def test_each_map_is_made_once(page: Any, scan: Path, monkeypatch: pytest.Monkey
     assert not page.error
 
 
+def test_a_second_upload_during_a_map_replaces_the_first(
+    page: Any, scan: Path, tmp_path: Path
+) -> None:
+    upload(page, (scan.name, scan.read_bytes()))
+    first = page.session_state["scan"]
+    page.selectbox[0].select("gradient").run()
+    job = first.job
+    while job.step != "Explaining":
+        assert not job.finished
+        time.sleep(0.005)
+    upload(page, ("second.nii.gz", scan.read_bytes()))
+    second = page.session_state["scan"]
+    assert job.finished and not page.error and viewers(page) == 1
+    assert second is not first and second.prediction["scan"] == "second.nii.gz"
+    folders = {path.parents[-1 - len(tmp_path.parts)] for path in files_in(tmp_path)}
+    assert folders == {Path(second.folder.name)}
+
+
 def test_a_broken_scan_gets_one_message_and_the_page_works_on(
     page: Any, scan: Path, tmp_path: Path
 ) -> None:

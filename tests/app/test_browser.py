@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import nibabel as nib
 import pytest
 
-from tests.browser import bright, chromium, open_page, served, upload, viewer
+from tests.browser import PATIENCE, bright, chromium, open_page, served, upload, viewer
 from tests.conftest import AFFINE, small_brain
 from uncus import NOTICE
 
@@ -112,6 +113,27 @@ def test_two_browsers_at_once(browser: Any, address: str, scans: dict[str, Path]
     with contextlib.suppress(Exception):
         for page in pages.values():
             page.context.close()
+
+
+@pytest.mark.slow  # the page may be gone for a minute, as during a reload
+def test_a_browser_that_is_closed_during_a_map_leaves_nothing(
+    browser: Any, address: str, scans: dict[str, Path], files: Path
+) -> None:
+    page = open_page(browser, address)
+    upload(page, scans["patient"])
+    viewer(page)
+    box = page.get_by_role("combobox", name="Method")
+    box.focus()
+    box.press("ArrowDown")
+    page.get_by_role("option", name="occlusion", exact=True).click()
+    end = time.monotonic() + PATIENCE / 1000
+    while not [*files.rglob("uncus-map-*")]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    page.context.close()
+    while left := [*files.rglob("*.nii*"), *files.rglob("uncus-scan-*")]:
+        assert time.monotonic() < end, left
+        time.sleep(0.5)
 
 
 def test_raw_requests_are_limited(browser: Any, address: str, scans: dict[str, Path]) -> None:

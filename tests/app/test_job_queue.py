@@ -13,7 +13,7 @@ from uncus.app.job_queue import Job, JobQueue, QueueFullError
 from uncus.app.protocol import Request
 
 WORKER = """
-import json, os, signal, sys, time
+import json, os, signal, subprocess, sys, tempfile, time
 print(json.dumps({"methods": {"m": "summary"}}), flush=True)
 dropped = []
 for line in sys.stdin:
@@ -26,6 +26,10 @@ for line in sys.stdin:
     if request["token"] == "garbage":
         print("a library prints this", flush=True)
         continue
+    if request["token"] == "decoder":
+        decoder = subprocess.Popen(["sleep", "60"])
+        with open(tempfile.mkdtemp() + "/scan", "w") as decoded:
+            print(decoder.pid, file=decoded, flush=True)
     time.sleep(float(request["source"] or 0))
     print(json.dumps({"step": "Reading"}), flush=True)
     prediction = {"of": request["token"], "dropped": dropped}
@@ -56,6 +60,14 @@ def job(token: str, seconds: float = 0.0) -> Job:
 def of(job: Job) -> str:
     assert job.prediction is not None
     return str(job.prediction["of"])
+
+
+def running(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def wait(*jobs: Job) -> None:
@@ -92,6 +104,29 @@ def test_the_queue_is_limited_and_jobs_can_be_canceled(queue: JobQueue) -> None:
     wait(*jobs, last)
     assert jobs[2].prediction is None
     assert last.prediction == {"of": "e", "dropped": ["b"]}
+
+
+def test_dropping_the_job_in_work_ends_it_with_its_decoder(queue: JobQueue) -> None:
+    decoding, after = job("decoder", 60.0), job("after")
+    queue.max_seconds = 50.0
+    queue.submit(decoding)
+    while not decoding.sent:
+        time.sleep(0.01)
+    assert queue.process
+    process, folder = queue.process, Path(queue.folder.name)
+    while not (pids := [path.read_text() for path in folder.glob("*/scan")]) or not pids[0]:
+        time.sleep(0.01)
+    queue.submit(after)
+    queue.drop("decoder")
+    assert process.poll() is not None and not folder.exists()
+    end = time.monotonic() + 20
+    while running(int(pids[0])):
+        assert time.monotonic() < end
+    wait(decoding, after)
+    assert decoding.error == module.CANCELED and decoding.prediction is None
+    assert of(after) == "after"
+    while queue.process in {None, process}:
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(("token", "cause"), [("crash", "(signal 11)"), ("garbage", "(signal 9)")])

@@ -1,0 +1,127 @@
+"""The worker process with real networks: who leaves, in whichever step, leaves nothing behind."""
+
+import gzip
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.app.test_uploads import File
+from tests.conftest import small_brain
+from uncus.app.job_queue import JobQueue
+from uncus.app.protocol import Reply, Request
+from uncus.app.sessions import Sessions
+from uncus.app.uploaded_scan import UploadedScan
+from uncus.app.worker import Worker
+
+BRAIN = np.kron(small_brain(99, ill=True), np.ones((6, 6, 6), np.float32))
+AFFINE = np.diag([4 / 6, 4 / 6, 4 / 6, 1.0])
+AFFINE[:3, 3] = -30 - 5 / 3  # the centre of the first of six voxels in the place of one
+UPLOAD = File("a.nii.gz", gzip.compress(nib.Nifti1Image(BRAIN, AFFINE).to_bytes(), 1))
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder for temporary files, of the page and of the worker."""
+    folder = tmp_path_factory.mktemp("disk")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(folder))
+        yield folder
+    assert not list(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def jobs(run: Path, disk: Path) -> Iterator[JobQueue]:
+    queue = JobQueue(run)
+    until(lambda: bool(queue.methods))
+    yield queue
+    queue.close()
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 240
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def memory(jobs: JobQueue) -> int:
+    """The worker's resident memory once it is idle (MiB)."""
+    until(lambda: jobs.length() == 0 and jobs.process is not None and not jobs.waiting)
+    assert jobs.process
+    status = Path(f"/proc/{jobs.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) >> 10
+
+
+@pytest.mark.parametrize("step", ["Waiting", "Reading", "Placing", "Predicting", "Explaining"])
+def test_a_visitor_who_leaves_leaves_nothing(
+    step: str, run: Path, jobs: JobQueue, disk: Path
+) -> None:
+    sessions = Sessions()
+    scan = UploadedScan(run, [UPLOAD])
+    sessions.add("visit", scan)
+    scan.submit(jobs, "auto")
+    job = scan.job
+    assert job
+    until(lambda: job.step == step or job.finished)
+    sessions.end("visit", jobs)
+    assert not Path(scan.folder.name).exists()
+    until(lambda: job.finished)
+    after = UploadedScan(run, [UPLOAD])
+    after.submit(jobs, "auto")
+    until(after.update)
+    assert after.prediction and after.maps and not after.error
+    assert {path.name for path in disk.iterdir()} == {
+        Path(after.folder.name).name,
+        Path(jobs.folder.name).name,
+    }
+    assert not list(Path(jobs.folder.name).rglob("*.nii*"))
+    after.close(jobs)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_its_memory_is_released(run: Path, jobs: JobQueue) -> None:
+    used = []
+    for _ in range(3):
+        scan = UploadedScan(run, [UPLOAD])
+        scan.submit(jobs, "auto")
+        job = scan.job
+        assert job
+        until(lambda job=job: job.step == "Explaining" or job.finished)  # type: ignore[misc]
+        scan.close(jobs)
+        until(lambda job=job: job.finished)  # type: ignore[misc]
+        used.append(memory(jobs))
+    assert max(used) - min(used) < 50
+
+
+@pytest.mark.parametrize("step", ["Predicting", "Explaining", "map"])
+def test_the_worker_makes_no_folder_of_a_scan(
+    step: str, run: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is not ended, but goes on."""
+    del disk  # where the folder is
+    replies: list[Reply] = []
+    scan = UploadedScan(run, [UPLOAD])
+
+    def leave(reply: Reply) -> None:
+        replies.append(reply)
+        if reply.step == step:
+            scan.folder.cleanup()
+
+    if step == "map":
+        monkeypatch.setattr("uncus.app.worker.pdf", lambda _: scan.folder.cleanup() or b"%PDF")
+    folder = Path(scan.folder.name)
+    Worker(leave)(
+        Request(
+            scan.token,
+            run=str(run),
+            source=str(scan.source),
+            method="gradient",
+            folder=str(folder / "map-0"),
+        )
+    )
+    assert replies[-1].timings and not folder.exists()
+    assert any(reply.error for reply in replies) and not any(reply.map for reply in replies)
