@@ -68,7 +68,7 @@ class JobQueue:
     """The waiting jobs and the worker process, which loads ``run`` at once.
 
     ``methods`` is name -> summary of each saliency method, empty until the networks are loaded;
-    ``failure`` is why they cannot be loaded, "" otherwise.
+    ``failure`` is why they cannot be loaded, "" otherwise; ``ready`` is set once this is known.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class JobQueue:
         self.run, self.max_waiting, self.max_seconds = run, max_waiting, max_seconds
         self.methods: dict[str, str] = {}
         self.failure = ""
+        self.ready = threading.Event()
         self.waiting: deque[Job] = deque()
         self.current: Job | None = None
         self.forgotten: deque[str] = deque()
@@ -136,6 +137,7 @@ class JobQueue:
     def work(self) -> None:
         """Process jobs, one after another."""
         self.start()
+        self.ready.set()
         while not self.closed:
             with self.change:
                 self.change.wait_for(lambda: self.waiting or self.forgotten or self.closed)

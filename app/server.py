@@ -5,6 +5,7 @@ import contextlib
 import gc
 import importlib
 import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -100,11 +101,16 @@ def settings(address: str, port: int) -> dict[str, Any]:
 
 
 def main(address: str, port: int) -> None:
-    """Serve until interrupted."""
-    import streamlit as st
+    """Serve until interrupted; not at all, with exit code 2, if the networks cannot be loaded."""
+    jobs = job_queue()
+    import streamlit as st  # while they are loaded
     from starlette.middleware import Middleware
     from starlette.routing import Route
 
+    jobs.ready.wait()
+    if jobs.failure:
+        print(f"uncus: {jobs.failure}", file=sys.stderr)
+        sys.exit(2)
     guard = Middleware(
         Guard,
         password=os.environ.get(PASSWORD_VARIABLE, ""),

@@ -74,6 +74,8 @@ def save_weights(
 def load_weights(model: torch.nn.Module, path: Path) -> None:
     """Load what :func:`save_weights` wrote into a network of the same configuration.
 
+    A network on torch's device ``meta``, which has shapes and no values, takes the file's tensors.
+
     Raises
     ------
     ValueError: file missing, truncated or not safetensors; names or shapes that differ from the
@@ -93,7 +95,11 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
                 f"{path}: {name!r} is {_shape(state[name])}, the network's is {_shape(own[name])}; "
                 "these are weights of another network: check width and classes"
             )
-    model.load_state_dict(state)
+    if any(value.is_meta for value in own.values()):
+        state = {name: value.to(own[name].dtype) for name, value in state.items()}
+        model.load_state_dict(state, assign=True)
+    else:
+        model.load_state_dict(state)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

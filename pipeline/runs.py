@@ -27,11 +27,13 @@ from uncus.data.design.splits import Splits
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
 from uncus.data.tables import read_table
+from uncus.pipeline.run_files import card_schema, seal
 
 SCHEMA = 1
 """Version of the layout and of ``card.json``; a newer one is refused."""
 CARD, COMPARISON = "model/card.json", "compare.json"
 """Files that a finished run and a finished comparison are known by."""
+COPY = "copy the whole model folder again"
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,10 @@ def members(folds: int, seed: int, seeds: int) -> tuple[Member, ...]:
 
 
 class Run:
-    """A run folder, or its model folder alone, which is enough for predictions.
-
-    Reading a file that is missing or damaged raises BadInput.
-    """
+    """A run folder. Reading a file that is missing or damaged raises BadInput."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        model = self.path / "model"
-        if (self.path / "card.json").is_file() and not model.exists():
-            # The model folder itself was named: in its run, or shared without it.
-            model, run = self.path, self.path.resolve().parent
-            self.path = run if (run / "config.json").is_file() else self.path
         self.config_path = self.path / "config.json"
         self.environment_path = self.path / "environment.json"
         self.splits_path = self.path / "splits.tsv"
@@ -72,7 +66,7 @@ class Run:
         self.predictions_path = self.path / "predictions.tsv"
         self.report_path = self.path / "report.json"
         self.report_page = self.path / "report.html"
-        self.model_folder = model
+        self.model_folder = self.path / "model"
         """All that a prediction needs."""
         self.card_path = self.model_folder / "card.json"
         self.reference_path = self.model_folder / "reference.safetensors"
@@ -95,12 +89,10 @@ class Run:
     @property
     def target(self) -> Target:
         """What the run predicts."""
-        target = self.card["target"]
-        return Target(
-            columns=tuple(target["columns"]),
-            classes={name: tuple(values) for name, values in target["classes"].items()},
-            regression=target["regression"],
-        )
+        try:
+            return Target.from_dict(self.card["target"])
+        except BadInput as error:
+            raise BadInput(self.card_path, f"its target: {error.cause}", COPY) from error
 
     def splits(self) -> Splits:
         """The subjects of the training, validation and test parts, fold by fold."""
@@ -161,7 +153,7 @@ class Run:
 
     @cached_property
     def card(self) -> dict[str, Any]:
-        """The model card, as data; a newer schema is refused."""
+        """The model card, as data; one of a newer schema, or not of its schema, is refused."""
         path = self.card_path
         if not path.exists():
             unfinished = self.config_path.exists()
@@ -170,6 +162,8 @@ class Run:
             else:
                 cause, remedy = "is not a run", "name a folder that uncus train wrote"
             raise BadInput(self.path, cause, remedy)
+        if seal.plain_file(path, COPY).stat().st_size > card_schema.MAX_BYTES:
+            raise BadInput(path, f"over {card_schema.MAX_BYTES >> 20} MB", COPY)
         card = files.read_json(path)
         if not isinstance(card, dict) or not isinstance(card.get("schema"), int):
             raise BadInput(path, "is not a model card", "restore the run's model folder")
@@ -177,17 +171,14 @@ class Run:
             raise BadInput(
                 path, f"schema {card['schema']} is newer than {SCHEMA}", "update uncus to read it"
             )
+        if fault := card_schema.fault(card):
+            raise BadInput(path, f"is not a model card: {fault}", COPY)
         return card
 
     def seal(self) -> None:
         """Write the SHA-256 of every file of the model; from then on it is complete."""
-        names = sorted(p.name for p in self.model_folder.iterdir() if not p.name.startswith("."))
-        lines = (
-            f"{files.sha256(self.model_folder / name)}  {name}\n"
-            for name in names
-            if name != self.seal_path.name
-        )
-        files.write_text(self.seal_path, "".join(lines))
+        names = {p.name for p in self.model_folder.iterdir() if not p.name.startswith(".")}
+        seal.write(self.seal_path, names - {self.seal_path.name})
 
     def is_sealed(self) -> bool:
         """Whether training is complete."""
@@ -198,26 +189,21 @@ class Run:
         return self.seal_path.stat().st_mtime_ns
 
     def verify(self) -> dict[str, str]:
-        """Name -> SHA-256 of the model's files; raises BadInput when one differs from its seal."""
-        _ = self.card
-        seal = self.seal_path
-        if not seal.exists():
-            raise BadInput(seal, "is missing", "finish the run with uncus train --resume")
-        sums = {}
-        for line in seal.read_text(encoding="utf-8").splitlines():
-            expected, _, name = line.partition("  ")
-            path = self.model_folder / Path(name).name
-            if not path.exists():
-                raise BadInput(path, "is missing", "copy the whole model folder again")
-            sums[name] = files.sha256(path)
-            if sums[name] != expected:
-                raise BadInput(
-                    path, "its SHA-256 differs from the one in SHA256SUMS", "copy it again"
-                )
+        """Name -> SHA-256 of the model's files.
+
+        Raises
+        ------
+        BadInput: a file differs from its seal, is not sealed, or is a link; the card is not one.
+        """
+        if not self.card_path.exists():
+            _ = self.card  # raises with the reason
+        if not self.seal_path.exists():
+            raise BadInput(self.seal_path, "is missing", "finish the run with uncus train --resume")
+        sums = seal.verify(self.seal_path, COPY)
         weights = [member["file"] for member in self.card["members"]]
         for name in (self.card_path.name, self.reference_path.name, *weights):
             if name not in sums:
-                raise BadInput(seal, f"does not list {name}", "copy the model again")
+                raise BadInput(self.seal_path, f"does not list {name}", COPY)
         return sums
 
 

@@ -8,22 +8,18 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from uncus.data.cohorts.bids import bids_fields
 from uncus.data.design.covariates import range_warnings, to_row
 from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume, read_scan
-from uncus.data.quality_control import Reference, check_quality
-from uncus.data.space import Grid, Placed, place
+from uncus.data.quality_control import check_quality
+from uncus.data.space import Placed, place
 from uncus.data.tables import limit_warnings
-from uncus.models.base import Classifier
-from uncus.models.build import ModelConfig, build_model
 from uncus.models.inference import predict, torch_trunk
-from uncus.models.weights import load_weights
-from uncus.pipeline.config import from_dict
 from uncus.pipeline.prediction import openvino_engine as engines
 from uncus.pipeline.prediction.results import Explanation, Map, Prediction
+from uncus.pipeline.prediction.trained_networks import read_grid, read_networks, read_reference
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency import SALIENCY
 
@@ -59,25 +55,11 @@ class Predictor:
         self.run, self.device = Run(Path(run)), torch.device(device)
         sums = self.run.verify()
         self.card = self.run.card
-        source = self.run.card_path
-        try:
-            self.grid = Grid.from_dict(self.card["grid"])
-            tensors = load_file(self.run.reference_path)
-            self.reference = Reference.from_state(tensors, self.card["reference"])
-            config = from_dict(ModelConfig, self.card["model"], source)
-            self.target = self.run.target
-            self.covariates = self.card.get("covariates", {})
-            self.networks = tuple(self.network(config, m["file"]) for m in self.card["members"])
-        except (KeyError, TypeError) as error:
-            cause = f"is incomplete or invalid ({error!r})"
-            raise BadInput(source, cause, "copy the model again") from error
-        for kind, names, count in (
-            ("classes", self.target.names, config.classes),
-            ("covariates", self.covariates, config.covariates),
-        ):
-            if len(names) != count:
-                cause = f"lists {len(names)} {kind} for a network of {count}"
-                raise BadInput(source, cause, "copy the model again")
+        self.target = self.run.target
+        self.covariates = self.card.get("covariates", {})
+        self.grid = read_grid(self.run)
+        self.reference = read_reference(self.run, self.grid)
+        config, self.networks = read_networks(self.run, self.device)
         self.trunks = tuple(torch_trunk(network) for network in self.networks)
         self.engine_error = ""
         self.engine = engines.choose(engine, self.device, math.prod(self.grid.shape))
@@ -94,20 +76,14 @@ class Predictor:
             except ValueError as error:
                 self.engine, self.engine_error = "torch", str(error)
         self.identity = {
-            "run": self.run.path.resolve().name,
+            "run": self.run.path.name,
             "backbone": config.backbone,
             "norm": config.norm,
             "networks": len(self.networks),
             "engine": self.engine,
             "uncus": self.card["versions"]["uncus"],
-            "card_sha256": sums[source.name],
+            "card_sha256": sums[self.run.card_path.name],
         }
-
-    def network(self, config: ModelConfig, name: str) -> Classifier:
-        """One member's network with its weights, in evaluation mode."""
-        model = build_model(config)
-        load_weights(model, self.run.model_folder / name)
-        return model.eval().to(self.device)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -141,48 +117,28 @@ class Predictor:
         on_step("Reading")
         volume = read_scan(paths, series=series)
         known = self.known_covariates(path, volume, covariates)
+        row = to_row(known, tuple(self.covariates))
         on_step("Placing")
         placed = place(volume, self.grid, self.card["space"])
-        on_step("Predicting")
-        return self.of_placed(path.name, placed, known, placed.volume.voxel_hash)
-
-    def of_placed(
-        self,
-        name: str,
-        placed: Placed,
-        known: Mapping[str, str | float | None],
-        voxel_hash: str,
-    ) -> Prediction:
-        """Predict for the scan called ``name``, placed on the run's grid.
-
-        Parameters
-        ----------
-        known: covariates of its subject, by name.
-        voxel_hash: of the scan itself, see :class:`uncus.data.imageio.volume.Volume`.
-
-        Raises
-        ------
-        BadInput: the scan fails quality control, or invalid covariates.
-        """
-        row = to_row(known, tuple(self.covariates))
         warnings = (
             *placed.warnings,
             *check_quality(placed, self.reference),
             *limit_warnings({name: [value] for name, value in known.items()}),
             *range_warnings(row, self.covariates),
         )
-        if voxel_hash in self.card["training"]["voxel_hashes"]:
+        if placed.volume.voxel_hash in self.card["training"].get("voxel_hashes", ()):
             warnings += (
                 "the run was trained on this scan; its out-of-fold prediction is in the run's "
                 "predictions.tsv",
             )
+        on_step("Predicting")
         outputs, feature_maps = self.outputs(placed, row)
         if not np.isfinite(outputs).all():
-            raise BadInput(name, "the networks' outputs are not finite", "check the scan's voxels")
+            raise BadInput(path, "the networks' outputs are not finite", "check the scan's voxels")
         names = self.names
         mean = dict(zip(names, outputs.mean(0).tolist(), strict=True))
         return Prediction(
-            scan=name,
+            scan=path.name,
             probabilities=mean if self.target.is_classification else {},
             values={} if self.target.is_classification else mean,
             spread=dict(zip(names, outputs.std(0).tolist(), strict=True)),

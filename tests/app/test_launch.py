@@ -1,8 +1,11 @@
 """``uncus app``: what it refuses before it listens, what it finds, what it tells the server."""
 
 import importlib.util
+import json
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +72,20 @@ def test_refusals(
     )
     assert "uncus[app]" in refused([str(run)], capsys)
     assert not started
+
+
+def test_a_run_that_cannot_be_loaded_ends_the_app(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    other = Run(tmp_path / "run")
+    card = json.loads(other.card_path.read_text())
+    card["model"]["width"] = 512
+    other.card_path.write_text(json.dumps(card))
+    other.seal()
+    command = [sys.executable, "-m", "uncus", "app", str(other.path), "--port", str(free_port())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "these are weights of another network" in line
 
 
 def test_the_demo_is_made_where_there_is_none(

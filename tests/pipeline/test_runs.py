@@ -6,15 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.pipeline.run_files.cards import CARD
 from uncus.data import files
 from uncus.data.errors import BadInput
 from uncus.pipeline.runs import SCHEMA, Member, Run, members
-
-CARD: dict[str, Any] = {
-    "schema": SCHEMA,
-    "target": {"columns": ["cdr"], "classes": {"CN": ["0"], "AD": ["1"]}, "regression": False},
-    "members": [{"file": "fold-0.safetensors", "fold": 0, "seed": 0}],
-}
 
 
 @pytest.fixture

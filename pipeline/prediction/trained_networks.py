@@ -1,0 +1,75 @@
+"""Load a run's networks and reference: what their files must fit before memory is spent on them."""
+
+import math
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from uncus.data.errors import BadInput
+from uncus.data.geometry.grid import Grid
+from uncus.data.imageio.volume import Limits
+from uncus.data.quality_control import Reference
+from uncus.models.base import Classifier
+from uncus.models.build import ModelConfig, build_model
+from uncus.models.weights import load_weights
+from uncus.pipeline.config import from_dict
+from uncus.pipeline.runs import COPY, Run
+
+
+def read_grid(run: Run) -> Grid:
+    """The grid of the run's networks; raises BadInput where it has more voxels than any scan."""
+    grid = Grid.from_dict(run.card["grid"])
+    if math.prod(grid.shape) > Limits().voxels:
+        size = " x ".join(map(str, grid.shape))
+        raise BadInput(run.card_path, f"its grid has {size} voxels", COPY)
+    return grid
+
+
+def read_reference(run: Run, grid: Grid) -> Reference:
+    """The statistics of the training scans, on ``grid``.
+
+    Raises
+    ------
+    BadInput: not a reference, one on another grid, or values that are not finite.
+    """
+    path = run.reference_path
+    try:
+        reference = Reference.from_state(load_file(path), run.card["reference"])
+    except (SafetensorError, ValueError) as error:
+        raise BadInput(path, f"cannot be read ({error})", COPY) from error
+    if reference.mean.shape != grid.shape:
+        cause = f"is on a grid of {reference.mean.shape}, the networks on one of {grid.shape}"
+        raise BadInput(path, cause, COPY)
+    if not np.isfinite(reference.mean).all():
+        raise BadInput(path, "has values that are not finite", COPY)
+    return reference
+
+
+def read_networks(run: Run, device: torch.device) -> tuple[ModelConfig, tuple[Classifier, ...]]:
+    """The architecture, and each member's network with its weights, in evaluation mode.
+
+    Raises
+    ------
+    BadInput: no such architecture, one that does not fit the target and the covariates, or weights
+        that do not fit it.
+    """
+    card, source = run.card, run.card_path
+    config = from_dict(ModelConfig, card["model"], source)
+    for kind, names, count in (
+        ("classes", run.target.names, config.classes),
+        ("covariates", card.get("covariates", {}), config.covariates),
+    ):
+        if len(names) != count:
+            raise BadInput(source, f"lists {len(names)} {kind} for a network of {count}", COPY)
+    networks = []
+    for member in card["members"]:
+        try:
+            with torch.device("meta"):  # no memory for what the weights may not fit
+                network = build_model(config)
+        except ValueError as error:
+            raise BadInput(source, str(error), COPY) from error
+        load_weights(network, run.model_folder / member["file"])
+        networks.append(network.eval().to(device))
+    return config, tuple(networks)

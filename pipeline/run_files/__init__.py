@@ -1,0 +1,1 @@
+"""What the files of a run must be before anything in them is used."""
