@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from uncus import NOTICE
+from uncus.app.hosts import Hosts
 
 OPEN = ("/_stcore/health",)
 """Paths of health checks, which need no password."""
@@ -50,16 +51,27 @@ class Guard:
     password: the password; "" for none.
     header: the header in which a reverse proxy passes the user's name; requests without it are
         rejected. "" for none. The proxy must remove the header from external requests.
+    hosts: requests for any other host are rejected; None for no check.
     """
 
-    def __init__(self, app: Any, password: str = "", header: str = "") -> None:
-        self.app, self.password = app, password
+    def __init__(
+        self, app: Any, password: str = "", header: str = "", hosts: Hosts | None = None
+    ) -> None:
+        self.app, self.password, self.hosts = app, password, hosts
         self.header = header.lower().encode()
         self.key = secrets.token_urlsafe(32)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on, or reject it."""
-        if scope["type"] not in {"http", "websocket"} or scope["path"].endswith(OPEN):
+        if scope["type"] not in {"http", "websocket"}:
+            await self.app(scope, receive, send)
+            return
+        named = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        if self.hosts and not (len(named) == 1 and self.hosts.allow(named[0])):
+            why = "unknown host; start uncus app with --allow-host NAME to allow it"
+            await reject(scope, receive, send, 403, why)
+            return
+        if scope["path"] in OPEN:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from typing import Annotated
 import tyro
 
 from uncus import NOTICE
+from uncus.app.hosts import hosts_of
 from uncus.app.settings import FOLDER_VARIABLE, HEADER_VARIABLE, PASSWORD_VARIABLE, RUN_VARIABLE
 from uncus.data.errors import BadInput
 from uncus.pipeline.runs import Run, find_runs
@@ -37,6 +39,9 @@ class App:
     """Address to listen on; 0.0.0.0 opens the page to the whole network: set a password then."""
     password_file: Path | None = None
     """File with the password in its first line."""
+    allow_host: tuple[str, ...] = ()
+    """Names under which a proxy or other machines reach the page, besides the address; requests for
+    other hosts are rejected."""
     user_header: str = ""
     """Header in which a reverse proxy passes the user's name; requests without it are rejected."""
 
@@ -44,6 +49,7 @@ class App:
         """Serve until interrupted; returns the server's exit code."""
         if importlib.util.find_spec("streamlit") is None:
             raise ValueError("streamlit is not installed; pip install 'uncus[app]'")
+        hosts_of(self.address, self.allow_host)
         check_free(self.address, self.port)
         password = self.password()
         folder = self.trained.resolve()
@@ -60,7 +66,9 @@ class App:
             prefix="uncus-app-", ignore_cleanup_errors=True
         ) as temporary:
             return serve(
-                command(self.address, self.port), environment(variables, temporary), temporary
+                command(self.address, self.port, self.allow_host),
+                environment(variables, temporary),
+                temporary,
             )
 
     def password(self) -> str:
@@ -119,9 +127,9 @@ def check_free(address: str, port: int) -> None:
         ) from error
 
 
-def command(address: str, port: int) -> list[str]:
+def command(address: str, port: int, allow_host: Sequence[str] = ()) -> list[str]:
     """The server's command line."""
-    code = f"from uncus.app.server import main; main({address!r}, {port})"
+    code = f"from uncus.app.server import main; main({address!r}, {port}, {[*allow_host]!r})"
     return [sys.executable, "-P", "-c", code]
 
 

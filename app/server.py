@@ -7,11 +7,12 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from uncus.app.access_guard import Guard
+from uncus.app.hosts import Hosts, hosts_of
 from uncus.app.job_queue import JobQueue
 from uncus.app.run_catalog import report_page
 from uncus.app.sessions import INTERVAL, SESSIONS
@@ -80,9 +81,14 @@ async def clean_up(jobs: JobQueue) -> None:
             SESSIONS.clean_up(Runtime.instance(), jobs, time.monotonic())
 
 
-def settings(address: str, port: int) -> dict[str, Any]:
-    """Streamlit's options: no details to clients, no usage statistics."""
+def settings(address: str, port: int, hosts: Hosts | None = None) -> dict[str, Any]:
+    """Streamlit's options: no details to clients, no usage statistics, and what it listens on.
+
+    It has no way to allow every IP address; the guard, which comes first, has.
+    """
+    names = [] if hosts is None or hosts.any_address else list(hosts.names)
     return {
+        "server.allowedHosts": names,
         "server.address": address,
         "server.port": port,
         "server.headless": True,
@@ -100,7 +106,7 @@ def settings(address: str, port: int) -> dict[str, Any]:
     }
 
 
-def main(address: str, port: int) -> None:
+def main(address: str, port: int, allow_host: Sequence[str] = ()) -> None:
     """Serve until interrupted; not at all, with exit code 2, if the networks cannot be loaded."""
     jobs = job_queue()
     import streamlit as st  # while they are loaded
@@ -111,11 +117,13 @@ def main(address: str, port: int) -> None:
     if jobs.failure:
         print(f"uncus: {jobs.failure}", file=sys.stderr)
         sys.exit(2)
+    hosts = hosts_of(address, allow_host)
     guard = Middleware(
         Guard,
+        hosts=hosts,
         password=os.environ.get(PASSWORD_VARIABLE, ""),
         header=os.environ.get(HEADER_VARIABLE, ""),
     )
     routes = [Route("/files/{token}/{name:path}", file), Route("/report/{name:path}", report)]
     app = st.App(HOME, routes=routes, middleware=[guard], lifespan=lifetime)
-    app.run(config=settings(address, port))
+    app.run(config=settings(address, port, hosts))

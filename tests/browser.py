@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,13 @@ ROOT = Path(__file__).parents[1]
 
 
 @contextlib.contextmanager
-def served(run: Path, folder: Path, **variables: str) -> Iterator[str]:
+def served(run: Path, folder: Path, options: Sequence[str] = (), **variables: str) -> Iterator[str]:
     """``uncus app`` in a process of its own with its files in ``folder``; its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     code = "import sys; from uncus.pipeline.cli import main; sys.exit(main())"
-    arguments = [sys.executable, "-c", code, "app", str(run), "--port", str(port)]
+    arguments = [sys.executable, "-c", code, "app", str(run), "--port", str(port), *options]
     address = f"http://127.0.0.1:{port}"
     own = {**os.environ, **variables, "TMPDIR": str(folder)}
     with subprocess.Popen(arguments, env=own, cwd=ROOT) as server:
