@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +12,19 @@ import tyro
 from uncus.data.design import covariates
 from uncus.data.dicom import reader
 from uncus.data.errors import BadInput
+from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
 from uncus.pipeline.prediction.openvino_engine import Engine
 from uncus.pipeline.prediction.options import ScanOptions
-from uncus.pipeline.prediction.output import check_writable, scan_name, sentence, write
+from uncus.pipeline.prediction.output import (
+    check_writable,
+    scan_name,
+    sentence,
+    table_row,
+    write,
+    write_predictions,
+)
 from uncus.pipeline.prediction.predictor import AUTO, Predictor, common_path
+from uncus.pipeline.prediction.prepared_scans import check_space, predict_prepared
 from uncus.pipeline.prediction.results import Prediction
 from uncus.pipeline.progress_bars import track
 
@@ -26,11 +36,12 @@ class Predict(ScanOptions):
     """Probabilities (or values) and a saliency map for unlabelled scans.
 
     Writes OUT/<scan>/prediction.json, saliency.nii.gz on the scan's own grid, saliency.png and,
-    if the run's space is mni, atlas.tsv.
+    if the run's space is mni, atlas.tsv. For several scans, OUT/predictions.tsv has one row each.
     """
 
     scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCAN...")]
-    """T1w volumes: NIfTI, Analyze, MGZ, or a DICOM series as a folder, a zip or its files."""
+    """T1w volumes: NIfTI, Analyze, MGZ, or a DICOM series as a folder, a zip or its files; or a
+    prepared cohort, for all of its scans."""
     out: Path | None = None
     """Folder for the results; without it they are only printed."""
     method: str = AUTO
@@ -47,45 +58,80 @@ class Predict(ScanOptions):
         """Predict every scan; returns 0 when all succeeded, 1 when some failed, 2 when all did."""
         if not self.scans:
             raise ValueError("no scan given; uncus predict RUN SCAN... --out DIR")
-        scans = reader.group_paths(self.scans)
-        names = [scan_name(common_path(paths)) for paths in scans]
-        duplicates = sorted({name for name in names if names.count(name) > 1})
-        if self.covariates and len(scans) > 1:
+        items = self.items()
+        counts = Counter(item.name for item in items)
+        if self.covariates and len(items) > 1:
             raise ValueError("--covariates applies to one subject; predict each scan separately")
-        if self.out and duplicates:
-            raise ValueError(
-                f"several scans are named {duplicates[0]}; predict each into its own --out"
-            )
+        if self.out and (twice := sorted(name for name, count in counts.items() if count > 1)):
+            raise ValueError(f"several scans are named {twice[0]}; predict each into its own --out")
         if self.out:
             check_writable(self.out)
         # Loading OpenVINO takes longer than it saves on one or two scans.
-        several = len(scans) > 2 or self.engine != "auto"
+        several = len(items) > 2 or self.engine != "auto"
         predictor = Predictor(self.trained, self.device, self.engine if several else "torch")
         if self.engine != "auto" and predictor.engine_error:
             print(f"uncus: {predictor.engine_error}; using torch instead", file=sys.stderr)
+        for cohort in {id(item.cohort): item.cohort for item in items if item.cohort}.values():
+            check_space(cohort, predictor)
         answers: list[dict[str, Any]] = []
         failures: list[BadInput] = []
-        for paths in track(scans, "predicting"):
-            try:
-                answers.append(self.one(predictor, paths))
-            except BadInput as error:
-                failures.append(error)
+        rows: list[dict[str, Any]] = []
+        try:
+            for item in track(items, "predicting"):
+                try:
+                    answers.append(self.one(predictor, item))
+                    rows.append(table_row(item.name, answers[-1]))
+                except BadInput as error:
+                    failures.append(error)
+                    rows.append({"scan": item.name, "error": str(error)})
+        finally:
+            if self.out and len(items) > 1:
+                write_predictions(self.out, rows)
         if failures and not answers:
             raise failures[0] if len(failures) == 1 else ValueError(" | ".join(map(str, failures)))
         if self.as_json:
-            print(json.dumps(answers if len(scans) > 1 else answers[0], indent=2))
+            print(json.dumps(answers if len(items) > 1 else answers[0], indent=2))
         for failure in failures:
             print(f"uncus: {failure}", file=sys.stderr)
         return 1 if failures else 0
 
-    def one(self, predictor: Predictor, paths: tuple[Path, ...]) -> dict[str, Any]:
+    def items(self) -> list["Item"]:
+        """The scans to predict, those of a prepared cohort one by one."""
+        cohorts = {path: PreparedCohort.open(path) for path in self.scans if is_prepared(path)}
+        found = []
+        for paths in reader.group_paths([path for path in self.scans if path not in cohorts]):
+            found.append(Item(scan_name(common_path(paths)), paths))
+        for cohort in cohorts.values():
+            names = [entry["name"] for entry in cohort.manifest["scans"]]
+            found += [Item(name, (), cohort, row) for row, name in enumerate(names)]
+        return found
+
+    def one(self, predictor: Predictor, item: "Item") -> dict[str, Any]:
         """Predict one scan; write and print the result as requested."""
         known = covariates.parse(self.covariates)
-        prediction = predictor(paths, series=self.series, covariates=known)
+        if item.cohort:
+            prediction = predict_prepared(predictor, item.cohort, item.row, known)
+        else:
+            prediction = predictor(item.paths, series=self.series, covariates=known)
         answer = prediction.as_dict()
         if self.out:
             explanation = predictor.explain(prediction, self.method, self.explain)
-            answer = write(self.out / scan_name(common_path(paths)), explanation)
+            answer = write(self.out / item.name, explanation)
         if not self.as_json:
             print(sentence(prediction))
         return answer
+
+
+@dataclass(frozen=True)
+class Item:
+    """A scan to predict: its files, or its row in a prepared cohort."""
+
+    name: str
+    paths: tuple[Path, ...]
+    cohort: PreparedCohort | None = None
+    row: int = -1
+
+
+def is_prepared(path: Path) -> bool:
+    """Whether a path is the folder of a prepared cohort."""
+    return (path / MANIFEST).is_file()

@@ -55,10 +55,18 @@ def members(folds: int, seed: int, seeds: int) -> tuple[Member, ...]:
 
 
 class Run:
-    """A run folder. Reading a file that is missing or damaged raises BadInput."""
+    """A run folder, or its model folder alone, which is enough for predictions.
+
+    Reading a file that is missing or damaged raises BadInput.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        model = self.path / "model"
+        if (self.path / "card.json").is_file() and not model.exists():
+            # The model folder itself was named: in its run, or shared without it.
+            model, run = self.path, self.path.resolve().parent
+            self.path = run if (run / "config.json").is_file() else self.path
         self.config_path = self.path / "config.json"
         self.environment_path = self.path / "environment.json"
         self.splits_path = self.path / "splits.tsv"
@@ -66,7 +74,7 @@ class Run:
         self.predictions_path = self.path / "predictions.tsv"
         self.report_path = self.path / "report.json"
         self.report_page = self.path / "report.html"
-        self.model_folder = self.path / "model"
+        self.model_folder = model
         """All that a prediction needs."""
         self.card_path = self.model_folder / "card.json"
         self.reference_path = self.model_folder / "reference.safetensors"

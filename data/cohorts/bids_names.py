@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,6 +12,8 @@ from uncus.data.errors import BadInput
 from uncus.data.text import natural_text, shorten
 
 IMAGES = (".nii", ".nii.gz", ".img", ".mgz", ".mgh")
+EXTENSION = re.compile(r"(\.nii\.gz|\.(nii|img|hdr|mgz|mgh|zip|dcm|ima))$", re.IGNORECASE)
+CONTRAST = re.compile(r"t[12]w?|t2starw|pdw?|flair|mp2?rage|unit1|f?spgr", re.IGNORECASE)
 
 Key = tuple[str, str]  # subject, session ("" for all sessions of the subject)
 
@@ -72,14 +75,51 @@ def natural(path: Path) -> list[tuple[int, int | str]]:
 
 
 def entity(key: str, path: str) -> str | None:
-    """The last value of a BIDS entity in a path: ``ses-`` in ``ses-1/sub-2_ses-3_T1w`` -> ``3``."""
-    values = re.findall(rf"(?:^|[/_\\]){re.escape(key)}([^_/\\.]+)", path)
-    return values[-1] if values else None
+    """The last value of a BIDS entity in a path: ``ses-`` in ``ses-1/sub-2_ses-3_T1w`` -> ``3``.
+
+    The whole value counts, with its ``_`` and ``.``: ``sub-002_S_0295_ses-1_T1w`` is subject
+    002_S_0295. It ends at the next entity, at the name of a contrast, or, if a file's name has
+    neither, before its last words: ``sub-01_brain.nii``.
+    """
+    return next(reversed(entities(key, path)), None)
 
 
-def subject_from_path(path: Path) -> str:
-    """The subject in a path's ``sub-`` entity, else the file's stem."""
-    return entity("sub-", path.as_posix()) or stem(path)
+def entities(key: str, path: str) -> list[str]:
+    """Every value of a BIDS entity in a path, see ``entity``."""
+    values = []
+    for part in re.split(r"[/\\]", path):
+        name = EXTENSION.sub("", part)
+        tokens = name.split("_")
+        starts = [k for k, token in enumerate(tokens) if re.fullmatch(r"[A-Za-z]+-.+", token)]
+        for start, stop in pairwise([*starts, len(tokens)]):
+            if not tokens[start].startswith(key):
+                continue
+            value = [tokens[start].removeprefix(key), *tokens[start + 1 : stop]]
+            contrast = next((k for k, v in enumerate(value) if k and CONTRAST.fullmatch(v)), None)
+            if contrast:
+                value = value[:contrast]
+            elif stop == len(tokens) and is_named_image(part):
+                while len(value) > 1 and re.fullmatch(r"[A-Za-z]\w+", value[-1]):
+                    value.pop()
+            values.append("_".join(value))
+    return values
+
+
+def subject_from_path(path: str) -> str | None:
+    """The subject in a path's ``sub-`` entity; None if it has none.
+
+    Raises
+    ------
+    BadInput: its folders and its name give several, such as ``sub-1/sub-2_T1w.nii``.
+    """
+    labels = list(dict.fromkeys(entities("sub-", path)))
+    if len(labels) > 1:
+        raise BadInput(
+            path,
+            f"its path names {len(labels)} subjects: {shorten(labels)}",
+            "give folders and file the same sub- label",
+        )
+    return labels[0] if labels else None
 
 
 def stem(path: Path) -> str:
@@ -89,7 +129,12 @@ def stem(path: Path) -> str:
 
 def is_image(path: Path) -> bool:
     """Whether the file has the extension of an image that nibabel can read."""
-    return path.name.lower().endswith(IMAGES) and path.is_file()
+    return is_named_image(path.name) and path.is_file()
+
+
+def is_named_image(name: str) -> bool:
+    """Whether a name has the extension of an image that nibabel can read."""
+    return name.lower().endswith(IMAGES)
 
 
 def join(subject: str, session: str) -> str:

@@ -15,7 +15,7 @@ from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.dicom import reader
 from uncus.data.dicom.signature import has_signature, is_named
 from uncus.data.errors import BadInput
-from uncus.data.text import shorten
+from uncus.data.text import natural_text, shorten
 
 CONCURRENT = 4  # child processes that read headers
 
@@ -41,6 +41,7 @@ def read_dicom_folders(root: Path) -> Cohort:
     scans: list[Scan] = []
     warnings: list[str] = []
     patients: dict[str, list[str]] = {}  # PatientID -> folders
+    owners: dict[str, dict[str, str]] = {}  # subject -> PatientID -> folder
     aside: dict[str, list[str]] = {}  # reason -> folders
     for folder, series in zip(folders, list_series(folders), strict=True):
         for scan in scans_in(folder, series, warnings):
@@ -53,6 +54,17 @@ def read_dicom_folders(root: Path) -> Cohort:
             aside.setdefault(reason, []).append(folder.name)
         for patient in {one["patient"] for one in series} - {""}:
             patients.setdefault(patient, []).append(folder.name)
+            subject = entity("sub-", folder.name)
+            owners.setdefault(subject or to_label(patient), {})[patient] = folder.name
+    for subject, found in owners.items():
+        places = sorted(set(found.values()), key=natural_text)
+        # One folder of several patients becomes one scan, which is rejected by itself.
+        if len(found) > 1 and (len(places) > 1 or not entity("sub-", places[0])):
+            raise BadInput(
+                root,
+                f"sub-{subject} has {len(found)} PatientIDs, in {shorten(places, 5)}",
+                "give each patient a folder named sub-LABEL",
+            )
     for names in patients.values():
         if len(names) > 1:
             same = len({entity("sub-", name) for name in names}) == 1
@@ -118,6 +130,10 @@ def scans_in(folder: Path, series: list[dict[str, str]], warnings: list[str]) ->
     if not series:
         name = folder.stem if folder.is_file() else folder.name
         yield Scan(subject or to_label(name), "", folder)
+        return
+    patients = {one["patient"] for one in series if not one["aside"]} - {""}
+    if subject and len(patients) > 1:  # whose, is not known: reading the folder lists them
+        yield Scan(subject, "", folder)
         return
     sessions: dict[str, list[dict[str, str]]] = {}
     for one in series:

@@ -90,9 +90,10 @@ def read_table_of_images(table: Path) -> Cohort:
         if not path.resolve().is_relative_to(root.resolve()):
             outside.append(f"line {lines[index]} ({row[path_column]})")
             continue
-        subject = (
-            row[subject_column] if subject_column else subject_from_path(Path(row[path_column]))
-        )
+        name = row[path_column]
+        subject = row[subject_column] if subject_column else subject_from_path(name)
+        if subject is None:
+            subject = stem(path)
         subject = subject.removeprefix("sub-")
         if not subject:
             raise BadInput(
@@ -133,13 +134,15 @@ def read_folder(root: Path) -> Cohort:
         warnings.append(f"not named _T1w, ignored: {shorten(others)}")
         files = named
     check_files(root, files)
-    scans, guessed = [], []
+    scans, guessed, joined = [], [], []
     for file in files:
         relative = file.relative_to(root).as_posix()
-        subject = entity("sub-", relative)
+        subject = subject_from_path(relative)
         if subject is None:
             guessed.append(file.name)
             subject = re.sub(r"[^\w.+-]+", "-", stem(file)).strip("-.+") or "image"
+        elif "_" in subject:
+            joined.append(f"sub-{subject}")
         folder = file.relative_to(root).parent.as_posix()
         fields = {"folder": "" if folder == "." else folder}
         scans.append(Scan(subject, entity("ses-", relative) or "", file, fields))
@@ -147,6 +150,9 @@ def read_folder(root: Path) -> Cohort:
         warnings.append(
             f"no sub- in the name, each treated as a separate subject: {shorten(guessed)}"
         )
+    if joined:
+        names = shorten(list(dict.fromkeys(joined)), 5)
+        warnings.append(f"each whole name is one subject (sessions need ses-): {names}")
     return Cohort(root, tuple(scans), tuple(warnings))
 
 

@@ -15,7 +15,10 @@ from uncus.data.errors import BadInput
 
 REMEDY = "give one 3D T1-weighted series"
 SAME_POSITION_MM = 1e-3  # images closer than this along their normal are one slice
-SPACING_TOLERANCE = 0.05  # share of the slice spacing
+# How far a slice may be off the line through all, as a share of their spacing: silently, and with a
+# warning. Positions with one decimal are off by 0.087 mm at most, which is always allowed.
+SPACING_TOLERANCE, LARGEST_TOLERANCE = 0.05, 0.1
+ROUNDING_MM = 0.09
 ORIENTATION_TOLERANCE = 5e-3  # largest difference of direction cosines within one orientation
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -29,10 +32,12 @@ class Stack:
     slices: the indices of the frames of each slice, usually one, in order along the normal.
     affine: float64 [4, 4], index (column, row from the bottom, slice) -> mm, RAS+. Rows are
         counted from the bottom, as dcm2niix stores them.
+    warnings: one sentence each.
     """
 
     slices: tuple[tuple[int, ...], ...]
     affine: NDArray[np.float64]
+    warnings: tuple[str, ...] = ()
 
 
 def check_parallel(name: str, frames: Sequence[Frame]) -> None:
@@ -72,17 +77,14 @@ def stack(name: str, frames: Sequence[Frame]) -> Stack:
         raise BadInput(name, "has images at one position only", "give the whole 3D series")
     line = positions[[group[0] for group in slices]]
     step = (line[-1] - line[0]) / (len(line) - 1)
-    check_spacing(name, line @ normal)
-    sideways = line - (line[0] + np.outer(np.arange(len(line)), step))
-    if np.abs(sideways).max() > max(SPACING_TOLERANCE * float(np.linalg.norm(step)), 0.05):
-        raise BadInput(name, "its slices are not stacked in a line", "export the series again")
+    warnings = check_positions(name, line, normal)
     between_rows, between_columns = first.spacing
     affine = np.eye(4)
     affine[:3, 0] = across * between_columns
     affine[:3, 1] = -down * between_rows
     affine[:3, 2] = step
     affine[:3, 3] = line[0] + down * between_rows * (first.rows - 1)
-    return Stack(tuple(slices), LPS_TO_RAS @ affine)
+    return Stack(tuple(slices), LPS_TO_RAS @ affine, warnings)
 
 
 def unit_vectors(name: str, cosines: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -97,18 +99,39 @@ def unit_vectors(name: str, cosines: NDArray[np.float64]) -> NDArray[np.float64]
     return unit
 
 
-def check_spacing(name: str, heights: NDArray[np.float64]) -> None:
-    """Raise BadInput for uneven gaps; slices are missing where one is a multiple of the others."""
-    gaps = np.diff(heights)
+def check_positions(
+    name: str, line: NDArray[np.float64], normal: NDArray[np.float64]
+) -> tuple[str, ...]:
+    """Compare the positions [slices, 3] (mm), in order along ``normal``, with an even spacing.
+
+    Every slice is compared with the line through all, not with its neighbours: that doubles the
+    error of positions that are rounded in the file.
+
+    Returns
+    -------
+    a warning if they are a little uneven.
+
+    Raises
+    ------
+    BadInput: a slice is missing, or far off the line.
+    """
+    gaps = np.diff(line @ normal)
     usual = float(np.median(gaps))
-    uneven = np.flatnonzero(np.abs(gaps - usual) > SPACING_TOLERANCE * usual)
-    if not uneven.size:
-        return
-    missing = int(np.rint(gaps[uneven] / usual - 1).clip(0).sum())
-    what = f"{missing} missing" if missing else "uneven steps"
-    raise BadInput(
-        name,
-        f"its slices are not evenly spaced ({what}: {usual:.2f} mm apart, but once "
-        f"{gaps[uneven[0]]:.2f} mm)",
-        "copy or export the whole series again",
-    )
+    wide = np.flatnonzero(gaps > 1.5 * usual)
+    if wide.size:
+        missing = int(np.rint(gaps[wide] / usual - 1).sum())
+        raise BadInput(
+            name,
+            f"its slices are not evenly spaced ({missing} missing: {usual:.2f} mm apart, but once "
+            f"{gaps[wide[0]]:.2f} mm)",
+            "copy or export the whole series again",
+        )
+    index = np.arange(len(line), dtype=float)
+    step, start = np.polyfit(index, line, 1)
+    off = np.linalg.norm(line - (start + np.outer(index, step)), axis=1).max()
+    if off <= SPACING_TOLERANCE * usual:
+        return ()
+    text = f"its slices are not evenly spaced in a line (up to {off:.2f} mm off, {usual:.2f} apart)"
+    if off > max(LARGEST_TOLERANCE * usual, ROUNDING_MM):
+        raise BadInput(name, text, "copy or export the whole series again")
+    return (f"The positions of the slices are rounded or a little uneven: up to {off:.2f} mm.",)

@@ -90,7 +90,8 @@ def kind(header: Header) -> tuple[object, ...]:
 def volumes(headers: Sequence[Header], name: str) -> list[Found]:
     """The volumes in images of one series and kind."""
     try:
-        check_tags(name, headers)
+        with decoding_errors(headers[0].member.name):
+            check_tags(name, headers)
         frames = read_all_frames(headers)
     except BadInput as error:
         return [Found(describe(headers, fault=error), tuple(headers), (), error)]

@@ -83,6 +83,7 @@ def load(folder: Path, paths: list[str], name: str, series: str, voxels: int) ->
         *files.warnings,
         *aside_warnings(files.series, found, series),
         *suitability_warnings(found.headers),
+        *stacked.warnings,
         *pixel_warnings,
     ]
     record = series_record(found)

@@ -1,5 +1,6 @@
 """Headers of FreeSurfer MGH and MGZ images."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,11 @@ from nibabel.freesurfer.mghformat import MGHHeader
 
 from uncus.data.errors import BadInput
 from uncus.data.imageio.header import RE_EXPORT, Layout, check_affine, join_numbers, voxel_shape
+
+GOOD_RAS = 28  # offset of goodRASFlag
+# What FreeSurfer takes where goodRASFlag is 0, coronal slices: the flag, then big-endian voxel
+# sizes (mm), the directions of the axes (L, I, A) and the center. nibabel's default is L, S, P.
+DEFAULT_RAS = struct.pack(">h15f", 1, 1, 1, 1, -1, 0, 0, 0, 0, -1, 0, 1, 0, 0, 0, 0)
 
 
 def read_mgh_layout(path: Path, head: bytes) -> Layout:
@@ -20,6 +26,12 @@ def read_mgh_layout(path: Path, head: bytes) -> Layout:
         raise BadInput(path, f"truncated header ({len(head)} of 284 bytes)", RE_EXPORT)
     if int.from_bytes(head[:4], "big") != 1:
         raise BadInput(path, "not an MGH image", "check the file and its extension")
+    warnings = []
+    if not int.from_bytes(head[GOOD_RAS : GOOD_RAS + 2], "big"):
+        head = head[:GOOD_RAS] + DEFAULT_RAS + head[GOOD_RAS + len(DEFAULT_RAS) :]
+        warnings.append(
+            "No orientation is stored: orientation unknown, left and right may be swapped."
+        )
     header = MGHHeader(head[:284], check=False)
     dims = [int(value) for value in header["dims"]]
     shape = voxel_shape(path, [4 if dims[3] > 1 else 3, *dims])
@@ -29,11 +41,6 @@ def read_mgh_layout(path: Path, head: bytes) -> Layout:
     zooms = np.asarray(header["delta"], dtype=np.float64)
     if not np.isfinite(zooms).all() or (zooms <= 0).any():
         raise BadInput(path, f"invalid voxel size ({join_numbers(zooms)} mm)", RE_EXPORT)
-    warnings = []
-    if not int.from_bytes(head[28:30], "big"):  # nibabel sets goodRASFlag when it fills in defaults
-        warnings.append(
-            "No orientation is stored: orientation unknown, left and right may be swapped."
-        )
     with np.errstate(over="ignore", invalid="ignore"):
         affine = header.get_affine()
     check_affine(path, affine)

@@ -33,6 +33,7 @@ UNSUPPORTED_TYPES = {
     2048: "complex",
     2304: "RGBA",
 }
+LONGEST_QUATERNION = 1.01  # a length beyond is no rounding error
 # A slope outside this range underflows or overflows float32.
 SLOPE_RANGE = (1e-15, 1e15)
 
@@ -98,6 +99,12 @@ def _nifti(path: Path, header: Any, is_single: bool) -> Layout:
     sform = header.get_sform() if s_code > 0 else None
     qform = None
     if q_code > 0:
+        # As the NIfTI library does: a quaternion that is longer than 1 by rounding is made a unit.
+        quaternion = np.array([float(header[f"quatern_{axis}"]) for axis in "bcd"])
+        length = float(np.linalg.norm(quaternion))
+        if 1 < length < LONGEST_QUATERNION:
+            for axis, value in zip("bcd", quaternion / length, strict=True):
+                header[f"quatern_{axis}"] = value
         try:
             qform = header.get_qform()
         except (ValueError, nib.spatialimages.HeaderDataError):

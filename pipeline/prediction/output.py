@@ -40,6 +40,26 @@ def write(folder: Path, explanation: Explanation) -> dict[str, Any]:
     return answer
 
 
+def table_row(name: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """A prediction (the content of prediction.json) as a row of predictions.tsv."""
+    kind, outputs = (
+        ("p", answer["probabilities"]) if "label" in answer else ("pred", answer["values"])
+    )
+    return {
+        "scan": name,
+        "label": answer.get("label", ""),
+        **{f"{kind}_{name}": value for name, value in outputs.items()},
+        **{f"spread_{name}": value for name, value in answer["spread"].items()},
+        "warnings": "; ".join(answer["warnings"]),
+    }
+
+
+def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write predictions.tsv, one row per scan; a scan without a prediction has its error there."""
+    table = pd.DataFrame(rows).fillna("")
+    write_table(folder / "predictions.tsv", table)
+
+
 def write_map(folder: Path, explanation: Explanation, suffix: str = "") -> dict[str, Any]:
     """Write saliency.nii.gz on the scan's own grid, saliency.png and, where the scan was registered
     to MNI152, atlas.tsv to ``folder``; ``suffix`` is appended to the stems of their names.

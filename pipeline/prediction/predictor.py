@@ -76,7 +76,7 @@ class Predictor:
             except ValueError as error:
                 self.engine, self.engine_error = "torch", str(error)
         self.identity = {
-            "run": self.run.path.name,
+            "run": self.run.path.resolve().name,
             "backbone": config.backbone,
             "norm": config.norm,
             "networks": len(self.networks),
@@ -117,28 +117,48 @@ class Predictor:
         on_step("Reading")
         volume = read_scan(paths, series=series)
         known = self.known_covariates(path, volume, covariates)
-        row = to_row(known, tuple(self.covariates))
         on_step("Placing")
         placed = place(volume, self.grid, self.card["space"])
+        on_step("Predicting")
+        return self.of_placed(path.name, placed, known, placed.volume.voxel_hash)
+
+    def of_placed(
+        self,
+        name: str,
+        placed: Placed,
+        known: Mapping[str, str | float | None],
+        voxel_hash: str,
+    ) -> Prediction:
+        """Predict for the scan called ``name``, placed on the run's grid.
+
+        Parameters
+        ----------
+        known: covariates of its subject, by name.
+        voxel_hash: of the scan itself, see :class:`uncus.data.imageio.volume.Volume`.
+
+        Raises
+        ------
+        BadInput: the scan fails quality control, or invalid covariates.
+        """
+        row = to_row(known, tuple(self.covariates))
         warnings = (
             *placed.warnings,
             *check_quality(placed, self.reference),
             *limit_warnings({name: [value] for name, value in known.items()}),
             *range_warnings(row, self.covariates),
         )
-        if placed.volume.voxel_hash in self.card["training"].get("voxel_hashes", ()):
+        if voxel_hash in self.card["training"].get("voxel_hashes", ()):
             warnings += (
                 "the run was trained on this scan; its out-of-fold prediction is in the run's "
                 "predictions.tsv",
             )
-        on_step("Predicting")
         outputs, feature_maps = self.outputs(placed, row)
         if not np.isfinite(outputs).all():
-            raise BadInput(path, "the networks' outputs are not finite", "check the scan's voxels")
+            raise BadInput(name, "the networks' outputs are not finite", "check the scan's voxels")
         names = self.names
         mean = dict(zip(names, outputs.mean(0).tolist(), strict=True))
         return Prediction(
-            scan=path.name,
+            scan=name,
             probabilities=mean if self.target.is_classification else {},
             values={} if self.target.is_classification else mean,
             spread=dict(zip(names, outputs.std(0).tolist(), strict=True)),

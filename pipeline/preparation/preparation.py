@@ -207,7 +207,7 @@ def repeated_voxels(entries: Iterable[Entry]) -> list[str]:
         owners.setdefault(entry.voxel_hash, []).append(entry.name)
     return [
         f"{' and '.join(names)} have the same voxels"
-        + ("; splits will reject them" if len({n.split("_")[0] for n in names}) > 1 else "")
+        + ("; splits will reject them" if len({n.partition("_ses-")[0] for n in names}) > 1 else "")
         for names in owners.values()
         if len(names) > 1
     ]

@@ -13,6 +13,7 @@ from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, orn
 from tests.dicom_files import save, series
 from uncus import NOTICE
 from uncus.data.files import write_json
+from uncus.data.tables import read_table
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.weights import save_weights
 from uncus.pipeline.cli import main
@@ -231,7 +232,11 @@ def test_the_files_of_a_series_are_one_scan(
     folder = save(tmp_path / "series", series(stored, image.affine))
     files = sorted(map(str, folder.iterdir()))
     assert main(["predict", str(run), *files, str(scan), "--out", str(tmp_path / "out")]) == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["new_T1w", "series"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "new_T1w",
+        "predictions.tsv",
+        "series",
+    ]
     printed = capsys.readouterr().out
     assert main(["predict", str(run), str(folder)]) == 0
     assert capsys.readouterr().out.strip() in printed
@@ -248,3 +253,39 @@ def test_a_files_oddity_is_printed_and_kept(
     assert f"warning: {warning}" in capsys.readouterr().out
     answer = json.loads((tmp_path / "out" / "odd_T1w" / "prediction.json").read_text())
     assert warning in answer["warnings"]
+
+
+def test_several_scans_get_one_table(run: Path, scan: Path, tmp_path: Path) -> None:
+    bad, out = tmp_path / "bad.nii.gz", tmp_path / "out"
+    bad.write_bytes(b"")
+    assert main(["predict", str(run), str(scan), str(bad), "--out", str(out)]) == 1
+    table = read_table(out / "predictions.tsv")
+    written = json.loads((out / "new_T1w" / "prediction.json").read_text())
+    assert list(table["scan"]) == ["new_T1w", "bad"]
+    assert float(table["p_AD"][0]) == pytest.approx(written["probabilities"]["AD"])
+    assert (table["label"][0], table["label"][1]) == (written["label"], "")
+    assert table["error"][0] == "" and "bad.nii.gz" in table["error"][1]
+    assert main(["predict", str(run), str(scan), "--out", str(tmp_path / "one")]) == 0
+    assert not (tmp_path / "one" / "predictions.tsv").exists()
+
+
+@pytest.mark.parametrize("shared", ["in its run", "alone", "named from inside"])
+def test_the_model_folder_is_enough(
+    run: Path,
+    scan: Path,
+    tmp_path: Path,
+    shared: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["predict", str(run), str(scan), "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)
+    named = str(run / "model")
+    if shared == "alone":
+        named = str(shutil.copytree(run / "model", tmp_path / "adni"))
+        expected["model"]["run"] = "adni"
+    elif shared == "named from inside":
+        monkeypatch.chdir(run / "model")
+        named = "."
+    assert main(["predict", named, str(scan), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == expected

@@ -157,3 +157,33 @@ def test_screen_saves_and_localizers_are_no_scans(tmp_path: Path) -> None:
     skipped = "sub-1, 20210131: no scan, skipped: every series is a localizer by its tags"
     assert skipped in cohort.warnings
     assert "a series that is a localizer by its tags is left aside: sub-1" in cohort.warnings
+
+
+def test_the_whole_name_of_a_folder_counts(tmp_path: Path) -> None:
+    """ADNI's ids begin with the site: 002_S_0295."""
+    write(tmp_path / "sub-002_S_0295", 1)
+    write(tmp_path / "sub-002_S_0413", 2)
+    assert names(tmp_path) == ["sub-002_S_0295_ses-20200131", "sub-002_S_0413_ses-20200131"]
+
+
+def test_two_patients_under_one_label_are_rejected(tmp_path: Path) -> None:
+    one, two = write(tmp_path / "sub-1_T1", 1), write(tmp_path / "sub-1_FLAIR", 2)
+    cause = "sub-1 has 2 PatientIDs, in sub-1_FLAIR, sub-1_T1; give each patient a folder"
+    with pytest.raises(BadInput, match=cause):
+        read_cohort(tmp_path)
+    one.rename(tmp_path / "a")
+    two.rename(tmp_path / "b")
+    assert names(tmp_path) == ["sub-P-1_ses-20200131", "sub-P-2_ses-20200131"]
+    write(tmp_path / "c", 3, PatientID="P-1", StudyDate="20210131")
+    with pytest.raises(BadInput, match="sub-P-1 has 2 PatientIDs, in a, c"):
+        read_cohort(tmp_path)
+
+
+def test_two_patients_in_two_sessions_of_a_folder_are_one_scan_that_fails(tmp_path: Path) -> None:
+    root, out = tmp_path / "tree", tmp_path / "cohort"
+    write(root / "sub-1" / "ses-1", 1)
+    write(root / "sub-1" / "ses-2", 2, StudyDate="20210131")
+    write(root / "sub-2", 3)
+    assert main(["prepare", str(root), str(out), "--spacing", "8", "--workers", "1"]) == 1
+    failed = (out / "failed.tsv").read_text().splitlines()[1:]
+    assert len(failed) == 1 and failed[0].startswith("sub-1\t") and "2 patients" in failed[0]

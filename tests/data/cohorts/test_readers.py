@@ -116,3 +116,24 @@ def test_sources_that_are_not_cohorts_are_rejected(tmp_path: Path) -> None:
         empty.mkdir(exist_ok=True)
         with pytest.raises(BadInput):
             read_cohort(empty, reader)
+
+
+def test_the_whole_name_of_a_subject_counts(tmp_path: Path) -> None:
+    """ADNI's ids begin with the site: 002_S_0295."""
+    touch(tmp_path, "sub-002_S_0295_ses-1_T1w.nii.gz", "sub-002_S_0413_ses-2_T1w.nii.gz")
+    touch(tmp_path, "x/sub-003_S_0907_T1w.nii.gz")
+    expected = ["sub-002_S_0295_ses-1", "sub-002_S_0413_ses-2", "sub-003_S_0907"]
+    cohort = read_cohort(tmp_path)
+    assert [scan.name for scan in cohort] == expected
+    assert any("each whole name is one subject" in warning for warning in cohort.warnings)
+    rows = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.nii.gz"))
+    table = tsv(tmp_path / "t.tsv", "path", *rows)
+    assert [scan.name for scan in read_cohort(table)] == expected
+
+
+def test_a_path_that_names_two_subjects_is_rejected(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-002_S_0295/sub-002_ses-1_T1w.nii.gz")
+    with pytest.raises(BadInput, match="names 2 subjects: 002_S_0295, 002;"):
+        read_cohort(tmp_path, "folder")
+    with pytest.raises(BadInput, match="names 2 subjects"):
+        read_cohort(tsv(tmp_path / "t.tsv", "path", "sub-002_S_0295/sub-002_ses-1_T1w.nii.gz"))

@@ -5,6 +5,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from tests.dicom_files import AXIAL, Edit, load, oblique, ras, refused, save, series, tag, voxels
 from uncus.data.imageio.volume import read_volume
@@ -48,6 +49,47 @@ def test_a_missing_slice_is_refused_and_a_copy_is_warned_of(tmp_path: Path) -> N
     images[2].PixelData = images[3].PixelData
     refused(save(tmp_path / "other", [*images, series()[2]]), tmp_path, "different images at the")
     refused(save(tmp_path / "4d", [*series(), *series(voxels() + 1)]), tmp_path, "4D: 2 images")
+
+
+@pytest.mark.parametrize("spacing", [1.25, 0.9375, 0.7, 3.3])
+@pytest.mark.parametrize("turned", [False, True])
+def test_positions_that_are_rounded_in_the_file(
+    spacing: float, turned: bool, tmp_path: Path
+) -> None:
+    """One decimal, as some archives and anonymizers store."""
+    affine = (oblique() if turned else AXIAL).copy()
+    affine[:3, 2] *= spacing / 3
+    array = voxels((10, 8, 40))
+
+    def edit(data: Dataset, index: int) -> None:
+        data.ImagePositionPatient = [f"{value:.1f}" for value in data.ImagePositionPatient]
+
+    folder = save(tmp_path / "in", series(array, affine, edit))
+    actual, found, warnings = load(folder, tmp_path)
+    np.testing.assert_array_equal(actual, array[:, ::-1])
+    np.testing.assert_allclose(np.linalg.norm(found[:3, 2]), spacing, rtol=0.005)
+    assert not warnings or ("rounded" in warnings[0] and len(warnings) == 1)
+    assert warnings or spacing != 0.9375
+    assert not warnings or spacing != 3.3
+
+
+def shifted(slice_index: int, mm: float) -> Edit:
+    def edit(data: Dataset, index: int) -> None:
+        if index == slice_index:
+            x, y, z = data.ImagePositionPatient
+            data.ImagePositionPatient = [x, y, float(z) + mm]
+
+    return edit
+
+
+def test_slices_off_an_even_grid(tmp_path: Path) -> None:
+    """3 mm apart: 0.1 mm is silent, 0.3 mm a warning, 0.6 mm an error."""
+    found = {
+        mm: load(save(tmp_path / f"{mm}", series(edit=shifted(2, mm))), tmp_path)[2]
+        for mm in (0.1, 0.3)
+    }
+    assert found[0.1] == [] and "a little uneven" in found[0.3][0]
+    refused(save(tmp_path / "far", series(edit=shifted(2, 0.6))), tmp_path, "not evenly spaced in")
 
 
 REFUSED: dict[str, tuple[Edit, str]] = {

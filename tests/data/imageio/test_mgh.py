@@ -38,6 +38,10 @@ def test_agrees_with_nibabel(name: str, tmp_path: Path) -> None:
 def test_warns_of_a_missing_orientation(tmp_path: Path) -> None:
     volume = read_volume(overwrite(tmp_path / "scan.mgh", GOOD_RAS, b"\0\0"))
     assert len(volume.warnings) == 1 and "orientation unknown" in volume.warnings[0]
+    assert volume.native.axcodes == "LIA" and volume.spacing == (1, 1, 1)  # as FreeSurfer reads it
+    stored, center = voxels(np.float32), np.array([*voxels().shape, 2]) / 2
+    np.testing.assert_array_equal(volume.array, stored.transpose(0, 2, 1)[::-1, :, ::-1])
+    np.testing.assert_allclose(volume.native.affine @ center, [0, 0, 0, 1])
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ INVALID: dict[str, tuple[tuple[tuple[int, str, Any], ...], str]] = {
     "pixdim NaN": (((PIXDIM + 8, "f", NAN),), "voxel size"),
     "no signature": (((344, "4s", b"abc\0"),), "signature"),
     "signature of a pair": (((344, "4s", b"ni1\0"),), "signature"),
+    "no rotation": (((QFORM, "2h", (1, 0)), (QUATERN, "3f", (0.0, 1.1, 0.0))), "not a rotation"),
     "not NIfTI": (((0, "i", 1234),), "not a NIfTI"),
 }
 
@@ -84,6 +85,25 @@ def test_the_sform_takes_precedence_over_the_qform(tmp_path: Path) -> None:
     edits, _ = UNUSUAL["transforms disagree"]
     volume = read_volume(patched(tmp_path / "scan.nii", *edits))
     np.testing.assert_allclose(volume.affine, AFFINE)
+
+
+@pytest.mark.parametrize("sform_code", [0, 1])
+@pytest.mark.parametrize("excess", [1e-7, 3e-7, 1e-6, 1e-5, 1e-3])
+def test_a_quaternion_over_1_by_rounding_is_made_a_unit(
+    excess: float, sform_code: int, tmp_path: Path
+) -> None:
+    """Half a turn, whose quaternion has no room for rounding: (0, 0, 1, 0)."""
+    codes = (QFORM, "2h", (1, sform_code))
+    turned = np.diag([-2.0, 2, -3, 1])
+    rows = (SROW, "12f", tuple(turned[:3].ravel()))
+    exact, longer = (
+        read_volume(patched(tmp_path / f"{length}.nii", codes, rows, (QUATERN, "6f", quaternion)))
+        for length in (1, 1 + excess)
+        for quaternion in [(0.0, length, 0.0, 0.0, 0.0, 0.0)]
+    )
+    np.testing.assert_allclose(longer.native.affine, turned, atol=1e-6)
+    np.testing.assert_array_equal(longer.affine, exact.affine)
+    assert longer.warnings == exact.warnings == ()
 
 
 def test_affines_in_meters_become_millimeters(tmp_path: Path) -> None:
