@@ -1,6 +1,6 @@
 """``uncus evaluate``: metrics with intervals, compared with baselines on the same folds."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,14 +8,23 @@ import tyro
 
 from uncus import NOTICE
 from uncus.data import files
+from uncus.data.prepared_cohort import PreparedCohort
+from uncus.data.tables import write_table
 from uncus.pipeline.evaluation.assessment import assess
+from uncus.pipeline.evaluation.external import (
+    ExternalScans,
+    ExternalStudy,
+    Overlap,
+    predict_external,
+)
 from uncus.pipeline.evaluation.predictions import Study
+from uncus.pipeline.prediction.output import check_writable
 from uncus.pipeline.runs import Run
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a run on its held-out scans; writes report.json and report.html."""
+    """Measure a run on its held-out scans, or on another cohort; writes report.json and .html."""
 
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = Path()
     """Folder written by uncus train."""
@@ -25,10 +34,30 @@ class Evaluate:
     """Resamples of subjects for the intervals."""
     seed: int = 0
     """Seed of the resamples."""
+    _: KW_ONLY
+    on: Annotated[Path | None, tyro.conf.arg(metavar="COHORT")] = None
+    """Another prepared cohort with labels (external evaluation): all networks predict each of its
+    scans. Subjects that the run was trained on are refused."""
+    out: Path | None = None
+    """Folder of the report on another cohort; by default RUN/external/COHORT."""
+    target: tuple[str, ...] = ()
+    """Column of the labels in the other cohort, if its name differs."""
+    classes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUES...")] = ()
+    """Values of the run's classes in the other cohort, if they differ, such as CN=0 AD=0.5,1,2."""
+    where: str = ""
+    """Scans of the other cohort to use, such as "age >= 60"."""
+    overlap: Overlap = "refuse"
+    """Subjects named like subjects of the training: refuse; leave-out; or other-people, if equal
+    names are different people, as in cohorts that count sub-01, sub-02 ..."""
+    device: str = "cpu"
+    """Device to predict the other cohort on: cpu, cuda, cuda:1 ..."""
 
     def __post_init__(self) -> None:
         if self.draws < 100:
             raise ValueError(f"draws={self.draws}: must be at least 100")
+        for name in ("out", "target", "classes", "where"):
+            if getattr(self, name) and not self.on:
+                raise ValueError(f"--{name} is for another cohort; add --on COHORT")
 
     def run(self) -> int:
         """Measure, write and print; returns the exit code."""
@@ -37,14 +66,39 @@ class Evaluate:
         if self.run_folder == Path():
             raise ValueError("RUN is missing; uncus evaluate RUN")
         run = Run(self.run_folder)
-        study = Study.of(run.scans(), run.target, run.splits())
-        result = assess(study, run.predictions(), self.baseline, self.draws, self.seed)
+        out = self.written_to(run)
+        curves = {} if self.on else run.training_curves()
+        found = self.predictions(run)
+        if self.on:
+            write_table(out.predictions_path, found.predictions)
+        result = assess(
+            found.study, found.predictions, self.baseline, self.draws, self.seed, found.facts
+        )
         name = run.path.resolve().name
-        files.write_json(run.report_path, result.report)
-        files.write_text(run.report_page, report.page(name, result, run.training_curves()))
+        files.write_json(out.report_path, result.report)
+        files.write_text(out.report_page, report.page(name, result, curves))
         terminal.show(name, result.report)
-        print(f"{run.report_page}. {NOTICE}")
+        print(f"{out.report_page}. {NOTICE}")
         return 0
+
+    def predictions(self, run: Run) -> ExternalStudy:
+        """The run's own predictions of its test scans, or those of the other cohort."""
+        if not self.on:
+            study = Study.of(run.scans(), run.target, run.splits())
+            return ExternalStudy(study, run.predictions(), {})
+        cohort = PreparedCohort.open(self.on)
+        scans = ExternalScans(cohort, self.target, self.classes, self.where, self.overlap)
+        return predict_external(run, scans, self.device)
+
+    def written_to(self, run: Run) -> Run:
+        """Where the report is written: to the run, or to a folder for the other cohort."""
+        if not self.on:
+            return run
+        if not self.out and run.path == run.model_folder:
+            raise ValueError(f"{run.path} is a model without its run; add --out for the report")
+        out = Run(self.out) if self.out else run.external(self.on.resolve().name)
+        check_writable(next(path for path in (out.path, *out.path.parents) if path.exists()))
+        return out
 
 
 def evaluate(run: Path | str, **options: Any) -> dict[str, Any]:
@@ -59,5 +113,6 @@ def evaluate(run: Path | str, **options: Any) -> dict[str, Any]:
     ------
     ValueError: unknown options or baselines, or a run that is not finished (BadInput).
     """
-    Evaluate(Path(run), **options).run()
-    return Run(Path(run)).report()
+    verb = Evaluate(Path(run), **options)
+    verb.run()
+    return verb.written_to(Run(Path(run))).report()

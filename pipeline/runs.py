@@ -11,8 +11,9 @@
     COMPARISON/  config.json compare.json table.tsv METRIC.svg index.html dynamics/
                  cells/CELL/  folds/  pretrained/CELL/   each a run
 
-With several seeds a member's folder and weights are called ``fold-K_seed-S``. ``model/`` alone is
-all that a prediction needs; it contains no pickle, and a SHA-256 of every file.
+``external/COHORT/`` has predictions.tsv and the reports on another cohort. With several seeds a
+member's folder and weights are called ``fold-K_seed-S``. ``model/`` alone is all that a prediction
+needs; it contains no pickle, and a SHA-256 of every file.
 """
 
 from dataclasses import dataclass
@@ -154,6 +155,10 @@ class Run:
         for column in [*numeric, "fold", "seed"]:
             table[column] = pd.to_numeric(table[column].replace("", None))
         return table
+
+    def external(self, cohort: str) -> "Run":
+        """Where the predictions and the report on another cohort are kept."""
+        return Run(self.path / "external" / cohort)
 
     def report(self) -> dict[str, Any]:
         """What ``uncus evaluate`` measured."""

@@ -1,7 +1,8 @@
 """Metrics with intervals, baselines, folds, subgroups and test-retest of a run's predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,13 @@ def assess(
     baseline: Sequence[str] = (),
     draws: int = 2000,
     seed: int = 0,
+    external: Mapping[str, Any] = MappingProxyType({}),
 ) -> Assessment:
     """Measure predictions (columns as in predictions.tsv) and the baselines on the same folds.
+
+    Parameters
+    ----------
+    external: the facts of another cohort, see uncus.pipeline.evaluation.external.
 
     Raises
     ------
@@ -88,8 +94,27 @@ def assess(
     for name in cells:
         warnings += text_warnings(name, cells[name])
     warnings += limit_warnings(cells)
+    if external:
+        report["external"] = dict(external)
+        report["folds"][0]["trained_subjects"] = external["trained_subjects"]
+        warnings += external_warnings(external)
     report |= {"warnings": warnings, "notice": NOTICE, "version": __version__}
     return Assessment(report, tested, pairs)
+
+
+def external_warnings(facts: Mapping[str, Any]) -> list[str]:
+    """What a reader of an evaluation on another cohort has to know of it."""
+    name, counts = facts["cohort"], {key: len(facts[key]) for key in ("left_out", "rejected")}
+    remarks = {
+        "not labelled and left out": facts["unlabelled"],
+        "rejected by quality control": counts["rejected"],
+    }
+    warnings = [f"{count} scans of {name} are {what}" for what, count in remarks.items() if count]
+    if counts["left_out"]:
+        warnings.append(f"{counts['left_out']} subjects of {name} were used in training: left out")
+    if facts["unchecked"]:
+        warnings.append(f"{facts['unchecked']} are not known here: check that none is in {name}")
+    return warnings + list(facts["warnings"])
 
 
 def measure(study: Study, labels: Array, values: Array, weights: Array) -> Values:

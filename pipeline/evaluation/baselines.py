@@ -22,8 +22,17 @@ def choose(study: Study, columns: Sequence[str]) -> tuple[dict[str, tuple[str, .
 
     Raises
     ------
-    BadInput: a column that does not exist, or is the target.
+    BadInput: a column that does not exist, or is the target, or no scan to fit it on is known.
     """
+    trained = frozenset[str]().union(*(study.trained(fold) for fold in range(study.splits.folds)))
+    if not study.scans["participant_id"].isin(trained).any():
+        if columns:
+            raise BadInput(
+                f"--baseline {' '.join(columns)}",
+                "there is no table of the training scans to fit it on",
+                "leave it out, or name the folder of the whole run",
+            )
+        return {}, []
     for column in columns:
         need_column(study.scans, column, f"--baseline {column}")
         if column in study.target.columns:

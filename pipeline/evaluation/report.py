@@ -7,7 +7,14 @@ import pandas as pd
 
 from uncus.pipeline.evaluation import metrics, plots
 from uncus.pipeline.evaluation.assessment import Assessment
-from uncus.pipeline.evaluation.report_text import caveats, explain, main_of, meaning, summary
+from uncus.pipeline.evaluation.report_text import (
+    caveats,
+    explain,
+    main_of,
+    meaning,
+    summary,
+    title,
+)
 from uncus.pipeline.rendering.html import card, document, notice, table, text
 from uncus.pipeline.rendering.numbers import estimate_text, interval_text, number
 
@@ -28,7 +35,7 @@ def page(name: str, result: Assessment, curves: Mapping[str, pd.DataFrame]) -> s
         f"<h1>{text(heading)} <span class=faint>· {text(name)}</span></h1>",
         notice(),
         summary(report),
-        "<h2>Out-of-fold metrics</h2>",
+        f"<h2>{text(title(report))}</h2>",
         metrics_table(report),
         f"<p class=faint><small>{explain(report)}</small></p>",
         caveats(report),

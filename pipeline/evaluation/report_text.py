@@ -14,6 +14,12 @@ def main_of(report: Mapping[str, Any]) -> str:
     return "auc" if "auc" in report["metrics"] else next(iter(report["metrics"]))
 
 
+def title(report: Mapping[str, Any]) -> str:
+    """The heading of the metrics."""
+    external = report.get("external")
+    return f"Metrics on {external['cohort']}" if external else "Out-of-fold metrics"
+
+
 def summary(report: Mapping[str, Any]) -> str:
     """The result in two sentences: the main metric, and its difference from the best baseline."""
     metric = main_of(report)
@@ -21,11 +27,17 @@ def summary(report: Mapping[str, Any]) -> str:
     lower = metrics.base(metric) in metrics.LOWER_IS_BETTER
     known = {n: b[metric] for n, b in report["baselines"].items() if b[metric]["value"] is not None}
     where = f"{folds} folds" if folds > 1 else "one test set"
+    external = report.get("external")
+    tested = (
+        f"the cohort {text(external['cohort'])}, by networks trained on "
+        f"{external['trained_subjects']} subjects of another one."
+        if external
+        else f"{where}, each tested only by networks that were not trained on that subject."
+    )
     value = estimate_text(report["metrics"][metric])
     out = (
         f"<p class=lead>{text(metrics.title(metric))} <b>{value}</b> on {counts['scans']} scans of "
-        f"{counts['subjects']} subjects in {where}, each tested only by networks that were not "
-        "trained on that subject."
+        f"{counts['subjects']} subjects in {tested}"
     )
     if known:
         best = (min if lower else max)(known, key=lambda name: known[name]["value"])
@@ -60,9 +72,13 @@ def explain(report: Mapping[str, Any]) -> str:
     parts = [
         f"Below each value: its {interval['level']:.0%} interval, by {interval['draws']} bootstrap "
         "resamples of subjects, each with all of their scans.",
-        "Baselines are fitted on each fold's training and validation subjects and tested on the "
-        f"same test subjects: {'; '.join(fits)}.",
     ]
+    if fits:
+        own = "the run's own" if "external" in report else "each fold's training and validation"
+        parts.append(
+            f"Baselines are fitted on {own} subjects and tested on the same test subjects: "
+            f"{'; '.join(fits)}."
+        )
     if report["rule"]:
         parts.append(f"The predicted class is {text(report['rule'])}; no threshold was tuned.")
     if len(report["names"]) > 2 and not report["target"]["regression"]:
@@ -80,12 +96,16 @@ def meaning(report: Mapping[str, Any]) -> str:
     """What the numbers mean for other data, and what they do not."""
     classes = not report["target"]["regression"]
     label = "the labels in the table" if classes else "the values in the table"
+    where = (
+        "another one. By names and voxels, no subject of their training is in it"
+        if "external" in report
+        else "the same study. Scans of a subject were never on both sides"
+    )
     return (
         "<div class=note><p>The numbers show how well networks trained on some subjects of one "
-        f"study reproduce {label} for other subjects of the same study. Scans of a subject were "
-        "never on both sides. The intervals account for the sampling of subjects, not for other "
-        "scanners, sites, ages or diagnostic criteria, and each network was trained on fewer "
-        "subjects than the whole study.</p>"
+        f"study reproduce {label} for other subjects of {where}. The intervals account for the "
+        "sampling of subjects, not for other scanners, sites, ages or diagnostic criteria, and "
+        "each network was trained on fewer subjects than the whole study.</p>"
         "<p>This is neither a diagnosis nor evidence that the model improves patient care. The "
         "labels are themselves uncertain. Each study has its own mix of subjects, so that "
         "probabilities must be calibrated again for a clinic. If options were chosen by these "

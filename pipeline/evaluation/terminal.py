@@ -12,10 +12,11 @@ def show(name: str, report: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    where = f"on {report['external']['cohort']}" if "external" in report else "out of fold"
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)  # no wrapping in files and pipes
-    console.print(terminal_table(f"{name}: out of fold", report))
+    console.print(terminal_table(f"{name}: {where}", report))
     if report.get("holdout"):
         console.print(terminal_table(f"{name}: holdout", report["holdout"]))
     within = report["within_folds"]
