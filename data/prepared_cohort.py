@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,7 @@ def finish(
     grid: Grid,
     fields: pd.DataFrame,
     entries: Sequence[Entry],
+    left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write the table, the description and, last, the manifest; ``volumes.npy`` must exist."""
     write_table(root / TABLE, scans_table(fields, entries))
@@ -158,6 +160,7 @@ def finish(
         "table_sha256": sha256(root / TABLE),
         "volumes_sha256": sha256(root / VOLUMES),
         "scans": [asdict(entry) for entry in entries],
+        "left_out": dict(left_out),
     }
     write_json(root / MANIFEST, {**manifest, "fingerprint": _fingerprint(manifest)})
 

@@ -10,7 +10,7 @@ def printable(text: str, longest: int = 80) -> str:
     return kept if len(kept) <= longest else f"{kept[: longest - 15]}…{kept[-14:]}"
 
 
-def shorten(names: list[str], limit: int | None = 8) -> str:
+def shorten(names: list[str], limit: int | None = 5) -> str:
     """List names up to a limit: ``a, b, c and 5 more``."""
     if limit is None or len(names) <= limit:
         return ", ".join(names)

@@ -52,6 +52,9 @@ class Prepare:
     MPRAGE."""
     where: str = ""
     """Use only the scans that match a condition, for example "age >= 60 and sex == 'F'"."""
+    strict: bool = False
+    """Refuse a source in which subjects, sessions or rows have no scan; by default they are left
+    out, with a warning."""
 
     def __post_init__(self) -> None:
         if self.space not in SPACES:
@@ -71,7 +74,11 @@ class Prepare:
         """Prepare the cohort; returns 0 if every scan is in it, 1 if some failed."""
         cohort = read_cohort(self.source, self.reader)
         table = cohort.table()
-        for warning in (*cohort.warnings, *limit_warnings(dict(table.items()))):
+        left_out = cohort.left_out_texts()
+        if self.strict and left_out:
+            raise BadInput(self.source, "; ".join(left_out), "add the scans, or leave out --strict")
+        left_out = [f"left out: {one}" for one in left_out]
+        for warning in (*cohort.warnings, *left_out, *limit_warnings(dict(table.items()))):
             log(f"warning: {warning}")
         table = select(table, self.where)
         scans = [cohort.scans[row] for row in table.index]
@@ -85,6 +92,7 @@ class Prepare:
                 source=cohort.root,
                 scans=scans,
                 table=table,
+                left_out=cohort.left_out,
                 options={name: getattr(self, name) for name in RECORDED},
                 workers=self.workers,
                 cluster=cluster,

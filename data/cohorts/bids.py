@@ -13,12 +13,11 @@ from uncus.data.cohorts.bids_names import (
     labelled_folders,
     natural,
     raise_duplicate,
-    raise_if_any,
 )
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
 from uncus.data.tables import need_column, read_table, same_value
-from uncus.data.text import shorten
+from uncus.data.text import natural_text, shorten
 
 T1W = re.compile(r".+_T1w\.nii(\.gz)?")
 
@@ -50,12 +49,14 @@ def read_tree(root: Path, subjects: Path, layout: str) -> Cohort:
     if not root.is_dir():
         raise BadInput(root, "not a folder", f"a {layout} tree is a folder of sub-* folders")
     warnings: list[str] = []
-    images = find_images(root, subjects, layout, warnings)
+    images, without = find_images(root, subjects, layout, warnings)
     tables = (root / "participants.tsv", subjects / "participants.tsv")
     table = next((path for path in tables if path.is_file()), None)
     participants = participants_table(table) if table else {}
     if table:
-        check_rows(table, participants, images, "T1w image", warnings)
+        named = {subject for subject, _ in without}
+        rows = check_rows(table, participants, images, warnings)
+        without |= {key: None for key in rows if key[1] or key[0] not in named}
     else:
         warnings.append(f"{root.name}: no participants.tsv, so scans have no participant fields")
     check_files(root, images.values())
@@ -74,7 +75,9 @@ def read_tree(root: Path, subjects: Path, layout: str) -> Cohort:
             f"{name}: sessions.tsv and participants.tsv differ for {count} scans; "
             "sessions.tsv is used"
         )
-    return Cohort(root, tuple(scans), tuple(warnings))
+    names = sorted((join(*key) for key in without), key=natural_text)
+    left_out = dict.fromkeys(names, "without a T1w image")
+    return Cohort(root, tuple(scans), tuple(warnings), left_out)
 
 
 def bids_fields(image: Path) -> dict[str, str]:
@@ -99,10 +102,13 @@ def bids_fields(image: Path) -> dict[str, str]:
     return fields | {name: value for name, value in row.items() if value}
 
 
-def find_images(root: Path, subjects: Path, layout: str, warnings: list[str]) -> dict[Key, Path]:
-    """One T1w image per subject and session; skipped images and sessions go to ``warnings``."""
+def find_images(
+    root: Path, subjects: Path, layout: str, warnings: list[str]
+) -> tuple[dict[Key, Path], dict[Key, None]]:
+    """One T1w image per subject and session, and those without; warns of images not used."""
     derivative = layout == "bids" and is_derivative(root, warnings)
     images: dict[Key, Path] = {}
+    without: dict[Key, None] = {}  # a set in order
     for folder in labelled_folders(subjects, "sub-"):
         subject = folder.name.removeprefix("sub-")
         sessions = list(labelled_folders(folder, "ses-"))
@@ -116,8 +122,8 @@ def find_images(root: Path, subjects: Path, layout: str, warnings: list[str]) ->
             if paths:
                 images[subject, session] = paths[0]
             elif session or not sessions:
-                warnings.append(f"{parent.relative_to(root)}: no T1w image, skipped")
-    return images
+                without[subject, session] = None
+    return images, without
 
 
 def participants_table(path: Path) -> Rows:
@@ -146,21 +152,19 @@ def fields_of(participants: Rows, subject: str, session: str) -> dict[str, str]:
 
 
 def check_rows(
-    table: Path, participants: Rows, keys: Collection[Key], kind: str, warnings: list[str]
-) -> None:
-    """Raise BadInput for participants without an image; warn of images without a row.
+    table: Path, participants: Rows, keys: Collection[Key], warnings: list[str]
+) -> dict[Key, None]:
+    """The rows of participants without an image; warn of images without a row.
 
     Parameters
     ----------
     keys: subject and session of every image.
-    kind: what an image is called in the message.
     """
     subjects = {subject for subject, _ in keys}
-    missing = [join(*k) for k in participants if (k not in keys if k[1] else k[0] not in subjects)]
-    raise_if_any(table, f"rows without a {kind}", missing, "add the images or remove the rows")
     unlisted = [join(*k) for k in keys if k not in participants and (k[0], "") not in participants]
     if unlisted:
         warnings.append(f"{table.name}: no row for {shorten(unlisted)}")
+    return {k: None for k in participants if (k not in keys if k[1] else k[0] not in subjects)}
 
 
 def sessions_table(root: Path, subject: str) -> list[tuple[Key, dict[str, str]]]:

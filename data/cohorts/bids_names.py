@@ -38,29 +38,28 @@ def raise_duplicate(path: Path, frame: pd.DataFrame, key: Key, first: int, secon
 
 
 def check_files(source: Path, paths: Iterable[Path], root: Path | None = None) -> None:
-    """Check that images exist, have content and are inside ``root`` (default: ``source``).
+    """Check that images exist, have content and are inside their folder.
 
     Raises
     ------
-    BadInput: some do not; all of them are listed.
+    BadInput: some do not; their number and the first are given.
     """
     root = root or source
     paths = list(paths)
     show = {p: str(p.relative_to(root) if p.is_relative_to(root) else p.name) for p in paths}
     missing = [show[p] for p in paths if not p.is_file()]
-    raise_if_any(source, "missing images", missing, "add them or remove their rows", limit=None)
+    raise_if_any(source, "missing images", missing, "add them or remove their rows")
     outside = [show[p] for p in paths if not p.resolve().is_relative_to(root.resolve())]
-    raise_if_any(source, "images outside the cohort's folder", outside, "copy them into it")
+    if source == root:  # a table may name images anywhere
+        raise_if_any(source, "images outside the cohort's folder", outside, "copy them into it")
     empty = [show[p] for p in paths if p.stat().st_size == 0]
-    raise_if_any(source, "images of zero bytes", empty, "copy them again", limit=None)
+    raise_if_any(source, "images of zero bytes", empty, "copy them again")
 
 
-def raise_if_any(
-    value: object, cause: str, names: list[str], remedy: str, limit: int | None = 50
-) -> None:
-    """Raise BadInput with ``cause`` and the names (up to ``limit``) unless ``names`` is empty."""
+def raise_if_any(value: object, cause: str, names: list[str], remedy: str) -> None:
+    """Raise BadInput with ``cause``, the number and the first names unless ``names`` is empty."""
     if names:
-        raise BadInput(value, f"{cause} ({len(names)}): {shorten(names, limit)}", remedy)
+        raise BadInput(value, f"{cause} ({len(names)}): {shorten(names)}", remedy)
 
 
 def labelled_folders(root: Path, prefix: str) -> Iterator[Path]:
@@ -117,7 +116,7 @@ def subject_from_path(path: str) -> str | None:
         raise BadInput(
             path,
             f"its path names {len(labels)} subjects: {shorten(labels)}",
-            "give folders and file the same sub- label",
+            "give them the same label, or list the scans in a table with participant_id",
         )
     return labels[0] if labels else None
 

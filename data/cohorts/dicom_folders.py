@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from uncus.data.cohorts.bids import check_rows, fields_of, participants_table
-from uncus.data.cohorts.bids_names import IMAGES, entity, natural, raise_if_any
+from uncus.data.cohorts.bids_names import IMAGES, entity, join, natural, raise_if_any
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.dicom import reader
 from uncus.data.dicom.signature import has_signature, is_named
@@ -40,6 +40,7 @@ def read_dicom_folders(root: Path) -> Cohort:
     participants = participants_table(table) if table.is_file() else None
     scans: list[Scan] = []
     warnings: list[str] = []
+    left_out: dict[str, str] = {}
     patients: dict[str, list[str]] = {}  # PatientID -> folders
     owners: dict[str, dict[str, str]] = {}  # subject -> PatientID -> folder
     aside: dict[str, list[str]] = {}  # reason -> folders
@@ -76,8 +77,9 @@ def read_dicom_folders(root: Path) -> Cohort:
         warnings.append(f"{root.name}: no participants.tsv, so there are no labels to train on")
     else:
         keys = sorted({(scan.subject, scan.session) for scan in scans})
-        check_rows(table, participants, keys, "DICOM series", warnings)
-    return Cohort(root, tuple(scans), tuple(warnings))
+        for key in check_rows(table, participants, keys, warnings):
+            left_out[join(*key)] = "without a DICOM series"
+    return Cohort(root, tuple(scans), tuple(warnings), left_out)
 
 
 def contains_dicom(root: Path) -> bool:

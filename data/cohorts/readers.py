@@ -10,6 +10,7 @@ from uncus.data.cohorts.bids_names import (
     check_files,
     entity,
     is_image,
+    join,
     labelled_folders,
     natural,
     raise_duplicate,
@@ -60,8 +61,9 @@ def guess_reader(source: Path) -> str:
 
 
 def read_table_of_images(table: Path) -> Cohort:
-    """Read a CSV or TSV with one row per scan; paths are relative to the table's folder.
+    """Read a CSV or TSV with one row per scan; paths are absolute or relative to its folder.
 
+    Rows without a path are left out. A relative path may not lead out of the folder.
     Without a participant column, the subject is the path's ``sub-`` entity, else the file's stem.
     """
     frame = read_table(table)
@@ -79,15 +81,18 @@ def read_table_of_images(table: Path) -> Cohort:
         warnings.append(
             f"{table.name}: no participant_id column; subjects are taken from the file names"
         )
-    outside, scans = [], []
+    outside, scans, left_out = [], [], dict[str, str]()
     keys: dict[Key, int] = {}
     for index, row in enumerate(frame.to_dict("records")):
         if not row[path_column]:
-            raise BadInput(
-                table, f"line {lines[index]} has no {path_column}", "give every row an image"
-            )
+            who = (subject_column and row[subject_column].removeprefix("sub-")) or ""
+            when = (session_column and row[session_column].removeprefix("ses-")) or ""
+            name = join(who, when) if who else f"line {lines[index]}"
+            left_out[name] = "without a path"
+            continue
         path = root / row[path_column]
-        if not path.resolve().is_relative_to(root.resolve()):
+        absolute = Path(row[path_column]).is_absolute()
+        if not absolute and not path.resolve().is_relative_to(root.resolve()):
             outside.append(f"line {lines[index]} ({row[path_column]})")
             continue
         name = row[path_column]
@@ -110,11 +115,9 @@ def read_table_of_images(table: Path) -> Cohort:
             if k not in {path_column, subject_column, session_column}
         }
         scans.append(Scan(subject, session, path, rest))
-    raise_if_any(
-        table, f"paths outside {root}", outside, "move the table or the images into one folder"
-    )
+    raise_if_any(table, f"relative paths that leave {root}", outside, "write absolute paths")
     check_files(table, (scan.path for scan in scans), root)
-    return Cohort(root, tuple(scans), tuple(warnings))
+    return Cohort(root, tuple(scans), tuple(warnings), left_out)
 
 
 def read_folder(root: Path) -> Cohort:

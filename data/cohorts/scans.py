@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from uncus.data.errors import BadInput
+from uncus.data.text import shorten
 
 LABEL = re.compile(r"\w[\w.+-]{0,127}")  # safe as a part of a file name
 
@@ -48,17 +49,23 @@ class Scan:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The scans of a study; every subject and session, and every file, occurs once."""
+    """The scans of a study; every subject and session, and every file, occurs once.
+
+    Attributes
+    ----------
+    root: folder of the scans.
+    left_out: subjects, sessions and rows without a scan -> why.
+    """
 
     root: Path
     scans: tuple[Scan, ...]
     warnings: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.scans:
-            raise BadInput(
-                self.root, "no scans found", "give a folder or table that contains scans"
-            )
+            cause = "; ".join(["no scans found", *self.left_out_texts()])
+            raise BadInput(self.root, cause, "give a folder or table that contains scans")
         scans: dict[str, Scan] = {}
         files: dict[tuple[Path, str], Scan] = {}
         for scan in self.scans:
@@ -82,6 +89,13 @@ class Cohort:
 
     def __iter__(self) -> Iterator[Scan]:
         return iter(self.scans)
+
+    def left_out_texts(self) -> list[str]:
+        """What is left out, one sentence a reason."""
+        names: dict[str, list[str]] = {}
+        for name, reason in self.left_out.items():
+            names.setdefault(reason, []).append(name)
+        return [f"{len(some)} {why}: {shorten(some)}" for why, some in names.items()]
 
     def table(self) -> pd.DataFrame:
         """One row per scan: participant_id ("sub-S"), session_id ("ses-T" or ""), the fields."""

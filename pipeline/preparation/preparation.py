@@ -5,7 +5,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Preparation:
     root: folder of the prepared cohort.
     source: folder or table of the scans.
     scans, table: the scans and their rows in the source's table.
+    left_out: what the source names without a scan -> why, as recorded in the manifest.
     options: those that the result depends on, as recorded in the manifest.
     workers: number of local processes; 0 is one per core.
     cluster: its workers are used instead, if given.
@@ -55,6 +56,7 @@ class Preparation:
     scans: Sequence[Scan]
     table: pd.DataFrame
     options: Mapping[str, Any]
+    left_out: Mapping[str, str] = field(default_factory=dict)
     workers: int = 0
     cluster: Cluster | None = None
 
@@ -139,8 +141,10 @@ class Preparation:
         same_table = list(table.columns) == list(cohort.table.columns) and np.array_equal(
             table.to_numpy(str), cohort.table.to_numpy(str)
         )
-        content = [dict(self.options), grid.as_dict(), list(map(asdict, rows))]
-        stored = [cohort.manifest[name] for name in ("options", "grid", "scans")]
+        content = [dict(self.options), grid.as_dict(), list(map(asdict, rows)), dict(self.left_out)]
+        stored = [
+            cohort.manifest.get(name, {}) for name in ("options", "grid", "scans", "left_out")
+        ]
         return same_table and json.loads(json.dumps(content)) == stored
 
     def join(self, grid: Grid, entries: Mapping[int, Entry]) -> None:
@@ -157,7 +161,7 @@ class Preparation:
                 self.root, grid, bar.track(voxels, len(rows), description="join")
             )
         table = self.table.iloc[list(entries)]
-        prepared_cohort.finish(self.root, self.options, grid, table, rows)
+        prepared_cohort.finish(self.root, self.options, grid, table, rows, self.left_out)
         for warning in repeated_voxels(rows):
             log(f"warning: {warning}")
         counts = Counter(warning for entry in rows for warning in entry.warnings)

@@ -103,3 +103,38 @@ def test_real_slabs_make_a_cohort_and_a_quality_control_reference(tmp_path: Path
     elsewhere[2, 3] -= 20
     with pytest.raises(ValueError, match="does not look like the training scans"):
         check_quality(place(Volume(head.array, elsewhere, head.native), cohort.grid), reference)
+
+
+def test_subjects_without_a_scan_are_left_out_unless_strict(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cohort"
+    assert prepare(source, out, "--strict") == 0
+    (source / "sub-04/anat/sub-04_T1w.nii.gz").unlink()
+    capsys.readouterr()
+    assert prepare(source, out) == 0
+    assert "warning: left out: 1 without a T1w image: sub-04" in capsys.readouterr().err
+    cohort = PreparedCohort.open(out)
+    assert len(cohort) == 5 and cohort.manifest["left_out"] == {"sub-04": "without a T1w image"}
+    assert prepare(source, out) == 0
+    assert "is up to date" in capsys.readouterr().err
+    with (source / "participants.tsv").open("a") as file:
+        file.write("sub-77\tF\t80\tAD\n")
+    assert prepare(source, out) == 0
+    assert list(PreparedCohort.open(out).manifest["left_out"]) == ["sub-04", "sub-77"]
+    before = (out / "manifest.json").read_bytes()
+    capsys.readouterr()
+    assert prepare(source, out, "--strict") == 2
+    assert "2 without a T1w image: sub-04, sub-77; add" in capsys.readouterr().err
+    assert (out / "manifest.json").read_bytes() == before
+
+
+def test_a_table_may_name_scans_on_other_disks(source: Path, tmp_path: Path) -> None:
+    table = tmp_path / "elsewhere" / "scans.csv"
+    table.parent.mkdir()
+    rows = [f"{k},{source}/sub-{k:02d}/anat/sub-{k:02d}_T1w.nii.gz" for k in range(3)]
+    table.write_text("\n".join(["participant_id,path", *rows, "3,"]) + "\n")
+    assert prepare(table, tmp_path / "cohort") == 0
+    cohort = PreparedCohort.open(tmp_path / "cohort")
+    assert cohort.table["participant_id"].tolist() == ["sub-0", "sub-1", "sub-2"]
+    assert cohort.manifest["left_out"] == {"sub-3": "without a path"}

@@ -47,9 +47,9 @@ def test_bids_with_sessions_and_their_tables(tmp_path: Path) -> None:
         "site": "A",
         "age": "61",
     }
-    assert len(cohort.warnings) == 2
-    assert "sub-1/ses-M024: no T1w image" in cohort.warnings[0]
-    assert "diagnosis" in cohort.warnings[1] and "1 scans" in cohort.warnings[1]
+    assert cohort.left_out == {"sub-1_ses-M024": "without a T1w image"}
+    (warning,) = cohort.warnings
+    assert "diagnosis" in warning and "1 scans" in warning
 
 
 def test_bids_with_one_row_per_scan(tmp_path: Path) -> None:
@@ -93,10 +93,18 @@ def test_subjects_without_a_row_are_kept_with_a_warning(tmp_path: Path) -> None:
     assert cohort.warnings == ("participants.tsv: no row for sub-2",)
 
 
-def test_rows_without_images_are_refused_all_at_once(tmp_path: Path) -> None:
+def test_subjects_without_an_image_are_left_out_and_listed(tmp_path: Path) -> None:
     touch(tmp_path, "sub-1/anat/sub-1_T1w.nii", "sub-2/anat/sub-2_bold.nii")
-    tsv(tmp_path / "participants.tsv", "participant_id age", "sub-1 6", "sub-2 7", "sub-3 8")
-    with pytest.raises(BadInput, match=r"rows without a T1w image \(2\): sub-2, sub-3"):
+    touch(tmp_path, "sub-4/ses-1/pet/sub-4_pet.nii")
+    rows = [f"sub-{k} {60 + k}" for k in range(1, 51)]
+    tsv(tmp_path / "participants.tsv", "participant_id age", *rows)
+    cohort = read_cohort(tmp_path)
+    assert [scan.name for scan in cohort] == ["sub-1"]
+    assert cohort.left_out_texts() == [
+        "49 without a T1w image: sub-2, sub-3, sub-4_ses-1, sub-5, sub-6 and 44 more"
+    ]
+    (tmp_path / "sub-1/anat/sub-1_T1w.nii").unlink()
+    with pytest.raises(BadInput, match="no scans found; 50 without a T1w image: sub-1, sub-2"):
         read_cohort(tmp_path)
 
 

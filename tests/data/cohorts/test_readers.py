@@ -47,24 +47,40 @@ def test_table_without_a_path_column_lists_its_columns(tmp_path: Path) -> None:
         read_cohort(tsv(tmp_path / "t.tsv", "participant_id age", "1 2"))
 
 
-def test_missing_images_of_a_table_are_all_listed(tmp_path: Path) -> None:
+def test_missing_images_of_a_table_are_counted(tmp_path: Path) -> None:
     names = [f"{k}.nii" for k in range(70)]
     touch(tmp_path, names[0])
     table = tsv(tmp_path / "t.tsv", "subject path", *(f"s{n[:-4]} {n}" for n in names))
-    with pytest.raises(BadInput, match=r"missing images \(69\): 1\.nii, 2\.nii") as error:
+    cause = r"missing images \(69\): 1\.nii, 2\.nii, 3\.nii, 4\.nii, 5\.nii and 64 more;"
+    with pytest.raises(BadInput, match=cause):
         read_cohort(table)
-    assert all(name in str(error.value) for name in names[1:])
 
 
 def test_paths_outside_the_folder_of_the_table_are_rejected(tmp_path: Path) -> None:
     touch(tmp_path, "a.nii", "in/b.nii")
     (tmp_path / "in" / "link.nii").symlink_to(tmp_path / "a.nii")
-    for path in ("../a.nii", str(tmp_path / "a.nii"), "link.nii", "x/../../a.nii"):
+    for path in ("../a.nii", "link.nii", "x/../../a.nii"):
         table = tsv(tmp_path / "in" / "t.tsv", "subject path", "1 b.nii", f"2 {path}")
-        with pytest.raises(BadInput, match=r"paths outside .* \(1\): line 3"):
+        with pytest.raises(BadInput, match=r"relative paths that leave .* \(1\): line 3"):
             read_cohort(table)
-    inside = tsv(tmp_path / "in" / "t.tsv", "subject path", f"1 {tmp_path / 'in' / 'b.nii'}")
-    assert len(read_cohort(inside)) == 1
+
+
+def test_absolute_paths_may_lead_anywhere(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii", "in/b.nii")
+    rows = (f"1 {tmp_path / 'a.nii'}", f"2 {tmp_path / 'in/b.nii'}", "3 b.nii")
+    table = tsv(tmp_path / "in" / "t.tsv", "subject path", *rows[:2])
+    assert [scan.path for scan in read_cohort(table)] == [tmp_path / "a.nii", tmp_path / "in/b.nii"]
+    with pytest.raises(BadInput, match=r"b\.nii is listed for both sub-2 and sub-3"):
+        read_cohort(tsv(tmp_path / "in" / "t.tsv", "subject path", *rows))
+
+
+def test_rows_without_a_path_are_left_out_and_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii", "sub-3_T1w.nii")
+    table = tsv(tmp_path / "t.tsv", "subject ses path", "1 1 a.nii", "sub-2 n/a n/a", "n/a n/a n/a")
+    reason = "without a path"
+    assert read_cohort(table).left_out == {"sub-2": reason, "line 4": reason}
+    table = tsv(tmp_path / "t.tsv", "image dx", "sub-3_T1w.nii AD", "n/a CN")
+    assert read_cohort(table).left_out == {"line 3": "without a path"}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +91,7 @@ def test_paths_outside_the_folder_of_the_table_are_rejected(tmp_path: Path) -> N
         (("1 a.nii AD", "1 b.nii AD"), "but differ: path is 'a.nii' and 'b.nii'"),
         (("1 a.nii AD", "2 a.nii AD"), "a.nii is listed for both sub-1 and sub-2"),
         (("n/a a.nii AD",), "line 2 has no subject"),
-        (("1 n/a AD",), "line 2 has no path"),
+        (("1 n/a AD",), "no scans found; 1 without a path: sub-1"),
         (("../1 a.nii AD",), "is not a valid participant label"),
     ],
 )
