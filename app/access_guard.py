@@ -5,19 +5,20 @@ server listens on this machine only.
 """
 
 import asyncio
-import hmac
 import html
-import secrets
-from http.cookies import SimpleCookie
+import math
 from typing import Any
 from urllib.parse import parse_qs
 
 from uncus import NOTICE
 from uncus.app.hosts import Hosts
+from uncus.app.logins import LIFETIME, Logins
 
 OPEN = ("/_stcore/health",)
 """Paths of health checks, which need no password."""
 COOKIE = "uncus"
+LOGOUT = "/logout"
+"""Path that ends the session of a user who gave the password."""
 MAX_UPLOADS = 4_000
 """Files in memory, of all sessions, before they are written to disk."""
 MAX_BYTES = 4 << 30
@@ -57,9 +58,9 @@ class Guard:
     def __init__(
         self, app: Any, password: str = "", header: str = "", hosts: Hosts | None = None
     ) -> None:
-        self.app, self.password, self.hosts = app, password, hosts
+        self.app, self.hosts = app, hosts
         self.header = header.lower().encode()
-        self.key = secrets.token_urlsafe(32)
+        self.logins = Logins(password) if password else None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on, or reject it."""
@@ -77,42 +78,74 @@ class Guard:
         headers = dict(scope["headers"])
         if self.header and not headers.get(self.header):
             await reject(scope, receive, send, 401, "log in through the proxy")
-        elif self.password and not self.authorized(headers):
-            await self.ask(scope, receive, send)
+        elif self.logins and not self.logins.logged_in(token := cookie(scope, COOKIE)):
+            await self.ask(scope, receive, send, self.logins)
+        elif self.logins and scope["path"] == LOGOUT:
+            self.logins.logout(token)
+            await self.ask(scope, receive, send, self.logins)
+        elif self.logins and scope["type"] == "websocket":
+            await self.app(scope, while_logged_in(receive, self.logins, token), send)
         elif "/_stcore/upload_file/" in scope["path"] and scope["method"] == "PUT" and crowded():
             await reject(scope, receive, send, 413, "too much is being uploaded; try again later")
         else:
             await self.app(scope, receive, sealed(send))
 
-    def authorized(self, headers: dict[bytes, bytes]) -> bool:
-        """Whether the request has the cookie of the password."""
-        cookies = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1"))
-        cookie = cookies.get(COOKIE)
-        return cookie is not None and hmac.compare_digest(cookie.value.encode(), self.key.encode())
-
-    async def ask(self, scope: Any, receive: Any, send: Any) -> None:
-        """The password form; the correct password gets a cookie, valid until the server ends."""
+    async def ask(self, scope: Any, receive: Any, send: Any, logins: Logins) -> None:
+        """The password form; the correct password gets a cookie, valid for a working day."""
         from starlette.requests import Request
         from starlette.responses import HTMLResponse, RedirectResponse
 
         if scope["type"] == "websocket":
             await reject(scope, receive, send, 401, "no password")
             return
-        wrong = ""
+        address = (scope.get("client") or [""])[0]
+        said, status, more = "", 401, {}
         if scope["method"] == "POST":
             given = parse_qs(await small_body(Request(scope, receive))).get("password", [""])[0]
-            if hmac.compare_digest(given.encode(), self.password.encode()):
-                response = RedirectResponse(scope.get("root_path", "") + scope["path"], 303)
-                secure = scope["scheme"] == "https"
-                response.set_cookie(
-                    COOKIE, self.key, httponly=True, samesite="strict", secure=secure
-                )
-                await response(scope, receive, send)
-                return
-            await asyncio.sleep(WAIT)
-            wrong = "<p class=wrong>Wrong password.</p>"
-        page = HTMLResponse(FORM % (wrong, html.escape(NOTICE)), 401)
+            if not (wait := logins.wait(address)):
+                if token := logins.login(address, given):
+                    path = "/" if scope["path"] == LOGOUT else scope["path"]
+                    response = RedirectResponse("/" + path.lstrip("/"), 303)
+                    secure = scope["scheme"] == "https"
+                    response.set_cookie(
+                        COOKIE,
+                        token,
+                        int(LIFETIME),
+                        httponly=True,
+                        samesite="strict",
+                        secure=secure,
+                    )
+                    await response(scope, receive, send)
+                    return
+                await asyncio.sleep(WAIT)
+                said = "Wrong password."
+            else:
+                said = f"Too many wrong passwords; try again in {math.ceil(wait)} s."
+                status, more = 429, {"Retry-After": str(math.ceil(wait))}
+        form = FORM % (said and f"<p class=wrong>{said}</p>", html.escape(NOTICE))
+        page = HTMLResponse(form, status, {"Cache-Control": "no-store", **more})
+        if cookie(scope, COOKIE):
+            page.delete_cookie(COOKIE)  # its session has ended
         await page(scope, receive, sealed(send))
+
+
+def cookie(scope: Any, name: str) -> str:
+    """The value of a request's cookie; "" without it."""
+    from starlette.requests import HTTPConnection
+
+    return HTTPConnection(scope).cookies.get(name, "")
+
+
+def while_logged_in(receive: Any, logins: Logins, token: str) -> Any:
+    """Messages of a websocket until its session has ended."""
+
+    async def inner() -> Any:
+        message = await receive()
+        if logins.logged_in(token):
+            return message
+        return {"type": "websocket.disconnect", "code": 1008}
+
+    return inner
 
 
 async def small_body(request: Any) -> str:

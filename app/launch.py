@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +16,14 @@ from typing import Annotated
 import tyro
 
 from uncus import NOTICE
-from uncus.app.hosts import hosts_of
-from uncus.app.settings import FOLDER_VARIABLE, HEADER_VARIABLE, PASSWORD_VARIABLE, RUN_VARIABLE
+from uncus.app.hosts import hosts_of, is_loopback
+from uncus.app.settings import (
+    FOLDER_VARIABLE,
+    HEADER_VARIABLE,
+    LOGIN_VARIABLE,
+    PASSWORD_VARIABLE,
+    RUN_VARIABLE,
+)
 from uncus.data.errors import BadInput
 from uncus.pipeline.runs import Run, find_runs
 
@@ -36,7 +43,8 @@ class App:
     port: int = 8501
     """Port to listen on."""
     address: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 opens the page to the whole network: set a password then."""
+    """Address to listen on; 0.0.0.0 opens the page to the whole network, which requires a password
+    or a proxy's user header."""
     password_file: Path | None = None
     """File with the password in its first line."""
     allow_host: tuple[str, ...] = ()
@@ -44,37 +52,44 @@ class App:
     other hosts are rejected."""
     user_header: str = ""
     """Header in which a reverse proxy passes the user's name; requests without it are rejected."""
+    insecure: bool = False
+    """Serve other machines without password and user header: everybody who reaches the address sees
+    the runs and can upload scans."""
 
     def run(self) -> int:
         """Serve until interrupted; returns the server's exit code."""
         if importlib.util.find_spec("streamlit") is None:
             raise ValueError("streamlit is not installed; pip install 'uncus[app]'")
         hosts_of(self.address, self.allow_host)
-        check_free(self.address, self.port)
         password = self.password()
+        if not (password or self.user_header or self.insecure or is_loopback(self.address)):
+            raise BadInput(
+                f"--address {self.address}",
+                "lets other machines in, without a password",
+                "give --password-file, UNCUS_APP_PASSWORD or --user-header, or insist: --insecure",
+            )
+        check_free(self.address, self.port)
         folder = self.trained.resolve()
         first = find(self.trained)
         print(f"{first} on http://{self.address}:{self.port}, Ctrl+C to stop. {NOTICE}", flush=True)
         variables = {
             RUN_VARIABLE: str(first.resolve()),
             FOLDER_VARIABLE: str(folder),
-            PASSWORD_VARIABLE: password,
+            LOGIN_VARIABLE: "1" if password else "",
             HEADER_VARIABLE: self.user_header,
         }
         # Scans remove their own folders; this one is removed with what a crash has left in it.
         with tempfile.TemporaryDirectory(
             prefix="uncus-app-", ignore_cleanup_errors=True
         ) as temporary:
-            return serve(
-                command(self.address, self.port, self.allow_host),
-                environment(variables, temporary),
-                temporary,
-            )
+            arguments = command(self.address, self.port, self.allow_host)
+            return serve(arguments, environment(variables, temporary), temporary, password)
 
     def password(self) -> str:
-        """The password; "" for none."""
+        """The password; "" for none. It is taken out of the environment, which others inherit."""
+        given = os.environ.pop(PASSWORD_VARIABLE, "")
         if self.password_file is None:
-            return os.environ.get(PASSWORD_VARIABLE, "")
+            return given.partition("\n")[0].strip()
         try:
             word = self.password_file.read_text(encoding="utf-8").partition("\n")[0].strip()
         except (OSError, UnicodeError) as error:
@@ -139,14 +154,18 @@ def environment(variables: dict[str, str], folder: str) -> dict[str, str]:
     return {**os.environ, **variables, "TMPDIR": folder, "PYTHONPATH": ours}
 
 
-def serve(arguments: list[str], variables: dict[str, str], folder: str) -> int:
+def serve(arguments: list[str], variables: dict[str, str], folder: str, password: str = "") -> int:
     """Run the server until it ends; it ends with this process.
 
     Its working folder is ``folder``, which contains no Streamlit settings of other projects.
     """
-    with subprocess.Popen(arguments, env=variables, cwd=folder) as server:
+    with subprocess.Popen(
+        arguments, env=variables, cwd=folder, stdin=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as server:
         before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
         try:
+            with suppress(OSError), server.stdin as pipe:  # type: ignore[union-attr]
+                pipe.write(f"{password}\n")
             return max(0, server.wait())
         except KeyboardInterrupt:
             server.terminate()

@@ -16,7 +16,7 @@ from uncus.app.hosts import Hosts, hosts_of
 from uncus.app.job_queue import JobQueue
 from uncus.app.run_catalog import report_page
 from uncus.app.sessions import INTERVAL, SESSIONS
-from uncus.app.settings import HEADER_VARIABLE, PASSWORD_VARIABLE, job_queue
+from uncus.app.settings import HEADER_VARIABLE, job_queue
 from uncus.app.uploaded_scan import VIEWER_FILES
 from uncus.app.uploads import LIMIT
 
@@ -107,7 +107,11 @@ def settings(address: str, port: int, hosts: Hosts | None = None) -> dict[str, A
 
 
 def main(address: str, port: int, allow_host: Sequence[str] = ()) -> None:
-    """Serve until interrupted; not at all, with exit code 2, if the networks cannot be loaded."""
+    """Serve until interrupted; not at all, with exit code 2, if the networks cannot be loaded.
+
+    The password is the first line of the standard input.
+    """
+    password = sys.stdin.readline().rstrip("\n")
     jobs = job_queue()
     import streamlit as st  # while they are loaded
     from starlette.middleware import Middleware
@@ -121,7 +125,7 @@ def main(address: str, port: int, allow_host: Sequence[str] = ()) -> None:
     guard = Middleware(
         Guard,
         hosts=hosts,
-        password=os.environ.get(PASSWORD_VARIABLE, ""),
+        password=password,
         header=os.environ.get(HEADER_VARIABLE, ""),
     )
     routes = [Route("/files/{token}/{name:path}", file), Route("/report/{name:path}", report)]

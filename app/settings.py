@@ -11,7 +11,10 @@ RUN_VARIABLE = "UNCUS_APP_RUN"
 FOLDER_VARIABLE = "UNCUS_APP_RUNS"
 """Environment variable: the folder whose runs the page shows."""
 PASSWORD_VARIABLE = "UNCUS_APP_PASSWORD"
-"""Environment variable: the password of the page."""
+"""Environment variable: the password of the page. The command takes it out of its environment and
+passes it to the server through a pipe, so that no other process gets it."""
+LOGIN_VARIABLE = "UNCUS_APP_LOGIN"
+"""Environment variable: not empty if the page has a password, so that one can log out."""
 HEADER_VARIABLE = "UNCUS_APP_USER_HEADER"
 """Environment variable: the header in which a proxy passes the user's name."""
 

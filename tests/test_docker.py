@@ -1,5 +1,6 @@
 """The images, as far as they can be checked without building them: targets, names, no compiler."""
 
+import json
 import re
 import stat
 import subprocess
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from uncus.pipeline.cli import VERBS
+from uncus.pipeline.cli import VERBS, main
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
@@ -48,6 +49,18 @@ def test_the_image_is_an_ordinary_user_that_serves_the_page() -> None:
     assert '"app"' in command and '"0.0.0.0"' in command
     (health,) = instructions("HEALTHCHECK")
     assert "8501" in health and instructions("EXPOSE") == ["8501"]
+
+
+@pytest.mark.parametrize("command", ["image", "compose"])
+def test_the_image_needs_a_password(
+    command: str, compose: dict[str, Any], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its default command is refused without one, which compose passes on."""
+    app = compose["services"]["app"]
+    arguments = json.loads(instructions("CMD")[0]) if command == "image" else app["command"]
+    assert main([arguments[0], str(run), *arguments[2:]]) == 2
+    assert "UNCUS_APP_PASSWORD" in capsys.readouterr().err
+    assert app["environment"] == {"UNCUS_APP_PASSWORD": "${UNCUS_APP_PASSWORD:-}"}
 
 
 def test_what_is_copied_exists_and_is_not_ignored() -> None:

@@ -1,13 +1,16 @@
 """The frame of every page; Streamlit runs it at every action of a user."""
 
+import os
 from pathlib import Path
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from uncus import NOTICE
+from uncus.app.access_guard import LOGOUT
 from uncus.app.pages import card, predict, runs
 from uncus.app.sessions import SESSIONS
+from uncus.app.settings import LOGIN_VARIABLE
 
 ICON = Path(__file__).parents[1] / "icon.png"
 STYLE = """<style>
@@ -39,6 +42,8 @@ def main() -> None:
         st.Page(card.page, title="Model card", url_path="card"),
     ]
     st.navigation(pages, position="top").run()
+    if os.environ.get(LOGIN_VARIABLE):
+        st.html(f'<a href="{LOGOUT}" target="_self">Log out</a>')
 
 
 if __name__ == "__main__":  # streamlit's name for it

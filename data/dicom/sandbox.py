@@ -23,6 +23,8 @@ import uncus
 from uncus.data.errors import BadInput
 
 TASK, RESULT = "task.json", "result.json"
+INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "UNCUS_TRACEBACK")
+"""Environment variables that the child gets; others may contain secrets."""
 ROOT = Path(uncus.__file__).absolute().parents[1]  # the folder that contains the package
 
 
@@ -73,7 +75,11 @@ def _wait(folder: Path, source: object, limits: ProcessLimits) -> int:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=None if os.environ.get("UNCUS_TRACEBACK") else subprocess.DEVNULL,
-        env={**os.environ, **one_thread, "PYTHONPATH": path},
+        env={
+            **{name: os.environ[name] for name in INHERITED if name in os.environ},
+            **one_thread,
+            "PYTHONPATH": path,
+        },
     )
     try:
         return child.wait(limits.seconds)

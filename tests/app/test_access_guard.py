@@ -1,5 +1,6 @@
 """Who comes in, and how much they may bring."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from uncus.app import access_guard
 from uncus.app.access_guard import Guard
+from uncus.app.logins import FREE
 
 
 async def hello(_: Any) -> PlainTextResponse:
@@ -26,12 +28,20 @@ async def talk(socket: Any) -> None:
     await socket.close()
 
 
+async def echo(socket: Any) -> None:
+    await socket.accept()
+    async for text in socket.iter_text():
+        await socket.send_text(text)
+    await socket.close()
+
+
 def client(**options: str) -> TestClient:
     routes = [
         Route("/", hello),
         Route("/_stcore/health", hello),
         Route("/_stcore/upload_file/a/b", hello, methods=["PUT"]),
         WebSocketRoute("/_stcore/stream", talk),
+        WebSocketRoute("/_stcore/echo", echo),
     ]
     return TestClient(Guard(Starlette(routes=routes), **options), follow_redirects=False)
 
@@ -67,6 +77,59 @@ def test_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert right.status_code == 303
     assert "HttpOnly" in right.headers["set-cookie"] and "strict" in right.headers["set-cookie"]
     assert page.get("/").text == "hello" and said(page) == "hello"
+
+
+def test_guesses_in_parallel_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_guard, "WAIT", 0.2)
+    page = client(password="right")
+
+    def guess(number: int) -> Any:
+        return page.post("/", data={"password": f"guess {number}"})
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(guess, range(40)))
+    looked_at = [answer for answer in answers if "Wrong password" in answer.text]
+    assert len(looked_at) == FREE
+    late = page.post("/", data={"password": "right"})
+    assert late.status_code == 429 and int(late.headers["retry-after"]) >= 1
+    assert "Too many wrong passwords" in late.text
+
+
+def test_sessions_are_apart_and_end() -> None:
+    pages = [client(password="right")]
+    pages.append(TestClient(pages[0].app, follow_redirects=False))
+    for page in pages:
+        answer = page.post("/", data={"password": "right"})
+        assert "Max-Age" in answer.headers["set-cookie"]
+    one, other = (page.cookies[access_guard.COOKIE] for page in pages)
+    assert one != other
+    with pages[0].websocket_connect("/_stcore/echo") as socket:
+        socket.send_text("here")
+        assert socket.receive_text() == "here"
+        assert "password" in pages[0].get("/logout").text
+        assert access_guard.COOKIE not in pages[0].cookies
+        socket.send_text("still here")
+        with pytest.raises(WebSocketDisconnect):
+            socket.receive_text()
+    pages[0].cookies.set(access_guard.COOKIE, one)
+    assert pages[0].get("/").status_code == 401
+    assert pages[1].get("/").text == "hello"
+    again = pages[0].post("/logout", data={"password": "right"})
+    assert again.headers["location"] == "/"
+
+
+def test_a_login_leads_to_this_server_alone() -> None:
+    page = client(password="right")
+    answer = page.post("http://testserver//evil.example/a", data={"password": "right"})
+    assert answer.headers["location"] == "/evil.example/a"
+
+
+def test_cookies_of_other_servers_on_this_machine_do_not_matter() -> None:
+    page = client(password="right")
+    token = page.post("/", data={"password": "right"}).cookies[access_guard.COOKIE]
+    page.cookies.clear()
+    cookies = f'a={{"b": "c, d"}}; e; {access_guard.COOKIE}={token}'
+    assert page.get("/", headers={"Cookie": cookies}).text == "hello"
 
 
 def test_a_header_of_a_proxy() -> None:

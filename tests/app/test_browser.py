@@ -115,6 +115,22 @@ def test_two_browsers_at_once(browser: Any, address: str, scans: dict[str, Path]
             page.context.close()
 
 
+def test_log_in_and_out(browser: Any, run: Path, tmp_path: Path) -> None:
+    with served(run, tmp_path, UNCUS_APP_PASSWORD="hüsh") as address:
+        page = open_page(browser, address)
+        page.get_by_label("Password").fill("hush")
+        page.get_by_role("button", name="Open").click()
+        page.get_by_text("Wrong password").wait_for()
+        page.get_by_label("Password").fill("hüsh")
+        page.get_by_role("button", name="Open").click()
+        page.get_by_role("button", name="Try the bundled example").wait_for()
+        page.get_by_role("link", name="Log out").click()
+        page.get_by_label("Password").wait_for()
+        page.goto(address)
+        page.get_by_label("Password").wait_for()
+        page.context.close()
+
+
 @pytest.mark.slow  # the page may be gone for a minute, as during a reload
 def test_a_browser_that_is_closed_during_a_map_leaves_nothing(
     browser: Any, address: str, scans: dict[str, Path], files: Path

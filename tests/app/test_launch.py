@@ -1,20 +1,25 @@
 """``uncus app``: what it refuses before it listens, what it finds, what it tells the server."""
 
+import contextlib
 import importlib.util
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
+from tests.browser import served
 from uncus.app import launch, server, settings
 from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run
 
-Started = list[tuple[list[str], dict[str, str]]]
+Started = list[tuple[list[str], dict[str, str], str]]
 
 
 def free_port() -> int:
@@ -28,9 +33,9 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Started:
     """Calls of the server, which is not started; the demo is never made."""
     calls: Started = []
 
-    def serve(arguments: list[str], variables: dict[str, str], folder: str) -> int:
+    def serve(arguments: list[str], variables: dict[str, str], folder: str, password: str) -> int:
         assert Path(folder).is_dir() and variables["TMPDIR"] == folder
-        calls.append((arguments, variables))
+        calls.append((arguments, variables, password))
         return 0
 
     monkeypatch.chdir(tmp_path)
@@ -112,11 +117,52 @@ def test_a_folder_of_runs_and_a_password(run: Path, started: Started, tmp_path: 
     (tmp_path / "word").write_text("hush\nmore\n")
     port = str(free_port())
     assert main(["app", "all", "--port", port, "--password-file", "word"]) == 0
-    ((arguments, variables),) = started
+    ((arguments, variables, password),) = started
     assert variables[settings.RUN_VARIABLE] == str(tmp_path / "all" / "one")
     assert variables[settings.FOLDER_VARIABLE] == str(tmp_path / "all")
-    assert variables[settings.PASSWORD_VARIABLE] == "hush"
-    assert "hush" not in " ".join(arguments)  # anybody on the machine may list processes
+    assert password == "hush" and variables[settings.LOGIN_VARIABLE]
+    # Anybody on the machine may list processes, and decoders inherit variables.
+    assert "hush" not in " ".join([*arguments, *variables.values()])
+
+
+def test_other_machines_need_a_password(
+    run: Path, started: Started, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = [str(run), "--port", str(free_port()), "--address"]
+    for address in ("0.0.0.0", "::", socket.gethostbyname(socket.gethostname())):
+        if address.startswith("127."):
+            continue  # a machine whose name is its own alone
+        message = refused([*given, address], capsys)
+        assert "--password-file" in message and "--insecure" in message
+    monkeypatch.setenv(settings.PASSWORD_VARIABLE, " \n")
+    refused([*given, "0.0.0.0"], capsys)
+    assert not started
+    assert main(["app", *given, "127.0.0.2"]) == 0
+    assert main(["app", *given, "0.0.0.0", "--insecure"]) == 0
+    assert main(["app", *given, "0.0.0.0", "--user-header", "X-User"]) == 0
+    monkeypatch.setenv(settings.PASSWORD_VARIABLE, "hush")
+    assert main(["app", *given, "0.0.0.0"]) == 0
+    assert [password for *_, password in started] == ["", "", "", "hush"]
+    assert settings.PASSWORD_VARIABLE not in os.environ
+    assert settings.PASSWORD_VARIABLE not in started[-1][1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
+def test_no_process_of_the_server_has_the_password(run: Path, tmp_path: Path) -> None:
+    with served(run, tmp_path, **{settings.PASSWORD_VARIABLE: "hush-hush"}) as address:
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(address)
+        cookies = urllib.request.build_opener(urllib.request.HTTPCookieProcessor)
+        with cookies.open(address, data=b"password=hush-hush") as answer:
+            assert answer.status == 200
+        folder = f"TMPDIR={tmp_path}/uncus-".encode()
+        environments = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                environments.append((process / "environ").read_bytes())
+        ours = [content for content in environments if folder in content]
+        assert len(ours) >= 2, "the server and its worker"
+        assert not any(b"hush-hush" in content for content in ours)
 
 
 def test_settings_tell_strangers_nothing() -> None:
