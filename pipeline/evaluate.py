@@ -13,11 +13,11 @@ from uncus.data.tables import write_table
 from uncus.pipeline.evaluation.assessment import assess
 from uncus.pipeline.evaluation.external import (
     ExternalScans,
-    ExternalStudy,
     Overlap,
     predict_external,
 )
-from uncus.pipeline.evaluation.predictions import Study
+from uncus.pipeline.evaluation.paired import compare
+from uncus.pipeline.evaluation.predictions import Predicted, Study
 from uncus.pipeline.prediction.output import check_writable
 from uncus.pipeline.runs import Run
 
@@ -35,6 +35,9 @@ class Evaluate:
     seed: int = 0
     """Seed of the resamples."""
     _: KW_ONLY
+    against: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """Another run with the same target, to compare with on the scans that both predicted: paired
+    differences with intervals."""
     on: Annotated[Path | None, tyro.conf.arg(metavar="COHORT")] = None
     """Another prepared cohort with labels (external evaluation): all networks predict each of its
     scans. Subjects that the run was trained on are refused."""
@@ -69,11 +72,15 @@ class Evaluate:
         out = self.written_to(run)
         curves = {} if self.on else run.training_curves()
         found = self.predictions(run)
+        other = self.predictions(Run(self.against)) if self.against else None
         if self.on:
             write_table(out.predictions_path, found.predictions)
         result = assess(
             found.study, found.predictions, self.baseline, self.draws, self.seed, found.facts
         )
+        if self.against and other:
+            against = Run(self.against).path.resolve().name
+            result.report["against"] = compare(found, other, against, self.draws, self.seed)
         name = run.path.resolve().name
         files.write_json(out.report_path, result.report)
         files.write_text(out.report_page, report.page(name, result, curves))
@@ -81,11 +88,11 @@ class Evaluate:
         print(f"{out.report_page}. {NOTICE}")
         return 0
 
-    def predictions(self, run: Run) -> ExternalStudy:
+    def predictions(self, run: Run) -> Predicted:
         """The run's own predictions of its test scans, or those of the other cohort."""
         if not self.on:
             study = Study.of(run.scans(), run.target, run.splits())
-            return ExternalStudy(study, run.predictions(), {})
+            return Predicted(study, run.predictions(), {})
         cohort = PreparedCohort.open(self.on)
         scans = ExternalScans(cohort, self.target, self.classes, self.where, self.overlap)
         return predict_external(run, scans, self.device)

@@ -14,7 +14,7 @@ from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import clean
 from uncus.data.text import shorten
-from uncus.pipeline.evaluation.predictions import SCAN, Study
+from uncus.pipeline.evaluation.predictions import SCAN, Predicted, Study
 from uncus.pipeline.prediction.predictor import Predictor
 from uncus.pipeline.prediction.prepared_scans import check_space, predict_prepared
 from uncus.pipeline.progress_bars import track
@@ -77,24 +77,10 @@ class ExternalScans:
         return table[known].rename(columns=renamed), labels[known]
 
 
-@dataclass(frozen=True)
-class ExternalStudy:
-    """Another cohort as a study, with its predictions.
-
-    Attributes
-    ----------
-    study: the cohort as the test part of one fold, the run's own scans as its training part.
-    predictions: as in predictions.tsv.
-    facts: about the cohort, for the report.
-    """
-
-    study: Study
-    predictions: pd.DataFrame
-    facts: dict[str, Any]
-
-
-def predict_external(run: Run, scans: ExternalScans, device: str = "cpu") -> ExternalStudy:
+def predict_external(run: Run, scans: ExternalScans, device: str = "cpu") -> Predicted:
     """Predict all labelled scans by all networks of ``run``.
+
+    The cohort is the test part of a single fold, the run's own scans are its training part.
 
     Raises
     ------
@@ -139,7 +125,7 @@ def predict_external(run: Run, scans: ExternalScans, device: str = "cpu") -> Ext
         "warnings": [f"{count} scans: {warning}" for warning, count in warnings.most_common()],
         "unchecked": unchecked,
     }
-    return ExternalStudy(as_study(run, target, table, labels), pd.DataFrame(rows), facts)
+    return Predicted(as_study(run, target, table, labels), pd.DataFrame(rows), facts)
 
 
 def training_of(run: Run) -> tuple[TrainingData, str]:

@@ -1,7 +1,8 @@
 """The inputs of an evaluation: a run's scans with their labels, and the outputs for test scans."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,21 @@ class Study:
     def trained(self, fold: int) -> frozenset[str]:
         """Training and validation subjects of the fold."""
         return self.splits.subjects(fold, "train") | self.splits.subjects(fold, "validation")
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The predictions of a run for the scans of a study.
+
+    Attributes
+    ----------
+    predictions: as in predictions.tsv.
+    facts: about another cohort than the run's, for the report.
+    """
+
+    study: Study
+    predictions: pd.DataFrame
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

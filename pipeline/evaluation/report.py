@@ -8,6 +8,8 @@ import pandas as pd
 from uncus.pipeline.evaluation import metrics, plots
 from uncus.pipeline.evaluation.assessment import Assessment
 from uncus.pipeline.evaluation.report_text import (
+    against_table,
+    against_title,
     caveats,
     explain,
     main_of,
@@ -41,6 +43,7 @@ def page(name: str, result: Assessment, curves: Mapping[str, pd.DataFrame]) -> s
         caveats(report),
         f"<div class=figures>{''.join(figures(result))}</div>",
         holdout(report),
+        against(report),
         "<h2>Folds and subgroups</h2>",
         f"<div class=tables>{folds_table(report)}{groups_table(report)}</div>",
         retest(result),
@@ -140,6 +143,18 @@ def holdout(report: Mapping[str, Any]) -> str:
         "<h2>Holdout</h2>"
         f"<p>{counts['scans']} scans of {counts['subjects']} subjects that no network was trained "
         f"on; the mean output of all networks.</p>{metrics_table(part)}"
+    )
+
+
+def against(report: Mapping[str, Any]) -> str:
+    """The comparison with another run, if there is one."""
+    other = report.get("against")
+    if not other:
+        return ""
+    return (
+        f"<h2>{text(against_title(other))}</h2>{table(*against_table(other))}"
+        "<p class=faint><small>Both runs on the same scans; the interval of a difference is from "
+        "the same resamples of subjects for both.</small></p>"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from uncus import NOTICE
 from uncus.pipeline.evaluation import metrics
 from uncus.pipeline.rendering.html import text
-from uncus.pipeline.rendering.numbers import estimate_text
+from uncus.pipeline.rendering.numbers import Estimate, estimate_text
 
 
 def main_of(report: Mapping[str, Any]) -> str:
@@ -42,22 +42,42 @@ def summary(report: Mapping[str, Any]) -> str:
     if known:
         best = (min if lower else max)(known, key=lambda name: known[name]["value"])
         ahead = report["differences"][best][metric]
-        clear = ahead["low"] is not None and ahead["low"] * ahead["high"] > 0
-        better = (
-            ahead["value"] is not None and (ahead["value"] < 0) == lower and ahead["value"] != 0
-        )
-        verdict = (
-            "significantly better"
-            if clear and better
-            else "significantly worse"
-            if clear
-            else "not significant"
-        )
         out += (
             f" The best baseline, {text(best)}, reaches {estimate_text(known[best])}; model minus "
-            f"baseline is {estimate_text(ahead)}, {verdict}."
+            f"baseline is {estimate_text(ahead)}, {verdict(metric, ahead)}."
         )
     return out + "</p>"
+
+
+def verdict(metric: str, ahead: Estimate) -> str:
+    """Whether a difference, the model's value minus another, is significant."""
+    value, low, high = ahead["value"], ahead["low"], ahead["high"]
+    if value is None or low is None or high is None or low * high <= 0 or value == 0:
+        return "not significant"
+    lower = metrics.base(metric) in metrics.LOWER_IS_BETTER
+    return f"significantly {'better' if (value < 0) == lower else 'worse'}"
+
+
+def against_title(against: Mapping[str, Any]) -> str:
+    """The heading of the comparison with another run."""
+    counts = against["counts"]
+    on = f"{counts['scans']} scans of {counts['subjects']} subjects"
+    return f"Compared with {against['run']} on {on}"
+
+
+def against_table(against: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the comparison with another run: values, differences, verdicts."""
+    rows = [
+        [
+            metrics.title(metric),
+            estimate_text(value),
+            estimate_text(against["other"][metric]),
+            estimate_text(against["differences"][metric]),
+            verdict(metric, against["differences"][metric]),
+        ]
+        for metric, value in against["metrics"].items()
+    ]
+    return ["", "this run", against["run"], "difference", ""], rows
 
 
 def explain(report: Mapping[str, Any]) -> str:

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from uncus.pipeline.evaluation import metrics
+from uncus.pipeline.evaluation.report_text import against_table, against_title
 from uncus.pipeline.rendering.numbers import estimate_text, interval_text, number
 
 
 def show(name: str, report: Mapping[str, Any]) -> None:
     """Print the table of metrics, the holdout, the folds and test-retest."""
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
     where = f"on {report['external']['cohort']}" if "external" in report else "out of fold"
@@ -19,6 +21,14 @@ def show(name: str, report: Mapping[str, Any]) -> None:
     console.print(terminal_table(f"{name}: {where}", report))
     if report.get("holdout"):
         console.print(terminal_table(f"{name}: holdout", report["holdout"]))
+    if other := report.get("against"):
+        grid = Table(title=Text(against_title(other)))
+        head, rows = against_table(other)
+        for name in head:
+            grid.add_column(Text(name), no_wrap=not name, justify="right" if name else "left")
+        for row in rows:
+            grid.add_row(*map(Text, row))
+        console.print(grid)
     within = report["within_folds"]
     if within and len(report["folds"]) > 1:
         folds = "  ".join(number(row["score"]) for row in report["folds"])
