@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from uncus.data.cohorts.bids_names import (
@@ -12,6 +12,9 @@ from uncus.data.cohorts.bids_names import (
     join,
     labelled_folders,
     natural,
+    number_alone,
+    pair_labels,
+    parts,
     raise_duplicate,
 )
 from uncus.data.cohorts.scans import Cohort, Scan
@@ -54,14 +57,17 @@ def read_tree(root: Path, subjects: Path, layout: str) -> Cohort:
     table = next((path for path in tables if path.is_file()), None)
     participants = participants_table(table) if table else {}
     if table:
+        participants = relabelled(table.name, participants, images, warnings)
         named = {subject for subject, _ in without}
-        rows = check_rows(table, participants, images, warnings)
-        without |= {key: None for key in rows if key[1] or key[0] not in named}
+        absent = check_rows(table, participants, images, warnings)
+        without |= {key: None for key in absent if key[1] or key[0] not in named}
     else:
         warnings.append(f"{root.name}: no participants.tsv, so scans have no participant fields")
     check_files(root, images.values())
     names = sorted({subject for subject, _ in images})
-    sessions = {key: row for name in names for key, row in sessions_table(subjects, name)}
+    rows = {key: row for name in names for key, row in sessions_table(subjects, name)}
+    sessions = relabelled("sessions.tsv", rows, images, warnings)
+    warnings += unlisted_sessions(sessions, images)
     scans, differing = [], dict[str, int]()
     for (subject, session), path in images.items():
         fields = fields_of(participants, subject, session)
@@ -97,8 +103,15 @@ def bids_fields(image: Path) -> dict[str, str]:
     subject, session = folder.name.removeprefix("sub-"), entity("ses-", inside) or ""
     tables = (root / "participants.tsv" for root in (folder.parent, folder.parent.parent))
     table = next((path for path in tables if path.is_file()), None)
-    fields = fields_of(participants_table(table), subject, session) if table else {}
-    row = dict(sessions_table(folder.parent, subject)).get((subject, session), {})
+    keys = {
+        (path.name.removeprefix("sub-"), "") for path in labelled_folders(folder.parent, "sub-")
+    }
+    visits = labelled_folders(folder, "ses-")
+    keys |= {(subject, session), *((subject, path.name.removeprefix("ses-")) for path in visits)}
+    participants = relabelled("", participants_table(table), keys, []) if table else {}
+    fields = fields_of(participants, subject, session)
+    sessions = relabelled("", dict(sessions_table(folder.parent, subject)), keys, [])
+    row = sessions.get((subject, session), {})
     return fields | {name: value for name, value in row.items() if value}
 
 
@@ -149,6 +162,40 @@ def participants_table(path: Path) -> Rows:
 def fields_of(participants: Rows, subject: str, session: str) -> dict[str, str]:
     """The fields of a scan: those of its subject, overridden by those of its session."""
     return {**participants.get((subject, ""), {}), **participants.get((subject, session), {})}
+
+
+def relabelled(name: str, rows: Rows, keys: Collection[Key], warnings: list[str]) -> Rows:
+    """The rows under the labels of the scans, where the table ``name`` spells them otherwise.
+
+    1 and ses-01 are the same where no other label of the subject could be meant, likewise m6 and
+    ses-M006; a warning tells of it.
+    """
+    given, wanted = sessions_of(rows), sessions_of(keys)
+    subjects = pair_labels(given.keys(), wanted.keys(), [parts])
+    pairs: dict[Key, Key] = {}
+    for subject, labels in given.items():
+        found = subjects.get(subject, subject)
+        same = pair_labels(labels - {""}, wanted.get(found, set()) - {""}, [parts, number_alone])
+        pairs |= {(subject, label): (found, same.get(label, label)) for label in labels}
+    other = [f"{join(*key)} as {join(*pairs[key])}" for key in rows if key != pairs[key]]
+    if other:
+        warnings.append(f"{name}: reads {shorten(other)}")
+    return {pairs[key]: row for key, row in rows.items()}
+
+
+def sessions_of(keys: Iterable[Key]) -> dict[str, set[str]]:
+    """Subject -> its sessions ("" for none)."""
+    sessions: dict[str, set[str]] = {}
+    for subject, session in keys:
+        sessions.setdefault(subject, set()).add(session)
+    return sessions
+
+
+def unlisted_sessions(sessions: Rows, keys: Collection[Key]) -> list[str]:
+    """A warning of scans that have no row in their subject's ``sessions.tsv``."""
+    listed = {subject for subject, _ in sessions}
+    absent = [join(*key) for key in keys if key[0] in listed and key not in sessions]
+    return [f"sessions.tsv: no row for {shorten(absent)}"] if absent else []
 
 
 def check_rows(

@@ -1,7 +1,8 @@
 """File names and checks that all cohort readers share."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
@@ -102,6 +103,40 @@ def entities(key: str, path: str) -> list[str]:
                     value.pop()
             values.append("_".join(value))
     return values
+
+
+def parts(label: str) -> tuple[str | int, ...]:
+    """A label without its padding, case and separators: ``ses-M006`` -> (m, 6)."""
+    bare = re.sub(r"^(.*_)?(sub|ses)-", "", label.lower())
+    return tuple(int(p) if p.isdecimal() else p for p in re.findall(r"\d+|[^\W\d_]+", bare))
+
+
+def number_alone(label: str) -> tuple[str | int, ...]:
+    """The parts of a label, of a visit's number without the letters before it: ``M006`` -> (6,)."""
+    found = parts(label)
+    return found[1:] if len(found) == 2 and isinstance(found[1], int) else found
+
+
+def pair_labels(
+    given: Collection[str],
+    wanted: Collection[str],
+    forms: Sequence[Callable[[str], tuple[str | int, ...]]],
+) -> dict[str, str]:
+    """Each label in ``given`` -> the one in ``wanted`` that is equal, or is so in one of ``forms``.
+
+    Not where several labels on a side have the same form, or both would have to lose letters.
+    """
+    pairs = {label: label for label in given if label in wanted}
+    for form in forms:
+        counts = Counter(map(form, given)), Counter(map(form, wanted))
+        taken = set(pairs.values())
+        there = {form(label): label for label in wanted if label not in taken}
+        for label in given:
+            key = form(label)
+            alone = key in there and counts[0][key] == counts[1][key] == 1
+            if label not in pairs and alone and key in (parts(label), parts(there[key])):
+                pairs[label] = there[key]
+    return pairs
 
 
 def subject_from_path(path: str) -> str | None:

@@ -4,12 +4,13 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
 
-from uncus.data.cohorts.bids import check_rows, fields_of, participants_table
+from uncus.data.cohorts.bids import check_rows, fields_of, participants_table, relabelled
 from uncus.data.cohorts.bids_names import IMAGES, entity, join, natural, raise_if_any
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.dicom import reader
@@ -45,11 +46,7 @@ def read_dicom_folders(root: Path) -> Cohort:
     owners: dict[str, dict[str, str]] = {}  # subject -> PatientID -> folder
     aside: dict[str, list[str]] = {}  # reason -> folders
     for folder, series in zip(folders, list_series(folders), strict=True):
-        for scan in scans_in(folder, series, warnings):
-            if participants is not None:
-                fields = fields_of(participants, scan.subject, scan.session)
-                scan = Scan(scan.subject, scan.session, scan.path, fields, scan.series)
-            scans.append(scan)
+        scans += scans_in(folder, series, warnings)
         reasons = {one["aside"] for one in series}
         for reason in reasons - {""} if "" in reasons else ():
             aside.setdefault(reason, []).append(folder.name)
@@ -77,6 +74,8 @@ def read_dicom_folders(root: Path) -> Cohort:
         warnings.append(f"{root.name}: no participants.tsv, so there are no labels to train on")
     else:
         keys = sorted({(scan.subject, scan.session) for scan in scans})
+        participants = relabelled(table.name, participants, keys, warnings)
+        scans = [replace(s, fields=fields_of(participants, s.subject, s.session)) for s in scans]
         for key in check_rows(table, participants, keys, warnings):
             left_out[join(*key)] = "without a DICOM series"
     return Cohort(root, tuple(scans), tuple(warnings), left_out)

@@ -182,3 +182,38 @@ def test_oasis_slab() -> None:
         "2.0": 2,
     }
     assert [len(read_cohort(OASIS / "participants.tsv"))] == [376]
+
+
+def test_ids_in_tables_may_differ_by_prefix_and_padding(tmp_path: Path) -> None:
+    for session in ("M000", "M006"):
+        touch(tmp_path, f"sub-01/ses-{session}/anat/sub-01_ses-{session}_T1w.nii.gz")
+    touch(tmp_path, "sub-02/ses-M000/anat/sub-02_ses-M000_T1w.nii.gz")
+    tsv(tmp_path / "participants.tsv", "participant_id sex", "1 F", "sub-2 M")
+    tsv(tmp_path / "sub-01/sub-01_sessions.tsv", "session_id age", "0 70", "ses-M6 71")
+    tsv(tmp_path / "sub-02/sub-02_sessions.tsv", "session_id age", "m00 60", "M0 61", "bl 62")
+    cohort = read_cohort(tmp_path)
+    assert [dict(scan.fields) for scan in cohort] == [
+        {"sex": "F", "age": "70"},
+        {"sex": "F", "age": "71"},
+        {"sex": "M"},  # m00 or M0?
+    ]
+    assert cohort.warnings == (
+        "participants.tsv: reads sub-1 as sub-01, sub-2 as sub-02",
+        "sessions.tsv: reads sub-01_ses-0 as sub-01_ses-M000, sub-01_ses-M6 as sub-01_ses-M006",
+        "sessions.tsv: no row for sub-02_ses-M000",
+    )
+    assert cohort.left_out == {}
+    for scan in cohort:
+        assert bids_fields(scan.path) == dict(scan.fields)
+
+
+def test_ids_that_could_be_either_are_not_guessed(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-01/anat/sub-01_T1w.nii", "sub-001/anat/sub-001_T1w.nii")
+    tsv(tmp_path / "participants.tsv", "participant_id age", "1 60", "sub-01 70")
+    cohort = read_cohort(tmp_path)
+    assert {scan.name: scan.fields.get("age") for scan in cohort} == {
+        "sub-001": None,
+        "sub-01": "70",
+    }
+    assert cohort.warnings == ("participants.tsv: no row for sub-001",)
+    assert cohort.left_out == {"sub-1": "without a T1w image"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from uncus.data.cohorts.bids_names import entity
+from uncus.data.cohorts.bids_names import entity, number_alone, pair_labels, parts
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,25 @@ def test_the_whole_value_of_an_entity_counts(
     path: str, subject: str | None, session: str | None
 ) -> None:
     assert (entity("sub-", path), entity("ses-", path)) == (subject, session)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "pairs"),
+    [
+        ("1 2", "01 02", "1=01 2=02"),
+        ("m0 m006", "M000 M06", "m0=M000 m006=M06"),
+        ("6 12", "M006 M012", "6=M006 12=M012"),
+        ("M6 M12", "6 12", "M6=6 M12=12"),
+        ("sub-1_ses-M06", "M006", "sub-1_ses-M06=M006"),
+        ("1 01 2", "001 2", "2=2"),  # 1 or 01?
+        ("1", "01 001", ""),
+        ("M12", "Y12", ""),
+        ("12", "M12 Y12", ""),
+        ("bl", "M00", ""),
+    ],
+)
+def test_labels_are_paired_where_nothing_else_could_be_meant(
+    given: str, wanted: str, pairs: str
+) -> None:
+    expected = dict(pair.split("=") for pair in pairs.split())
+    assert pair_labels(given.split(), wanted.split(), [parts, number_alone]) == expected
