@@ -90,6 +90,9 @@ class Evaluate:
 
     def predictions(self, run: Run) -> Predicted:
         """The run's own predictions of its test scans, or those of the other cohort."""
+        shared = bool(self.on) and not run.scans_path.exists()  # a model without its run
+        if not shared and (warning := run.verify_results()):
+            print(f"warning: {warning}")
         if not self.on:
             study = Study.of(run.scans(), run.target, run.splits())
             return Predicted(study, run.predictions(), {})

@@ -13,7 +13,8 @@
 
 ``external/COHORT/`` has predictions.tsv and the reports on another cohort. With several seeds a
 member's folder and weights are called ``fold-K_seed-S``. ``model/`` alone is all that a prediction
-needs; it contains no pickle, and a SHA-256 of every file.
+needs; it contains no pickle, and a SHA-256 of every file. The card has those of the tables that an
+evaluation reads.
 """
 
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ SCHEMA = 1
 CARD, COMPARISON = "model/card.json", "compare.json"
 """Files that a finished run and a finished comparison are known by."""
 COPY = "copy the whole model folder again"
+RESTORE = "restore it, or train the run again"
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,26 @@ class Run:
             if name not in sums:
                 raise BadInput(self.seal_path, f"does not list {name}", COPY)
         return sums
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """The tables that an evaluation reads; the model card has their SHA-256."""
+        return self.splits_path, self.scans_path, self.predictions_path
+
+    def verify_results(self) -> str:
+        """Verify the model and the tables of results; returns a warning if those are not sealed.
+
+        Raises
+        ------
+        BadInput: as :meth:`verify`, or a table that is missing or changed.
+        """
+        self.verify()
+        sums = self.card.get("results")
+        if sums is None:
+            return f"{self.path}: an earlier version made it, its results have no SHA-256"
+        for path in self.results:
+            seal.check(path, sums.get(path.name), self.card_path.name, RESTORE)
+        return ""
 
 
 class Comparison:

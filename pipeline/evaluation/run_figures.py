@@ -7,6 +7,7 @@ from uncus.pipeline.runs import Run
 
 def figures(run: Run) -> dict[str, str]:
     """Title -> SVG: ROC and calibration (or predicted against true), and training curves."""
+    run.verify_results()
     study = Study.of(run.scans(), run.target, run.splits())
     outputs = model_outputs(study, run.predictions()).pooled("test")
     outputs = outputs.take(outputs.labelled)

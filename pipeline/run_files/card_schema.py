@@ -125,6 +125,7 @@ CARD: Schema = {
             "covariates": mapping(record(min=VALUE, max=VALUE, mean=VALUE), 100),
             "init_from": {"anyOf": [TEXT, {"type": "null"}]},
             "pipeline": array(record(step=NAME), 100, 0),
+            "results": mapping(HASH),
         },
         schema=integer(1, 1),
         notice=TEXT,

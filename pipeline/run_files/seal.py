@@ -35,11 +35,18 @@ def verify(seal: Path, remedy: str) -> dict[str, str]:
         if not match:
             raise BadInput(seal, f"{line[:100]!r} is not a SHA-256 and the name of a file", remedy)
         expected, name = match.groups()
-        path = plain_file(seal.parent / name, remedy)
-        sums[name] = files.sha256(path)
-        if sums[name] != expected:
-            raise BadInput(path, f"its SHA-256 differs from the one in {seal.name}", remedy)
+        check(seal.parent / name, expected, seal.name, remedy)
+        sums[name] = expected
     return sums
+
+
+def check(path: Path, expected: str | None, seal: str, remedy: str) -> None:
+    """Raise BadInput unless a file has the SHA-256 that its ``seal`` states, None for no such."""
+    found = files.sha256(plain_file(path, remedy))
+    if expected is None:
+        raise BadInput(path, f"is not sealed by {seal}", remedy)
+    if found != expected:
+        raise BadInput(path, f"its SHA-256 differs from the one in {seal}", remedy)
 
 
 def read(seal: Path, remedy: str) -> list[str]:

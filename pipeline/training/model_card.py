@@ -45,6 +45,7 @@ def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
         "reference": state,
         "cohort_fingerprint": cohort.fingerprint,
         "training": training(task),
+        "results": {path.name: files.sha256(path) for path in run.results},
         "init_from": str(task.init_from.path) if task.init_from else None,
     }
     files.write_json(run.card_path, card)

@@ -66,8 +66,9 @@ def check(run: Run, splits: Splits, table: pd.DataFrame) -> None:
 
 def start(model: Classifier, run: Run, member: Member, target: Target) -> None:
     """Load the weights of the matching member of ``run``; its head only for the same target."""
+    if warning := run.verify_results():
+        print(f"warning: {warning}")
     same_task = run.target == target
-    run.verify()
     fold = source_fold(run.splits(), member.fold)
     config = run.config
     sources = members(run.splits().folds, config["seed"], config["seeds"])

@@ -2,16 +2,21 @@
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests.pipeline.run_files.cards import seal
+from uncus.data import files
 from uncus.data.design.splits import Splits, make_splits
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
 from uncus.data.tables import write_table
+from uncus.pipeline.cli import main
 from uncus.pipeline.evaluate import Evaluate
 from uncus.pipeline.evaluation.assessment import assess
 from uncus.pipeline.evaluation.baselines import choose, features, predict_baseline
@@ -272,7 +277,7 @@ def test_predictions_that_do_not_fit_are_refused(break_it: object, cause: str) -
 
 
 def test_the_verb_reads_a_run_and_writes_its_report(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study, said = case(n=60)
     run = Run(tmp_path / "run")
@@ -281,7 +286,7 @@ def test_the_verb_reads_a_run_and_writes_its_report(
     write_table(run.predictions_path, said)
     study.splits.save(run.splits_path)
     (run.path / "fold-0" / "metrics.csv").write_text("epoch,loss,score\n0,0.7,0.6\n1,0.5,0.8\n")
-    monkeypatch.setattr(Run, "target", study.target)
+    seal(run, target=study.target.as_dict())
     assert Evaluate(run.path, ("volume",), draws=100).run() == 0
     report = json.loads((run.path / "report.json").read_text())
     assert report["metrics"]["auc"]["low"] < report["metrics"]["auc"]["value"]
@@ -345,3 +350,63 @@ def test_no_baseline_that_was_not_asked_for_stops_a_report(other: str) -> None:
         )
         with pytest.raises(BadInput, match=r"--baseline age: \d+ different texts; use numbers"):
             assess(study, said, ["age"], draws=100)
+
+
+@pytest.fixture
+def copied(run: Path, tmp_path: Path) -> Run:
+    """A run whose files may be changed."""
+    shutil.copytree(run, tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE: list[Callable[[Path], object]] = [
+    Path.unlink,
+    lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    flip,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=["deleted", "cut", "flipped"])
+@pytest.mark.parametrize("file", ["weights", "reference", "predictions", "splits", "scans"])
+def test_a_damaged_run_is_not_evaluated(
+    copied: Run, file: str, damage: Callable[[Path], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = {
+        "weights": copied.model_folder / "fold-1.safetensors",
+        "reference": copied.reference_path,
+        "predictions": copied.predictions_path,
+        "splits": copied.splits_path,
+        "scans": copied.scans_path,
+    }[file]
+    damage(path)
+    assert main(["evaluate", str(copied.path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"uncus: {path}: ") and ("missing" in line or "SHA-256" in line)
+    assert not copied.report_path.exists()
+
+
+def test_predictions_that_were_added_to_a_card_later_are_not_sealed(copied: Run) -> None:
+    card = files.read_json(copied.card_path)
+    del card["results"]["predictions.tsv"]
+    files.write_json(copied.card_path, card)
+    copied.seal()
+    with pytest.raises(BadInput, match=r"predictions\.tsv: is not sealed by card\.json"):
+        Evaluate(copied.path, draws=100).run()
+
+
+def test_a_run_of_an_earlier_version_is_evaluated_with_a_warning(
+    copied: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = files.read_json(copied.card_path)
+    del card["results"]
+    files.write_json(copied.card_path, card)
+    copied.seal()
+    assert main(["evaluate", str(copied.path), "--draws", "100"]) == 0
+    out = capsys.readouterr().out
+    assert "warning: " in out and "its results have no SHA-256" in out

@@ -1,8 +1,9 @@
-"""A small valid model card."""
+"""A small valid model card, and a run that is sealed with it."""
 
 from typing import Any
 
-from uncus.pipeline.runs import SCHEMA
+from uncus.data import files
+from uncus.pipeline.runs import SCHEMA, Run
 
 CARD: dict[str, Any] = {
     "schema": SCHEMA,
@@ -36,3 +37,12 @@ CARD: dict[str, Any] = {
     },
     "init_from": None,
 }
+
+
+def seal(run: Run, **values: Any) -> None:
+    """Give a run a model folder with the card, changed by ``values``, and seal what it has."""
+    results = {path.name: files.sha256(path) for path in run.results if path.exists()}
+    files.write_json(run.card_path, {**CARD, "results": results, **values})
+    (run.model_folder / "fold-0.safetensors").write_text("weights")
+    run.reference_path.write_text("reference")
+    run.seal()
