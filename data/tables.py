@@ -134,6 +134,9 @@ def read_table(path: Path) -> pd.DataFrame:
         raise BadInput(path, f"over {MAX_TABLE_BYTES >> 20} MB", "is this a table of scans?")
     try:
         text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        cause = f"cannot be read ({error.strerror})"
+        raise BadInput(path, cause, "check its permissions and its disk") from None
     except UnicodeDecodeError as error:
         raise BadInput(path, f"not UTF-8 at byte {error.start}", "save it as UTF-8") from None
     if not text.strip() or "\0" in text:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -116,9 +117,10 @@ class Predictor:
         to_row(covariates, tuple(self.covariates))  # raises before anything is read
         on_step("Reading")
         volume = read_scan(paths, series=series)
-        known = self.known_covariates(path, volume, covariates)
+        known, doubts = self.known_covariates(path, volume, covariates)
         on_step("Placing")
         placed = place(volume, self.grid, self.card["space"])
+        placed = replace(placed, warnings=(*placed.warnings, *doubts))
         on_step("Predicting")
         return self.of_placed(path.name, placed, known, placed.volume.voxel_hash)
 
@@ -175,13 +177,25 @@ class Predictor:
 
     def known_covariates(
         self, path: Path, volume: Volume, known: Mapping[str, str | float | None]
-    ) -> dict[str, str | float | None]:
-        """The run's covariates that are known of the scan's subject, by name."""
-        values: dict[str, str | float | None] = {}
-        if self.covariates:
-            for fields in (volume.demographics, bids_fields(path)):
-                values |= {n: fields[n] for n in self.covariates if fields.get(n)}
-        return values | {name: value for name, value in known.items() if value is not None}
+    ) -> tuple[Mapping[str, str | float | None], tuple[str, ...]]:
+        """The run's covariates that are known of the scan's subject, by name, and warnings.
+
+        What is given, ``known``, comes first: tables around the scan are read for the others alone,
+        and, if something is given, may be unreadable.
+        """
+        given = {name: value for name, value in known.items() if value is not None}
+        others = [name for name in self.covariates if name not in given]
+        if not others:
+            return given, ()
+        try:
+            cells = bids_fields(path)
+            fields = {n: cells.get(n) or volume.demographics.get(n) or None for n in others}
+            to_row(fields, tuple(others))  # raises unless they are numbers
+        except BadInput as error:
+            if not given:
+                raise
+            return given, (f"{', '.join(others)} not read: {error}.",)
+        return {**{name: cell for name, cell in fields.items() if cell}, **given}, ()
 
     @torch.inference_mode()
     def outputs(

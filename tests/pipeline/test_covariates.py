@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from tests.conftest import TRAIN
 from tests.dicom_files import save, series
 from uncus.data.design.targets import Target
+from uncus.data.errors import BadInput
 from uncus.models.build import ModelConfig, build_model
 from uncus.pipeline.cli import main
 from uncus.pipeline.predict import Predictor
@@ -86,6 +87,36 @@ def test_a_run_is_trained_with_covariates_and_predicts_with_them(
     oldest = predictor(alone, covariates={"age": "89+"})
     assert oldest.covariates == {"age": 89}
     assert "age 89+ is read as 89" in oldest.warnings
+    tree = tmp_path / "tree"
+    inside = tree / "sub-00" / "anat" / "sub-00_T1w.nii.gz"
+    inside.parent.mkdir(parents=True)
+    shutil.copy(whole, inside)
+    (tree / "participants.tsv").write_text("participant_id,age\nsub-00,60\n")
+    assert predictor(inside, covariates={"age": 71}).covariates == {"age": 71}
+    with pytest.raises(BadInput, match=r"participants\.tsv: a \.tsv file with commas"):
+        predictor(inside)
+
+
+@pytest.mark.parametrize("table", ["participant_id,age\n", "participant_id\tsex\nsub-00\t?\n"])
+def test_what_is_given_does_not_depend_on_the_tables_around_the_scan(
+    source: Path, cohort: Path, tmp_path: Path, table: str
+) -> None:
+    run = tmp_path / "run"
+    options = [*TRAIN, "--covariates", "age", "sex", "--folds", "1", "--epochs", "1"]
+    assert main(["train", str(cohort), str(run), *options]) == 0
+    predictor = Predictor(run)
+    scan = tmp_path / "tree" / "sub-00" / "anat" / "sub-00_T1w.nii.gz"
+    scan.parent.mkdir(parents=True)
+    shutil.copy(source / "sub-00" / "anat" / "sub-00_T1w.nii.gz", scan)
+    (tmp_path / "tree" / "participants.tsv").write_text(table)
+    with pytest.raises(BadInput):
+        predictor(scan)
+    answer = predictor(scan, covariates={"age": 71})
+    assert answer.covariates == {"age": 71, "sex": None}
+    assert any(warning.startswith("sex not read: ") for warning in answer.warnings)
+    whole = predictor(scan, covariates={"age": 71, "sex": "F"})
+    assert whole.covariates == {"age": 71, "sex": 0}
+    assert not any("not read" in warning for warning in whole.warnings)
 
 
 def dicom_of(scan: Path, folder: Path) -> Path:
