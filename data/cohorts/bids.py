@@ -11,7 +11,6 @@ from uncus.data.cohorts.bids_names import (
     entity,
     join,
     labelled_folders,
-    natural,
     number_alone,
     pair_labels,
     parts,
@@ -19,6 +18,7 @@ from uncus.data.cohorts.bids_names import (
 )
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
+from uncus.data.file_tree import Ignored, ignored_warnings, list_files
 from uncus.data.tables import need_column, read_table, same_value
 from uncus.data.text import natural_text, shorten
 
@@ -119,6 +119,7 @@ def find_images(
     root: Path, subjects: Path, layout: str, warnings: list[str]
 ) -> tuple[dict[Key, Path], dict[Key, None]]:
     """One T1w image per subject and session, and those without; warns of images not used."""
+    ignored: Ignored = {}
     derivative = layout == "bids" and is_derivative(root, warnings)
     images: dict[Key, Path] = {}
     without: dict[Key, None] = {}  # a set in order
@@ -127,7 +128,8 @@ def find_images(
         sessions = list(labelled_folders(folder, "ses-"))
         for parent in [folder, *sessions]:
             session = parent.name.removeprefix("ses-") if parent != folder else ""
-            paths = t1w_images(parent, layout, derivative and (parent != folder or not sessions))
+            anywhere = derivative and (parent != folder or not sessions)
+            paths = t1w_images(parent, layout, anywhere, ignored)
             if len(paths) > 1 and not (is_crop(paths[0]) and not is_crop(paths[1])):
                 warnings.append(
                     f"{parent.relative_to(root)}: {len(paths)} T1w images, using {paths[0].name}"
@@ -136,6 +138,7 @@ def find_images(
                 images[subject, session] = paths[0]
             elif session or not sessions:
                 without[subject, session] = None
+    warnings += ignored_warnings(ignored)
     return images, without
 
 
@@ -232,15 +235,16 @@ def sessions_table(root: Path, subject: str) -> list[tuple[Key, dict[str, str]]]
     return [(key, {str(k): v for k, v in records[i].items()}) for key, i in rows.items()]
 
 
-def t1w_images(folder: Path, layout: str, anywhere: bool) -> list[Path]:
+def t1w_images(folder: Path, layout: str, anywhere: bool, ignored: Ignored) -> list[Path]:
     """The T1w images of one session, best first."""
+    inside = folder / ("t1_linear" if layout == "caps" else "anat")
+    files = list_files(inside, ignored) if inside.is_dir() else []
+    images = [path for path in files if path.parent == inside and T1W.fullmatch(path.name)]
     if layout == "caps":
-        images = [p for p in (folder / "t1_linear").glob("*") if T1W.fullmatch(p.name)]
-        return sorted(images, key=lambda p: (not is_crop(p), natural(p)))
-    images = [p for p in (folder / "anat").glob("*") if T1W.fullmatch(p.name)]
+        return sorted(images, key=lambda path: not is_crop(path))
     if not images and anywhere:
-        images = [p for p in folder.rglob("*") if T1W.fullmatch(p.name)]
-    return sorted((p for p in images if not p.name.startswith(".")), key=natural)
+        images = [path for path in list_files(folder, ignored) if T1W.fullmatch(path.name)]
+    return images
 
 
 def is_crop(path: Path) -> bool:

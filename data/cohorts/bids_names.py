@@ -39,7 +39,7 @@ def raise_duplicate(path: Path, frame: pd.DataFrame, key: Key, first: int, secon
 
 
 def check_files(source: Path, paths: Iterable[Path], root: Path | None = None) -> None:
-    """Check that images exist, have content and are inside their folder.
+    """Check that images exist and have content; names are shown relative to ``root``.
 
     Raises
     ------
@@ -48,12 +48,9 @@ def check_files(source: Path, paths: Iterable[Path], root: Path | None = None) -
     root = root or source
     paths = list(paths)
     show = {p: str(p.relative_to(root) if p.is_relative_to(root) else p.name) for p in paths}
-    missing = [show[p] for p in paths if not p.is_file()]
+    missing = [show[p] for p in paths if not p.exists()]
     raise_if_any(source, "missing images", missing, "add them or remove their rows")
-    outside = [show[p] for p in paths if not p.resolve().is_relative_to(root.resolve())]
-    if source == root:  # a table may name images anywhere
-        raise_if_any(source, "images outside the cohort's folder", outside, "copy them into it")
-    empty = [show[p] for p in paths if p.stat().st_size == 0]
+    empty = [show[p] for p in paths if p.is_file() and p.stat().st_size == 0]
     raise_if_any(source, "images of zero bytes", empty, "copy them again")
 
 

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.progress import track
 
 from uncus.data.cohorts.bids import check_rows, fields_of, participants_table, relabelled
-from uncus.data.cohorts.bids_names import IMAGES, entity, join, natural, raise_if_any
+from uncus.data.cohorts.bids_names import entity, is_named_image, join, natural
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.dicom import reader
 from uncus.data.dicom.signature import has_signature, is_named
 from uncus.data.errors import BadInput
+from uncus.data.file_tree import Ignored, ignored_warnings, is_hidden, list_files
 from uncus.data.text import natural_text, shorten
 
 CONCURRENT = 4  # child processes that read headers
@@ -33,20 +34,17 @@ def read_dicom_folders(root: Path) -> Cohort:
     """
     if not root.is_dir():
         raise BadInput(root, "not a folder", "give a folder with a folder of DICOM per subject")
-    single = any(is_dicom_file(path) for path in root.iterdir())
-    folders = [root] if single else sorted(filter(is_subject, root.iterdir()), key=natural)
-    outside = [p.name for p in folders if not p.resolve().is_relative_to(root.resolve())]
-    raise_if_any(root, "folders outside the cohort's folder", outside, "copy them into it")
+    warnings: list[str] = []
+    left_out: dict[str, str] = {}
+    folders = subject_folders(root, warnings, left_out)
     table = root / "participants.tsv"
     participants = participants_table(table) if table.is_file() else None
     scans: list[Scan] = []
-    warnings: list[str] = []
-    left_out: dict[str, str] = {}
     patients: dict[str, list[str]] = {}  # PatientID -> folders
     owners: dict[str, dict[str, str]] = {}  # subject -> PatientID -> folder
     aside: dict[str, list[str]] = {}  # reason -> folders
     for folder, series in zip(folders, list_series(folders), strict=True):
-        scans += scans_in(folder, series, warnings)
+        scans += scans_in(folder, series, left_out)
         reasons = {one["aside"] for one in series}
         for reason in reasons - {""} if "" in reasons else ():
             aside.setdefault(reason, []).append(folder.name)
@@ -83,14 +81,8 @@ def read_dicom_folders(root: Path) -> Cohort:
 
 def contains_dicom(root: Path) -> bool:
     """Whether there are DICOM or zip files anywhere below ``root``, and no other images."""
-    any_dicom = False
-    for folder, _, names in os.walk(root):
-        for name in names:
-            if name.lower().endswith(IMAGES):
-                return False
-            is_dicom = is_dicom_file(Path(folder, name)) or name.lower().endswith(".zip")
-            any_dicom = any_dicom or is_dicom
-    return any_dicom
+    files = list_files(root, {})
+    return not any(is_named_image(path.name) for path in files) and any(map(is_source, files))
 
 
 def is_dicom_file(path: Path) -> bool:
@@ -98,11 +90,27 @@ def is_dicom_file(path: Path) -> bool:
     return path.is_file() and (is_named(path) or has_signature(path))
 
 
-def is_subject(path: Path) -> bool:
-    """Whether an entry of the cohort's folder is a subject's folder or zip."""
-    if path.name.startswith((".", "__MACOSX")):
-        return False
-    return path.suffix.lower() == ".zip" or (path.is_dir() and contains_dicom(path))
+def is_source(path: Path) -> bool:
+    """Whether a file is DICOM or may contain it."""
+    return path.suffix.lower() == ".zip" or is_dicom_file(path)
+
+
+def subject_folders(root: Path, warnings: list[str], left_out: dict[str, str]) -> list[Path]:
+    """The folders and zips in ``root`` that contain DICOM files; ``root`` if it is one itself."""
+    ignored: Ignored = {}
+    files = list_files(root, ignored)
+    warnings += ignored_warnings(ignored)
+    if any(path.parent == root and is_dicom_file(path) for path in files):
+        return [root]
+    below: dict[Path, list[Path]] = {}
+    for path in files:
+        below.setdefault(root / path.relative_to(root).parts[0], []).append(path)
+    folders = [folder for folder, inside in below.items() if any(map(is_source, inside))]
+    named = {path.name for path in folders}.union(*ignored.values())
+    for path in root.iterdir():
+        if path.is_dir() and not is_hidden(path.name) and path.name not in named:
+            left_out[path.name] = "without DICOM files"
+    return sorted(folders, key=natural)
 
 
 def list_series(folders: list[Path]) -> Iterator[list[dict[str, str]]]:
@@ -121,11 +129,13 @@ def list_series(folders: list[Path]) -> Iterator[list[dict[str, str]]]:
         yield from track(series, "reading headers", len(folders), **bar)  # type: ignore[arg-type]
 
 
-def scans_in(folder: Path, series: list[dict[str, str]], warnings: list[str]) -> Iterator[Scan]:
+def scans_in(
+    folder: Path, series: list[dict[str, str]], left_out: dict[str, str]
+) -> Iterator[Scan]:
     """One scan per session in a subject's folder, from the records of its series.
 
-    Sessions of nothing but localizers, screen saves and the like are skipped, with a warning, where
-    the subject has others.
+    Sessions of nothing but localizers, screen saves and the like are left out where the subject has
+    others.
     """
     subject = entity("sub-", folder.name)
     if not series:
@@ -143,8 +153,8 @@ def scans_in(folder: Path, series: list[dict[str, str]], warnings: list[str]) ->
     for session, members in sorted(sessions.items()):
         if volumes and session not in volumes:
             reasons = shorten(list(dict.fromkeys(one["aside"] for one in members)), 3)
-            where = f"{folder.name}, {to_label(session)}" if session else folder.name
-            warnings.append(f"{where}: no scan, skipped: every series {reasons}")
+            name = join(subject or to_label(members[0]["patient"] or folder.name), session)
+            left_out[name] = f"with a series only that {reasons}"
             continue
         members = [one for one in members if not one["aside"]] or members
         first = members[0]

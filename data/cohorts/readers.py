@@ -1,5 +1,6 @@
 """Cohort readers: each function in ``READERS`` reads a folder or table as a Cohort."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,17 +11,18 @@ from uncus.data.cohorts.bids_names import (
     check_files,
     entity,
     is_image,
+    is_named_image,
     join,
     labelled_folders,
-    natural,
     raise_duplicate,
     raise_if_any,
     stem,
     subject_from_path,
 )
-from uncus.data.cohorts.dicom_folders import contains_dicom, read_dicom_folders
+from uncus.data.cohorts.dicom_folders import contains_dicom, is_dicom_file, read_dicom_folders
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
+from uncus.data.file_tree import Ignored, ignored_warnings, list_files
 from uncus.data.tables import need_column, read_table
 from uncus.data.text import shorten
 
@@ -61,9 +63,11 @@ def guess_reader(source: Path) -> str:
 
 
 def read_table_of_images(table: Path) -> Cohort:
-    """Read a CSV or TSV with one row per scan; paths are absolute or relative to its folder.
+    """Read a CSV or TSV with one row per scan: the path of an image or of a folder of DICOM files.
 
-    Rows without a path are left out. A relative path may not lead out of the folder.
+    Paths are absolute or relative to the table's folder; ``\\`` is read as ``/`` where no file has
+    it in its name. Rows without a path are left out. A relative path may not lead out of the
+    folder, except by links.
     Without a participant column, the subject is the path's ``sub-`` entity, else the file's stem.
     """
     frame = read_table(table)
@@ -90,12 +94,13 @@ def read_table_of_images(table: Path) -> Cohort:
             name = join(who, when) if who else f"line {lines[index]}"
             left_out[name] = "without a path"
             continue
-        path = root / row[path_column]
-        absolute = Path(row[path_column]).is_absolute()
-        if not absolute and not path.resolve().is_relative_to(root.resolve()):
-            outside.append(f"line {lines[index]} ({row[path_column]})")
-            continue
         name = row[path_column]
+        if "\\" in name and not (root / name).exists():
+            name = name.replace("\\", "/")
+        path = root / name
+        if not Path(name).is_absolute() and not normal(path).is_relative_to(normal(root)):
+            outside.append(f"line {lines[index]} ({name})")
+            continue
         subject = row[subject_column] if subject_column else subject_from_path(name)
         if subject is None:
             subject = stem(path)
@@ -104,7 +109,7 @@ def read_table_of_images(table: Path) -> Cohort:
             raise BadInput(
                 table, f"line {lines[index]} has no {subject_column}", "add the participant"
             )
-        session = row[session_column] if session_column else entity("ses-", row[path_column]) or ""
+        session = row[session_column] if session_column else entity("ses-", name) or ""
         session = session.removeprefix("ses-")
         if (subject, session) in keys:
             raise_duplicate(table, frame, (subject, session), keys[subject, session], index)
@@ -116,8 +121,16 @@ def read_table_of_images(table: Path) -> Cohort:
         }
         scans.append(Scan(subject, session, path, rest))
     raise_if_any(table, f"relative paths that leave {root}", outside, "write absolute paths")
-    check_files(table, (scan.path for scan in scans), root)
+    paths = [scan.path for scan in scans]
+    check_files(table, paths, root)
+    other = [path.name for path in paths if path.is_dir() and not contains_dicom(path)]
+    raise_if_any(table, "folders without DICOM files", other, "give the path of each image")
     return Cohort(root, tuple(scans), tuple(warnings), left_out)
+
+
+def normal(path: Path) -> Path:
+    """The absolute path without ``..``; links are kept."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def read_folder(root: Path) -> Cohort:
@@ -129,8 +142,13 @@ def read_folder(root: Path) -> Cohort:
     if not root.is_dir():
         raise BadInput(root, "not a folder", "give a folder of images")
     warnings = [f"{root.name}: a plain folder, so the only field of a scan is its folder's name"]
-    paths = sorted(root.rglob("*"), key=natural)
-    files = [p for p in paths if is_image(p) and not p.name.startswith(".")]
+    ignored: Ignored = {}
+    found = list_files(root, ignored)
+    warnings += ignored_warnings(ignored)
+    files = [path for path in found if is_named_image(path.name)]
+    dicom = [p.name for p in found if not is_named_image(p.name) and is_dicom_file(p)]
+    if dicom:
+        warnings.append(f"DICOM files, ignored (--reader dicom reads them): {shorten(dicom, 5)}")
     named = [p for p in files if stem(p).endswith("_T1w")]
     if named and len(named) < len(files):
         others = [p.name for p in files if p not in set(named)]

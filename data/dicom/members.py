@@ -1,7 +1,7 @@
 """List the files of a DICOM folder or zip, and split DICOM from other files."""
 
-import os
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from uncus.data.dicom import zip_archive
@@ -9,27 +9,26 @@ from uncus.data.dicom.frame import decoding_errors, read
 from uncus.data.dicom.signature import has_signature, is_named
 from uncus.data.dicom.zip_archive import Member
 from uncus.data.errors import BadInput
+from uncus.data.file_tree import Ignored, is_hidden, walk
 from uncus.data.text import natural_text, printable
 
 MAX_FILES = 20_000
 
 
-def list_members(folder: Path, path: Path) -> list[Member]:
-    """List the files at ``path``: itself, those in a folder (links are not followed) or a zip."""
+def list_members(folder: Path, path: Path, ignored: Ignored) -> list[Member]:
+    """List the files at ``path``: itself, those in a folder or in a zip.
+
+    Links in a folder are followed, those in a zip are rejected.
+    """
     if path.is_dir():
-        members = []
-        for at, folders, files in os.walk(path, followlinks=False):
-            folders.sort()
-            here = Path(at)
-            members += [Member(here / f, (here / f).relative_to(path).as_posix()) for f in files]
-            check_file_count(members, path.name)
-        members = [m for m in members if m.path.is_file() and not m.path.is_symlink()]
+        files = islice(walk(path, (), ignored), MAX_FILES + 1)
+        members = [Member(file, file.relative_to(path).as_posix()) for file in files]
+        check_file_count(members, path.name)
     elif zip_archive.is_zip(path):
         members = list(zip_archive.extract(path, folder))
     else:
         members = [Member(path, path.name)]
-    hidden = (".", "__MACOSX")
-    shown = [m for m in members if not any(p.startswith(hidden) for p in Path(m.name).parts)]
+    shown = [m for m in members if not any(map(is_hidden, Path(m.name).parts))]
     return sorted(shown, key=lambda member: natural_text(member.name))
 
 

@@ -21,6 +21,7 @@ from uncus.data.dicom.pixels import read_voxels
 from uncus.data.dicom.suitability import suitability_warnings
 from uncus.data.dicom.zip_archive import Member
 from uncus.data.errors import BadInput
+from uncus.data.file_tree import Ignored, ignored_warnings
 from uncus.data.text import printable, shorten
 
 
@@ -141,8 +142,9 @@ def read_files(folder: Path, paths: Sequence[str], name: str) -> DicomFiles:
     BadInput: there are no images, one is damaged, or they are of several patients.
     """
     members: list[Member] = []
+    ignored: Ignored = {}
     for number, text in enumerate(paths):
-        members += list_members(folder / f"in-{number}", Path(text))
+        members += list_members(folder / f"in-{number}", Path(text), ignored)
     check_file_count(members, name)
     dicom, other = split_dicom(members)
     if not dicom:
@@ -151,7 +153,7 @@ def read_files(folder: Path, paths: Sequence[str], name: str) -> DicomFiles:
     if not images:
         raise BadInput(name, "contains no images (no pixels)", "give the T1-weighted series")
     check_one_patient(images, name)
-    warnings = []
+    warnings = [f"{line[0].upper()}{line[1:]}." for line in ignored_warnings(ignored)]
     if other:
         names = shorten([member.name for member in other], 3)
         warnings.append(f"Files that are not DICOM were ignored: {names}.")

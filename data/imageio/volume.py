@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from uncus.data.dicom import reader
 from uncus.data.errors import BadInput
+from uncus.data.file_tree import list_files
 from uncus.data.imageio import gzip_stream
 from uncus.data.imageio.gzip_stream import RawFile
 from uncus.data.imageio.header import Layout, check_affine
@@ -175,7 +176,7 @@ def _to_ras(
 def source_files(path: Path) -> tuple[Path, ...]:
     """The files of an image: one, the two of a .hdr/.img pair, or all in a DICOM folder."""
     if path.is_dir() and not path.name.lower().endswith(SUFFIXES):
-        return tuple(sorted(part for part in path.rglob("*") if part.is_file()))
+        return tuple(sorted(list_files(path, {})))
     if path.suffix.lower() in {".hdr", ".img"}:
         return path.with_suffix(".hdr"), path.with_suffix(".img")
     return (path,)

@@ -3,11 +3,14 @@
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from filelock import FileLock
+from pydicom.dataset import Dataset
 
-from tests.conftest import write_source
+from tests.conftest import AFFINE, small_brain, write_source
+from tests.dicom_files import UID, Edit, save, series
 from tests.pipeline.preparation.cohorts import prepare
 from uncus.data.imageio.volume import Volume, read_volume
 from uncus.data.prepared_cohort import PreparedCohort
@@ -138,3 +141,41 @@ def test_a_table_may_name_scans_on_other_disks(source: Path, tmp_path: Path) -> 
     cohort = PreparedCohort.open(tmp_path / "cohort")
     assert cohort.table["participant_id"].tolist() == ["sub-0", "sub-1", "sub-2"]
     assert cohort.manifest["left_out"] == {"sub-3": "without a path"}
+
+
+@pytest.mark.parametrize("kind", ["bids", "folder", "named", "dicom", "study", "table"])
+def test_a_cohort_inside_its_source_is_up_to_date(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "source"
+    count = 1 if kind == "study" else 2
+    if kind == "bids":
+        write_source(root, count)
+    for number in range(count):
+        brain = np.rint(small_brain(number, ill=False)).astype(np.int16)
+        name = {"folder": f"scan{number}", "table": f"t{number}"}.get(kind, f"sub-{number}_T1w")
+        root.mkdir(exist_ok=True)
+        if kind in {"folder", "named", "table"}:
+            nib.save(nib.Nifti1Image(brain, AFFINE), root / f"{name}.nii.gz")
+        elif kind in {"dicom", "study"}:
+            save(root / f"{number}" if kind == "dicom" else root, series(brain, AFFINE, of(number)))
+    given = root
+    if kind == "table":
+        given = root / "scans.csv"
+        given.write_text("path\nt0.nii.gz\nt1.nii.gz\n")
+    out = root / ("derivatives/uncus" if kind == "bids" else "out")
+    assert prepare(given, out) == 0
+    first = (out / "manifest.json").read_text()
+    assert prepare(given, out) == 0
+    assert f"is up to date: {count} scans" in capsys.readouterr().err
+    assert (out / "manifest.json").read_text() == first
+    (out / "manifest.json").unlink()  # as an interrupted run leaves it
+    assert prepare(given, out) == 0
+    assert (out / "manifest.json").read_text() == first
+
+
+def of(patient: int) -> Edit:
+    def edit(data: Dataset, index: int) -> None:
+        data.PatientID, data.SeriesInstanceUID = f"P{patient}", f"{UID}.{patient + 1}"
+
+    return edit

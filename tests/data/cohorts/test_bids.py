@@ -148,13 +148,6 @@ def test_caps_prefers_the_crop(tmp_path: Path) -> None:
     assert read_cohort(tmp_path).table()["age"].tolist() == ["60", "61"]
 
 
-def test_links_to_images_outside_are_rejected(tmp_path: Path) -> None:
-    touch(tmp_path, "a.nii", "bids/sub-1/anat/x.json")
-    (tmp_path / "bids/sub-1/anat/sub-1_T1w.nii").symlink_to(tmp_path / "a.nii")
-    with pytest.raises(BadInput, match=r"images outside the cohort's folder \(1\)"):
-        read_cohort(tmp_path / "bids")
-
-
 def test_fields_of_a_single_image_in_a_bids_tree(tmp_path: Path) -> None:
     rows = "participant_id\tage\tsex\nsub-1\t70\tF\nsub-2\t60\tM\n"
     (tmp_path / "participants.tsv").write_text(rows)

@@ -107,12 +107,21 @@ def test_a_folder_with_other_images_is_not_guessed_to_be_dicom(
         read_cohort(tmp_path / "b.nii.gz", "dicom")
 
 
-def test_links_to_folders_outside_are_rejected(tmp_path: Path) -> None:
+def test_links_hidden_files_and_empty_folders(tmp_path: Path) -> None:
     root = tmp_path / "root"
     write(root / "a", 1)
+    (root / "a" / "._s1-0001.dcm").write_bytes(b"Mac OS X")
     (root / "b").symlink_to(write(tmp_path / "elsewhere", 2))
-    with pytest.raises(BadInput, match=r"folders outside the cohort's folder \(1\): b"):
-        read_cohort(root)
+    (root / "c").mkdir()
+    (root / "d").symlink_to(tmp_path / "gone")
+    cohort = read_cohort(root)
+    assert [scan.path.name for scan in cohort] == ["a", "b"]
+    assert cohort.warnings[:2] == (
+        "hidden files, ignored: ._s1-0001.dcm",
+        "links to files that are missing, ignored (datalad get fetches those of a datalad "
+        "dataset): d",
+    )
+    assert cohort.left_out == {"c": "without DICOM files"}
 
 
 def test_prepare_lists_series_that_it_cannot_choose_between(tmp_path: Path) -> None:
@@ -153,8 +162,8 @@ def test_screen_saves_and_localizers_are_no_scans(tmp_path: Path) -> None:
         ("sub-2_ses-20200131", f"{UID}.2.1"),  # rejected when it is read
     ]
     assert cohort.scans[0].path == tmp_path / "sub-1" / "mprage"
-    skipped = "sub-1, 20210131: no scan, skipped: every series is a localizer by its tags"
-    assert skipped in cohort.warnings
+    reason = "with a series only that is a localizer by its tags"
+    assert cohort.left_out == {"sub-1_ses-20210131": reason}
     assert "a series that is a localizer by its tags is left aside: sub-1" in cohort.warnings
 
 

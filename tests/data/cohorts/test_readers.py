@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.cohorts.files import touch, tsv
+from tests.dicom_files import save, series
 from uncus.data.cohorts.readers import READERS, guess_reader, read_cohort
 from uncus.data.errors import BadInput
 
@@ -58,8 +59,7 @@ def test_missing_images_of_a_table_are_counted(tmp_path: Path) -> None:
 
 def test_paths_outside_the_folder_of_the_table_are_rejected(tmp_path: Path) -> None:
     touch(tmp_path, "a.nii", "in/b.nii")
-    (tmp_path / "in" / "link.nii").symlink_to(tmp_path / "a.nii")
-    for path in ("../a.nii", "link.nii", "x/../../a.nii"):
+    for path in ("../a.nii", "x/../../a.nii"):
         table = tsv(tmp_path / "in" / "t.tsv", "subject path", "1 b.nii", f"2 {path}")
         with pytest.raises(BadInput, match=r"relative paths that leave .* \(1\): line 3"):
             read_cohort(table)
@@ -109,7 +109,83 @@ def test_plain_folder(tmp_path: Path) -> None:
         ("sub-1_ses-2", "AD"),
         ("sub-my-scan-3", "CN"),
     ]
-    assert "each treated as a separate subject: my scan (3).nii" in cohort.warnings[1]
+    assert "hidden files, ignored: .hidden.nii" in cohort.warnings
+    assert "each treated as a separate subject: my scan (3).nii" in cohort.warnings[-1]
+
+
+def tree(root: Path, reader: str, *images: str) -> None:
+    """A source of the reader with a T1w image for each subject."""
+    folder = {"caps": "subjects/{0}/ses-1/t1_linear", "bids": "{0}/anat"}.get(reader, "{0}")
+    for subject in images:
+        touch(root, f"{folder.format(subject)}/{subject}_T1w.nii.gz")
+
+
+@pytest.mark.parametrize("reader", ["bids", "caps", "folder"])
+def test_hidden_files_and_broken_links_are_reported_alike(reader: str, tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    tree(root, reader, "sub-1", "sub-2")
+    image = next(root.rglob("sub-1_T1w.nii.gz"))
+    touch(image.parent, "._sub-1_T1w.nii.gz", ".DS_Store", "@eaDir/sub-1_T1w.nii.gz@SynoResource")
+    touch(image.parent, "@eaDir/sub-9_T1w.nii.gz")
+    touch(root, ".git/annex/objects/x/y/sub-1_T1w.nii.gz")
+    other = next(root.rglob("sub-2_T1w.nii.gz"))
+    other.unlink()
+    other.symlink_to("../.git/annex/objects/not/here.nii.gz")
+    cohort = read_cohort(root, reader)
+    assert [scan.path for scan in cohort] == [image]
+    assert "hidden files, ignored: ._sub-1_T1w.nii.gz" in cohort.warnings
+    (broken,) = [w for w in cohort.warnings if "sub-2_T1w.nii.gz" in w]
+    assert broken.startswith("links to files that are missing, ignored (datalad get fetches")
+
+
+@pytest.mark.parametrize("reader", ["bids", "caps", "folder", "table"])
+def test_a_folder_of_links_is_a_folder_of_files(reader: str, tmp_path: Path) -> None:
+    """As in git-annex's datasets, and as people collect scans of several disks."""
+    tree(tmp_path / "store", reader, "sub-1", "sub-2")
+    for file in [p for p in (tmp_path / "store").rglob("*") if p.is_file()]:
+        link = tmp_path / "in" / file.relative_to(tmp_path / "store")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    (tmp_path / "linked").symlink_to(tmp_path / "store")
+    for source in (tmp_path / "in", tmp_path / "linked"):
+        if reader == "table":
+            source = tsv(source / "t.csv", *(f"{k},sub-{k}/sub-{k}_T1w.nii.gz" for k in (1, 2)))
+            source.write_text("subject,path\n" + source.read_text())
+        assert [scan.name.split("_")[0] for scan in read_cohort(source, reader)] == [
+            "sub-1",
+            "sub-2",
+        ]
+
+
+def test_paths_with_backslashes(tmp_path: Path) -> None:
+    touch(tmp_path, "a/sub-1_T1w.nii", "b\\c.nii")
+    rows = ("subject path", "1 a\\sub-1_T1w.nii", "2 b\\c.nii")
+    cohort = read_cohort(tsv(tmp_path / "t.csv", *rows))
+    assert [scan.path for scan in cohort] == [tmp_path / "a/sub-1_T1w.nii", tmp_path / "b\\c.nii"]
+    windows = tsv(tmp_path / "t.csv", "path", "C:\\data\\sub-1_T1w.nii")
+    with pytest.raises(BadInput, match=r"missing images \(1\): C:/data/sub-1_T1w.nii"):
+        read_cohort(windows)
+    with pytest.raises(BadInput, match="relative paths that leave"):
+        read_cohort(tsv(tmp_path / "t.csv", "path", "..\\x.nii"))
+
+
+def test_a_table_may_name_folders_of_dicom(tmp_path: Path) -> None:
+    save(tmp_path / "scans" / "one", series())
+    touch(tmp_path, "scans/two/notes.txt")
+    table = tsv(tmp_path / "t.tsv", "subject path", "1 scans/one")
+    assert [scan.path for scan in read_cohort(table)] == [tmp_path / "scans" / "one"]
+    table = tsv(tmp_path / "t.tsv", "subject path", "1 scans/one", "2 scans/two")
+    with pytest.raises(BadInput, match=r"folders without DICOM files \(1\): two"):
+        read_cohort(table)
+
+
+def test_dicom_files_in_a_folder_of_images_are_reported(tmp_path: Path) -> None:
+    save(tmp_path / "study", series())
+    touch(tmp_path, "a.nii")
+    cohort = read_cohort(tmp_path)
+    assert [scan.path.name for scan in cohort] == ["a.nii"]
+    (line,) = [w for w in cohort.warnings if "im0001.dcm" in w]
+    assert line.startswith("DICOM files, ignored (--reader dicom reads them): ")
 
 
 def test_plain_folder_ignores_segmentations(tmp_path: Path) -> None:

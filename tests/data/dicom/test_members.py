@@ -1,4 +1,4 @@
-"""Files in folders: DICOM is recognized, links and paths that lead outside are not followed."""
+"""Files in folders: DICOM is recognized, paths that lead outside are refused."""
 
 from pathlib import Path
 
@@ -34,9 +34,20 @@ def test_a_dicomdir_that_leads_outside_is_refused(tmp_path: Path) -> None:
     refused(folder, tmp_path, r"leads outside its folder \(\.\./\.\./etc/passwd\)")
 
 
-def test_links_in_a_folder_are_not_followed(tmp_path: Path) -> None:
-    folder = save(tmp_path / "in", series())
-    save(tmp_path / "elsewhere", series(voxels() + 1))
-    (folder / "link").symlink_to(tmp_path / "elsewhere")
-    (folder / "link.dcm").symlink_to(tmp_path / "elsewhere" / "im0001.dcm")
+def test_a_folder_of_links_is_a_folder_of_files(tmp_path: Path) -> None:
+    """Broken links and hidden files are reported; a link to a folder above is no endless loop."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, path in enumerate(sorted(save(tmp_path / "store", series()).iterdir())):
+        (folder / f"{number}.dcm").symlink_to(path)
     np.testing.assert_array_equal(load(folder, tmp_path)[0], voxels()[:, ::-1])
+    (folder / "9.dcm").symlink_to(tmp_path / "gone.dcm")
+    (folder / "up").symlink_to(folder)
+    (folder / "._0.dcm").write_bytes(b"Mac OS X")
+    array, _, warnings = load(folder, tmp_path)
+    np.testing.assert_array_equal(array, voxels()[:, ::-1])
+    assert [line.split(",")[0] for line in warnings] == [
+        "Hidden files",
+        "Links to files that are missing",
+        "Links to a folder above them",
+    ]
