@@ -34,10 +34,12 @@ app: $(VENV)/ready
 
 # Pins with hashes for Linux and macOS: all that is developed with, and what the images contain.
 # Versions stay where they can (make lock UPGRADE=--upgrade takes the newest). What only torch's CUDA
-# build needs is left out: torch pins it.
+# build needs is in a file of its own, with that build ("===").
 COMPILE = $(VENV)/lock/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
-	--custom-compile-command "make lock" --no-emit-package torch $(UPGRADE) pyproject.toml
-WITHOUT_CUDA = awk '/^[a-z]/ { keep = !/^(cuda|nvidia)-/ } /^\#/ || keep'
+	--custom-compile-command "make lock" $(UPGRADE) pyproject.toml
+WITHOUT_CUDA = awk '/^[a-z]/ { keep = !/^(cuda|nvidia)-|^torch==/ } /^\#/ || keep'
+CUDA_ALONE = awk '/^[a-z]/ { keep = /^(cuda|nvidia)-|^(torch|triton)==/ } /^\#/ || keep' \
+	| sed 's/^torch==/torch===/'
 
 lock:
 	test -x $(VENV)/lock/bin/uv || $(PYTHON) -m venv $(VENV)/lock
@@ -48,3 +50,5 @@ lock:
 	$(COMPILE) -c constraints.txt -c requirements.lock --no-emit-package triton \
 		--extra app --extra fast -o $(VENV)/lock/images
 	$(WITHOUT_CUDA) $(VENV)/lock/images > docker/requirements.lock
+	$(COMPILE) -c constraints.txt -c requirements.lock -o $(VENV)/lock/cuda
+	cat $(VENV)/lock/cuda | $(CUDA_ALONE) > docker/gpu.lock

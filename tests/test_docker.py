@@ -90,13 +90,28 @@ def test_compose_names_only_what_exists(compose: dict[str, Any]) -> None:
         assert set(build.get("args", {})) <= {a.partition("=")[0] for a in instructions("ARG")}
         verb = (service.get("entrypoint", ["uncus"])[1:] + service["command"])[0]
         assert verb in VERBS
-        assert service["read_only"] and "/tmp" in service["tmpfs"]
+        assert service["read_only"] and service["mem_limit"] and service["pids_limit"]
+        (mount,) = service["tmpfs"]
+        assert re.match(r"/tmp:size=\$\{UNCUS_TMP:-\d+g\}", mount)
         assert {mount.rpartition(":")[2] for mount in service["volumes"]} == {
             "/data/cohorts",
             "/data/runs",
         }
     devices = compose["services"]["train"]["deploy"]["resources"]["reservations"]["devices"]
     assert devices[0]["capabilities"] == ["gpu"]
+
+
+def test_every_file_of_a_package_is_verified() -> None:
+    """pip gets hashes, of all packages; only torch's CPU build may have none."""
+    installs = [line for line in instructions("RUN") if "pip" in line and " install " in line]
+    assert len(installs) == 5
+    for line in installs:
+        (file,) = re.findall(r"(?:-r )?/build/(\S+)", line.split(" install ")[1])
+        if file in {"requirements.lock", "gpu.lock"}:
+            assert "--require-hashes" in line
+        else:
+            assert file in {"torch.txt", "wheels/*.whl"} and "--no-deps" in line
+    assert "--hash=sha256:${TORCH_SHA256}" in DOCKERFILE
 
 
 def test_the_page_names_every_variable() -> None:

@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
+CUDA = r"(torch|triton)$|nvidia-|cuda-"
 EXTRAS = {"requirements.lock": "dev", "docker/requirements.lock": "app fast"}
 TORCH = Requirement((ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[-1])
 SYSTEMS = {
@@ -81,6 +82,17 @@ def test_every_pin_has_hashes_and_no_address(lock: str) -> None:
 def test_the_images_have_the_versions_that_are_tested() -> None:
     tested = pins("requirements.lock")
     assert all(pin in tested for pin in pins("docker/requirements.lock"))
+
+
+def test_the_gpu_image_has_torchs_cuda_build_and_what_it_needs() -> None:
+    found = {pin.name: (pin, hashes) for pin, hashes in pins("docker/gpu.lock")}
+    assert all(hashes and re.match(CUDA, name) for name, (_, hashes) in found.items())
+    (torch,), (specifier,) = found["torch"][0].specifier, TORCH.specifier
+    assert torch.operator == "===" and torch.version == specifier.version
+    tested = {pin.name: pin.specifier for pin, _ in pins("requirements.lock")}
+    assert found["triton"][0].specifier == tested["triton"]
+    names = " ".join(found)
+    assert all(part in names for part in ("cublas", "cudnn", "nccl", "cusparselt", "nvjitlink"))
 
 
 @pytest.mark.parametrize("lock", EXTRAS)
