@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -53,7 +53,7 @@ class ComparedDevices(Devices):
 
     devices: Annotated[str, tyro.conf.Suppress] = "1"
     nodes: Annotated[int, tyro.conf.Suppress] = 1
-    strategy: Annotated[str, tyro.conf.Suppress] = "auto"
+    strategy: Annotated[Literal["auto", "ddp"], tyro.conf.Suppress] = "auto"
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """``uncus train``: train networks on a prepared cohort, fold by fold."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 from uncus import NOTICE
 from uncus.data import files
 from uncus.data.prepared_cohort import PreparedCohort
-from uncus.pipeline.runs import Run, members
+from uncus.pipeline.runs import Member, Run, members
+from uncus.pipeline.training import processes
 from uncus.pipeline.training.options import TrainingOptions
 from uncus.pipeline.training.parallel import Job, train_networks
 from uncus.pipeline.training.run_setup import finish, label_scans, set_up
+from uncus.pipeline.training.task import Task
 
 
 def train(cohort: Path | str, out: Path | str, **options: Any) -> Path:
@@ -40,14 +43,34 @@ class Train(TrainingOptions):
     def run(self) -> int:
         """Train every network, then complete the run; returns the exit code."""
         self.check_given("train", "RUN")
-        cohort, run = PreparedCohort.open(self.cohort), Run(self.out)
-        with files.locked(self.out, "run"):
-            task = set_up(self, cohort, label_scans(self, cohort))
-            todo = members(task.splits.folds, self.seed, self.seeds)
-            left = [member for member in todo if not run.weights(member).exists()]
-            train_networks([Job("", member.name, run, member, task) for member in left], self.jobs)
-            finish(run, task, todo)
-        print(
-            f"{self.out}: {len(todo)} networks trained; next: uncus evaluate {self.out}. {NOTICE}"
-        )
+        count = processes.process_count(self.devices)
+        if count > 1 and self.jobs > 1:
+            raise ValueError(
+                f"--jobs {self.jobs} trains networks with one device each; leave out --devices "
+                f"{self.devices.devices} and --nodes, or --jobs"
+            )
+        if count > 1 and not processes.started(self.devices):
+            processes.start(self.train_all, count)
+        else:
+            self.train_all()
         return 0
+
+    def train_all(self) -> None:
+        """What :meth:`run` does, in one of perhaps several processes."""
+        cohort, run = PreparedCohort.open(self.cohort), Run(self.out)
+        with ExitStack() as held, processes.joined(self.devices) as group:
+
+            def begin() -> tuple[Task, tuple[Member, ...], list[Member]]:
+                held.enter_context(files.locked(self.out, "run"))
+                task = set_up(self, cohort, label_scans(self, cohort))
+                todo = members(task.splits.folds, self.seed, self.seeds)
+                return task, todo, [m for m in todo if not run.weights(m).exists()]
+
+            task, todo, left = group.share(begin)
+            train_networks([Job("", member.name, run, member, task) for member in left], self.jobs)
+            if group.rank == 0:
+                finish(run, task, todo)
+                print(
+                    f"{self.out}: {len(todo)} networks trained; next: uncus evaluate {self.out}. "
+                    f"{NOTICE}"
+                )

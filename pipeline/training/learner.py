@@ -8,7 +8,6 @@ import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_auroc
 
@@ -74,7 +73,7 @@ class Learner(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Dropout uses the global generator: seeded here, a resumed run draws the same numbers.
-        key = (self.seed, self.current_epoch, batch_idx, self.global_rank)
+        key = (self.seed, self.current_epoch, batch_idx, 0)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -91,11 +90,19 @@ class Learner(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         network = self.graphed or self.model
-        loss = self.loss(network(batch["volume"], batch["covariates"]), batch["label"])
+        output = network(batch["volume"], batch["covariates"])
+        loss, scans = self.training_loss(output, batch["label"], batch_idx)
         self.check_losses()
         self.unchecked.append((loss.detach(), batch_idx, batch["scan"]))
-        self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch["scan"]))
+        several = self.trainer.world_size > 1
+        self.log(
+            "loss", loss.detach(), on_step=False, on_epoch=True, batch_size=scans, sync_dist=several
+        )
         return loss
+
+    def training_loss(self, output: Tensor, label: Tensor, step: int) -> tuple[Tensor, int]:
+        """The loss of a batch, and the number of its scans."""
+        return self.loss(output, label), len(label)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         if self.trainer.is_last_batch:
@@ -155,18 +162,10 @@ class Learner(L.LightningModule):
             return multiclass_auroc(output.softmax(1), label, num_classes=output.shape[1])
         return -(output - label)[torch.isfinite(label)].abs().mean()
 
-    def is_sharded(self) -> bool:
-        """Whether each process has a part of the weights only."""
-        return isinstance(self.trainer.strategy, FSDPStrategy)
-
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        if self.is_sharded():
-            super().configure_gradient_clipping(
-                optimizer, gradient_clip_val, gradient_clip_algorithm
-            )
-        elif gradient_clip_val:
+        if gradient_clip_val:
             # Lightning does not clip for a fused optimizer in mixed precision, since float16's
             # gradients are scaled; those of bf16 are not.
             trained = [p for group in optimizer.param_groups for p in group["params"]]
@@ -177,9 +176,7 @@ class Learner(L.LightningModule):
         optimizer.zero_grad(set_to_none=self.graphed is None or not self.graphed.accumulates)
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, self.optimization), fused=not self.is_sharded()
-        )
+        optimizer = torch.optim.AdamW(parameter_groups(self.model, self.optimization), fused=True)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = max(1, round(self.optimization.warmup * steps))
 

@@ -4,12 +4,15 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch._dynamo.exc import BackendCompilerFailed
@@ -29,6 +32,8 @@ from uncus.pipeline.training.data_loading import EpochSampler, balanced, loader
 from uncus.pipeline.training.epoch_bar import EpochBar
 from uncus.pipeline.training.head_refit import refit
 from uncus.pipeline.training.learner import Learner
+from uncus.pipeline.training.processes import this_group
+from uncus.pipeline.training.shared_batch import SharedLearner
 from uncus.pipeline.training.task import Task
 
 
@@ -39,18 +44,20 @@ def train_member(run: Run, member: Member, task: Task) -> None:
     train, validation = (task.dataset(member.fold, part) for part in ("train", "validation"))
     settings: Any = torch.utils.deterministic
     settings.fill_uninitialized_memory = False  # it would write each tensor twice
-    learner = make_learner(member, task)
+    group = this_group()
     sampler = EpochSampler(
         len(train),
         member_seed(member),
         weights=balanced(train.labels) if optimization.balance == "sampling" else None,
+        rank=group.rank,
+        processes=group.count,
     )
+    learner = make_learner(member, task, sampler)
     with quiet_lightning():
         trainer = make_trainer(run, member, task)
     if task.devices.graphs:
         on_gpu = isinstance(trainer.accelerator, CUDAAccelerator)
         check_graphs(on_gpu, trainer.world_size, optimization.memory == "low")
-    sampler.rank, sampler.processes = trainer.global_rank, trainer.world_size
     last = run.checkpoint(member)
     if last.exists():
         check_checkpoint(last)
@@ -111,8 +118,8 @@ def fit(
         raise KeyboardInterrupt
 
 
-def make_learner(member: Member, task: Task) -> Learner:
-    """The network with its initial weights, and its training steps."""
+def make_learner(member: Member, task: Task, sampler: EpochSampler | None = None) -> Learner:
+    """The network with its initial weights, and its training steps, perhaps with others'."""
     model = build_model(task.model, seed=member_seed(member))
     if task.init_from:
         pretraining.start(model, task.init_from, member, task.target)
@@ -142,7 +149,9 @@ def make_learner(member: Member, task: Task) -> Learner:
     def name_scans(rows: Sequence[int]) -> str:
         return ", ".join(names.loc[list(rows)].str.strip())
 
-    return Learner(
+    several = sampler and sampler.processes > 1
+    kind: Any = partial(SharedLearner, sampler) if several else Learner  # type: ignore[arg-type]
+    learner: Learner = kind(
         model=model,
         optimization=task.optimization,
         augmentation=task.augment,
@@ -153,16 +162,20 @@ def make_learner(member: Member, task: Task) -> Learner:
         name_scans=name_scans,
         graphs=task.devices.graphs and not task.devices.compile,
     )
+    return learner
 
 
 def make_trainer(run: Run, member: Member, task: Task) -> L.Trainer:
     """Lightning's Trainer for one member."""
     optimization, devices = task.optimization, task.devices
+    several = this_group().count > 1
     return L.Trainer(
+        # Otherwise Lightning looks for variables of SLURM and others, which may be of another step.
+        plugins=TorchElasticEnvironment() if several else LightningEnvironment(),
         accelerator=devices.accelerator,
         devices=int(devices.devices) if devices.devices.lstrip("-").isdigit() else devices.devices,
         num_nodes=devices.nodes,
-        strategy=devices.strategy,
+        strategy="ddp" if several else "auto",
         precision=precision(optimization.precision, devices.accelerator),
         max_epochs=optimization.epochs,
         accumulate_grad_batches=optimization.accumulate,

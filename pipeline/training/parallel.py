@@ -7,15 +7,10 @@ other with twice as many threads.
 import multiprocessing
 import os
 import pickle
-import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -27,6 +22,7 @@ from uncus.pipeline.progress_bars import progress_bar
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training.epoch_bar import NO_BAR
 from uncus.pipeline.training.member import train_member
+from uncus.pipeline.training.processes import end_with, hidden_script, this_group
 from uncus.pipeline.training.task import Task
 
 GPU = "UNCUS_GPU"
@@ -78,7 +74,7 @@ def count_gpus(jobs: Sequence[Job]) -> int:
 def train_one_by_one(jobs: Sequence[Job]) -> dict[str, str]:
     """Train in this process, with a progress bar for each network."""
     failed: dict[str, str] = {}
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, quiet=this_group().rank > 0)
     for number, job in enumerate(jobs, start=1):
         if job.cell in failed:
             continue
@@ -137,17 +133,6 @@ def train_in_pool(jobs: Sequence[Job], workers: int, gpus: int) -> dict[str, str
     return failed
 
 
-@contextmanager
-def hidden_script() -> Iterator[None]:
-    """Keep spawned processes from running the user's script, which may have called ``train``."""
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
-
-
 def attempt(job: Job) -> str:
     """Train a network; returns why its cell cannot be trained, "" for success."""
     try:
@@ -160,14 +145,8 @@ def attempt(job: Job) -> str:
 
 
 def start_worker(threads: int, parent: int, slots: Any) -> None:
-    """Set a worker's threads and GPU. It ends with its parent: a run must have one writer."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    """Set a worker's threads and GPU."""
+    end_with(parent)
     torch.set_num_threads(threads)
     os.environ[NO_BAR] = "1"
     os.environ[GPU] = slots.get()

@@ -14,6 +14,7 @@ from uncus.data.errors import BadInput
 from uncus.models.base import Classifier
 from uncus.models.weights import read_weights, transfer
 from uncus.pipeline.runs import Member, Run, members
+from uncus.pipeline.training.processes import this_group
 
 
 @dataclass(frozen=True)
@@ -76,4 +77,5 @@ def start(model: Classifier, run: Run, member: Member, target: Target) -> None:
     source = candidates[member.seed % len(candidates)]
     path = run.weights(source)
     report = transfer(model, read_weights(path), head=same_task, source=str(path))
-    print(f"{member.name} starts from {report}")
+    if this_group().rank == 0:
+        print(f"{member.name} starts from {report}")

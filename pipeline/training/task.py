@@ -1,8 +1,9 @@
 """What the networks of a run share: scans, labels, folds, options and devices."""
 
 import math
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,11 +26,12 @@ class Devices:
     accelerator: str = "auto"
     """auto, cpu or gpu."""
     devices: str = "1"
-    """Number of devices per machine, or auto for all of them."""
+    """Number of devices per machine, or auto for all of them. A step takes --batch-size volumes on
+    each; the weights are those of one device with batches as large as all of these together."""
     nodes: int = 1
-    """Number of machines; under SLURM, start one task per device with srun."""
-    strategy: str = "auto"
-    """How several devices share the work, such as ddp or fsdp."""
+    """Number of machines; start one process per device with srun or torchrun."""
+    strategy: Literal["auto", "ddp"] = "auto"
+    """How several devices share the work: ddp, which auto is too."""
     workers: int = 0
     """Processes that load volumes; 0 loads them in the training process, best for small cohorts."""
     compile: bool = False
@@ -42,6 +44,14 @@ class Devices:
     """Replay training steps as CUDA graphs, for volumes so small that the GPU waits for Python.
     On one GPU only; with --compile, torch.compile's own graphs. uncus bench step shows whether it
     is faster."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|[1-9]\d*|\d+,|\d+(,\d+)+,?", self.devices):
+            raise ValueError(f"devices={self.devices}: must be a number above 0, or auto")
+        if self.accelerator not in ("auto", "cpu", "gpu"):
+            raise ValueError(f"accelerator={self.accelerator}: must be auto, cpu or gpu")
+        if self.nodes < 1 or self.workers < 0:
+            raise ValueError("--nodes must be at least 1, and --workers at least 0")
 
 
 @dataclass(frozen=True)
