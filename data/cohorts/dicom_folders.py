@@ -146,6 +146,9 @@ def scans_in(
     if subject and len(patients) > 1:  # whose, is not known: reading the folder lists them
         yield Scan(subject, "", folder)
         return
+    # Some series may have no PatientID.
+    known = min((one["patient"] for one in series if one["patient"]), default="")
+    subject = subject or to_label(known or folder.name)
     sessions: dict[str, list[dict[str, str]]] = {}
     for one in series:
         sessions.setdefault(entity("ses-", one["folder"]) or one["date"], []).append(one)
@@ -153,8 +156,7 @@ def scans_in(
     for session, members in sorted(sessions.items()):
         if volumes and session not in volumes:
             reasons = shorten(list(dict.fromkeys(one["aside"] for one in members)), 3)
-            name = join(subject or to_label(members[0]["patient"] or folder.name), session)
-            left_out[name] = f"with a series only that {reasons}"
+            left_out[join(subject, session)] = f"with a series only that {reasons}"
             continue
         members = [one for one in members if not one["aside"]] or members
         first = members[0]
@@ -162,7 +164,7 @@ def scans_in(
         if not folder.is_file():
             path = folder / os.path.commonpath([one["folder"] for one in members])
         yield Scan(
-            subject or to_label(first["patient"] or folder.name),
+            subject,
             to_label(session) if session else "",
             path,
             {name: first[name] for name in ("age", "sex")},

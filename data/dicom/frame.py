@@ -15,6 +15,7 @@ import pydicom
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from uncus.data.dicom.patient import Patient
 from uncus.data.dicom.signature import MAGIC, MAGIC_AT
 from uncus.data.dicom.zip_archive import Member
 from uncus.data.errors import BadInput
@@ -73,13 +74,13 @@ class Header:
     Parameters
     ----------
     member: the file.
-    patient: the patient's identity, for comparison only; never shown.
+    patient: for comparison only, never shown.
     series: SeriesInstanceUID.
     tags: pydicom dataset of those TAGS that the file has.
     """
 
     member: Member
-    patient: tuple[str, ...]
+    patient: Patient
     series: str
     tags: Any
 
@@ -198,9 +199,8 @@ def read_header(member: Member) -> Header | None:
             _ = element.value
         if "Rows" not in tags and "Columns" not in tags:
             return None
-        patient = tuple(str(tags.get(name) or "").strip() for name in IDENTITY)
-        identity = patient[:1] if patient[0] else patient[1:]
-        return Header(member, identity, str(tags.get("SeriesInstanceUID") or ""), tags)
+        patient = Patient(*(str(tags.get(name) or "").strip() for name in IDENTITY))
+        return Header(member, patient, str(tags.get("SeriesInstanceUID") or ""), tags)
 
 
 def read_frames(header: Header) -> list[Frame]:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from uncus.data.dicom import frame
-from uncus.data.dicom.frame import Header
 from uncus.data.dicom.geometry import stack
 from uncus.data.dicom.grouping import Found, aside_warnings, choose_series, find_series
 from uncus.data.dicom.members import check_file_count, list_members, no_dicom_error, split_dicom
+from uncus.data.dicom.patient import check_one_patient
 from uncus.data.dicom.pixels import read_voxels
 from uncus.data.dicom.suitability import suitability_warnings
 from uncus.data.dicom.zip_archive import Member
@@ -126,7 +126,7 @@ def series_record(found: Found) -> SeriesRecord:
     return SeriesRecord(
         series=printable(header.series),
         folder=os.path.commonpath(list(folders)) if "." not in folders else ".",
-        patient=header.text("PatientID"),
+        patient=next(filter(None, (one.text("PatientID") for one in found.headers)), ""),
         date=date if len(date) == 8 and date.isdecimal() else "",
         age=str(int(age[:-1])) if age.endswith("Y") and age[:-1].isdecimal() else "",
         sex=header.text("PatientSex").upper()[:1],
@@ -152,8 +152,8 @@ def read_files(folder: Path, paths: Sequence[str], name: str) -> DicomFiles:
     images = [header for header in map(frame.read_header, dicom) if header]
     if not images:
         raise BadInput(name, "contains no images (no pixels)", "give the T1-weighted series")
-    check_one_patient(images, name)
-    warnings = [f"{line[0].upper()}{line[1:]}." for line in ignored_warnings(ignored)]
+    warnings = check_one_patient([header.patient for header in images], name)
+    warnings += [f"{line[0].upper()}{line[1:]}." for line in ignored_warnings(ignored)]
     if other:
         names = shorten([member.name for member in other], 3)
         warnings.append(f"Files that are not DICOM were ignored: {names}.")
@@ -161,11 +161,3 @@ def read_files(folder: Path, paths: Sequence[str], name: str) -> DicomFiles:
     if reports:
         warnings.append(f"{reports} DICOM objects without pixels were ignored.")
     return DicomFiles(find_series(images, name), tuple(warnings))
-
-
-def check_one_patient(images: Sequence[Header], name: str) -> None:
-    """Raise BadInput for images of several patients, without their names."""
-    patients = {header.patient for header in images}
-    if len(patients) > 1:
-        cause = f"contains images of {len(patients)} patients"
-        raise BadInput(name, cause, "give one patient's files at a time")

@@ -72,6 +72,12 @@ def test_two_sessions_in_one_folder_are_two_scans(tmp_path: Path) -> None:
     assert {scan.path for scan in cohort} == {tmp_path / "a"}
 
 
+def test_the_id_of_one_series_names_the_subject(tmp_path: Path) -> None:
+    write(tmp_path / "x", 1, PatientID="", StudyDate="20190131")
+    write(tmp_path / "x", 1, 2)
+    assert names(tmp_path) == ["sub-P-1_ses-20190131", "sub-P-1_ses-20200131"]
+
+
 def test_labels_come_from_the_table(tmp_path: Path) -> None:
     for patient in (1, 2):
         write(tmp_path / f"sub-{patient}", patient)
