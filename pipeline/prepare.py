@@ -6,8 +6,9 @@ from typing import Annotated
 
 import tyro
 
+from uncus.data.cohorts.labels import add_labels
 from uncus.data.cohorts.readers import read_cohort
-from uncus.data.design.row_filter import select
+from uncus.data.design.row_filter import select, undecided
 from uncus.data.errors import BadInput
 from uncus.data.files import locked
 from uncus.data.prepared_cohort import MANIFEST
@@ -52,6 +53,9 @@ class Prepare:
     MPRAGE."""
     where: str = ""
     """Use only the scans that match a condition, for example "age >= 60 and sex == 'F'"."""
+    labels: Path | None = None
+    """A .csv or .tsv with a column participant_id (and session_id) whose other columns, such as
+    diagnosis and age, are added to the scans; they replace those of the source."""
     strict: bool = False
     """Refuse a source in which subjects, sessions or rows have no scan; by default they are left
     out, with a warning."""
@@ -73,12 +77,15 @@ class Prepare:
     def run(self) -> int:
         """Prepare the cohort; returns 0 if every scan is in it, 1 if some failed."""
         cohort = read_cohort(self.source, self.reader)
+        cohort = add_labels(cohort, self.labels) if self.labels else cohort
         table = cohort.table()
         left_out = cohort.left_out_texts()
         if self.strict and left_out:
             raise BadInput(self.source, "; ".join(left_out), "add the scans, or leave out --strict")
         left_out = [f"left out: {one}" for one in left_out]
-        for warning in (*cohort.warnings, *left_out, *limit_warnings(dict(table.items()))):
+        missing = [f"--where leaves out scans: {one}" for one in undecided(table, self.where)]
+        limits = limit_warnings(dict(table.items()))
+        for warning in (*cohort.warnings, *left_out, *limits, *missing):
             log(f"warning: {warning}")
         table = select(table, self.where)
         scans = [cohort.scans[row] for row in table.index]

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections import Counter
 from pathlib import Path
 
 from uncus.data.cohorts.bids_names import (
@@ -11,20 +11,22 @@ from uncus.data.cohorts.bids_names import (
     entity,
     join,
     labelled_folders,
-    number_alone,
-    pair_labels,
-    parts,
-    raise_duplicate,
+)
+from uncus.data.cohorts.participants import (
+    check_rows,
+    fields_of,
+    participants_table,
+    relabelled,
+    replaced,
+    sessions_table,
+    unlisted_sessions,
 )
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
 from uncus.data.file_tree import Ignored, ignored_warnings, list_files
-from uncus.data.tables import need_column, read_table, same_value
-from uncus.data.text import natural_text, shorten
+from uncus.data.text import natural_text
 
 T1W = re.compile(r".+_T1w\.nii(\.gz)?")
-
-Rows = dict[Key, dict[str, str]]  # the cells of each subject and session, by column
 
 
 def read_bids(root: Path) -> Cohort:
@@ -68,14 +70,10 @@ def read_tree(root: Path, subjects: Path, layout: str) -> Cohort:
     rows = {key: row for name in names for key, row in sessions_table(subjects, name)}
     sessions = relabelled("sessions.tsv", rows, images, warnings)
     warnings += unlisted_sessions(sessions, images)
-    scans, differing = [], dict[str, int]()
-    for (subject, session), path in images.items():
-        fields = fields_of(participants, subject, session)
-        for name, value in sessions.get((subject, session), {}).items():
-            if value and fields.get(name) and not same_value(value, fields[name]):
-                differing[name] = differing.get(name, 0) + 1
-            fields[name] = value or fields.get(name, "")
-        scans.append(Scan(subject, session, path, fields))
+    scans, differing = [], Counter[str]()
+    for key, path in images.items():
+        fields = replaced(fields_of(participants, *key), sessions.get(key, {}), differing)
+        scans.append(Scan(*key, path, fields))
     for name, count in differing.items():
         warnings.append(
             f"{name}: sessions.tsv and participants.tsv differ for {count} scans; "
@@ -140,99 +138,6 @@ def find_images(
                 without[subject, session] = None
     warnings += ignored_warnings(ignored)
     return images, without
-
-
-def participants_table(path: Path) -> Rows:
-    """The rows of ``participants.tsv`` by subject and session ("" if it has no session_id)."""
-    frame = read_table(path)
-    need_column(frame, "participant_id", path)
-    first: dict[Key, int] = {}
-    participants: Rows = {}
-    for index, row in enumerate(frame.to_dict("records")):
-        subject = row["participant_id"].removeprefix("sub-")
-        key = subject, row.get("session_id", "").removeprefix("ses-")
-        if not subject:
-            line = frame.attrs["lines"][index]
-            raise BadInput(path, f"line {line} has no participant_id", "add it")
-        if key in first:
-            raise_duplicate(path, frame, key, first[key], index)
-        first[key] = index
-        skip = {"participant_id", "session_id", "filename"}
-        participants[key] = {str(name): cell for name, cell in row.items() if name not in skip}
-    return participants
-
-
-def fields_of(participants: Rows, subject: str, session: str) -> dict[str, str]:
-    """The fields of a scan: those of its subject, overridden by those of its session."""
-    return {**participants.get((subject, ""), {}), **participants.get((subject, session), {})}
-
-
-def relabelled(name: str, rows: Rows, keys: Collection[Key], warnings: list[str]) -> Rows:
-    """The rows under the labels of the scans, where the table ``name`` spells them otherwise.
-
-    1 and ses-01 are the same where no other label of the subject could be meant, likewise m6 and
-    ses-M006; a warning tells of it.
-    """
-    given, wanted = sessions_of(rows), sessions_of(keys)
-    subjects = pair_labels(given.keys(), wanted.keys(), [parts])
-    pairs: dict[Key, Key] = {}
-    for subject, labels in given.items():
-        found = subjects.get(subject, subject)
-        same = pair_labels(labels - {""}, wanted.get(found, set()) - {""}, [parts, number_alone])
-        pairs |= {(subject, label): (found, same.get(label, label)) for label in labels}
-    other = [f"{join(*key)} as {join(*pairs[key])}" for key in rows if key != pairs[key]]
-    if other:
-        warnings.append(f"{name}: reads {shorten(other)}")
-    return {pairs[key]: row for key, row in rows.items()}
-
-
-def sessions_of(keys: Iterable[Key]) -> dict[str, set[str]]:
-    """Subject -> its sessions ("" for none)."""
-    sessions: dict[str, set[str]] = {}
-    for subject, session in keys:
-        sessions.setdefault(subject, set()).add(session)
-    return sessions
-
-
-def unlisted_sessions(sessions: Rows, keys: Collection[Key]) -> list[str]:
-    """A warning of scans that have no row in their subject's ``sessions.tsv``."""
-    listed = {subject for subject, _ in sessions}
-    absent = [join(*key) for key in keys if key[0] in listed and key not in sessions]
-    return [f"sessions.tsv: no row for {shorten(absent)}"] if absent else []
-
-
-def check_rows(
-    table: Path, participants: Rows, keys: Collection[Key], warnings: list[str]
-) -> dict[Key, None]:
-    """The rows of participants without an image; warn of images without a row.
-
-    Parameters
-    ----------
-    keys: subject and session of every image.
-    """
-    subjects = {subject for subject, _ in keys}
-    unlisted = [join(*k) for k in keys if k not in participants and (k[0], "") not in participants]
-    if unlisted:
-        warnings.append(f"{table.name}: no row for {shorten(unlisted)}")
-    return {k: None for k in participants if (k not in keys if k[1] else k[0] not in subjects)}
-
-
-def sessions_table(root: Path, subject: str) -> list[tuple[Key, dict[str, str]]]:
-    """The rows of ``sub-S/sub-S_sessions.tsv``; empty if there is no such file."""
-    path = root / f"sub-{subject}" / f"sub-{subject}_sessions.tsv"
-    if not path.is_file():
-        return []
-    frame = read_table(path)
-    need_column(frame, "session_id", path)
-    rows: dict[Key, int] = {}
-    for index, session in enumerate(frame["session_id"]):
-        key = subject, session.removeprefix("ses-")
-        if key in rows:
-            raise_duplicate(path, frame, key, rows[key], index)
-        rows[key] = index
-    fields = frame.drop(columns=["session_id", "participant_id"], errors="ignore")
-    records = fields.to_dict("records")
-    return [(key, {str(k): v for k, v in records[i].items()}) for key, i in rows.items()]
 
 
 def t1w_images(folder: Path, layout: str, anywhere: bool, ignored: Ignored) -> list[Path]:

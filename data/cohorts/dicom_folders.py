@@ -10,8 +10,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from uncus.data.cohorts.bids import check_rows, fields_of, participants_table, relabelled
 from uncus.data.cohorts.bids_names import entity, is_named_image, join, natural
+from uncus.data.cohorts.participants import (
+    check_rows,
+    fields_of,
+    participants_table,
+    relabelled,
+)
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.dicom import reader
 from uncus.data.dicom.signature import has_signature, is_named

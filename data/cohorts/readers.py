@@ -20,14 +20,13 @@ from uncus.data.cohorts.bids_names import (
     subject_from_path,
 )
 from uncus.data.cohorts.dicom_folders import contains_dicom, is_dicom_file, read_dicom_folders
+from uncus.data.cohorts.participants import SESSION_COLUMNS, SUBJECT_COLUMNS, find_column
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
 from uncus.data.file_tree import Ignored, ignored_warnings, list_files
 from uncus.data.tables import need_column, read_table
 from uncus.data.text import shorten
 
-SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "participant", "sub")
-SESSION_COLUMNS = ("session_id", "session", "ses")
 PATH_COLUMNS = ("path", "filename", "file", "filepath", "file_path", "image", "image_path", "t1w")
 
 
@@ -71,10 +70,8 @@ def read_table_of_images(table: Path) -> Cohort:
     Without a participant column, the subject is the path's ``sub-`` entity, else the file's stem.
     """
     frame = read_table(table)
-    lower = {str(name).lower(): str(name) for name in reversed(frame.columns)}
     path_column, subject_column, session_column = (
-        next((lower[name] for name in names if name in lower), None)
-        for names in (PATH_COLUMNS, SUBJECT_COLUMNS, SESSION_COLUMNS)
+        find_column(frame, names) for names in (PATH_COLUMNS, SUBJECT_COLUMNS, SESSION_COLUMNS)
     )
     if path_column is None:
         need_column(frame, "path", table)

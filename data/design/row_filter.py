@@ -19,6 +19,7 @@ import pandas as pd
 
 from uncus.data.errors import BadInput
 from uncus.data.tables import clean, read_number, to_number
+from uncus.data.text import shorten
 
 MAX_LENGTH = 2000
 ORDERS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
@@ -59,12 +60,26 @@ def select(table: pd.DataFrame, where: str) -> pd.DataFrame:
     """
     if not where.strip():
         return table
-    selected = table.loc[Expression(table, where).rows()]
+    selected = table.loc[Expression(table, where).decide()[0]]
     if selected.empty:
-        raise BadInput(
-            f"--where {where!r}", f"matches none of {len(table)} rows", "relax the expression"
-        )
+        cause = "; ".join([f"matches none of {len(table)} rows", *undecided(table, where)])
+        raise BadInput(f"--where {where!r}", cause, "relax the expression")
     return selected
+
+
+def undecided(table: pd.DataFrame, where: str) -> list[str]:
+    """Of the rows that ``select`` leaves out since a cell is missing: a sentence, or nothing."""
+    if not where.strip():
+        return []
+    expression = Expression(table, where)
+    true, false = expression.decide()
+    rows = table.loc[~true & ~false]
+    if rows.empty:
+        return []
+    keys = rows[[name for name in ("participant_id", "session_id") if name in rows]]
+    names = ["_".join(filter(None, key)) for key in keys.itertuples(index=False)]
+    which = f": {shorten(names)}" if any(names) else ""
+    return [f"{len(rows)} of {len(table)} scans have no {expression.missing(rows)}{which}"]
 
 
 @dataclass(frozen=True)
@@ -74,18 +89,12 @@ class Expression:
     table: pd.DataFrame
     text: str
 
-    def rows(self) -> np.ndarray[Any, Any]:
-        """bool [N]: the rows for which the expression is true."""
+    def decide(self) -> Truth:
+        """The rows for which the expression is true, and those for which it is false."""
         if len(self.text) > MAX_LENGTH:
             raise BadInput("--where", f"over {MAX_LENGTH} characters", "shorten it")
-        # Replace `a column` in backquotes by a name that Python can parse.
-        quoted = re.compile(r"`([^`]*)`")
-        names = {f"_column_{i}": m for i, m in enumerate(quoted.findall(self.text))}
-        numbered = iter(names)
         try:
-            source = quoted.sub(lambda _: next(numbered), self.text.strip())
-            tree = ast.parse(source, mode="eval").body
-            true, _ = self.truth(tree, names)
+            return self.truth(*self.parse())
         except (SyntaxError, RecursionError, MemoryError) as error:
             cause = getattr(error, "msg", "") or "nested too deeply"
             raise BadInput(
@@ -95,7 +104,22 @@ class Expression:
             raise
         except ValueError as error:
             raise BadInput(f"--where {self.text!r}", str(error), EXAMPLE) from None
-        return true
+
+    def parse(self) -> tuple[ast.expr, dict[str, str]]:
+        """The expression's tree, and its columns in backquotes by their name in the tree."""
+        # Replace `a column` in backquotes by a name that Python can parse.
+        quoted = re.compile(r"`([^`]*)`")
+        names = {f"_column_{i}": m for i, m in enumerate(quoted.findall(self.text))}
+        numbered = iter(names)
+        source = quoted.sub(lambda _: next(numbered), self.text.strip())
+        return ast.parse(source, mode="eval").body, names
+
+    def missing(self, rows: pd.DataFrame) -> str:
+        """The columns of a valid expression in which some of ``rows`` have no value: age or sex."""
+        tree, names = self.parse()
+        used = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        columns = dict.fromkeys(names.get(name, name) for name in used)
+        return " or ".join(c for c in columns if c in rows and "" in set(map(clean, rows[c])))
 
     def truth(self, node: ast.expr, names: dict[str, str]) -> Truth:
         """The rows for which ``node`` is true, and those for which it is false, bool [N] each."""

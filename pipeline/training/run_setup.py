@@ -9,7 +9,7 @@ import torch
 
 from uncus.data import files
 from uncus.data.design import covariates
-from uncus.data.design.row_filter import select
+from uncus.data.design.row_filter import select, undecided
 from uncus.data.design.splits import Splits, check_leakage, holdout_subjects, make_splits
 from uncus.data.design.targets import Target, labelled
 from uncus.data.errors import BadInput
@@ -107,7 +107,9 @@ def saved(options: TrainingOptions) -> dict[str, Any]:
 def label_scans(options: TrainingOptions, cohort: PreparedCohort) -> LabelledScans:
     """The scans to use, with their labels."""
     target = Target.parse(options.target, options.classes, options.regression)
-    table = select(cohort.table, options.where) if options.where else cohort.table
+    for warning in undecided(cohort.table, options.where):
+        print(f"warning: --where leaves out scans: {warning}")
+    table = select(cohort.table, options.where)
     target = target.resolve(table)
     table, labels, warnings = labelled(table, target)
     # The cells of classes are compared as they are.

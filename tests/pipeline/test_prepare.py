@@ -179,3 +179,21 @@ def of(patient: int) -> Edit:
         data.PatientID, data.SeriesInstanceUID = f"P{patient}", f"{UID}.{patient + 1}"
 
     return edit
+
+
+def test_labels_of_a_table_reach_the_cohort(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "participants.tsv").unlink()
+    table, out = tmp_path / "labels.csv", tmp_path / "cohort"
+    rows = [f"{k},{'AD' if k % 2 else 'CN'},{'n/a' if k == 2 else 60 + k}" for k in range(6)]
+    table.write_text("\n".join(["participant_id,dx,age", *rows]) + "\n")
+    assert prepare(source, out, "--labels", str(table), "--where", "age >= 61") == 0
+    assert "warning: --where leaves out scans: 1 of 6 scans have no age: sub-02" in (
+        capsys.readouterr().err
+    )
+    cohort = PreparedCohort.open(out)
+    assert cohort.table["participant_id"].tolist() == ["sub-01", "sub-03", "sub-04", "sub-05"]
+    assert cohort.table["dx"].tolist() == ["AD", "AD", "CN", "AD"]
+    assert prepare(source, out, "--labels", str(tmp_path / "no.csv")) == 2
+    assert "no.csv: no such file" in capsys.readouterr().err

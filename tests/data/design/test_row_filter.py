@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from uncus.data.design.row_filter import select
+from uncus.data.design.row_filter import select, undecided
 from uncus.data.errors import BadInput
 
 TABLE = pd.DataFrame(
@@ -134,3 +134,13 @@ def test_a_limit_is_compared_as_its_number() -> None:
         ("age == '89+'", [1]),
     ]:
         assert select(table, where).index.tolist() == rows, where
+
+
+def test_rows_that_a_missing_cell_leaves_undecided_are_told() -> None:
+    assert undecided(TABLE, "age >= 60") == ["1 of 4 scans have no age: sub-3"]
+    assert undecided(TABLE, "age >= 60 and sex == 'F'") == ["1 of 4 scans have no age: sub-3"]
+    assert undecided(TABLE, "age >= 60 or age is missing") == []
+    assert undecided(TABLE, "`visit 2` == 'x'") == ["2 of 4 scans have no visit 2: sub-2, sub-4"]
+    assert undecided(TABLE, " ") == []
+    with pytest.raises(BadInput, match=r"none of 4 rows; 1 of 4 scans have no age: sub-3; relax"):
+        select(TABLE, "age > 100")
