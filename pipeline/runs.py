@@ -3,18 +3,18 @@
 ::
 
     RUN/  config.json environment.json splits.tsv scans.tsv predictions.tsv report.html report.json
+          neighbours.safetensors neighbours.json training_scans.json
           fold-K/  metrics.csv predictions.tsv tensorboard/
                    checkpoints/last.ckpt checkpoints/best.safetensors
           model/   card.json fold-K.safetensors reference.safetensors SHA256SUMS
-                   neighbours.safetensors neighbours.json
 
     COMPARISON/  config.json compare.json table.tsv METRIC.svg index.html dynamics/
                  cells/CELL/  folds/  pretrained/CELL/   each a run
 
 ``external/COHORT/`` has predictions.tsv and the reports on another cohort. With several seeds a
 member's folder and weights are called ``fold-K_seed-S``. ``model/`` alone is all that a prediction
-needs; it contains no pickle, and a SHA-256 of every file. The card has those of the tables that an
-evaluation reads.
+needs; it contains no pickle, nothing of a single subject, and a SHA-256 of every file. The card has
+those of the tables that an evaluation reads, and of what is known of training subjects.
 """
 
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
 from uncus.data.tables import read_table
 from uncus.pipeline.run_files import card_schema, seal
+from uncus.pipeline.run_files.training_scans import TrainingScans
 
 SCHEMA = 1
 """Version of the layout and of ``card.json``; a newer one is refused."""
@@ -81,8 +82,9 @@ class Run:
         """All that a prediction needs."""
         self.card_path = self.model_folder / "card.json"
         self.reference_path = self.model_folder / "reference.safetensors"
-        self.neighbours_path = self.model_folder / "neighbours.json"
-        self.neighbour_features_path = self.model_folder / "neighbours.safetensors"
+        self.neighbours_path = self.path / "neighbours.json"
+        self.neighbour_features_path = self.path / "neighbours.safetensors"
+        self.training_scans_path = self.path / "training_scans.json"
         self.seal_path = self.model_folder / "SHA256SUMS"
 
     # Before training
@@ -225,6 +227,31 @@ class Run:
     def results(self) -> tuple[Path, ...]:
         """The tables that an evaluation reads; the model card has their SHA-256."""
         return self.splits_path, self.scans_path, self.predictions_path
+
+    @property
+    def about_subjects(self) -> tuple[Path, ...]:
+        """What is known of single training subjects: not needed for a prediction, nor shared."""
+        return self.neighbours_path, self.neighbour_features_path, self.training_scans_path
+
+    def sealed(self, path: Path) -> Path | None:
+        """One of :attr:`about_subjects`, verified; None where it was taken away.
+
+        Early versions kept them in the model folder. Raises BadInput for a changed file.
+        """
+        sums = self.card.get("results")
+        if sums is None:
+            path = self.model_folder / path.name  # verified with the model
+        if not path.exists():
+            return None
+        if sums is not None:
+            seal.check(path, sums.get(path.name), self.card_path.name, "restore it, or delete it")
+        return path
+
+    def training_scans(self) -> TrainingScans:
+        """The scans that the run was trained on; none where they are not known."""
+        if path := self.sealed(self.training_scans_path):
+            return TrainingScans.read(path)
+        return TrainingScans("", frozenset(map(str, self.card["training"].get("voxel_hashes", ()))))
 
     def verify_results(self) -> str:
         """Verify the model and the tables of results; returns a warning if those are not sealed.

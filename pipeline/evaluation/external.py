@@ -130,12 +130,12 @@ def predict_external(run: Run, scans: ExternalScans, device: str = "cpu") -> Pre
 
 def training_of(run: Run) -> tuple[TrainingData, str]:
     """All subjects and voxels of the run's training, and what of it is not known, if anything."""
-    voxels = frozenset(run.card["training"].get("voxel_hashes", ()))
     if not run.scans_path.exists():
-        return TrainingData(frozenset(), voxels), "the names of the training subjects"
+        facts = "names" if run.training_scans().hashes else "names and the voxels"
+        return TrainingData(frozenset(), frozenset()), f"the {facts} of the training subjects"
     splits, scans = run.splits(), run.scans()
     subjects = frozenset(splits.frame["participant_id"]) - splits.subjects(0, "holdout")
-    voxels |= set(scans.loc[scans["participant_id"].isin(subjects), "voxel_hash"])
+    voxels = frozenset(scans.loc[scans["participant_id"].isin(subjects), "voxel_hash"])
     try:  # with their pre-training, which may have been moved
         parts = [training_data(run, fold) for fold in range(splits.folds)]
     except BadInput as error:
@@ -155,7 +155,8 @@ def overlapping(
     ------
     BadInput: there are some, and they are not to be left out.
     """
-    copied = table["voxel_hash"].isin(trained.voxels)
+    known = run.training_scans()
+    copied = table["voxel_hash"].map(lambda voxels: voxels in trained.voxels or voxels in known)
     named = table["participant_id"].isin(trained.subjects) & (scans.overlap != "other-people")
     both = frozenset(map(str, table.loc[copied | named, "participant_id"]))
     if both and scans.overlap != "leave-out":

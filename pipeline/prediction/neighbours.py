@@ -1,8 +1,8 @@
 """The training scans most similar to a new scan.
 
 Similarity is the distance of features: the means over the last feature map of the run's first
-network, each feature divided by its standard deviation over the training scans. The run's model
-folder contains the features, label, age and sex of each training scan, and no names.
+network, each feature divided by its standard deviation over the training scans. The run contains
+the features, label, age and sex of each training scan, and no names; its model folder does not.
 """
 
 from dataclasses import dataclass
@@ -41,14 +41,14 @@ class Neighbours:
 
     @classmethod
     def read(cls, run: Run) -> "Neighbours | None":
-        """Read a run's; None for a run made without. Raises BadInput for damaged files."""
-        path = run.neighbour_features_path
-        if not path.exists():
+        """Read a run's; None where they were taken away. Raises BadInput for damaged files."""
+        path, table = map(run.sealed, (run.neighbour_features_path, run.neighbours_path))
+        if not (path and table):
             return None
         try:
             tensors = load(path.read_bytes())
             scaled, spread = tensors["scaled"], tensors["spread"]
-            subjects = files.read_json(run.neighbours_path)
+            subjects = files.read_json(table)
             usual = float(tensors["usual"][0])
         except Exception as error:
             raise BadInput(path, f"cannot be read ({error})", "copy the model again") from error

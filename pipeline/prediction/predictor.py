@@ -57,6 +57,7 @@ class Predictor:
         sums = self.run.verify()
         self.card = self.run.card
         self.target = self.run.target
+        self.training_scans = self.run.training_scans()
         self.covariates = self.card.get("covariates", {})
         self.grid = read_grid(self.run)
         self.reference = read_reference(self.run, self.grid)
@@ -149,7 +150,7 @@ class Predictor:
             *limit_warnings({name: [value] for name, value in known.items()}),
             *range_warnings(row, self.covariates),
         )
-        if voxel_hash in self.card["training"].get("voxel_hashes", ()):
+        if voxel_hash in self.training_scans:
             warnings += (
                 "the run was trained on this scan; its out-of-fold prediction is in the run's "
                 "predictions.tsv",

@@ -15,17 +15,22 @@ from uncus.data import files
 from uncus.data.design import covariates
 from uncus.data.quality_control import Reference
 from uncus.pipeline import config, environment
+from uncus.pipeline.run_files.training_scans import TrainingScans
 from uncus.pipeline.runs import SCHEMA, Member, Run
 from uncus.pipeline.training import neighbours
 from uncus.pipeline.training.task import Task
 
 
 def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
-    """Write the reference, the card and the neighbours, then seal the model folder."""
+    """Write the reference, what is known of training subjects, and the card; seal the model."""
     cohort = task.cohort
     reference, state = fit_reference(task).state()
     content = save(reference)  # save_file's own error on a full disk is not an OSError
     files.write_atomically(run.reference_path, lambda path: path.write_bytes(content))
+    neighbours.write(run, task, members[0])
+    used = task.rows(0, "train", "validation", "test")
+    known = TrainingScans.of(task.table["voxel_hash"].iloc[used])
+    files.write_json(run.training_scans_path, known.as_dict())
     card = {
         "schema": SCHEMA,
         "notice": NOTICE,
@@ -45,11 +50,10 @@ def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
         "reference": state,
         "cohort_fingerprint": cohort.fingerprint,
         "training": training(task),
-        "results": {path.name: files.sha256(path) for path in run.results},
-        "init_from": str(task.init_from.path) if task.init_from else None,
+        "results": {p.name: files.sha256(p) for p in (*run.results, *run.about_subjects)},
+        "init_from": task.init_from.path.resolve().name if task.init_from else None,
     }
     files.write_json(run.card_path, card)
-    neighbours.write(run, task, members[0])
     run.seal()
 
 
@@ -81,13 +85,12 @@ def describe(run: Run, member: Member, task: Task) -> dict[str, Any]:
 
 
 def training(task: Task) -> dict[str, Any]:
-    """The subjects that the networks were trained on: counts, ages, sexes, classes, hashes."""
+    """The subjects that the networks were trained on: counts, ages, sexes, classes."""
     table = task.table.iloc[task.rows(0, "train", "validation", "test")]
     facts: dict[str, Any] = {
         "subjects": int(table["participant_id"].nunique()),
         "scans": len(table),
         "folds": task.splits.folds,
-        "voxel_hashes": sorted(table["voxel_hash"]),
     }
     if "age" in table:
         age = pd.to_numeric(table["age"], errors="coerce").dropna()

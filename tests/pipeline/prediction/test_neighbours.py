@@ -33,13 +33,15 @@ def test_a_training_scan_is_nearest_to_itself(run: Path, cohort: Path) -> None:
 def test_no_name_is_stored_and_the_files_are_sealed(run: Path) -> None:
     text = Run(run).neighbours_path.read_text()
     assert "sub-" not in text and '"label"' in text
-    assert "neighbours.json" in Run(run).verify()
+    assert {"neighbours.json", "neighbours.safetensors"} <= set(Run(run).card["results"])
+    assert "neighbours.json" not in Run(run).verify()
 
 
 def test_runs_without_and_damaged_files(run: Path, tmp_path: Path) -> None:
-    shutil.copytree(run / "model", tmp_path / "model")
-    (tmp_path / "model" / "neighbours.safetensors").write_bytes(b"0")
-    with pytest.raises(BadInput, match="cannot be read"):
-        Neighbours.read(Run(tmp_path))
-    (tmp_path / "model" / "neighbours.safetensors").unlink()
-    assert Neighbours.read(Run(tmp_path)) is None
+    shutil.copytree(run, tmp_path / "run")
+    copied = Run(tmp_path / "run")
+    copied.neighbour_features_path.write_bytes(b"0")
+    with pytest.raises(BadInput, match="SHA-256 differs"):
+        Neighbours.read(copied)
+    copied.neighbour_features_path.unlink()
+    assert Neighbours.read(copied) is None

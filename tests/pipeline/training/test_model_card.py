@@ -8,7 +8,11 @@ import pytest
 
 from tests.conftest import TRAIN
 from uncus import NOTICE
+from uncus.data import files
+from uncus.data.errors import BadInput
 from uncus.pipeline.cli import main
+from uncus.pipeline.predict import Predictor
+from uncus.pipeline.prediction.neighbours import Neighbours
 from uncus.pipeline.runs import Run
 
 
@@ -16,7 +20,9 @@ def test_the_card_describes_the_training_data(run: Path) -> None:
     card = Run(run).card
     scans = Run(run).scans()
     assert card["notice"] == NOTICE
-    assert card["training"]["voxel_hashes"] == sorted(scans["voxel_hash"])
+    known = Run(run).training_scans()
+    assert all(one in known for one in scans["voxel_hash"]) and len(known.hashes) == len(scans)
+    assert scans["participant_id"].iloc[0] not in known
     assert card["training"]["age_years"] == {"min": 60, "max": 71}
     assert card["training"]["sex"] == scans["sex"].value_counts().to_dict()
     sums = Run(run).verify()
@@ -45,3 +51,65 @@ def test_after_a_full_disk_the_run_can_be_finished(
     assert not list((out / "model").glob(".*"))
     assert main(command) == 0
     assert Run(out).verify() is not None
+
+
+def test_the_model_folder_tells_of_no_single_subject(run: Path, tmp_path: Path, scan: Path) -> None:
+    shared, scans = tmp_path / "shared", Run(run).scans()
+    shutil.copytree(run / "model", shared)
+    names = {path.name for path in shared.iterdir()}
+    assert names == {
+        *("card.json", "reference.safetensors", "SHA256SUMS"),
+        *("fold-0.safetensors", "fold-1.safetensors"),
+    }
+    text = "".join(path.read_bytes().decode("latin-1") for path in shared.iterdir())
+    for column in ("participant_id", "voxel_hash", "source_sha256"):
+        assert not [cell for cell in scans[column] if cell in text]
+    prediction, own = Predictor(shared)(scan), Predictor(run)(scan)
+    assert prediction.probabilities == own.probabilities
+    assert Neighbours.read(Run(shared)) is None and not Run(shared).training_scans().hashes
+
+
+def test_what_is_known_of_subjects_may_be_taken_away(
+    run: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    copied = Run(tmp_path / "run")
+    scan = source / "sub-00" / "anat" / "sub-00_T1w.nii.gz"
+    assert any("was trained on this scan" in line for line in Predictor(copied.path)(scan).warnings)
+    for path in copied.about_subjects:
+        path.unlink()
+    assert not Predictor(copied.path)(scan).warnings
+    assert main(["evaluate", str(copied.path), "--draws", "100"]) == 0
+
+
+@pytest.mark.parametrize("content", ["[]", '{"salt": 1, "hashes": []}', "x"])
+def test_changed_facts_about_subjects_are_rejected(run: Path, tmp_path: Path, content: str) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "training_scans.json").write_text(content)
+    with pytest.raises(BadInput, match=r"training_scans\.json: its SHA-256 differs"):
+        Predictor(tmp_path / "run")
+
+
+def early(run: Path, out: Path) -> Run:
+    """A run as early versions wrote it: facts about subjects in the model folder."""
+    shutil.copytree(run, out)
+    copied = Run(out)
+    for path in copied.about_subjects[:2]:
+        path.rename(copied.model_folder / path.name)
+    copied.training_scans_path.unlink()
+    card = files.read_json(copied.card_path)
+    del card["results"]
+    card["training"]["voxel_hashes"] = sorted(copied.scans()["voxel_hash"])
+    files.write_json(copied.card_path, card)
+    copied.seal()
+    return Run(out)
+
+
+def test_runs_of_early_versions_load(run: Path, source: Path, scan: Path, tmp_path: Path) -> None:
+    before = early(run, tmp_path / "run")
+    neighbours = Neighbours.read(before)
+    assert neighbours is not None and len(neighbours.subjects) == len(before.scans())
+    predictor = Predictor(before.path)
+    assert predictor(scan).probabilities == Predictor(run)(scan).probabilities
+    known = predictor(source / "sub-00" / "anat" / "sub-00_T1w.nii.gz")
+    assert any("was trained on this scan" in line for line in known.warnings)
