@@ -7,6 +7,7 @@ server listens on this machine only.
 import asyncio
 import html
 import math
+import secrets
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -16,6 +17,10 @@ from uncus.app.logins import LIFETIME, Logins
 
 OPEN = ("/_stcore/health",)
 """Paths of health checks, which need no password."""
+CLOSED = ("/_stcore/metrics", "/_stcore/agent")
+"""Paths of Streamlit's own that nobody needs: sizes of sessions and caches, and remote control."""
+VISITOR = "uncus-visitor"
+"""Cookie that tells browsers apart; a scan's files are sent to the browser that uploaded it."""
 COOKIE = "uncus"
 LOGOUT = "/logout"
 """Path that ends the session of a user who gave the password."""
@@ -29,10 +34,11 @@ HEADERS = {
     b"x-frame-options": b"SAMEORIGIN",
     b"referrer-policy": b"no-referrer",
     b"content-security-policy": (
-        b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+        b"default-src 'self'; script-src 'self' 'unsafe-inline' blob:; "
         b"style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
         b"font-src 'self' data:; connect-src 'self' data: blob: ws: wss:; "
-        b"worker-src 'self' blob:; frame-src 'self' blob: data:; frame-ancestors 'self'"
+        b"worker-src 'self' blob:; frame-src 'self' blob: data:; frame-ancestors 'self'; "
+        b"object-src 'none'; base-uri 'self'; form-action 'self'"
     ),
 }
 FORM = """<!doctype html><html lang="en"><meta charset="utf-8"><title>uncus</title>
@@ -75,6 +81,9 @@ class Guard:
         if scope["path"] in OPEN:
             await self.app(scope, receive, send)
             return
+        if scope["path"].startswith(CLOSED):
+            await reject(scope, receive, send, 404, "not found")
+            return
         headers = dict(scope["headers"])
         if self.header and not headers.get(self.header):
             await reject(scope, receive, send, 401, "log in through the proxy")
@@ -88,7 +97,7 @@ class Guard:
         elif "/_stcore/upload_file/" in scope["path"] and scope["method"] == "PUT" and crowded():
             await reject(scope, receive, send, 413, "too much is being uploaded; try again later")
         else:
-            await self.app(scope, receive, sealed(send))
+            await self.app(scope, receive, sealed(send, new_visitor(scope)))
 
     async def ask(self, scope: Any, receive: Any, send: Any, logins: Logins) -> None:
         """The password form; the correct password gets a cookie, valid for a working day."""
@@ -168,14 +177,25 @@ async def reject(scope: Any, receive: Any, send: Any, status: int, why: str) -> 
     await PlainTextResponse(why + "\n", status)(scope, receive, send)
 
 
-def sealed(send: Any) -> Any:
-    """Add the security headers to a response."""
+def new_visitor(scope: Any) -> tuple[tuple[bytes, bytes], ...]:
+    """The cookie for a browser that opens a page and has none."""
+    if scope["type"] != "http" or cookie(scope, VISITOR):
+        return ()
+    if dict(scope["headers"]).get(b"sec-fetch-dest", b"document") != b"document":
+        return ()
+    secure = "; Secure" * (scope["scheme"] == "https")
+    value = f"{VISITOR}={secrets.token_urlsafe(24)}; HttpOnly; Path=/; SameSite=Lax{secure}"
+    return ((b"set-cookie", value.encode()),)
+
+
+def sealed(send: Any, more: tuple[tuple[bytes, bytes], ...] = ()) -> Any:
+    """Add the security headers to a response, and ``more``."""
 
     async def inner(message: Any) -> None:
         if message["type"] == "http.response.start":
             there = {name.lower() for name, _ in message["headers"]}
-            more = [(name, value) for name, value in HEADERS.items() if name not in there]
-            message = {**message, "headers": [*message["headers"], *more]}
+            ours = [(name, value) for name, value in HEADERS.items() if name not in there]
+            message = {**message, "headers": [*message["headers"], *ours, *more]}
         await send(message)
 
     return inner

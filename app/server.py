@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from uncus.app.access_guard import Guard
+from uncus.app.access_guard import VISITOR, Guard
 from uncus.app.hosts import Hosts, hosts_of
 from uncus.app.job_queue import JobQueue
 from uncus.app.run_catalog import report_page
@@ -24,10 +24,10 @@ HOME = Path(__file__).with_name("pages") / "home.py"
 
 
 async def file(request: Any) -> Any:
-    """A file of a scan, by the scan's secret token; never cached."""
+    """A file of a scan, by the scan's secret token, for its own browser; never cached."""
     from starlette.responses import FileResponse, PlainTextResponse
 
-    scan = SESSIONS.find(request.path_params["token"])
+    scan = SESSIONS.find(request.path_params["token"], request.cookies.get(VISITOR, ""))
     name = request.path_params["name"]
     path = scan.file(name) if scan else None
     if path is None:

@@ -22,6 +22,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self.scans: dict[str, list[UploadedScan]] = {}
+        self.visitors: dict[str, str] = {}
         self.disconnected: dict[str, float] = {}
         self.lock = threading.Lock()
 
@@ -30,21 +31,26 @@ class Sessions:
         with self.lock:
             self.scans.setdefault(session, []).append(scan)
 
-    def register(self, session: str) -> None:
-        """Register a session, which may hold uploads before there is a scan."""
+    def register(self, session: str, visitor: str = "") -> None:
+        """Register a session, which may hold uploads before there is a scan, and its browser."""
         with self.lock:
             self.scans.setdefault(session, [])
+            self.visitors[session] = visitor
 
     def remove(self, session: str, scan: UploadedScan) -> None:
         """Remove a closed scan from its session."""
         with self.lock, suppress(KeyError, ValueError):
             self.scans[session].remove(scan)
 
-    def find(self, token: str) -> UploadedScan | None:
-        """The scan with a token."""
+    def find(self, token: str, visitor: str = "") -> UploadedScan | None:
+        """The scan with a token, for the browser that uploaded it."""
         with self.lock:
-            scans = (scan for scans in self.scans.values() for scan in scans)
-            return next((scan for scan in scans if scan.token == token), None)
+            for session, scans in self.scans.items():
+                if self.visitors.get(session, "") == visitor:
+                    for scan in scans:
+                        if scan.token == token:
+                            return scan
+        return None
 
     def names(self) -> list[str]:
         """All sessions."""
@@ -56,6 +62,7 @@ class Sessions:
         with self.lock:
             scans = self.scans.pop(session, [])
             self.disconnected.pop(session, None)
+            self.visitors.pop(session, None)
         for scan in scans:
             scan.close(jobs)
 

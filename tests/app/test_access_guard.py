@@ -39,6 +39,8 @@ def client(**options: str) -> TestClient:
     routes = [
         Route("/", hello),
         Route("/_stcore/health", hello),
+        Route("/_stcore/metrics", hello),
+        Route("/report/_stcore/health", hello),
         Route("/_stcore/upload_file/a/b", hello, methods=["PUT"]),
         WebSocketRoute("/_stcore/stream", talk),
         WebSocketRoute("/_stcore/echo", echo),
@@ -57,7 +59,7 @@ def test_open_by_default_and_sealed() -> None:
     assert found.text == "hello" and said(page) == "hello"
     assert found.headers["x-content-type-options"] == "nosniff"
     policy = found.headers["content-security-policy"]
-    assert "default-src 'self'" in policy and "http" not in policy
+    assert "default-src 'self'" in policy and "http" not in policy and "eval" not in policy
 
 
 def test_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,6 +79,27 @@ def test_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert right.status_code == 303
     assert "HttpOnly" in right.headers["set-cookie"] and "strict" in right.headers["set-cookie"]
     assert page.get("/").text == "hello" and said(page) == "hello"
+
+
+def test_the_health_check_alone_is_open() -> None:
+    page = client(password="right")
+    assert page.get("/_stcore/health").status_code == 200
+    for path in ("/report/_stcore/health", "/_stcore/healthy", "//_stcore/health"):
+        assert page.get(f"http://testserver{path}").status_code == 401, path
+    page = client()
+    assert page.get("/_stcore/metrics").status_code == 404
+    assert page.get("/_stcore/agent/mcp").status_code == 404
+
+
+def test_a_browser_is_told_from_others() -> None:
+    page = client()
+    cookie = page.get("/").headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and "Secure" not in cookie
+    assert "set-cookie" not in page.get("/").headers
+    other = client()
+    assert "set-cookie" not in other.get("/", headers={"Sec-Fetch-Dest": "image"}).headers
+    assert "Secure" in other.get("https://testserver/").headers["set-cookie"]
+    assert page.cookies[access_guard.VISITOR] != other.cookies[access_guard.VISITOR]
 
 
 def test_guesses_in_parallel_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:

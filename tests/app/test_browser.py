@@ -54,9 +54,12 @@ def test_from_upload_to_report(
 ) -> None:
     page = open_page(browser, address)
     requested: list[str] = []
+    refused: list[str] = []
+    page.on("console", lambda line: refused.append(line.text) if "Security" in line.text else None)
     page.on("request", lambda request: requested.append(request.url))
     page.get_by_text(NOTICE).wait_for()
     upload(page, scans["patient"])
+    page.locator("[data-testid=stVegaLiteChart] :is(canvas, svg)").first.wait_for()
     before = viewer(page).locator("body").get_attribute("data-ready")
     assert page.get_by_text("training scans labelled").first.is_visible()
     assert page.get_by_text("probability, not calibrated").first.is_visible()
@@ -88,6 +91,11 @@ def test_from_upload_to_report(
     assert page.locator("[data-testid=stAlert]").count() == 1
     assert page.locator("iframe[title*=viewer]").count() == 0
     assert page.get_by_text(NOTICE).is_visible()
+    for name in ("Runs", "Model card"):
+        page.get_by_role("link", name=name).click()
+        page.get_by_role("heading", name=name).first.wait_for()
+        page.wait_for_timeout(2000)
+    assert not refused, "nothing needs more than the content security policy allows"
     ours = (address, address.replace("http", "ws"), "data:", "blob:")
     assert not [url for url in requested if not url.startswith(ours)]
     page.context.close()
@@ -108,6 +116,9 @@ def test_two_browsers_at_once(browser: Any, address: str, scans: dict[str, Path]
         assert prediction["scan"] == scans[name].name
         other = next(key for key in pages if key != name)
         assert scans[other].name not in page.content()
+    for name, page in pages.items():
+        other = next(key for key in pages if key != name)
+        assert page.request.get(address + links[other]).status == 404, "also by its secret link"
     wrong = links["patient"].replace("map-0/prediction.json", "scan.nii.gz.json")
     assert pages["patient"].request.get(address + wrong).status == 404
     with contextlib.suppress(Exception):
