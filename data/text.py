@@ -2,6 +2,9 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
+
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def printable(text: str, longest: int = 80) -> str:
@@ -21,3 +24,21 @@ def natural_text(text: str) -> list[tuple[int, int | str]]:
     """A sort key that puts scan-2 before scan-10."""
     parts = re.findall(r"\d+|\D+", text)
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
+
+
+def alike(text: str) -> str:
+    """A text without its numbers, by which texts that differ in them alone are grouped."""
+    return NUMBER.sub("#", text)
+
+
+def with_ranges(texts: Sequence[str]) -> str:
+    """One text for several that are ``alike``, with ranges for the numbers that differ.
+
+    ``overlap 0.7``, ``overlap 0.9`` -> ``overlap 0.7 to 0.9``
+    """
+    spans = []
+    for numbers in zip(*(NUMBER.findall(text) for text in texts), strict=True):
+        ends = min(numbers, key=float), max(numbers, key=float)
+        spans.append(" to ".join(dict.fromkeys(ends)))
+    found = iter(spans)
+    return NUMBER.sub(lambda _: next(found), texts[0])

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from uncus.pipeline.comparison import plots
-from uncus.pipeline.rendering.numbers import estimate_text
+from uncus.pipeline.evaluation import metrics
+from uncus.pipeline.rendering.numbers import estimate_text, number
 
 Result = Mapping[str, Any]
 """The contents of compare.json."""
@@ -24,21 +25,56 @@ def verdict(result: Result, entry: Mapping[str, Any]) -> str:
     return "better" if (value["value"] < 0) == result["lower_is_better"] else "worse"
 
 
+def learned(result: Result, cell: Any) -> bool:
+    """Whether balanced accuracy (or R2) exceeds that of a constant prediction, with its interval.
+
+    True if it was not measured.
+    """
+    name = next((m for m in ("balanced_accuracy", "r2") if m in cell["metrics"]), "")
+    value, chance = cell["metrics"].get(name), result.get("chance", {}).get(name)
+    if value is None or chance is None or value["value"] is None:
+        return True
+    low = value["value"] if value["low"] is None else value["low"]
+    return bool(low > chance)
+
+
+def nothing_learned(result: Result, batch: int) -> str:
+    """What leads where no line learned anything at a batch size; else ""."""
+    cells = [c for c in result["cells"] if c["batch_size"] == batch and c["status"] == "done"]
+    if not cells or any(learned(result, cell) for cell in cells):
+        return ""
+    name = "r2" if "r2" in result["chance"] else "balanced_accuracy"
+    found = ", ".join(f"{c['line']} {estimate_text(c['metrics'][name])}" for c in cells)
+    chance = number(result["chance"][name])
+    return (
+        f"At batch size {batch}, nothing was learned: {metrics.title(name)} is at chance "
+        f"({chance}): {found}"
+    )
+
+
 def at_batch(result: Result, batch: int) -> str:
     """The result at one batch size in a sentence: which lines differ from the reference."""
     metric, line = result["metric"], result["reference"]
     reference = cell_at(result, line, batch)
     if reference is None or reference["status"] != "done":
         return f"At batch size {batch}, the reference, {line}, cannot be trained."
+    cannot = [
+        c["line"] for c in result["cells"] if c["batch_size"] == batch and c["status"] == "cannot"
+    ]
+    if lead := nothing_learned(result, batch):
+        return "; ".join([lead, *([f"not trainable: {', '.join(cannot)}"] if cannot else [])]) + "."
     lines: dict[str, list[str]] = {"": [], "worse": [], "better": []}
     for entry in result["differences"]:
         if entry["batch_size"] == batch:
             judged = verdict(result, entry)
             by = f" by {estimate_text(magnitude(entry[metric]))}" if judged else ""
             lines[judged].append(entry["line"] + by)
-    lines["not trainable"] = [
-        c["line"] for c in result["cells"] if c["batch_size"] == batch and c["status"] == "cannot"
+    lines["nothing learned, at chance"] = [
+        c["line"]
+        for c in result["cells"]
+        if c["batch_size"] == batch and c["status"] == "done" and not learned(result, c)
     ]
+    lines["not trainable"] = cannot
     title = "error" if metric == "error" else plots.title(metric)
     value = estimate_text(reference["metrics"][metric])
     parts = [f"At batch size {batch}, {line} has {title} {value}"]

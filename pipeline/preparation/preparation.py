@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from uncus.data.dicom import reader
 from uncus.data.errors import BadInput
 from uncus.data.space import GRIDS, Grid
 from uncus.data.tables import write_table
+from uncus.data.text import alike, shorten, with_ranges
 from uncus.pipeline.preparation import quality_page
 from uncus.pipeline.preparation.cohort_grid import common_grid, measure
 from uncus.pipeline.preparation.dask_cluster import Cluster
@@ -164,9 +164,8 @@ class Preparation:
         prepared_cohort.finish(self.root, self.options, grid, table, rows, self.left_out)
         for warning in repeated_voxels(rows):
             log(f"warning: {warning}")
-        counts = Counter(warning for entry in rows for warning in entry.warnings)
-        for warning, count in counts.most_common(10):
-            log(f"warning: {count} of {len(rows)} scans: {warning}")
+        for warning in common_warnings(rows):
+            log(f"warning: {warning}")
 
     def update_page(
         self, grid: Grid, entries: Mapping[int, Entry], failures: Mapping[int, Failure]
@@ -202,6 +201,23 @@ class Preparation:
             self.update_page(grid, {}, failures)
         reason = failures[min(failures)].reason
         raise BadInput(self.source, f"none of its {len(self.scans)} scans is usable", reason)
+
+
+def common_warnings(entries: Sequence[Entry]) -> list[str]:
+    """The ten most frequent warnings, each with its scans; those that differ in numbers are one."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for entry in entries:
+        for warning in entry.warnings:
+            groups.setdefault(alike(warning), []).append((entry.name, warning))
+    texts = []
+    for some in sorted(groups.values(), key=len, reverse=True)[:10]:
+        names, warnings = zip(*some, strict=True)
+        share = f"{len(set(names))} of {len(entries)} scans"
+        which = (
+            f" ({shorten(list(dict.fromkeys(names)))})" if len(set(names)) < len(entries) else ""
+        )
+        texts.append(f"{share}: {with_ranges(warnings)}{which}")
+    return texts
 
 
 def repeated_voxels(entries: Iterable[Entry]) -> list[str]:

@@ -1,6 +1,6 @@
 """Untrusted text in messages is harmless and short; numbers sort by value."""
 
-from uncus.data.text import natural_text, printable, shorten
+from uncus.data.text import alike, natural_text, printable, shorten, with_ranges
 
 
 def test_control_and_direction_characters_are_removed() -> None:
@@ -15,3 +15,10 @@ def test_long_lists_are_shortened() -> None:
 
 def test_numbers_in_names_sort_by_value() -> None:
     assert sorted(["b1", "a10", "a2", "7"], key=natural_text) == ["7", "a2", "a10", "b1"]
+
+
+def test_texts_that_differ_in_numbers_become_one() -> None:
+    texts = ["overlap 0.71, likeness 5", "overlap 0.9, likeness 5", "overlap 0.80, likeness 5"]
+    assert len({alike(text) for text in texts}) == 1 and alike("a 1") != alike("b 1")
+    assert with_ranges(texts) == "overlap 0.71 to 0.9, likeness 5"
+    assert with_ranges(["no number"] * 2) == "no number"

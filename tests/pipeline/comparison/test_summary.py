@@ -1,6 +1,8 @@
 """The result in sentences."""
 
-from uncus.pipeline.comparison.summary import at_batch
+from typing import Any
+
+from uncus.pipeline.comparison.summary import at_batch, plain_summary
 
 
 def test_significant_differences_are_named() -> None:
@@ -24,3 +26,50 @@ def test_significant_differences_are_named() -> None:
         "At batch size 2, group has error 0.200 (0.150 to 0.250); no significant difference: "
         "instance; worse: batch by 0.200 (0.150 to 0.250)."
     )
+
+
+def interval(value: float, half: float = 0.05) -> dict[str, float]:
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def balanced(**accuracies: float) -> dict[str, Any]:
+    """A comparison at batch size 2 with these balanced accuracies; most scans are of one class."""
+    cells = [
+        {
+            "line": line,
+            "batch_size": 2,
+            "status": "done",
+            "metrics": {"error": interval(0.2), "balanced_accuracy": interval(accuracy)},
+        }
+        for line, accuracy in accuracies.items()
+    ]
+    return {
+        "metric": "error",
+        "lower_is_better": True,
+        "reference": next(iter(accuracies)),
+        "batch_sizes": [2],
+        "chance": {"error": 0.2, "balanced_accuracy": 0.5},
+        "cells": cells,
+        "differences": [],
+    }
+
+
+def test_the_headline_says_where_nothing_was_learned() -> None:
+    sentence = (
+        "At batch size 2, nothing was learned: balanced accuracy is at chance (0.500): "
+        "group 0.520 (0.470 to 0.570), batch 0.500 (0.450 to 0.550)."
+    )
+    result = balanced(group=0.52, batch=0.5)
+    assert at_batch(result, 2) == plain_summary(result) == sentence
+    assert "nothing" not in at_batch(balanced(group=0.8, batch=0.7), 2)
+    assert at_batch(balanced(group=0.8, batch=0.5), 2) == (
+        "At batch size 2, group has error 0.200 (0.150 to 0.250); "
+        "nothing learned, at chance: batch."
+    )
+
+
+def test_a_regression_is_at_chance_where_it_explains_nothing() -> None:
+    result = balanced(group=0.0)
+    result["cells"][0]["metrics"] = {"mae": interval(5.0), "r2": interval(0.01)}
+    result |= {"metric": "mae", "chance": {"mae": 5.0, "r2": 0.0}}
+    assert "nothing was learned: R² is at chance (0.000): group 0.010" in at_batch(result, 2)

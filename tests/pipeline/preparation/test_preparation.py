@@ -16,9 +16,11 @@ import pytest
 
 from tests.conftest import AFFINE, write_source
 from tests.pipeline.preparation.cohorts import contents, image, prepare, times
+from uncus.data.bids_derivatives import Entry
 from uncus.data.imageio.volume import read_volume
 from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
 from uncus.data.space import place
+from uncus.pipeline.preparation.preparation import common_warnings
 
 
 @pytest.fixture
@@ -198,3 +200,22 @@ def test_a_killed_run_continues_and_gives_the_same_cohort(tmp_path: Path) -> Non
     kept = [name for name, when in times(broken).items() if done.get(name) == when]
     assert len(kept) >= len(done) - 1
     assert not list(broken.rglob(".*.tmp"))
+
+
+def test_warnings_that_differ_in_numbers_are_one_line_with_its_scans() -> None:
+    def entry(name: str, *warnings: str) -> Entry:
+        return Entry(name, "", "", "", "", "", "", (), warnings)
+
+    poor = [f"The registration is poor (overlap {x}): check its figure." for x in (0.71, 0.8, 0.65)]
+    entries = [
+        entry("sub-1", poor[0]),
+        entry("sub-2", poor[1], "Cut off."),
+        entry("sub-3", poor[2]),
+    ]
+    entries += [entry(f"sub-{k}") for k in range(4, 10)]
+    assert common_warnings(entries) == [
+        "3 of 9 scans: The registration is poor (overlap 0.65 to 0.8): check its figure. "
+        "(sub-1, sub-2, sub-3)",
+        "1 of 9 scans: Cut off. (sub-2)",
+    ]
+    assert common_warnings(entries[:1]) == [f"1 of 1 scans: {poor[0]}"]
