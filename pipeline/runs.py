@@ -150,6 +150,11 @@ class Run:
         paths = sorted(self.path.glob("fold-*/metrics.csv"))
         return {path.parent.name: pd.read_csv(path) for path in paths}
 
+    def is_begun(self) -> bool:
+        """Whether an epoch of any member is trained."""
+        patterns = ("fold-*/checkpoints/last.ckpt", "model/fold-*.safetensors")
+        return any(any(self.path.glob(pattern)) for pattern in patterns)
+
     # When all members are trained
 
     def predictions(self) -> pd.DataFrame:

@@ -12,8 +12,8 @@ from uncus.pipeline.runs import Member, Run, members
 from uncus.pipeline.training import processes
 from uncus.pipeline.training.options import TrainingOptions
 from uncus.pipeline.training.parallel import Job, train_networks
-from uncus.pipeline.training.run_setup import finish, label_scans, set_up
-from uncus.pipeline.training.task import Task
+from uncus.pipeline.training.run_setup import finish, label_scans, plan, save_plan, start
+from uncus.pipeline.training.task import Task, why_untrainable
 
 
 def train(cohort: Path | str, out: Path | str, **options: Any) -> Path:
@@ -61,8 +61,12 @@ class Train(TrainingOptions):
         with ExitStack() as held, processes.joined(self.devices) as group:
 
             def begin() -> tuple[Task, tuple[Member, ...], list[Member]]:
+                task = plan(self, cohort, label_scans(self, cohort))
+                if reason := why_untrainable(task):
+                    raise ValueError(reason)
                 held.enter_context(files.locked(self.out, "run"))
-                task = set_up(self, cohort, label_scans(self, cohort))
+                start(self, cohort)
+                save_plan(run, task)
                 todo = members(task.splits.folds, self.seed, self.seeds)
                 return task, todo, [m for m in todo if not run.weights(m).exists()]
 

@@ -22,14 +22,16 @@ from uncus.pipeline.training.task import Task, why_untrainable
 
 
 def common_folds(options: TrainingOptions, cohort: PreparedCohort, path: Path) -> Splits:
-    """The folds of training and pre-training; saved at ``path``.
+    """The folds of training and pre-training; saved, and in all at ``path``.
 
     The folds of the training, with ``options``, extended by all other subjects of the cohort: these
     are training subjects of every fold, or held out.
     """
     scans = label_scans(options, cohort)
-    write_table(Run(options.out).scans_path, scans.table)
-    frame = assign_folds(options, cohort, scans).frame
+    splits, run = assign_folds(options, cohort, scans), Run(options.out)
+    write_table(run.scans_path, scans.table)
+    splits.save(run.splits_path)
+    frame = splits.frame
     used = {*frame["participant_id"]}
     others = [p for p in dict.fromkeys(cohort.table["participant_id"]) if p not in used]
     held_out = holdout_subjects(options.holdout, cohort.table) if options.holdout else ()
@@ -62,9 +64,7 @@ def train_cells(
     for name, options in cells.items():
         run = Run(options.out)
         scans = scans or label_scans(options, cohort)
-        if folds and not run.splits_path.exists():
-            folds.save(run.splits_path)
-        task = set_up(options, cohort, scans)
+        task = set_up(options, cohort, scans, folds)
         todo = members(task.splits.folds, options.seed, options.seeds)
         left = [member for member in todo if not run.weights(member).exists()]
         if left and (reason := why_untrainable(task)):

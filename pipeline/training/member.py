@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch._dynamo.exc import BackendCompilerFailed
@@ -55,9 +56,6 @@ def train_member(run: Run, member: Member, task: Task) -> None:
     learner = make_learner(member, task, sampler)
     with quiet_lightning():
         trainer = make_trainer(run, member, task)
-    if task.devices.graphs:
-        on_gpu = isinstance(trainer.accelerator, CUDAAccelerator)
-        check_graphs(on_gpu, trainer.world_size, optimization.memory == "low")
     last = run.checkpoint(member)
     if last.exists():
         check_checkpoint(last)
@@ -93,6 +91,37 @@ def train_member(run: Run, member: Member, task: Task) -> None:
         save_weights(model, run.weights(member))
 
 
+def check_member(run: Run, member: Member, task: Task) -> None:
+    """Check what can be known before a member is trained; nothing is written.
+
+    Raises
+    ------
+    ValueError: there are no such devices, or its network, labels or covariates are unsuitable.
+    """
+    optimization = task.optimization
+    try:
+        with quiet_lightning():
+            trainer = make_trainer(run, member, task)
+    except MisconfigurationException as error:
+        devices = task.devices
+        raise ValueError(
+            f"--accelerator {devices.accelerator} --devices {devices.devices}: "
+            f"{str(error).strip().splitlines()[0]}"
+        ) from error
+    if task.devices.graphs:
+        on_gpu = isinstance(trainer.accelerator, CUDAAccelerator)
+        check_graphs(on_gpu, trainer.world_size, optimization.memory == "low")
+    make_learner(member, task)
+    if optimization.refit_head and task.target.is_classification:
+        parts = ("train",) if optimization.keep == "best" else ("train", "validation")
+        absent = set(range(len(task.target.names))) - {*task.dataset(member.fold, *parts).labels}
+        if absent:
+            raise ValueError(
+                f"--refit-head: fold {member.fold} has no training scan of "
+                f"{task.target.names[min(absent)]}; use fewer folds, or leave the option out"
+            )
+
+
 def fit(
     trainer: L.Trainer, learner: Learner, train: Any, validation: Any, last: str | None
 ) -> None:
@@ -122,7 +151,9 @@ def make_learner(member: Member, task: Task, sampler: EpochSampler | None = None
     """The network with its initial weights, and its training steps, perhaps with others'."""
     model = build_model(task.model, seed=member_seed(member))
     if task.init_from:
-        pretraining.start(model, task.init_from, member, task.target)
+        for line in pretraining.start(model, task.init_from, member, task.target):
+            if sampler and sampler.rank == 0:
+                print(line)
     if task.optimization.memory == "low":
         checkpoint_blocks(model)
     if task.devices.channels_last:

@@ -14,7 +14,6 @@ from uncus.data.errors import BadInput
 from uncus.models.base import Classifier
 from uncus.models.weights import read_weights, transfer
 from uncus.pipeline.runs import Member, Run, members
-from uncus.pipeline.training.processes import this_group
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,14 @@ def check(run: Run, splits: Splits, table: pd.DataFrame) -> None:
             )
 
 
-def start(model: Classifier, run: Run, member: Member, target: Target) -> None:
-    """Load the weights of the matching member of ``run``; its head only for the same target."""
-    if warning := run.verify_results():
-        print(f"warning: {warning}")
+def start(model: Classifier, run: Run, member: Member, target: Target) -> list[str]:
+    """Load the weights of the matching member of ``run``; its head only for the same target.
+
+    Returns
+    -------
+    what to tell the user of it.
+    """
+    warning = run.verify_results()
     same_task = run.target == target
     fold = source_fold(run.splits(), member.fold)
     config = run.config
@@ -77,5 +80,4 @@ def start(model: Classifier, run: Run, member: Member, target: Target) -> None:
     source = candidates[member.seed % len(candidates)]
     path = run.weights(source)
     report = transfer(model, read_weights(path), head=same_task, source=str(path))
-    if this_group().rank == 0:
-        print(f"{member.name} starts from {report}")
+    return [f"warning: {warning}"] * bool(warning) + [f"{member.name} starts from {report}"]

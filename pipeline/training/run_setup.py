@@ -19,7 +19,7 @@ from uncus.pipeline import config, environment
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training import model_card, pretraining
 from uncus.pipeline.training.bf16_check import check_bf16
-from uncus.pipeline.training.member import precision
+from uncus.pipeline.training.member import check_member, precision
 from uncus.pipeline.training.options import TrainingOptions
 from uncus.pipeline.training.task import Task
 
@@ -35,24 +35,42 @@ class LabelledScans(NamedTuple):
     target: Target
 
 
-def set_up(options: TrainingOptions, cohort: PreparedCohort, scans: LabelledScans) -> Task:
-    """Start or resume the run at ``options.out`` on ``scans``.
+def set_up(
+    options: TrainingOptions,
+    cohort: PreparedCohort,
+    scans: LabelledScans,
+    folds: Splits | None = None,
+) -> Task:
+    """Check, then start or resume the run at ``options.out`` on ``scans``; see :func:`plan`."""
+    task = plan(options, cohort, scans, folds)
+    start(options, cohort)
+    save_plan(Run(options.out), task)
+    return task
+
+
+def plan(
+    options: TrainingOptions,
+    cohort: PreparedCohort,
+    scans: LabelledScans,
+    folds: Splits | None = None,
+) -> Task:
+    """What the run at ``options.out`` is to train on ``scans``, and on ``folds`` if given.
+
+    Everything is checked that training needs, and nothing is written.
 
     Raises
     ------
     ValueError: the options or the data are unsuitable (BadInput for a file or folder).
     """
-    start(options, cohort)
-    write_table(Run(options.out).scans_path, scans.table)
-    splits = assign_folds(options, cohort, scans)
-    return Task(
+    continued(options, cohort)
+    task = Task(
         cohort=cohort,
         table=scans.table,
         labels=scans.labels,
         covariates=covariates.columns(scans.table, options.covariates),
         covariate_names=options.covariates,
         target=scans.target,
-        splits=splits,
+        splits=assign_folds(options, cohort, scans, folds),
         model=replace(
             options.model, classes=len(scans.target.names), covariates=len(options.covariates)
         ),
@@ -62,22 +80,39 @@ def set_up(options: TrainingOptions, cohort: PreparedCohort, scans: LabelledScan
         flip_average=options.flip_average,
         init_from=Run(options.init_from) if options.init_from else None,
     )
+    accelerator = options.devices.accelerator
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    check_bf16(precision(options.optimization.precision, accelerator), on_gpu)
+    for fold in range(task.splits.folds):
+        check_member(Run(options.out), Member(fold, options.seed, f"fold-{fold}"), task)
+    return task
+
+
+def save_plan(run: Run, task: Task) -> None:
+    """Write the scans and the folds of a run."""
+    write_table(run.scans_path, task.table)
+    task.splits.save(run.splits_path)
 
 
 def start(options: TrainingOptions, cohort: PreparedCohort) -> None:
-    """Write the run's options and environment; a resumed run must have the same options.
+    """Write the run's options and environment, unless it is continued; see :func:`continued`."""
+    run = Run(options.out)
+    if not continued(options, cohort):
+        facts = {**environment.describe(), "cohort_fingerprint": cohort.fingerprint}
+        files.write_json(run.environment_path, facts)
+        files.write_json(run.config_path, saved(options))
+
+
+def continued(options: TrainingOptions, cohort: PreparedCohort) -> bool:
+    """Whether the run has a trained epoch: it then is to be resumed, with the same options.
 
     Raises
     ------
-    ValueError: training in bf16 is wrong on this machine.
-    BadInput: the run exists, but is not to be resumed or was started with other options.
+    BadInput: it is not to be resumed, or was started with other options.
     """
-    run, accelerator = Run(options.out), options.devices.accelerator
-    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
-    check_bf16(precision(options.optimization.precision, accelerator), on_gpu)
-    values = saved(options)
-    path = run.config_path
-    if path.exists():
+    run = Run(options.out)
+    values, path = saved(options), run.config_path
+    if path.exists() and run.is_begun():
         if not options.resume:
             raise BadInput(run.path, "contains a run", "add --resume, or choose a new folder")
         # Options that are newer than the run take their defaults.
@@ -91,10 +126,8 @@ def start(options: TrainingOptions, cohort: PreparedCohort) -> None:
                 f"the run was started with other options: {', '.join(differing)}",
                 "resume with the same options, or choose a new folder",
             )
-        return
-    facts = {**environment.describe(), "cohort_fingerprint": cohort.fingerprint}
-    files.write_json(run.environment_path, facts)
-    files.write_json(path, values)
+        return True
+    return False
 
 
 def saved(options: TrainingOptions) -> dict[str, Any]:
@@ -119,18 +152,26 @@ def label_scans(options: TrainingOptions, cohort: PreparedCohort) -> LabelledSca
     return LabelledScans(table, labels, target)
 
 
-def assign_folds(options: TrainingOptions, cohort: PreparedCohort, scans: LabelledScans) -> Splits:
-    """The folds of this run, those of the run that it starts from, or new ones; saves them.
+def assign_folds(
+    options: TrainingOptions,
+    cohort: PreparedCohort,
+    scans: LabelledScans,
+    given: Splits | None = None,
+) -> Splits:
+    """The folds ``given``, of this run, those of the run that it starts from, or new ones.
 
     Raises
     ------
     BadInput: a subject has no fold, or would be in a fold's training and test data.
     """
-    path = Run(options.out).splits_path
+    run = Run(options.out)
+    path = run.splits_path
     shared = options.splits or (options.init_from and Run(options.init_from).splits_path)
     subjects = set(scans.table["participant_id"])
-    source = path if path.exists() else shared
-    known = Splits.load(source) if source else None
+    # Without a trained epoch the folds are those of a start with perhaps other options.
+    own = path.exists() and (run.is_begun() or not run.config_path.exists())
+    source = path if own else shared
+    known = given or (Splits.load(source) if source else None)
     if known and subjects & set(known.frame["participant_id"]):
         splits = known.restricted(subjects)
     else:
@@ -153,7 +194,6 @@ def assign_folds(options: TrainingOptions, cohort: PreparedCohort, scans: Labell
     check_leakage(splits, scans.table)
     if options.init_from:
         pretraining.check(Run(options.init_from), splits, scans.table)
-    splits.save(path)
     return splits
 
 

@@ -123,7 +123,7 @@ def why_untrainable(task: Task) -> str:
     """Why the network of ``task`` cannot be trained at its batch size; "" where it can.
 
     Builds it and runs a forward pass in training mode for each batch size that occurs, also that
-    of an epoch's last, smaller batch.
+    of an epoch's last, smaller batch; on shapes alone, without computing.
     """
     size = task.optimization.batch_size
     sizes = set()
@@ -131,12 +131,10 @@ def why_untrainable(task: Task) -> str:
         scans = len(task.rows(fold, "train"))
         sizes |= {min(size, scans), scans % size or size}
     try:
-        model = build_model(task.model, seed=0).train()
+        model = build_model(task.model, seed=0).train().to("meta")
         for number in sorted(sizes):
-            rows = task.table.index[task.rows(0, "train")].tolist()[:number]
-            volumes = torch.from_numpy(task.cohort.volumes[rows].astype("float32")).unsqueeze(1)
             with torch.no_grad():
-                model(volumes)
+                model(torch.empty(number, 1, *task.cohort.volumes.shape[1:], device="meta"))
     except ValueError as error:
         return " ".join(str(error).split())
     return ""

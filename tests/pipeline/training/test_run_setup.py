@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import TRAIN
+from tests.pipeline.training.runs import small_task
 from uncus.data.design.splits import Splits
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.cli import main
@@ -59,3 +61,50 @@ def test_a_run_uses_the_folds_of_its_pretraining_without_leakage(
     Splits(swapped).save(fourth / "splits.tsv")
     assert main(["train", str(cohort), str(fourth), *dementia]) == 2
     assert "use the folds of that run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--groups", "3"], "groups"),
+        (["--norm", "batch", "--backbone", "sfcn", "--batch-size", "1"], "batch norm in training"),
+        (["--target", "tremor"], "tremor"),
+        (["--classes", "CN=CN", "AD=ad"], "AD"),
+        (["--covariates", "weight"], "weight"),
+        (["--where", "age > 1000"], "age > 1000"),
+        (["--folds", "20"], "folds"),
+        (["--splits", "none.tsv"], "none.tsv"),
+        (["--init-from", "none"], "none"),
+        (["--holdout", "none.txt"], "none.txt"),
+        (["--accelerator", "gpu"], "gpu"),
+        (["--graphs"], "--graphs needs a CUDA device"),
+        (["--devices", "2", "--groups", "3"], "groups"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_a_refused_training_leaves_nothing(
+    options: list[str],
+    reason: str,
+    cohort: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    if "gpu" in options and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    out = tmp_path / "run"
+    assert main(["train", str(cohort), str(out), *TRAIN, *options]) == 2
+    error = capfd.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("uncus: ") and reason in error
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]], ids=["anew", "resumed"])
+def test_a_run_without_a_trained_epoch_may_be_started_with_other_options(
+    resume: list[str], cohort: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    small_task(cohort, out)  # as if killed before the first epoch
+    assert Run(out).config_path.exists() and not Run(out).is_begun()
+    options = [*TRAIN, "--folds", "3", "--epochs", "1", "--seed", "4", *resume]
+    assert main(["train", str(cohort), str(out), *options]) == 0
+    assert Run(out).config["seed"] == 4 and Run(out).splits().folds == 3
