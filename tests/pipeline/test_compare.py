@@ -1,5 +1,6 @@
 """uncus compare: runs, table and page, and continuing after an interruption."""
 
+import html
 import json
 import math
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from tests.conftest import TRAIN
 from uncus.data.files import sha256
 from uncus.pipeline.cli import main
+from uncus.pipeline.comparison.summary import at_batch
 from uncus.pipeline.runs import Run
 
 OPTIONS = [*TRAIN, "--epochs", "1", "--folds", "1", "--draws", "100"]
@@ -48,7 +50,7 @@ def test_a_comparison_writes_runs_a_table_and_a_page(compared: Path) -> None:
     expected = errors["batch-b2"] - errors["group-b2"]
     assert difference["error"]["value"] == pytest.approx(expected)
     page = (compared / "index.html").read_text()
-    assert "At batch size 2, group has error" in page
+    assert html.escape(at_batch(result, 2)) in page
     assert "http" not in page.replace("http://www.w3.org", "")
     table = pd.read_csv(compared / "table.tsv", sep="\t")
     assert set(table["metric"]) == {"error", "balanced_accuracy", "auc"}
