@@ -133,6 +133,57 @@ def test_the_command_is_the_same_however_it_is_called(installed: Path, own_packa
     assert python(str(script), "--version", cwd=own_packages, path=installed) == expected
 
 
+@pytest.mark.parametrize("command", [("-m", "pipeline"), ("-c", "import pipeline.runs")])
+def test_another_package_of_our_name_is_named(tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "uncus").mkdir()
+    (tmp_path / "uncus" / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode
+    last = done.stderr.splitlines()[-1]
+    assert f"the package uncus is taken from {tmp_path / 'uncus'}" in last
+    assert "rename that folder" in last
+
+
+def test_a_folder_of_our_name_is_named_or_does_no_harm(tmp_path: Path) -> None:
+    # As a clone is called; Python's path prefers it to an editable installation.
+    (tmp_path / "uncus").mkdir()
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-m", "uncus", "--version"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        (line,) = done.stderr.splitlines()
+        assert done.returncode == 2
+        assert line.startswith(f"uncus: the package uncus is taken from {tmp_path / 'uncus'}")
+
+
+def test_links_to_folders_elsewhere_are_ignored(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    names = [".venv", "runs", "cohorts", "build", "dist", "lightning_logs", "data/__pycache__"]
+    (tmp_path / "data").mkdir()
+    for name in names:
+        (tmp_path / name).symlink_to("/", target_is_directory=True)
+    for name in ("uncus", "data/cohorts"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bids.py").touch()
+    command = ["git", "status", "--porcelain", "--untracked-files=all"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert {line[3:] for line in shown.splitlines()} == {
+        *(".gitignore", "uncus/bids.py", "data/cohorts/bids.py")
+    }
+
+
 def test_importing_loads_nothing_until_a_name_is_used() -> None:
     code = "import sys, uncus; assert not {'torch', 'numpy'} & set(sys.modules); "
     code += "from uncus import *; print(*sorted(n for n in uncus.__all__ if n in globals()))"

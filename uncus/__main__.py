@@ -2,6 +2,10 @@
 
 import sys
 
-from uncus.pipeline.cli import main
+try:
+    from uncus.pipeline.cli import main
+except ImportError as error:  # another package called uncus
+    print(f"uncus: {error}", file=sys.stderr)
+    sys.exit(2)
 
 sys.exit(main())
