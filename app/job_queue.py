@@ -10,7 +10,6 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -111,7 +110,7 @@ class JobQueue:
     def drop(self, token: str) -> None:
         """Cancel a scan's jobs and have the worker forget it; it uses none of its files after this.
 
-        Of the job in work, memory and temporary files are released by ending its process.
+        The job in work ends with its process; its temporary files are in the scan's folder.
         """
         with self.change:
             for job in [job for job in self.waiting if job.request.token == token]:
@@ -194,9 +193,6 @@ class JobQueue:
         with self.change:
             if self.closed:
                 return False
-            self.folder = tempfile.TemporaryDirectory(
-                prefix="uncus-worker-", ignore_cleanup_errors=True
-            )
             self.process = process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "uncus.app.worker", str(self.run)],
                 stdin=subprocess.PIPE,
@@ -204,7 +200,6 @@ class JobQueue:
                 stderr=None if os.environ.get("UNCUS_TRACEBACK") else subprocess.DEVNULL,
                 text=True,
                 encoding="utf-8",
-                env={**os.environ, "TMPDIR": self.folder.name},
                 start_new_session=True,
             )
         threading.Thread(target=forward_lines, args=(process, self.lines), daemon=True).start()
@@ -237,9 +232,7 @@ class JobQueue:
                 return 0
             with suppress(ProcessLookupError, PermissionError):  # it has ended
                 os.killpg(process.pid, signal.SIGKILL)
-            code = process.wait()
-            self.folder.cleanup()
-        return code
+            return process.wait()
 
 
 def forward_lines(process: "subprocess.Popen[str]", lines: "queue.SimpleQueue[str | None]") -> None:

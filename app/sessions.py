@@ -42,11 +42,11 @@ class Sessions:
         with self.lock, suppress(KeyError, ValueError):
             self.scans[session].remove(scan)
 
-    def find(self, token: str, visitor: str = "") -> UploadedScan | None:
-        """The scan with a token, for the browser that uploaded it."""
+    def find(self, token: str, visitor: str | None = None) -> UploadedScan | None:
+        """The scan with a token, if this browser uploaded it; None for any."""
         with self.lock:
             for session, scans in self.scans.items():
-                if self.visitors.get(session, "") == visitor:
+                if visitor is None or self.visitors.get(session, "") == visitor:
                     for scan in scans:
                         if scan.token == token:
                             return scan

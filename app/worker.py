@@ -9,13 +9,13 @@ import ctypes
 import gc
 import os
 import sys
+import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -80,6 +80,8 @@ class Worker:
             self.predictions.pop(request.token, None)
             return release_memory()
         self.clock = Clock()
+        # Decoded voxels are removed with the scan's folder, even if this process is killed.
+        before, tempfile.tempdir = tempfile.tempdir, str(Path(request.source).parent)
         try:
             self.predict(request)
         except (ValueError, OSError, MemoryError) as error:
@@ -87,6 +89,7 @@ class Worker:
         except Exception as error:  # must not affect the next scan
             self.send(Reply(error=f"it cannot be read ({type(error).__name__})", series=[]))
         finally:
+            tempfile.tempdir = before
             release_memory()
             self.send(Reply(timings=self.clock.stop()))
 
@@ -127,7 +130,7 @@ class Worker:
         method, name = explanation.method, explanation.name
         target = Path(request.folder)
         scan = target.parent / "scan.nii.gz"
-        with TemporaryDirectory(prefix="uncus-map-", ignore_cleanup_errors=True) as own:
+        with tempfile.TemporaryDirectory(prefix="uncus-map-", ignore_cleanup_errors=True) as own:
             if not scan.exists():
                 viewer_files.write_scan(Path(own) / scan.name, prediction.placed)
                 (Path(own) / scan.name).rename(scan)

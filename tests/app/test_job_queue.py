@@ -13,7 +13,7 @@ from uncus.app.job_queue import Job, JobQueue, QueueFullError
 from uncus.app.protocol import Request
 
 WORKER = """
-import json, os, signal, subprocess, sys, tempfile, time
+import json, os, signal, subprocess, sys, time
 print(json.dumps({"methods": {"m": "summary"}}), flush=True)
 dropped = []
 for line in sys.stdin:
@@ -28,8 +28,7 @@ for line in sys.stdin:
         continue
     if request["token"] == "decoder":
         decoder = subprocess.Popen(["sleep", "60"])
-        with open(tempfile.mkdtemp() + "/scan", "w") as decoded:
-            print(decoder.pid, file=decoded, flush=True)
+        print(json.dumps({"step": str(decoder.pid)}), flush=True)
     time.sleep(float(request["source"] or 0))
     print(json.dumps({"step": "Reading"}), flush=True)
     prediction = {"of": request["token"], "dropped": dropped}
@@ -113,14 +112,14 @@ def test_dropping_the_job_in_work_ends_it_with_its_decoder(queue: JobQueue) -> N
     while not decoding.sent:
         time.sleep(0.01)
     assert queue.process
-    process, folder = queue.process, Path(queue.folder.name)
-    while not (pids := [path.read_text() for path in folder.glob("*/scan")]) or not pids[0]:
+    process = queue.process
+    while not decoding.step.isdecimal():  # the decoder's process
         time.sleep(0.01)
     queue.submit(after)
     queue.drop("decoder")
-    assert process.poll() is not None and not folder.exists()
+    assert process.poll() is not None
     end = time.monotonic() + 20
-    while running(int(pids[0])):
+    while running(int(decoding.step)):
         assert time.monotonic() < end
     wait(decoding, after)
     assert decoding.error == module.CANCELED and decoding.prediction is None

@@ -48,6 +48,6 @@ def test_a_disconnected_session_is_ended_after_a_grace_period(
     token = scans["here"].token
     sessions.register("here", "browser")
     assert sessions.find(token, "browser") is scans["here"]
-    assert sessions.find(token, "other") is None and sessions.find(token) is None
+    assert sessions.find(token, "other") is None and sessions.find(token, "") is None
     sessions.end("here", None)
     assert not list(tmp_path.iterdir())
