@@ -107,3 +107,11 @@ def _ghost(array: NDArray[np.float32], spacing: tuple[float, float, float]) -> f
         return 0.0
     contrast = float(np.percentile(patches, 98) - np.median(patches))
     return contrast / max(float(np.median(array[head])), 1e-6)
+
+
+def looks_like_ct(volume: Volume) -> bool:
+    """Whether intensities look like Hounsfield units: air near -1000 and bone above 200."""
+    sample = volume.array[::2, ::2, ::2]
+    low, high = np.percentile(sample, (2, 99.5))
+    air = (sample > -1100) & (sample < -900)
+    return bool(low < -900 and high > 200 and air.mean() > 0.05)

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uncus.data.errors import BadInput
-from uncus.data.imageio.volume import Volume
 from uncus.data.space import Placed
 
 FACES = ("left", "right", "posterior", "anterior", "inferior", "superior")
@@ -144,8 +143,6 @@ def check_quality(placed: Placed, reference: Reference) -> tuple[str, ...]:
     path, array = placed.volume.native.path, placed.array
     if array.shape != reference.mean.shape:
         raise ValueError(f"scan on a grid of {array.shape}, reference on {reference.mean.shape}")
-    if looks_like_ct(placed.volume):
-        raise BadInput(path, "looks like a CT (background near -1000)", REMEDY)
     if not np.any(array):
         raise BadInput(path, "is constant inside the brain", REMEDY)
     warnings: list[str] = []
@@ -195,14 +192,6 @@ def check_quality(placed: Placed, reference: Reference) -> tuple[str, ...]:
             "skull-stripped and they are whole heads."
         )
     return tuple(warnings)
-
-
-def looks_like_ct(volume: Volume) -> bool:
-    """Whether intensities look like Hounsfield units: air near -1000 and bone above 200."""
-    sample = volume.array[::2, ::2, ::2]
-    low, high = np.percentile(sample, (2, 99.5))
-    air = (sample > -1100) & (sample < -900)
-    return bool(low < -900 and high > 200 and air.mean() > 0.05)
 
 
 def correlation(one: NDArray[Any], two: NDArray[Any], region: NDArray[np.bool_]) -> float:

@@ -45,16 +45,21 @@ def masked(
     return np.where(inside, signal / np.where(inside, weight, 1), 0).astype(np.float32), inside
 
 
-def onto_volume(array: NDArray[np.float32], grid: Grid, volume: Volume) -> NDArray[np.float32]:
-    """Resample a map [X, Y, Z] from ``grid`` to the volume's RAS+ voxels; 0 outside the grid."""
-    to_index = np.linalg.inv(grid.affine) @ volume.affine  # volume index -> grid index
-    window = _window(np.linalg.inv(to_index), grid.shape, volume.array.shape, np.full(3, 2.0))
-    result = np.zeros(volume.array.shape, np.float32)
+def onto_voxels(
+    array: NDArray[np.float32], grid: Grid, shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Resample a map [X, Y, Z] from ``grid`` linearly to an array of ``shape``; 0 outside the grid.
+
+    ``affine``: [4, 4], index of that array -> mm.
+    """
+    to_index = np.linalg.inv(grid.affine) @ affine  # array index -> grid index
+    window = _window(np.linalg.inv(to_index), grid.shape, shape, np.full(3, 2.0))
+    result = np.zeros(shape, np.float32)
     if window is not None:
         start = np.array([part.start for part in window])
-        shape = tuple(part.stop - part.start for part in window)
+        size = tuple(part.stop - part.start for part in window)
         matrix, offset = to_index[:3, :3], to_index[:3, :3] @ start + to_index[:3, 3]
-        result[window] = sample(np.asarray(array, np.float32), matrix, offset, shape)
+        result[window] = sample(np.asarray(array, np.float32), matrix, offset, size)
     return result
 
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from uncus.data import augment
 from uncus.data.augment import Augment
 from uncus.data.geometry.grid import Grid
 from uncus.data.prepared_cohort import VOLUMES, write_volumes
+from uncus.data.transforms.augmentation import Augmentation
 from uncus.pipeline.timing import measure as time_all
 from uncus.pipeline.training.data_loading import EpochSampler, ScanDataset, loader
 
@@ -80,11 +80,11 @@ def ours(
     volumes = np.load(root / VOLUMES, mmap_mode="r")
     dataset = ScanDataset(volumes, range(len(arrays)), np.zeros(len(arrays), np.int64))
     batches = loader(dataset, BATCH, sampler=EpochSampler(len(dataset), seed=0))
+    change = Augmentation.of(AUGMENT, (SPACING,) * 3, seed=0)
 
     def epoch() -> None:
         for batch in batches:
-            draws = [augment.draw(AUGMENT, 0, 0, scan) for scan in batch["scan"].tolist()]
-            augment.apply(batch["volume"].to(device), draws, (SPACING,) * 3)
+            change({**batch, "volume": batch["volume"].to(device)})
 
     return epoch
 
@@ -93,11 +93,12 @@ def augmentation(
     arrays: Sequence[np.ndarray[Any, Any]], device: torch.device
 ) -> Callable[[], None]:
     """Our augmentation of one batch that is already on the device."""
-    batch = torch.from_numpy(np.stack(arrays[:BATCH]).astype(np.float32))[:, None].to(device)
-    draws = [augment.draw(AUGMENT, 0, 0, scan) for scan in range(BATCH)]
+    volumes = torch.from_numpy(np.stack(arrays[:BATCH]).astype(np.float32))[:, None].to(device)
+    change = Augmentation.of(AUGMENT, (SPACING,) * 3, seed=0)
+    batch = {"volume": volumes, "scan": torch.arange(BATCH)}
 
     def once() -> None:
-        augment.apply(batch, draws, (SPACING,) * 3)
+        change(batch)
 
     return once
 

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from uncus.data.geometry.grid import Grid
 from uncus.data.imageio.volume import read_volume
-from uncus.data.space import place, to_scan
+from uncus.data.transforms.path import place
 from uncus.models.build import ModelConfig, build_model, medicalnet
 from uncus.models.inference import Trunk, torch_trunk
 from uncus.pipeline.benchmark.data import synthetic_volume
@@ -123,6 +123,8 @@ def _stages(
 ) -> tuple[dict[str, Work], dict[str, float], dict[str, float]]:
     """Stages by name, OpenVINO's loading times (s), and each engine's difference from torch."""
     placed = place(read_volume(scan), grid, "keep")
+    to_scan = placed.to_scan
+    assert to_scan is not None
     volume = torch.from_numpy(placed.array.astype(np.float32))[None, None].to(device)
     both = torch.cat([volume, volume.flip(2)])
     trunks = {"torch": torch_trunk(network)}
@@ -165,7 +167,7 @@ def _stages(
         "place on the grid": call(place, read_volume(scan), grid, "keep"),
         **{f"network, {name}": forward(trunk) for name, trunk in trunks.items()},
         "Grad-CAM": call(SALIENCY["grad_cam"], network, volume, 1, feature_map=feature_map),
-        "map to scan grid": call(to_scan, saliency, grid, placed),
+        "map to scan grid": call(to_scan, saliency),
         "write map and figure": call(write, scan.parent / "out", explanation),
     }
     return works, loading, differences

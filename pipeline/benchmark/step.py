@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from uncus.data import augment
 from uncus.data.augment import Augment
+from uncus.data.transforms.augmentation import Augmentation
 from uncus.models.activation_checkpointing import checkpoint_blocks
 from uncus.models.backbones.resnet import DEPTHS
 from uncus.models.base import count_parameters
@@ -184,11 +184,13 @@ def _step(
     x = torch.randn(case["batch"], 1, *case["volume"], device=device)
     target = torch.arange(case["batch"], device=device) % 2
 
+    scans = torch.arange(len(x))
+    augmentation = Augmentation.of(Augment(), spacing=(1.0, 1.0, 1.0), seed=0)
+
     def step() -> None:
         volume = x
         if one.augmented:
-            draws = [augment.draw(Augment(), 0, 0, scan) for scan in range(len(x))]
-            volume = augment.apply(x, draws, (1.0, 1.0, 1.0))
+            volume = augmentation({"volume": x, "scan": scans})["volume"]
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
             loss: Any = F.cross_entropy(
                 network(volume.contiguous(memory_format=one.layout)).float(), target

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from uncus.data.cohorts.bids import bids_fields
 from uncus.data.design.covariates import range_warnings, to_row
 from uncus.data.errors import BadInput
-from uncus.data.imageio.volume import Volume, read_scan
-from uncus.data.quality_control import check_quality
-from uncus.data.space import Placed, place
+from uncus.data.imageio.volume import Volume
+from uncus.data.space import Placed
 from uncus.data.tables import limit_warnings
+from uncus.data.transforms.reading import Source
+from uncus.data.transforms.scan_tensor import to_volume
 from uncus.models.inference import predict, torch_trunk
 from uncus.pipeline.prediction import openvino_engine as engines
 from uncus.pipeline.prediction.results import Explanation, Map, Prediction
-from uncus.pipeline.prediction.trained_networks import read_grid, read_networks, read_reference
+from uncus.pipeline.prediction.trained_networks import read_networks, read_pipeline
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency import SALIENCY
 
@@ -59,8 +60,8 @@ class Predictor:
         self.target = self.run.target
         self.training_scans = self.run.training_scans()
         self.covariates = self.card.get("covariates", {})
-        self.grid = read_grid(self.run)
-        self.reference = read_reference(self.run, self.grid)
+        self.pipeline = read_pipeline(self.run)
+        self.grid = self.pipeline.grid
         config, self.networks = read_networks(self.run, self.device)
         self.trunks = tuple(torch_trunk(network) for network in self.networks)
         self.engine_error = ""
@@ -117,10 +118,10 @@ class Predictor:
         path = common_path(paths)
         to_row(covariates, tuple(self.covariates))  # raises before anything is read
         on_step("Reading")
-        volume = read_scan(paths, series=series)
-        known, doubts = self.known_covariates(path, volume, covariates)
+        scan = self.pipeline.read(Source(paths, series))
+        known, doubts = self.known_covariates(path, to_volume(scan), covariates)
         on_step("Placing")
-        placed = place(volume, self.grid, self.card["space"])
+        placed = self.pipeline.place(scan)
         placed = replace(placed, warnings=(*placed.warnings, *doubts))
         on_step("Predicting")
         return self.of_placed(path.name, placed, known, placed.volume.voxel_hash)
@@ -132,7 +133,7 @@ class Predictor:
         known: Mapping[str, str | float | None],
         voxel_hash: str,
     ) -> Prediction:
-        """Predict for the scan called ``name``, placed on the run's grid.
+        """Predict for the scan called ``name``, placed by the run's pipeline.
 
         Parameters
         ----------
@@ -141,12 +142,11 @@ class Predictor:
 
         Raises
         ------
-        BadInput: the scan fails quality control, or invalid covariates.
+        BadInput: invalid covariates.
         """
         row = to_row(known, tuple(self.covariates))
         warnings = (
             *placed.warnings,
-            *check_quality(placed, self.reference),
             *limit_warnings({name: [value] for name, value in known.items()}),
             *range_warnings(row, self.covariates),
         )

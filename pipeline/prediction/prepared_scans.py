@@ -4,15 +4,19 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
+import torch
 
 from uncus.data import files
 from uncus.data.bids_derivatives import Entry, sidecar_path
 from uncus.data.errors import BadInput
-from uncus.data.geometry import resample
 from uncus.data.imageio.volume import read_volume
 from uncus.data.prepared_cohort import PreparedCohort
-from uncus.data.space import Grid, Placed, normalize
+from uncus.data.space import Placed
 from uncus.data.tables import clean
+from uncus.data.transforms.checks import CheckQuality
+from uncus.data.transforms.path import ScanPipeline
+from uncus.data.transforms.resampling import ToGrid
+from uncus.data.transforms.scan_tensor import to_tensor, with_voxels
 from uncus.pipeline.prediction.predictor import Predictor
 from uncus.pipeline.prediction.results import Prediction
 
@@ -48,28 +52,24 @@ def predict_prepared(
     entry = Entry.from_dict(cohort.manifest["scans"][row])
     cells = {name: clean(cohort.table[name].iloc[row]) for name in cohort.table}
     known = {name: cells[name] for name in predictor.covariates if cells.get(name)}
-    placed = place(cohort, row, entry, predictor.grid)
+    placed = place(cohort, row, entry, predictor.pipeline)
     return predictor.of_placed(entry.name, placed, {**known, **covariates}, entry.voxel_hash)
 
 
-def place(cohort: PreparedCohort, row: int, entry: Entry, grid: Grid) -> Placed:
-    """A scan as it was prepared, or resampled from the cohort's grid to ``grid``."""
-    image = cohort.path / entry.derivative
-    volume = read_volume(image)
-    array, warnings = np.asarray(cohort.volumes[row], np.float32), entry.warnings
-    mask, in_view = array != 0, np.ones(grid.shape, bool)
-    if cohort.grid != grid:
-        in_view = resample.field_of_view(volume, grid)
-        array, mask = resample.masked(volume, mask, grid)
-        if np.count_nonzero(mask) < 2:
-            raise BadInput(image, "lies outside the run's grid", "check that it is in its space")
-        array, warnings = normalize(array, mask), (*warnings, RESAMPLED)
-    return Placed(
-        array=array,
+def place(cohort: PreparedCohort, row: int, entry: Entry, pipeline: ScanPipeline) -> Placed:
+    """A scan as it was prepared, or resampled from the cohort's grid to the run's."""
+    path = cohort.path / entry.derivative
+    array = np.asarray(cohort.volumes[row], np.float32)
+    volume, mask = read_volume(path), torch.from_numpy(array != 0)[None]
+    same_grid = pipeline.grid == cohort.grid
+    image = with_voxels(
+        to_tensor(volume),
+        array,
+        volume.affine,
         mask=mask,
-        volume=volume,
-        in_field_of_view=in_view,
-        contact=entry.contact,
-        warnings=warnings,
-        quality=files.read_json(sidecar_path(image))["Registration"],
+        in_field_of_view=torch.ones_like(mask),
+        contact=np.array(entry.contact),
+        registration=files.read_json(sidecar_path(path))["Registration"],
+        warnings="\n".join(entry.warnings if same_grid else (*entry.warnings, RESAMPLED)),
     )
+    return pipeline.place(image, first=CheckQuality if same_grid else ToGrid)

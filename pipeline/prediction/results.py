@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from uncus import NOTICE
 from uncus.data.geometry.grid import Grid
-from uncus.data.space import Placed, to_scan
+from uncus.data.space import Placed
 
 Map = NDArray[np.float32]
 
@@ -89,4 +89,6 @@ class Explanation:
     @cached_property
     def on_scan(self) -> Map:
         """The map on the scan's own voxels [X, Y, Z], in RAS+ order as ``Volume.array``."""
-        return to_scan(self.saliency, self.grid, self.prediction.placed)
+        to_scan = self.prediction.placed.to_scan
+        assert to_scan is not None
+        return to_scan(self.saliency)

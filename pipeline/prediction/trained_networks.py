@@ -1,4 +1,4 @@
-"""Load a run's networks and reference: what their files must fit before memory is spent on them."""
+"""Load a run's pipeline and networks: what their files must fit before memory is spent on them."""
 
 import math
 
@@ -11,6 +11,7 @@ from uncus.data.errors import BadInput
 from uncus.data.geometry.grid import Grid
 from uncus.data.imageio.volume import Limits
 from uncus.data.quality_control import Reference
+from uncus.data.transforms.path import ScanPipeline, rebuild, scan_pipeline
 from uncus.models.base import Classifier
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.weights import load_weights
@@ -45,6 +46,22 @@ def read_reference(run: Run, grid: Grid) -> Reference:
     if not np.isfinite(reference.mean).all():
         raise BadInput(path, "has values that are not finite", COPY)
     return reference
+
+
+def read_pipeline(run: Run) -> ScanPipeline:
+    """The path of a scan to the networks' input, as the card describes it.
+
+    Raises
+    ------
+    BadInput: its steps or parameters are unknown or unsuitable, or see :func:`read_reference`.
+    """
+    grid = read_grid(run)
+    reference = read_reference(run, grid)
+    default = scan_pipeline(run.card["space"], grid, reference)
+    try:  # a run of an earlier version does not describe it
+        return rebuild(run.card.get("pipeline", default.describe()), default)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(run.card_path, f"describes no valid pipeline ({error})", COPY) from error
 
 
 def read_networks(run: Run, device: torch.device) -> tuple[ModelConfig, tuple[Classifier, ...]]:

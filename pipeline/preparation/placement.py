@@ -6,8 +6,8 @@ from uncus.data import bids_derivatives, prepared_cohort
 from uncus.data.bids_derivatives import Entry, source_sha256
 from uncus.data.cohorts.scans import Scan
 from uncus.data.errors import BadInput
-from uncus.data.imageio.volume import load_files, read_volume
-from uncus.data.space import Grid, place
+from uncus.data.imageio.volume import load_files
+from uncus.data.space import Grid
 
 
 def place_scan(
@@ -27,7 +27,12 @@ def place_scan(
     if entry is not None:
         return entry, False
     files = files or load_files(scan.path)
-    placed = place(read_volume(scan.path, series=scan.series, files=files), grid, space)
+    # MONAI takes seconds to import: only where a scan is placed.
+    from uncus.data.transforms.path import scan_pipeline
+    from uncus.data.transforms.reading import Source
+
+    pipeline = scan_pipeline(space, grid)
+    placed = pipeline.place(pipeline.read(Source((scan.path,), scan.series, files)))
     # Bytes in memory cannot have changed since they were hashed.
     in_memory = not known_hash and all(file.content is not None for file in files)
     if not in_memory and source_sha256(files, scan.series) != source_hash:

@@ -100,6 +100,10 @@ GRID = record(
         row(ZERO, ZERO, ZERO, {"const": 1}),
     ),
 )
+STEP = record(
+    {"grid": GRID, "percentiles": row(number(0, 100), number(0, 100))},
+    step=NAME,
+)
 TARGET = record(
     columns={**array(NAME, 1000), "uniqueItems": True},
     classes=mapping(array(NAME, 10_000)),
@@ -124,7 +128,7 @@ CARD: Schema = {
         {
             "covariates": mapping(record(min=VALUE, max=VALUE, mean=VALUE), 100),
             "init_from": {"anyOf": [TEXT, {"type": "null"}]},
-            "pipeline": array(record(step=NAME), 100, 0),
+            "pipeline": array(STEP, 100),
             "results": mapping(HASH),
         },
         schema=integer(1, 1),

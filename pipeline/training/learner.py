@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_auroc
 
-from uncus.data import augment
-from uncus.data.augment import Augment
+from uncus.data.transforms.augmentation import Augmentation
 from uncus.models.base import Classifier
 from uncus.models.swap import find_norms
 from uncus.pipeline.training.cuda_graphs import GraphedNetwork
@@ -28,8 +27,7 @@ class Learner(L.LightningModule):
     model: the network.
     optimization: how its weights are optimized.
     augmentation: random changes to training volumes; None for none.
-    spacing: voxel size of the volumes, mm.
-    seed: fixes augmentation and dropout, together with epoch and scan.
+    seed: fixes dropout, together with epoch and scan.
     class_weights: [K] for the loss; None for a regression or equal weights.
     scale: [K] standard deviations of a regression's columns; None for a classification.
     name_scans: positions in the cohort -> their names, for error messages.
@@ -42,8 +40,7 @@ class Learner(L.LightningModule):
         self,
         model: Classifier,
         optimization: Optimization,
-        augmentation: Augment | None,
-        spacing: Sequence[float],
+        augmentation: Augmentation | None,
         seed: int,
         class_weights: Tensor | None,
         scale: np.ndarray | None,
@@ -52,7 +49,7 @@ class Learner(L.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.optimization, self.augmentation = model, optimization, augmentation
-        self.spacing, self.seed, self.scale = spacing, seed, scale
+        self.seed, self.scale = seed, scale
         self.name_scans = name_scans
         self.graphed = GraphedNetwork(model, optimization.accumulate > 1) if graphs else None
         # A buffer is on the network's device: copying it in each step would wait for the GPU.
@@ -84,9 +81,8 @@ class Learner(L.LightningModule):
     def augmented(self, batch: Batch, epoch: int) -> Batch:
         """The batch with random changes to its volumes, determined by seed, epoch and scan."""
         assert self.augmentation is not None
-        scans = batch["scan"].tolist()
-        draws = [augment.draw(self.augmentation, self.seed, epoch, scan) for scan in scans]
-        return {**batch, "volume": augment.apply(batch["volume"], draws, self.spacing)}
+        self.augmentation.set_epoch(epoch)
+        return self.augmentation(batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         network = self.graphed or self.model

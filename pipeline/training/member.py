@@ -20,6 +20,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from uncus.data.errors import BadInput
 from uncus.data.tables import write_table
+from uncus.data.transforms.augmentation import Augmentation
 from uncus.models.activation_checkpointing import checkpoint_blocks
 from uncus.models.base import Classifier
 from uncus.models.build import build_model
@@ -185,8 +186,7 @@ def make_learner(member: Member, task: Task, sampler: EpochSampler | None = None
     learner: Learner = kind(
         model=model,
         optimization=task.optimization,
-        augmentation=task.augment,
-        spacing=np.diag(task.cohort.grid.affine)[:3].tolist(),
+        augmentation=Augmentation.of(task.augment, task.cohort.grid.spacing, member_seed(member)),
         seed=member_seed(member),
         class_weights=weights,
         scale=task.standardization(member.fold)[1] if task.target.regression else None,

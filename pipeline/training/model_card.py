@@ -14,6 +14,7 @@ from uncus import NOTICE
 from uncus.data import files
 from uncus.data.design import covariates
 from uncus.data.quality_control import Reference
+from uncus.data.transforms.path import scan_pipeline
 from uncus.pipeline import config, environment
 from uncus.pipeline.run_files.training_scans import TrainingScans
 from uncus.pipeline.runs import SCHEMA, Member, Run
@@ -24,8 +25,9 @@ from uncus.pipeline.training.task import Task
 def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
     """Write the reference, what is known of training subjects, and the card; seal the model."""
     cohort = task.cohort
-    reference, state = fit_reference(task).state()
-    content = save(reference)  # save_file's own error on a full disk is not an OSError
+    reference = fit_reference(task)
+    images, state = reference.state()
+    content = save(images)  # save_file's own error on a full disk is not an OSError
     files.write_atomically(run.reference_path, lambda path: path.write_bytes(content))
     neighbours.write(run, task, members[0])
     used = task.rows(0, "train", "validation", "test")
@@ -47,6 +49,7 @@ def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
         "flip_average": task.flip_average,
         "space": cohort.space,
         "grid": cohort.grid.as_dict(),
+        "pipeline": scan_pipeline(cohort.space, cohort.grid, reference).describe(),
         "reference": state,
         "cohort_fingerprint": cohort.fingerprint,
         "training": training(task),

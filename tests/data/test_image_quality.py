@@ -8,7 +8,8 @@ from scipy import ndimage
 
 from uncus.data.image_quality import WARN_GHOST, WARN_NOISE, measure
 from uncus.data.imageio.volume import Native, Volume
-from uncus.data.space import Grid, place
+from uncus.data.space import Grid
+from uncus.data.transforms.path import place
 
 SHAPE = (72, 80, 64)
 AFFINE = np.diag([3.0, 3, 3, 1])

@@ -10,9 +10,11 @@ import pytest
 from scipy import ndimage
 
 from uncus.data.errors import BadInput
+from uncus.data.image_quality import looks_like_ct
 from uncus.data.imageio.volume import Native, Volume
-from uncus.data.quality_control import Reference, check_quality, correlation, looks_like_ct
-from uncus.data.space import Grid, Placed, place
+from uncus.data.quality_control import Reference, check_quality, correlation
+from uncus.data.space import Grid, Placed
+from uncus.data.transforms.path import place
 
 SHAPE = (24, 30, 22)
 AFFINE = np.diag([3.0, 3, 3, 1])

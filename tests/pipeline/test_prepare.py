@@ -15,7 +15,7 @@ from tests.pipeline.preparation.cohorts import prepare
 from uncus.data.imageio.volume import Volume, read_volume
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.quality_control import Reference, check_quality
-from uncus.data.space import place
+from uncus.data.transforms.path import place
 from uncus.pipeline.cli import main
 
 MRI = Path(__file__).parents[3] / "shared" / "mri"

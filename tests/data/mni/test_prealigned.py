@@ -12,7 +12,7 @@ from uncus.data.mni.affine import rotation
 from uncus.data.mni.template import mni_grid
 from uncus.data.phantom.anatomy import load_anatomy
 from uncus.data.phantom.subject import aligned, draw_parameters, make_subject
-from uncus.data.space import place
+from uncus.data.transforms.path import place
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from uncus.data.imageio.volume import Native, Volume
 from uncus.data.mni import registration
 from uncus.data.mni.affine import rotation
 from uncus.data.mni.template import load_template, mni_grid
-from uncus.data.space import place, to_scan
+from uncus.data.transforms.path import place
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_map_returns_to_the_scan(scan: Volume) -> None:
     lattice = np.indices(grid.shape).reshape(3, -1)
     at = grid.affine[:3, :3] @ lattice + grid.affine[:3, 3:]
     on_grid = Image(block, placed.moved.affine).at(at).reshape(grid.shape)
-    returned = to_scan(on_grid, grid, placed)
+    returned = placed.to_scan(on_grid)
     centre = (np.argwhere(returned > 0) * returned[returned > 0][:, None]).sum(0) / returned.sum()
     assert np.abs(centre - middle).max() < 0.5
     assert np.abs(np.argwhere(returned > 0.5) - middle).max() <= 3

@@ -10,4 +10,4 @@ def test_data_compares_the_same_epoch(speed_folder) -> None:
     assert [row["source"].split()[0] for row in part["rows"]] == ["uncus", "monai", "monai"]
     for row in part["rows"]:
         assert row["scans_a_second"] == pytest.approx(1e3 / row["ms"]["median"])
-    assert 0 < part["augment_ms"]["median"] < part["rows"][0]["ms"]["high"]
+    assert part["augment_ms"]["median"] > 0

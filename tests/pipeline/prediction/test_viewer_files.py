@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from tests.conftest import AFFINE, small_brain
-from uncus.data.space import to_scan
 from uncus.pipeline.predict import Predictor
 from uncus.pipeline.prediction import viewer_files
 from uncus.pipeline.prediction.results import Explanation
@@ -38,7 +37,7 @@ def test_map_and_scan_are_aligned(run: Path, tmp_path: Path, codes: str) -> None
     assert written["signed"] and written["outside"] == pytest.approx(0.5)
     assert stored.get_fdata()[spot] == -written["top"] and np.count_nonzero(stored.get_fdata()) == 1
     saliency[0, 0, 0] = 0
-    on_scan = np.abs(to_scan(saliency, grid, placed))
+    on_scan = np.abs(placed.to_scan(saliency))
     voxel = np.unravel_index(on_scan.argmax(), on_scan.shape)
     mm = placed.volume.affine @ [*voxel, 1.0]
     assert np.linalg.norm(mm[:3] - written["peak"]) <= 4  # mm, the edge of a voxel

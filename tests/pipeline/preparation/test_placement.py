@@ -14,6 +14,7 @@ from uncus.data.cohorts.scans import Scan
 from uncus.data.imageio import volume
 from uncus.data.imageio.volume import load_files, read_volume
 from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
+from uncus.data.transforms import reading
 from uncus.pipeline.cli import main
 from uncus.pipeline.preparation import placement
 
@@ -77,13 +78,13 @@ def test_a_scan_that_changes_while_it_is_prepared_is_rejected(
     source = write_source(tmp_path / "source", 4)
     monkeypatch.setattr(volume, "MAX_LOADED", limit)
 
-    def changing(path: Path, **options: Any) -> Any:
-        result = read_volume(path, **options)
+    def changing(*arguments: Any) -> Any:
+        result = read_volume(*arguments)
         later = image(source, 2)
         later.write_bytes(image(source, 1).read_bytes())
         return result
 
-    monkeypatch.setattr(placement, "read_volume", changing)
+    monkeypatch.setattr(reading, "read_volume", changing)
     assert prepare(source, tmp_path / "cohort") == 1
     (failed,) = (tmp_path / "cohort" / "failed.tsv").read_text().splitlines()[1:]
     assert failed.startswith("sub-02") and "changed while it was being prepared" in failed

@@ -19,7 +19,7 @@ from tests.pipeline.preparation.cohorts import contents, image, prepare, times
 from uncus.data.bids_derivatives import Entry
 from uncus.data.imageio.volume import read_volume
 from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
-from uncus.data.space import place
+from uncus.data.transforms.path import place
 from uncus.pipeline.preparation.preparation import common_warnings
 
 

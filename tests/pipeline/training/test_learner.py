@@ -28,7 +28,6 @@ def fit(kind: type[Learner], corrupt: int | None = None, **options: Any) -> None
         model=build_model(ModelConfig(backbone="tiny"), seed=0),
         optimization=Optimization(batch_size=2),
         augmentation=None,
-        spacing=(1.0, 1.0, 1.0),
         seed=0,
         class_weights=None,
         scale=None,
