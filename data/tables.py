@@ -187,5 +187,5 @@ def need_column(frame: pd.DataFrame, name: str, value: object = "table") -> None
     BadInput: it has not; the message lists its columns.
     """
     if name not in frame.columns:
-        columns = ", ".join(map(str, frame.columns))
+        columns = shorten(list(map(str, frame.columns)), 20)
         raise BadInput(value, f"no column {name!r}", f"choose one of: {columns}")

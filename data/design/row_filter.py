@@ -199,7 +199,7 @@ class Expression:
                 columns = list(map(str, self.table.columns))
                 close = difflib.get_close_matches(column, columns, n=1)
                 remedy = f"did you mean {close[0]!r}? " if close else ""
-                remedy += f"choose one of: {', '.join(columns)}"
+                remedy += f"choose one of: {shorten(columns, 20)}"
                 raise BadInput(f"--where {self.text!r}", f"no column {column!r}", remedy)
             return [clean(cell) for cell in self.table[column]]
         return [self.constant(node)] * len(self.table)

@@ -11,6 +11,7 @@ from uncus.data.design.row_filter import select
 from uncus.data.design.stratification import Array, describe_subjects, draw, is_classes, serpentine
 from uncus.data.errors import BadInput
 from uncus.data.tables import clean, need_column, read_table, write_table
+from uncus.data.text import shorten
 
 PARTS = ("train", "validation", "test", "holdout")
 TEST_FRACTION = 0.2  # of the subjects, for a single split
@@ -205,7 +206,8 @@ def holdout_subjects(source: str, table: pd.DataFrame) -> frozenset[str]:
     names = read_names(path)
     missing = sorted(names - set(table["participant_id"]))
     if missing or not names:
-        cause = f"not in the cohort: {', '.join(missing)}" if missing else "no participants"
+        cause = f"{len(missing)} not in the cohort: {shorten(missing)}"
+        cause = cause if missing else "no participants"
         raise BadInput(path, cause, "list participants of the cohort")
     return frozenset(names)
 

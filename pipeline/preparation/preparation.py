@@ -188,7 +188,10 @@ class Preparation:
         rows = []
         for index, failure in sorted(failures.items()):
             rows.append((self.scans[index].name, self.source_path(index), failure.reason))
-            log(f"failed: {failure.reason}")
+        for _, _, reason in rows[:5]:
+            log(f"failed: {reason}")
+        if len(rows) > 5:
+            log(f"failed: and {len(rows) - 5} more")
         write_table(path, pd.DataFrame(rows, columns=["scan", "source", "reason"], dtype=object))
         log(f"{len(failures)} of {len(self.scans)} scans failed; see {path}")
 

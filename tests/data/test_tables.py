@@ -167,3 +167,9 @@ def test_warnings_of_a_column_name_what_was_read() -> None:
         "age has 2 cells that are no number, taken as missing: ?, unknown"
     ]
     assert text_warnings("sex", ["F", "M"]) == text_warnings("age", ["89+", "n/a"]) == []
+
+
+def test_of_many_columns_the_first_are_listed() -> None:
+    table = pd.DataFrame(columns=[f"c{k}" for k in range(65)])
+    with pytest.raises(BadInput, match="c18, c19 and 45 more"):
+        need_column(table, "age")

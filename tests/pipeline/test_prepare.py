@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from tests.conftest import AFFINE, small_brain, write_source
 from tests.dicom_files import UID, Edit, save, series
-from tests.pipeline.preparation.cohorts import prepare
+from tests.pipeline.preparation.cohorts import image, prepare
 from uncus.data.imageio.volume import Volume, read_volume
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.quality_control import Reference, check_quality
@@ -197,3 +197,16 @@ def test_labels_of_a_table_reach_the_cohort(
     assert cohort.table["dx"].tolist() == ["AD", "AD", "CN", "AD"]
     assert prepare(source, out, "--labels", str(tmp_path / "no.csv")) == 2
     assert "no.csv: no such file" in capsys.readouterr().err
+
+
+def test_many_failures_are_five_lines_and_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_source(tmp_path / "more", 8)
+    for subject in range(1, 8):
+        image(tmp_path / "more", subject).write_bytes(b"no image")
+    assert prepare(tmp_path / "more", tmp_path / "cohort") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("failed: " in line for line in lines) == 6
+    assert "uncus prepare: failed: and 2 more" in lines
+    assert len((tmp_path / "cohort" / "failed.tsv").read_text().splitlines()) == 8
