@@ -69,6 +69,7 @@ class Compare(TrainingOptions):
     seeds: int = 3
     """Networks per fold, each evaluated separately."""
     resume: Annotated[bool, tyro.conf.Suppress] = True
+    recipe: Annotated[Literal["none"], tyro.conf.Suppress] = "none"
     norms: tuple[str, ...] = ("group", "batch", "instance")
     """Norms to compare, the first as the reference; a suffix +ws adds weight standardization."""
     batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16)

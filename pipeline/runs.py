@@ -11,10 +11,11 @@
     COMPARISON/  config.json compare.json table.tsv METRIC.svg index.html dynamics/
                  cells/CELL/  folds/  pretrained/CELL/   each a run
 
-``external/COHORT/`` has predictions.tsv and the reports on another cohort. With several seeds a
-member's folder and weights are called ``fold-K_seed-S``. ``model/`` alone is all that a prediction
-needs; it contains no pickle, nothing of a single subject, and a SHA-256 of every file. The card has
-those of the tables that an evaluation reads, and of what is known of training subjects.
+``external/COHORT/`` has predictions.tsv and the reports on another cohort, ``pretraining/`` is the
+run that a recipe starts from. With several seeds a member's folder and weights are called
+``fold-K_seed-S``. ``model/`` alone is all that a prediction needs; it contains no pickle, nothing
+of a single subject, and a SHA-256 of every file. The card has those of the tables that an
+evaluation reads, and of what is known of training subjects.
 """
 
 from dataclasses import dataclass
@@ -114,6 +115,11 @@ class Run:
     def scans(self) -> pd.DataFrame:
         """The scans used, one a row, with every field of the cohort as a string."""
         return finished_table(self.scans_path)
+
+    @property
+    def pretraining(self) -> "Run":
+        """The pre-training that a recipe starts the run from."""
+        return Run(self.path / "pretraining")
 
     # Of each member
 

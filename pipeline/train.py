@@ -8,11 +8,19 @@ from typing import Any
 from uncus import NOTICE
 from uncus.data import files
 from uncus.data.prepared_cohort import PreparedCohort
+from uncus.pipeline.recipes import choice as recipes
 from uncus.pipeline.runs import Member, Run, members
 from uncus.pipeline.training import processes
 from uncus.pipeline.training.options import TrainingOptions
 from uncus.pipeline.training.parallel import Job, train_networks
-from uncus.pipeline.training.run_setup import finish, label_scans, plan, save_plan, start
+from uncus.pipeline.training.run_setup import (
+    continued,
+    finish,
+    label_scans,
+    plan,
+    save_plan,
+    start,
+)
 from uncus.pipeline.training.task import Task, why_untrainable
 
 
@@ -43,6 +51,9 @@ class Train(TrainingOptions):
     def run(self) -> int:
         """Train every network, then complete the run; returns the exit code."""
         self.check_given("train", "RUN")
+        trainings = recipes.steps(self)
+        if trainings != [self]:
+            return self.follow(trainings)
         count = processes.process_count(self.devices)
         if count > 1 and self.jobs > 1:
             raise ValueError(
@@ -78,3 +89,16 @@ class Train(TrainingOptions):
                     f"{self.out}: {len(todo)} networks trained; next: uncus evaluate {self.out}. "
                     f"{NOTICE}"
                 )
+
+    def follow(self, trainings: list["Train"]) -> int:
+        """Run the trainings of a recipe; the last one is the run itself."""
+        *first, last = trainings
+        if last.recipe != "none":
+            print(recipes.describe(trainings, asked=self.recipe != "auto"), flush=True)
+        for step in first:
+            cohort = PreparedCohort.open(self.cohort)
+            plan(step, cohort, label_scans(step, cohort))
+            start(last, cohort)  # first, so that the options are there to resume by
+            if not (continued(step, cohort) and Run(step.out).is_sealed()):
+                step.run()
+        return last.run()

@@ -72,7 +72,8 @@ def train_member(run: Run, member: Member, task: Task) -> None:
             )
     if trainer.is_global_zero:
         model = learner.model.cpu()
-        best = optimization.keep == "best" and len(validation) and optimization.epochs
+        may_choose = task.may_choose_epoch(member.fold)
+        best = optimization.keep == "best" and may_choose and optimization.epochs
         if best:
             load_weights(model, run.best_weights(member))
         if optimization.refit_head:
@@ -114,7 +115,8 @@ def check_member(run: Run, member: Member, task: Task) -> None:
         check_graphs(on_gpu, trainer.world_size, optimization.memory == "low")
     make_learner(member, task)
     if optimization.refit_head and task.target.is_classification:
-        parts = ("train",) if optimization.keep == "best" else ("train", "validation")
+        chooses = optimization.keep == "best" and task.may_choose_epoch(member.fold)
+        parts = ("train",) if chooses and optimization.epochs else ("train", "validation")
         absent = set(range(len(task.target.names))) - {*task.dataset(member.fold, *parts).labels}
         if absent:
             raise ValueError(
@@ -220,7 +222,12 @@ def make_trainer(run: Run, member: Member, task: Task) -> L.Trainer:
         enable_model_summary=False,
         log_every_n_steps=50,
         logger=TensorBoardLogger(run.tensorboard(member), name="", version=""),
-        callbacks=[Checkpoints(run, member, optimization.patience), EpochBar(member.name)],
+        callbacks=[
+            Checkpoints(
+                run, member, optimization.patience if task.may_choose_epoch(member.fold) else 0
+            ),
+            EpochBar(member.name),
+        ],
     )
 
 

@@ -35,9 +35,11 @@ class Optimization:
     balance: Literal["none", "weights", "sampling"] = "none"
     """Unequal class sizes: ignored, balanced by weights in the loss, or by sampling."""
     patience: int = 0
-    """Stop after this many epochs without a better validation score; 0 trains all epochs."""
+    """Stop after this many epochs without a better validation score; 0 trains all epochs, and so
+    do fewer than 30 validation subjects."""
     keep: Literal["best", "last"] = "best"
-    """Weights to keep: of the best validation score (AUC or MAE), or of the last epoch."""
+    """Weights to keep: of the best validation score (AUC or MAE), or of the last epoch; of the last
+    one in any case with fewer than 30 validation subjects, whose score is mostly chance."""
     refit_head: float = 0.0
     """After the epochs, refit the head exactly on the frozen trunk by logistic (or ridge)
     regression with this inverse L2 penalty, such as 0.1 for few scans; 0 does not."""

@@ -1,8 +1,8 @@
 """Options of a training, shared by ``uncus train`` and ``uncus compare``."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self, get_type_hints
 
 import tyro
 
@@ -54,6 +54,13 @@ class TrainingOptions:
     jobs: int = 1
     """Networks to train at once on the CPU, or on each GPU. All GPUs are used, and the CPU's
     threads are shared; more than one pays off for small networks."""
+    recipe: Literal["auto", "none", "small", "medium", "large"] = "auto"
+    """How to train, where no option says it: small (a few hundred subjects) pre-trains on age and
+    brain volumes, where every scan has them, and fits the head exactly; medium and large (from 500
+    and 3,000 subjects) train from scratch. auto goes by the number of subjects, unless --epochs,
+    --lr or the like are given; none takes all options as they are."""
+    given: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
+    """Options that the command line names: a recipe leaves them as they are."""
     resume: bool = False
     """Continue an interrupted run."""
     load: Annotated[Path | None, tyro.conf.arg(name="config", metavar="RUN/config.json")] = None
@@ -88,14 +95,16 @@ class TrainingOptions:
             raise ValueError("early stopping (--patience) needs --validation above 0")
 
     @classmethod
-    def defaults(cls, arguments: list[str]) -> Self | None:
-        """The options in the file of ``--config``, as defaults for the others."""
+    def defaults(cls, arguments: list[str]) -> Self:
+        """The options in the file of ``--config``, as defaults for the others; and those named."""
+        named = (argument.partition("=")[0] for argument in arguments if argument[:2] == "--")
+        given = tuple(name[2:].removeprefix("no-").replace("-", "_") for name in named)
         for i, argument in enumerate(arguments):
             name, _, value = argument.partition("=")
             if name == "--config":
                 path = Path(value or (arguments[i + 1] if i + 1 < len(arguments) else ""))
-                return config.from_dict(cls, files.read_json(path), path)
-        return None
+                return replace(config.from_dict(cls, files.read_json(path), path), given=given)
+        return cls(given=given)
 
     def check_given(self, verb: str, out: str) -> None:
         """Raise ValueError where a folder or the target is missing; ``out`` names the second."""
@@ -104,3 +113,25 @@ class TrainingOptions:
                 raise ValueError(f"{name} is missing; uncus {verb} COHORT {out} --target COLUMN")
         if not self.target:
             raise ValueError("--target is missing; name the column to predict")
+
+
+SECTIONS = ("model", "optimization")
+"""Groups of options that recipes edit."""
+SCHEDULE = frozenset({"epochs", "lr", "trunk_lr", "freeze_norms", "keep", "patience"})
+SCHEDULE |= {"refit_head", "init_from", "load"}
+"""Options that say how to train: with one of them, no recipe is chosen that was not asked for."""
+
+
+def section_names(section: str) -> frozenset[str]:
+    """The options in a section: model, optimization, augment or devices."""
+    return frozenset(f.name for f in fields(get_type_hints(TrainingOptions)[section]))
+
+
+def explicit(options: TrainingOptions) -> frozenset[str]:
+    """The options that were named on the command line, or that differ from their defaults."""
+    names = set(options.given)
+    default: Any = TrainingOptions()
+    pairs = [(options, default), *((getattr(options, s), getattr(default, s)) for s in SECTIONS)]
+    for here, usual in pairs:
+        names |= {f.name for f in fields(usual) if getattr(here, f.name) != getattr(usual, f.name)}
+    return frozenset(names)

@@ -31,7 +31,8 @@ def training_data(run: Run, fold: int) -> TrainingData:
     subjects = splits.subjects(fold, "train") | splits.subjects(fold, "validation")
     voxels = frozenset(scans.loc[scans["participant_id"].isin(subjects), "voxel_hash"])
     if earlier := run.config.get("init_from"):
-        before = training_data(Run(earlier), fold)
+        moved = run.pretraining  # with the run
+        before = training_data(moved if moved.config_path.exists() else Run(earlier), fold)
         return TrainingData(subjects | before.subjects, voxels | before.voxels)
     return TrainingData(subjects, voxels)
 

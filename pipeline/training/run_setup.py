@@ -21,9 +21,9 @@ from uncus.pipeline.training import model_card, pretraining
 from uncus.pipeline.training.bf16_check import check_bf16
 from uncus.pipeline.training.member import check_member, precision
 from uncus.pipeline.training.options import TrainingOptions
-from uncus.pipeline.training.task import Task
+from uncus.pipeline.training.task import MIN_VALIDATION, Task
 
-FREE = frozenset({"cohort", "devices", "jobs"})
+FREE = frozenset({"cohort", "devices", "jobs", "given", "recipe"})
 """Options that may change when a run is resumed: the cohort's folder and the devices."""
 
 
@@ -85,6 +85,13 @@ def plan(
     check_bf16(precision(options.optimization.precision, accelerator), on_gpu)
     for fold in range(task.splits.folds):
         check_member(Run(options.out), Member(fold, options.seed, f"fold-{fold}"), task)
+    how = options.optimization
+    chooses = how.epochs and options.validation and (how.keep == "best" or how.patience)
+    if chooses and not all(map(task.may_choose_epoch, range(task.splits.folds))):
+        print(
+            f"fewer than {MIN_VALIDATION} validation subjects in a fold: all epochs are trained, "
+            "and the last one is kept"
+        )
     return task
 
 

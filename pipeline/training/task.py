@@ -18,6 +18,9 @@ from uncus.pipeline.runs import Run
 from uncus.pipeline.training.data_loading import ScanDataset
 from uncus.pipeline.training.optimization import Optimization
 
+MIN_VALIDATION = 30
+"""Fewer validation subjects say too little of an epoch to choose it by them."""
+
 
 @dataclass(frozen=True)
 class Devices:
@@ -107,6 +110,10 @@ class Task:
                 f"fold {fold}; leave the column out, or use fewer folds"
             )
         return np.nanmean(values, axis=0), std
+
+    def may_choose_epoch(self, fold: int) -> bool:
+        """Whether a fold has enough validation subjects for their score to choose the epoch."""
+        return len(self.splits.subjects(fold, "validation")) >= MIN_VALIDATION
 
     def dataset(self, fold: int, *parts: str) -> ScanDataset:
         """The scans of ``parts``, a regression's labels standardized."""

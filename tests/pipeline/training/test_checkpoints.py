@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import TRAIN
+from tests.conftest import TRAIN, write_source
 from tests.pipeline.training.runs import weights
 from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run
@@ -38,8 +38,10 @@ def test_a_killed_run_continues_to_the_same_weights(cohort: Path, tmp_path: Path
     pd.testing.assert_frame_equal(one.drop(columns="seconds"), two.drop(columns="seconds"))
 
 
-def test_early_stopping(cohort: Path, tmp_path: Path) -> None:
-    options = [*TRAIN, "--folds", "1", "--epochs", "30", "--patience", "2"]
+def test_early_stopping(tmp_path: Path) -> None:
+    source, cohort = write_source(tmp_path / "source", subjects=80), tmp_path / "cohort"
+    assert main(["prepare", str(source), str(cohort), "--spacing", "4", "--workers", "1"]) == 0
+    options = [*TRAIN, "--folds", "1", "--epochs", "30", "--patience", "2", "--validation", "0.49"]
     assert main(["train", str(cohort), str(tmp_path / "run"), *options]) == 0
     curves = Run(tmp_path / "run").training_curves()["fold-0"]
     assert len(curves) < 30

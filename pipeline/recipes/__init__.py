@@ -1,0 +1,1 @@
+"""How to train on a cohort of a given size."""
