@@ -13,7 +13,7 @@ from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
 from uncus.models.base import Classifier
 from uncus.models.weights import read_weights, transfer
-from uncus.pipeline.runs import Member, Run, members
+from uncus.pipeline.runs import Member, Run
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,9 @@ def start(model: Classifier, run: Run, member: Member, target: Target) -> list[s
     warning = run.verify_results()
     same_task = run.target == target
     fold = source_fold(run.splits(), member.fold)
-    config = run.config
-    sources = members(run.splits().folds, config["seed"], config["seeds"])
-    candidates = [m for m in sources if m.fold == fold]
-    source = candidates[member.seed % len(candidates)]
-    path = run.weights(source)
+    sources = [source["file"] for source in run.card["members"] if source["fold"] == fold]
+    if not sources:
+        raise BadInput(run.card_path, f"has no network of fold {fold}", "copy the whole run again")
+    path = run.model_folder / sources[member.seed % len(sources)]
     report = transfer(model, read_weights(path), head=same_task, source=str(path))
     return [f"warning: {warning}"] * bool(warning) + [f"{member.name} starts from {report}"]

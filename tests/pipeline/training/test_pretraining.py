@@ -1,5 +1,6 @@
 """Pre-training without leakage: no fold is tested on a subject or scan of its pre-training."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,3 +152,19 @@ def test_weights_start_from_the_other_run(cohort: Path, run: Path, tmp_path: Pat
     before, after = (read_weights(p / "model" / "fold-1.safetensors") for p in (run, out))
     for name, value in before.items():
         assert name.startswith("head") or torch.equal(value, after[name])
+
+
+def test_a_changed_run_is_nothing_to_start_from(
+    cohort: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    copied = Run(tmp_path / "run")
+    command = ["train", str(cohort), str(tmp_path / "new"), *TRAIN, "--init-from", str(copied.path)]
+    card = files.read_json(copied.card_path)
+    del card["members"][1]
+    files.write_json(copied.card_path, card)
+    assert main(command) == 2
+    assert "card.json: its SHA-256 differs" in capsys.readouterr().err
+    copied.seal()
+    assert main(command) == 2
+    assert "card.json: has no network of fold 1" in capsys.readouterr().err
