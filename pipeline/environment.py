@@ -26,6 +26,17 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
+def why_no_gpu() -> str:
+    """Why torch has no CUDA device, with the remedy; "" if it has one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return ""
+    if torch.version.cuda is None:
+        return "this torch is built for CPUs alone; install its CUDA build"
+    return "torch finds no GPU; check the driver with nvidia-smi; a container needs --gpus all"
+
+
 def describe() -> dict[str, Any]:
     """Versions, the operating system and torch's devices."""
     import torch

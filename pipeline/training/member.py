@@ -26,6 +26,7 @@ from uncus.models.base import Classifier
 from uncus.models.build import build_model
 from uncus.models.inference import predict
 from uncus.models.weights import load_weights, save_weights
+from uncus.pipeline import environment
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training import pretraining
 from uncus.pipeline.training.checkpoints import Checkpoints, check_checkpoint
@@ -106,9 +107,10 @@ def check_member(run: Run, member: Member, task: Task) -> None:
             trainer = make_trainer(run, member, task)
     except MisconfigurationException as error:
         devices = task.devices
+        no_gpu = environment.why_no_gpu() if devices.accelerator == "gpu" else ""
         raise ValueError(
             f"--accelerator {devices.accelerator} --devices {devices.devices}: "
-            f"{str(error).strip().splitlines()[0]}"
+            f"{no_gpu or str(error).strip().splitlines()[0]}"
         ) from error
     if task.devices.graphs:
         on_gpu = isinstance(trainer.accelerator, CUDAAccelerator)

@@ -25,3 +25,13 @@ def test_only_cpus_that_may_be_used_count(monkeypatch: pytest.MonkeyPatch) -> No
     assert environment.cpu_count() == 12
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert environment.cpu_count() == 1
+
+
+def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert "nvidia-smi" in environment.why_no_gpu() and "--gpus" in environment.why_no_gpu()
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "CUDA build" in environment.why_no_gpu()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert environment.why_no_gpu() == ""

@@ -12,6 +12,7 @@ from tests.pipeline.training.runs import small_task
 from uncus.data.design.splits import Splits
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.cli import main
+from uncus.pipeline.environment import why_no_gpu
 from uncus.pipeline.runs import Run
 
 
@@ -76,7 +77,7 @@ def test_a_run_uses_the_folds_of_its_pretraining_without_leakage(
         (["--splits", "none.tsv"], "none.tsv"),
         (["--init-from", "none"], "none"),
         (["--holdout", "none.txt"], "none.txt"),
-        (["--accelerator", "gpu"], "gpu"),
+        (["--accelerator", "gpu"], why_no_gpu()),
         (["--graphs"], "--graphs needs a CUDA device"),
         (["--devices", "2", "--groups", "3"], "groups"),
     ],
