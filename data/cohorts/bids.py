@@ -11,6 +11,7 @@ from uncus.data.cohorts.bids_names import (
     entity,
     join,
     labelled_folders,
+    parts,
 )
 from uncus.data.cohorts.participants import (
     check_rows,
@@ -24,8 +25,10 @@ from uncus.data.cohorts.participants import (
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
 from uncus.data.file_tree import Ignored, ignored_warnings, list_files
-from uncus.data.text import natural_text
+from uncus.data.text import natural_text, shorten
 
+NO_IMAGE = "without a T1w image"
+OTHER_SUBJECT = "whose T1w image has another subject's name"
 T1W = re.compile(r".+_T1w\.nii(\.gz)?")
 
 
@@ -59,10 +62,10 @@ def read_tree(root: Path, subjects: Path, layout: str) -> Cohort:
     table = next((path for path in tables if path.is_file()), None)
     participants = participants_table(table) if table else {}
     if table:
-        participants = relabelled(table.name, participants, images, warnings)
+        participants = relabelled(table.name, participants, [*images, *without], warnings)
         named = {subject for subject, _ in without}
         absent = check_rows(table, participants, images, warnings)
-        without |= {key: None for key in absent if key[1] or key[0] not in named}
+        without |= {key: NO_IMAGE for key in absent if key[1] or key[0] not in named}
     else:
         warnings.append(f"{root.name}: no participants.tsv, so scans have no participant fields")
     check_files(root, images.values())
@@ -79,8 +82,8 @@ def read_tree(root: Path, subjects: Path, layout: str) -> Cohort:
             f"{name}: sessions.tsv and participants.tsv differ for {count} scans; "
             "sessions.tsv is used"
         )
-    names = sorted((join(*key) for key in without), key=natural_text)
-    left_out = dict.fromkeys(names, "without a T1w image")
+    left_out = {join(*key): reason for key, reason in without.items()}
+    left_out = dict(sorted(left_out.items(), key=lambda item: natural_text(item[0])))
     return Cohort(root, tuple(scans), tuple(warnings), left_out)
 
 
@@ -115,12 +118,13 @@ def bids_fields(image: Path) -> dict[str, str]:
 
 def find_images(
     root: Path, subjects: Path, layout: str, warnings: list[str]
-) -> tuple[dict[Key, Path], dict[Key, None]]:
-    """One T1w image per subject and session, and those without; warns of images not used."""
+) -> tuple[dict[Key, Path], dict[Key, str]]:
+    """One T1w image per subject and session, and why others have none; warns of unused images."""
     ignored: Ignored = {}
     derivative = layout == "bids" and is_derivative(root, warnings)
     images: dict[Key, Path] = {}
-    without: dict[Key, None] = {}  # a set in order
+    without: dict[Key, str] = {}
+    several: list[str] = []
     for folder in labelled_folders(subjects, "sub-"):
         subject = folder.name.removeprefix("sub-")
         sessions = list(labelled_folders(folder, "ses-"))
@@ -129,13 +133,14 @@ def find_images(
             anywhere = derivative and (parent != folder or not sessions)
             paths = t1w_images(parent, layout, anywhere, ignored)
             if len(paths) > 1 and not (is_crop(paths[0]) and not is_crop(paths[1])):
-                warnings.append(
+                several.append(
                     f"{parent.relative_to(root)}: {len(paths)} T1w images, using {paths[0].name}"
                 )
-            if paths:
+            if paths and not names_another(paths[0], subject):
                 images[subject, session] = paths[0]
-            elif session or not sessions:
-                without[subject, session] = None
+            elif paths or session or not sessions:
+                without[subject, session] = OTHER_SUBJECT if paths else NO_IMAGE
+    warnings += [shorten(several)] if several else []
     warnings += ignored_warnings(ignored)
     return images, without
 
@@ -150,6 +155,12 @@ def t1w_images(folder: Path, layout: str, anywhere: bool, ignored: Ignored) -> l
     if not images and anywhere:
         images = [path for path in list_files(folder, ignored) if T1W.fullmatch(path.name)]
     return images
+
+
+def names_another(path: Path, subject: str) -> bool:
+    """Whether an image's name has the sub- label of another subject than its folder."""
+    label = entity("sub-", path.name)
+    return label is not None and parts(label) != parts(subject)
 
 
 def is_crop(path: Path) -> bool:

@@ -80,7 +80,8 @@ def sessions_table(root: Path, subject: str) -> list[tuple[Key, dict[str, str]]]
 
 def fields_of(participants: Rows, subject: str, session: str) -> dict[str, str]:
     """The fields of a scan: those of its subject, overridden by those of its session."""
-    return {**participants.get((subject, ""), {}), **participants.get((subject, session), {})}
+    whole, own = (participants.get((subject, label), {}) for label in ("", session))
+    return replaced(whole, own, Counter())
 
 
 def relabelled(name: str, rows: Rows, keys: Collection[Key], warnings: list[str]) -> Rows:

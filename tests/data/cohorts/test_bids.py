@@ -210,3 +210,34 @@ def test_ids_that_could_be_either_are_not_guessed(tmp_path: Path) -> None:
     }
     assert cohort.warnings == ("participants.tsv: no row for sub-001",)
     assert cohort.left_out == {"sub-1": "without a T1w image"}
+
+
+def test_an_image_with_the_name_of_another_subject_is_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-002/ses-1/anat/sub-002_S_0295_ses-1_T1w.nii")
+    touch(tmp_path, "sub-002/ses-2/anat/sub-002_S_0413_ses-2_T1w.nii")
+    touch(tmp_path, "sub-03/anat/sub-3_T1w.nii", "sub-04/anat/x_T1w.nii")
+    cohort = read_cohort(tmp_path)
+    assert [scan.name for scan in cohort] == ["sub-03", "sub-04"]
+    assert cohort.left_out_texts() == [
+        "2 whose T1w image has another subject's name: sub-002_ses-1, sub-002_ses-2"
+    ]
+
+
+def test_missing_cells_of_a_session_do_not_replace_those_of_the_subject(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-1/ses-1/anat/sub-1_ses-1_T1w.nii")
+    rows = ("sub-1 n/a F 70", "sub-1 ses-1 n/a 71")
+    tsv(tmp_path / "participants.tsv", "participant_id session_id sex age", *rows)
+    assert dict(read_cohort(tmp_path).scans[0].fields) == {"sex": "F", "age": "71"}
+
+
+def test_a_subject_without_an_image_is_named_once(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-01/anat/sub-01_T1w.nii", "sub-02/func/x.nii")
+    tsv(tmp_path / "participants.tsv", "participant_id age", "1 60", "2 61")
+    assert read_cohort(tmp_path).left_out == {"sub-02": "without a T1w image"}
+
+
+def test_many_sessions_with_several_images_are_one_warning(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"sub-{k}/anat/sub-{k}_run-{r}_T1w.nii" for k in range(50) for r in (1, 2)))
+    warning = read_cohort(tmp_path).warnings[0]
+    assert warning.startswith("sub-0: 2 T1w images")
+    assert warning.endswith("and 45 more")
