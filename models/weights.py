@@ -243,6 +243,8 @@ def _advice(given: Mapping[str, tuple[str, Tensor]]) -> str:
     return (
         f"the weights look like --backbone resnet{depth} --width {stem[1].shape[0]} "
         f"--stem-kernel {stem[1].shape[-1]} --shortcut {shortcut}"
+        + " --stem-pool"
+        * (stem[1].shape[-1] == 7)  # as in MedicalNet
     )
 
 

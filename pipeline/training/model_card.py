@@ -4,6 +4,7 @@ A prediction needs ``model/card.json``, the weights and the reference.
 """
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,10 +55,18 @@ def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
         "cohort_fingerprint": cohort.fingerprint,
         "training": training(task),
         "results": {p.name: files.sha256(p) for p in (*run.results, *run.about_subjects)},
-        "init_from": task.init_from.path.resolve().name if task.init_from else None,
+        "init_from": started_from(task),
     }
     files.write_json(run.card_path, card)
     run.seal()
+
+
+def started_from(task: Task) -> str | None:
+    """The name of the run or the file that the weights started from."""
+    if task.init_from is None:
+        return None
+    path = task.init_from if isinstance(task.init_from, Path) else task.init_from.path
+    return path.resolve().name
 
 
 def fit_reference(task: Task) -> Reference:

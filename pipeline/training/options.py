@@ -48,7 +48,8 @@ class TrainingOptions:
     seed: int = 0
     """The first seed; fixes splits, weights, order and augmentation."""
     init_from: Path | None = None
-    """Start from the weights of another run, fold by fold, and use its splits."""
+    """Start from the weights of another run, fold by fold, and use its splits; or from a file of
+    weights (.pth, .safetensors), such as MedicalNet's, whose network the options must match."""
     flip_average: bool = False
     """Average predictions over a scan and its left-right mirror image."""
     jobs: int = 1
@@ -78,7 +79,7 @@ class TrainingOptions:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
         if not 0 <= self.validation < 0.5:
             raise ValueError(f"validation={self.validation}: must be from 0 to below 0.5")
-        if self.init_from and self.splits:
+        if self.init_from and self.splits and self.init_from.is_dir():
             raise ValueError("--init-from uses the splits of that run; leave out --splits")
         if self.model.group_plus_literal:
             raise ValueError(

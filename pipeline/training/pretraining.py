@@ -1,10 +1,11 @@
-"""Starting from the weights of another run without leakage.
+"""Starting from the weights of another run without leakage, or from those in a file.
 
 Fold k of a new run starts from fold k of the other run (from fold 0 if that has one fold only). No
 subject and no scan in the new fold's test part may have been used in that pre-training.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -14,6 +15,13 @@ from uncus.data.errors import BadInput
 from uncus.models.base import Classifier
 from uncus.models.weights import read_weights, transfer
 from uncus.pipeline.runs import Member, Run
+
+WEIGHTS = frozenset({".safetensors", ".pth", ".pt", ".ckpt", ".tar"})
+
+
+def source(path: Path) -> Run | Path:
+    """Where weights come from: a run, or a file of others, such as MedicalNet's."""
+    return path if path.is_file() or path.suffix in WEIGHTS else Run(path)
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,10 @@ def training_data(run: Run, fold: int) -> TrainingData:
     voxels = frozenset(scans.loc[scans["participant_id"].isin(subjects), "voxel_hash"])
     if earlier := run.config.get("init_from"):
         moved = run.pretraining  # with the run
-        before = training_data(moved if moved.config_path.exists() else Run(earlier), fold)
+        start_of = moved if moved.config_path.exists() else source(Path(earlier))
+        if isinstance(start_of, Path):
+            return TrainingData(subjects, voxels)  # others' weights: their subjects are not known
+        before = training_data(start_of, fold)
         return TrainingData(subjects | before.subjects, voxels | before.voxels)
     return TrainingData(subjects, voxels)
 
@@ -65,13 +76,18 @@ def check(run: Run, splits: Splits, table: pd.DataFrame) -> None:
             )
 
 
-def start(model: Classifier, run: Run, member: Member, target: Target) -> list[str]:
+def start(model: Classifier, run: Run | Path, member: Member, target: Target) -> list[str]:
     """Load the weights of the matching member of ``run``; its head only for the same target.
+
+    Of a file of weights, all but the head is loaded.
 
     Returns
     -------
     what to tell the user of it.
     """
+    if isinstance(run, Path):
+        report = transfer(model, read_weights(run), head=False, source=str(run))
+        return [f"{member.name} starts from {report}"]
     warning = run.verify_results()
     same_task = run.target == target
     fold = source_fold(run.splits(), member.fold)

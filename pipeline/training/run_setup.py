@@ -78,7 +78,7 @@ def plan(
         augment=options.augment,
         devices=options.devices,
         flip_average=options.flip_average,
-        init_from=Run(options.init_from) if options.init_from else None,
+        init_from=pretraining.source(options.init_from) if options.init_from else None,
     )
     accelerator = options.devices.accelerator
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
@@ -175,7 +175,8 @@ def assign_folds(
     """
     run = Run(options.out)
     path = run.splits_path
-    shared = options.splits or (options.init_from and Run(options.init_from).splits_path)
+    earlier = pretraining.source(options.init_from) if options.init_from else None
+    shared = options.splits or (earlier.splits_path if isinstance(earlier, Run) else None)
     subjects = set(scans.table["participant_id"])
     # Without a trained epoch the folds are those of a start with perhaps other options.
     own = path.exists() and (run.is_begun() or not run.config_path.exists())
@@ -201,8 +202,8 @@ def assign_folds(
             "add them to the splits, or exclude them with --where",
         )
     check_leakage(splits, scans.table)
-    if options.init_from:
-        pretraining.check(Run(options.init_from), splits, scans.table)
+    if isinstance(earlier, Run):
+        pretraining.check(earlier, splits, scans.table)
     return splits
 
 

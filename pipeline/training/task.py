@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -80,7 +81,7 @@ class Task:
     augment: Augment
     devices: Devices
     flip_average: bool
-    init_from: Run | None
+    init_from: Run | Path | None
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process memory-maps the cohort itself, rather than receiving its volumes.

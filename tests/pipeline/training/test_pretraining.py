@@ -1,5 +1,6 @@
 """Pre-training without leakage: no fold is tested on a subject or scan of its pre-training."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from uncus.data import files
 from uncus.data.design.splits import Splits
 from uncus.data.errors import BadInput
 from uncus.data.tables import write_table
+from uncus.models.build import ModelConfig, build_model
 from uncus.models.weights import read_weights
 from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run
@@ -168,3 +170,48 @@ def test_a_changed_run_is_nothing_to_start_from(
     copied.seal()
     assert main(command) == 2
     assert "card.json: has no network of fold 1" in capsys.readouterr().err
+
+
+def medicalnet(folder: Path, width: int = 4) -> Path:
+    """A checkpoint of a small ResNet-10 with the names and wrappers of MedicalNet's files."""
+    model = build_model(ModelConfig("resnet10", norm="batch", width=width, stem_kernel=7))
+    state = {
+        "module." + re.sub(r"norm([0-9])", r"bn\1", name): value
+        for name, value in model.state_dict().items()
+        if not name.startswith("head.")
+    }
+    path = folder / "resnet_10.pth"
+    torch.save({"epoch": 120, "state_dict": state}, path)
+    return path
+
+
+def test_training_starts_from_a_file_of_weights(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, out = medicalnet(tmp_path), tmp_path / "run"
+    options = [*TRAIN, "--init-from", str(weights), "--epochs", "1", "--trunk-lr", "0"]
+    network = ["--backbone", "resnet10", "--width", "4", "--stem-kernel", "7", "--groups", "2"]
+    assert main(["train", str(cohort), str(out), *options, *network]) == 0
+    assert "fold-0 starts from" in capsys.readouterr().out
+    kept = read_weights(out / "model" / "fold-1.safetensors")
+    for name, value in read_weights(weights).items():
+        own = name.replace("bn", "norm")
+        assert own.endswith(("mean", "var", "tracked")) or torch.equal(kept[own], value)
+    assert Run(out).card["init_from"] == "resnet_10.pth"
+    assert training_data(Run(out), 0).subjects == Run(out).splits().subjects(0, "train") | Run(
+        out
+    ).splits().subjects(0, "validation")
+    assert main(["train", str(cohort), str(out), *options, *network, "--resume"]) == 0
+
+
+def test_weights_that_do_not_fit_name_the_options_that_would(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = medicalnet(tmp_path)
+    command = ["train", str(cohort), str(tmp_path / "run"), *TRAIN, "--backbone", "resnet10"]
+    assert main([*command, "--init-from", str(weights)]) == 2
+    advice = "--backbone resnet10 --width 4 --stem-kernel 7 --shortcut B --stem-pool"
+    assert advice in capsys.readouterr().err
+    assert main([*command, "--init-from", str(tmp_path / "absent.pth")]) == 2
+    assert "absent.pth: no such file" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
