@@ -35,7 +35,7 @@ def show(name: str, report: Mapping[str, Any]) -> None:
         mean = f"{number(within['mean'])}, SD {number(within['sd'])}"
         console.print(f"{metrics.title(within['metric'])} within folds: {folds}  (mean {mean})")
     for warning in report["warnings"]:
-        console.print(Text(f"warning: {warning}"))
+        console.print(Text(f"warning: {warning}"), soft_wrap=True)
     for what, result in (report["test_retest"] or {"of": {}})["of"].items():
         icc = estimate_text(result["icc"])
         console.print(

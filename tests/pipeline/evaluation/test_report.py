@@ -11,7 +11,7 @@ import pytest
 from tests.pipeline.test_evaluate import CN_AD, case, people, predictions
 from uncus.data.design.splits import make_splits
 from uncus.data.design.targets import Target
-from uncus.pipeline.evaluation import report, report_text
+from uncus.pipeline.evaluation import report, report_text, terminal
 from uncus.pipeline.evaluation.assessment import Assessment, assess
 from uncus.pipeline.evaluation.predictions import Study
 
@@ -120,3 +120,13 @@ def test_verdict_on_the_best_baseline(binary: Assessment) -> None:
     assert "significantly worse" in report_text.summary(worse)
     worse["differences"]["volume"]["auc"] = {"value": -0.1, "low": -0.3, "high": 0.1}
     assert "not significant" in report_text.summary(worse)
+
+
+def test_page_and_terminal_show_the_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    study, said = case()
+    scans = study.scans.copy()
+    scans.loc[5, "age"] = ">89"
+    result = assess(Study(scans, study.target, study.labels, study.splits), said, draws=100)
+    assert "<li>age &gt;89 is read as 89</li>" in report.page("r", result, {})
+    terminal.show("r", result.report)
+    assert "warning: age >89 is read as 89\n" in capsys.readouterr().out
