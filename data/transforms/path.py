@@ -1,6 +1,7 @@
 """The whole path of a scan from its file to the input of the networks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -31,11 +32,19 @@ from uncus.data.transforms.scan_tensor import (
 PLACING: dict[str, type[Any]] = {"MaskBrain": MaskBrain, "PlaceInMNI": PlaceInMNI}
 
 
-class ScanPipeline(Compose):
-    """MONAI's Compose of the steps from a scan's file to the input of the networks.
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise the error of a step as it is, where MONAI raises a RuntimeError that names the step."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__cause__, ValueError | OSError | MemoryError):
+            raise error.__cause__ from None
+        raise
 
-    Errors of a step are raised as they are, where Compose raises a RuntimeError that names it.
-    """
+
+class ScanPipeline(Compose):
+    """MONAI's Compose of the steps from a scan's file to the input of the networks."""
 
     def __init__(self, steps: Sequence[Any]) -> None:
         # Of a list of DICOM files, Compose would make a scan each.
@@ -45,18 +54,15 @@ class ScanPipeline(Compose):
         self, input_: Any, start: int = 0, end: int | None = None, **options: Any
     ) -> Any:
         """Apply the steps ``start`` to ``end``; see MONAI's Compose."""
-        try:
+        with plain_errors():
             return super().__call__(input_, start, end, **options)
-        except RuntimeError as error:
-            if isinstance(error.__cause__, ValueError | OSError | MemoryError):
-                raise error.__cause__ from None
-            raise
 
     def inverse(self, data: MetaTensor) -> MetaTensor:
         """Carry a map back to the input of the first step."""
         if not any(isinstance(step, InvertibleTransform) for step in self.transforms):
             return data  # MONAI warns
-        image: MetaTensor = super().inverse(data)  # type: ignore[no-untyped-call]
+        with plain_errors():
+            image: MetaTensor = super().inverse(data)  # type: ignore[no-untyped-call]
         return image
 
     @property

@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader
 from uncus.data.augment import Augment
 from uncus.data.geometry.grid import Grid
 from uncus.data.prepared_cohort import VOLUMES, write_volumes
+from uncus.data.scan_dataset import ScanDataset
 from uncus.data.transforms.augmentation import Augmentation
 from uncus.pipeline.timing import measure as time_all
-from uncus.pipeline.training.data_loading import EpochSampler, ScanDataset, loader
+from uncus.pipeline.training.data_loading import EpochSampler, loader
 
 SHAPE, SCANS = (96, 112, 96), 8
 QUICK_SHAPE, QUICK_SCANS = (16, 16, 16), 4

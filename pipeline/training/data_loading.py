@@ -1,54 +1,17 @@
 """Batches from a memory-mapped cohort, in an order that the seed determines."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
+
+from uncus.data.scan_dataset import ScanDataset
 
 Batch = dict[str, torch.Tensor]
-"""``volume`` [N, 1, X, Y, Z] float32, ``label`` [N] int64 or [N, K] float32, ``covariates`` [N, P]
-float32 with NaN where missing (P may be 0), ``scan`` [N] int64."""
-
-
-class ScanDataset(Dataset[Batch]):
-    """N scans of a cohort, with their labels.
-
-    Parameters
-    ----------
-    volumes: [M, X, Y, Z], memory-mapped.
-    rows: positions [N] of the scans in ``volumes``.
-    labels: class indices [N] or standardized values [N, K], NaN where missing.
-    covariates: [N, P] in their units, NaN where missing; no covariates when left out.
-    """
-
-    def __init__(
-        self,
-        volumes: np.ndarray,
-        rows: Sequence[int],
-        labels: np.ndarray,
-        covariates: np.ndarray | None = None,
-    ) -> None:
-        assert len(rows) == len(labels)
-        if covariates is None:
-            covariates = np.zeros((len(rows), 0), np.float32)
-        assert len(rows) == len(covariates)
-        self.covariates = covariates
-        self.volumes, self.rows, self.labels = volumes, list(rows), labels
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Batch:
-        volume = np.asarray(self.volumes[self.rows[index]], dtype=np.float32)
-        return {
-            "volume": torch.from_numpy(volume).unsqueeze(0),
-            "label": torch.as_tensor(self.labels[index]),
-            "covariates": torch.from_numpy(self.covariates[index]),
-            "scan": torch.tensor(self.rows[index]),
-        }
+"""A batch of the items of uncus.data.scan_dataset, such as ``volume`` [N, 1, X, Y, Z]."""
 
 
 class EpochSampler(Sampler[int]):

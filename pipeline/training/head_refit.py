@@ -7,8 +7,8 @@ import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from uncus.data.design.targets import Target
+from uncus.data.scan_dataset import ScanDataset
 from uncus.models.base import Classifier
-from uncus.pipeline.training.data_loading import ScanDataset
 
 UNPENALIZED = 30.0
 """Factor on covariates in the fit, which divides the penalty on their weights by 900."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_auroc
 
 from uncus.data.transforms.augmentation import Augmentation
+from uncus.data.transforms.custom import CustomTransform
 from uncus.models.base import Classifier
 from uncus.models.swap import find_norms
 from uncus.pipeline.training.cuda_graphs import GraphedNetwork
@@ -26,7 +27,7 @@ class Learner(L.LightningModule):
     ----------
     model: the network.
     optimization: how its weights are optimized.
-    augmentation: random changes to training volumes; None for none.
+    augmentation: random changes to training volumes, applied one after the other.
     seed: fixes dropout, together with epoch and scan.
     class_weights: [K] for the loss; None for a regression or equal weights.
     scale: [K] standard deviations of a regression's columns; None for a classification.
@@ -40,7 +41,7 @@ class Learner(L.LightningModule):
         self,
         model: Classifier,
         optimization: Optimization,
-        augmentation: Augmentation | None,
+        augmentation: Sequence[Augmentation | CustomTransform],
         seed: int,
         class_weights: Tensor | None,
         scale: np.ndarray | None,
@@ -74,15 +75,16 @@ class Learner(L.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        if self.augmentation is None or not self.trainer.training:
+        if not self.trainer.training:
             return batch
         return self.augmented(batch, self.current_epoch)
 
     def augmented(self, batch: Batch, epoch: int) -> Batch:
         """The batch with random changes to its volumes, determined by seed, epoch and scan."""
-        assert self.augmentation is not None
-        self.augmentation.set_epoch(epoch)
-        return self.augmentation(batch)
+        for change in self.augmentation:
+            change.set_epoch(epoch)
+            batch = change(batch)
+        return batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         network = self.graphed or self.model

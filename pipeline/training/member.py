@@ -21,6 +21,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 from uncus.data.errors import BadInput
 from uncus.data.tables import write_table
 from uncus.data.transforms.augmentation import Augmentation
+from uncus.data.transforms.custom import custom_transforms
 from uncus.models.activation_checkpointing import checkpoint_blocks
 from uncus.models.base import Classifier
 from uncus.models.build import build_model
@@ -187,11 +188,14 @@ def make_learner(member: Member, task: Task, sampler: EpochSampler | None = None
 
     several = sampler and sampler.processes > 1
     kind: Any = partial(SharedLearner, sampler) if several else Learner  # type: ignore[arg-type]
+    grid, seed = task.cohort.grid, member_seed(member)
+    before, after = custom_transforms(task.transforms, grid.affine, seed)
+    ours = Augmentation.of(task.augment, grid.spacing, seed)
     learner: Learner = kind(
         model=model,
         optimization=task.optimization,
-        augmentation=Augmentation.of(task.augment, task.cohort.grid.spacing, member_seed(member)),
-        seed=member_seed(member),
+        augmentation=[*before, ours, *after],
+        seed=seed,
         class_weights=weights,
         scale=task.standardization(member.fold)[1] if task.target.regression else None,
         name_scans=name_scans,

@@ -15,6 +15,7 @@ from uncus import NOTICE
 from uncus.data import files
 from uncus.data.design import covariates
 from uncus.data.quality_control import Reference
+from uncus.data.transforms.custom import recorded
 from uncus.data.transforms.path import scan_pipeline
 from uncus.pipeline import config, environment
 from uncus.pipeline.run_files.training_scans import TrainingScans
@@ -104,6 +105,8 @@ def training(task: Task) -> dict[str, Any]:
         "scans": len(table),
         "folds": task.splits.folds,
     }
+    if task.transforms:
+        facts["transforms"] = recorded(task.transforms)
     if "age" in table:
         age = pd.to_numeric(table["age"], errors="coerce").dropna()
         if len(age):

@@ -65,12 +65,15 @@ class TrainingOptions:
     resume: bool = False
     """Continue an interrupted run."""
     load: Annotated[Path | None, tyro.conf.arg(name="config", metavar="RUN/config.json")] = None
-    """Take the options of another run; options given here override them."""
+    """Take the options of another run, but its --transforms; options given here override them."""
     model: Annotated[ModelConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ModelConfig)
     optimization: Annotated[Optimization, tyro.conf.OmitArgPrefixes] = field(
         default_factory=Optimization
     )
     augment: Augment = field(default_factory=Augment)
+    transforms: Annotated[tuple[str, ...], tyro.conf.arg(metavar="[before=]FILE.py:NAME")] = ()
+    """MONAI transforms of your own for training volumes: NAME in FILE.py is one, or a list, of
+    dictionaries with the key "volume". They follow the augmentation; before= puts them first."""
     devices: Annotated[Devices, tyro.conf.OmitArgPrefixes] = field(default_factory=Devices)
 
     def __post_init__(self) -> None:
@@ -104,7 +107,9 @@ class TrainingOptions:
             name, _, value = argument.partition("=")
             if name == "--config":
                 path = Path(value or (arguments[i + 1] if i + 1 < len(arguments) else ""))
-                return replace(config.from_dict(cls, files.read_json(path), path), given=given)
+                options = config.from_dict(cls, files.read_json(path), path)
+                # No code is run that the command line does not name.
+                return replace(options, transforms=(), given=given)
         return cls(given=given)
 
     def check_given(self, verb: str, out: str) -> None:

@@ -15,6 +15,7 @@ from uncus.data.design.targets import Target, labelled
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import limit_warnings, read_table, text_warnings, write_table
+from uncus.data.transforms.custom import custom_transforms, recorded
 from uncus.pipeline import config, environment
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training import model_card, pretraining
@@ -76,6 +77,7 @@ def plan(
         ),
         optimization=options.optimization,
         augment=options.augment,
+        transforms=options.transforms,
         devices=options.devices,
         flip_average=options.flip_average,
         init_from=pretraining.source(options.init_from) if options.init_from else None,
@@ -83,6 +85,8 @@ def plan(
     accelerator = options.devices.accelerator
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     check_bf16(precision(options.optimization.precision, accelerator), on_gpu)
+    for warning in state_warnings(task):
+        print(f"warning: {warning}")
     for fold in range(task.splits.folds):
         check_member(Run(options.out), Member(fold, options.seed, f"fold-{fold}"), task)
     how = options.optimization
@@ -93,6 +97,23 @@ def plan(
             "and the last one is kept"
         )
     return task
+
+
+def state_warnings(task: Task) -> list[str]:
+    """A warning for each of the user's transforms that keeps a state of its own.
+
+    Raises
+    ------
+    ValueError: a transform cannot be loaded or applied (BadInput for its file).
+    """
+    volume = torch.from_numpy(task.cohort.volumes[task.table.index[0]].astype(np.float32))[None]
+    before, after = custom_transforms(task.transforms, task.cohort.grid.affine, seed=0)
+    return [
+        f"--transforms {one.reference.text} keeps a random state of its own: interrupted and "
+        "resumed, the training gives other weights"
+        for one in (*before, *after)
+        if one.keeps_state(volume)
+    ]
 
 
 def save_plan(run: Run, task: Task) -> None:
@@ -106,6 +127,7 @@ def start(options: TrainingOptions, cohort: PreparedCohort) -> None:
     run = Run(options.out)
     if not continued(options, cohort):
         facts = {**environment.describe(), "cohort_fingerprint": cohort.fingerprint}
+        facts["transforms"] = recorded(options.transforms)
         files.write_json(run.environment_path, facts)
         files.write_json(run.config_path, saved(options))
 
@@ -125,6 +147,8 @@ def continued(options: TrainingOptions, cohort: PreparedCohort) -> bool:
         # Options that are newer than the run take their defaults.
         before = saved(config.from_dict(TrainingOptions, run.config, path))
         differing = [name for name in values if before[name] != values[name] and name not in FREE]
+        if run.environment.get("transforms", []) != recorded(options.transforms):
+            differing.append("transforms (the content of their files)")
         if run.environment["cohort_fingerprint"] != cohort.fingerprint:
             differing.append("cohort (its content)")
         if differing:

@@ -14,9 +14,9 @@ from uncus.data.augment import Augment
 from uncus.data.design.splits import Splits
 from uncus.data.design.targets import Target
 from uncus.data.prepared_cohort import PreparedCohort
+from uncus.data.scan_dataset import ScanDataset
 from uncus.models.build import ModelConfig, build_model
 from uncus.pipeline.runs import Run
-from uncus.pipeline.training.data_loading import ScanDataset
 from uncus.pipeline.training.optimization import Optimization
 
 MIN_VALIDATION = 30
@@ -79,6 +79,7 @@ class Task:
     model: ModelConfig
     optimization: Optimization
     augment: Augment
+    transforms: tuple[str, ...]
     devices: Devices
     flip_average: bool
     init_from: Run | Path | None

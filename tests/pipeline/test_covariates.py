@@ -15,11 +15,11 @@ from tests.conftest import TRAIN
 from tests.dicom_files import save, series
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
+from uncus.data.scan_dataset import ScanDataset
 from uncus.models.build import ModelConfig, build_model
 from uncus.pipeline.cli import main
 from uncus.pipeline.predict import Predictor
 from uncus.pipeline.runs import Run
-from uncus.pipeline.training.data_loading import ScanDataset
 from uncus.pipeline.training.head_refit import refit
 
 

@@ -30,3 +30,13 @@ def small_task(cohort: Path, out: Path) -> Task:
     )
     prepared = PreparedCohort.open(cohort)
     return set_up(options, prepared, label_scans(options, prepared))
+
+
+def write_gibbs(folder: Path) -> Path:
+    """A Python file of a user's, with the MONAI transform ``gibbs``."""
+    path = folder / "mine.py"
+    path.write_text(
+        "from monai.transforms import RandGibbsNoised\n"
+        'gibbs = RandGibbsNoised("volume", prob=0.5, alpha=(0.4, 0.8))\n'
+    )
+    return path

@@ -10,13 +10,18 @@ import pandas as pd
 import pytest
 
 from tests.conftest import TRAIN, write_source
-from tests.pipeline.training.runs import weights
+from tests.pipeline.training.runs import weights, write_gibbs
 from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run
 
 
-def test_a_killed_run_continues_to_the_same_weights(cohort: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("custom", [False, True], ids=["ours", "with a user's transforms"])
+def test_a_killed_run_continues_to_the_same_weights(
+    custom: bool, cohort: Path, tmp_path: Path
+) -> None:
     options = [*TRAIN, "--folds", "1", "--epochs", "12", "--keep", "last"]
+    if custom:
+        options += ["--transforms", f"{write_gibbs(tmp_path)}:gibbs"]
     assert main(["train", str(cohort), str(tmp_path / "whole"), *options]) == 0
     broken = tmp_path / "broken"
     command = [sys.executable, "-m", "uncus", "train", str(cohort), str(broken), *options]

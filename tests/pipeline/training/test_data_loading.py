@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from uncus.data.scan_dataset import ScanDataset
 from uncus.pipeline.training.data_loading import (
     AheadLoader,
     EpochSampler,
-    ScanDataset,
     balanced,
     loader,
     read_ahead,

@@ -11,10 +11,10 @@ from torch import Tensor
 from tests.conftest import TRAIN
 from uncus.data.design.targets import Target
 from uncus.data.files import read_json
+from uncus.data.scan_dataset import ScanDataset
 from uncus.models.base import Classifier
 from uncus.models.build import ModelConfig, build_model
 from uncus.pipeline.cli import main
-from uncus.pipeline.training.data_loading import ScanDataset
 from uncus.pipeline.training.head_refit import pooled, refit
 
 THREE = Target.parse(("dx",), ("A=a", "B=b", "C=c"), False)

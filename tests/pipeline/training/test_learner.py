@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from tests.conftest import TRAIN
+from uncus.data.scan_dataset import ScanDataset
 from uncus.models.build import ModelConfig, build_model
 from uncus.pipeline.cli import main
-from uncus.pipeline.training.data_loading import EpochSampler, ScanDataset, loader
+from uncus.pipeline.training.data_loading import EpochSampler, loader
 from uncus.pipeline.training.learner import Learner
 from uncus.pipeline.training.member import quiet_lightning
 from uncus.pipeline.training.optimization import Optimization
@@ -27,7 +28,7 @@ def fit(kind: type[Learner], corrupt: int | None = None, **options: Any) -> None
     learner = kind(
         model=build_model(ModelConfig(backbone="tiny"), seed=0),
         optimization=Optimization(batch_size=2),
-        augmentation=None,
+        augmentation=[],
         seed=0,
         class_weights=None,
         scale=None,
@@ -81,7 +82,7 @@ def test_the_error_of_a_nan_loss_names_step_and_scans(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def diverge(self: nn.Module, x: torch.Tensor, covariates: object) -> torch.Tensor:
+    def diverge(self: nn.Module, x: torch.Tensor, covariates: object = None) -> torch.Tensor:
         return self.head.weight.new_full((len(x), 2), torch.nan).requires_grad_()
 
     monkeypatch.setattr("uncus.models.backbones.tiny.Tiny.forward", diverge, raising=False)
