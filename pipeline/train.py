@@ -1,7 +1,7 @@
 """``uncus train``: train networks on a prepared cohort, fold by fold."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,9 @@ def train(cohort: Path | str, out: Path | str, **options: Any) -> Path:
     ------
     ValueError: the options or the data are unsuitable (BadInput for a file or folder).
     """
-    Train(Path(cohort), Path(out), **options).run()
+    resumed = options.get("resume") and "target" not in options
+    known = Train.stored(Path(out)) if resumed else Train()
+    replace(known, cohort=Path(cohort), out=Path(out), **options).run()
     return Path(out)
 
 
@@ -50,6 +52,8 @@ class Train(TrainingOptions):
 
     def run(self) -> int:
         """Train every network, then complete the run; returns the exit code."""
+        if self.resume and self.cohort == self.out != Path():  # uncus train RUN --resume
+            return replace(self, cohort=self.stored(self.out).cohort).run()
         self.check_given("train", "RUN")
         trainings = recipes.steps(self)
         if trainings != [self]:
@@ -98,7 +102,8 @@ class Train(TrainingOptions):
         for step in first:
             cohort = PreparedCohort.open(self.cohort)
             plan(step, cohort, label_scans(step, cohort))
-            start(last, cohort)  # first, so that the options are there to resume by
+            start(step, cohort)  # both at first, so that the options are there to resume by
+            start(last, cohort)
             if not (continued(step, cohort) and Run(step.out).is_sealed()):
                 step.run()
         return last.run()

@@ -72,6 +72,11 @@ def steps(options: Options) -> list[Options]:
     chosen = replace(options, recipe=name)
     if name != "small":
         return [edit(chosen, MEDIUM if name == "medium" else LARGE)]
+    first = Run(options.out).pretraining
+    if options.init_from and options.init_from.resolve() == first.path.resolve():
+        # A run that is resumed by its own options.
+        begun = first.config_path.exists() and not first.is_sealed()
+        return [interrupted(options, first), options] if begun else [options]
     if several:
         raise BadInput(
             "--recipe small", "trains each network on one device", "leave out --devices and --nodes"
@@ -79,13 +84,24 @@ def steps(options: Options) -> list[Options]:
     columns = pretraining_columns(used, options.target)
     if not (columns or options.init_from):
         return [edit(chosen, SCRATCH)]
-    first = Run(options.out).pretraining.path
-    final = edit(chosen, HEAD, init_from=options.init_from or first, splits=None, epochs=0)
+    final = edit(chosen, HEAD, init_from=options.init_from or first.path, splits=None, epochs=0)
     if options.init_from:
         return [final]
     task: Values = {"target": columns, "classes": (), "regression": True, "covariates": ()}
     task |= {"where": "", "stratify": (*options.stratify, *options.target)}
-    return [edit(options, FIRST, out=first, recipe="none", **task), final]
+    return [edit(options, FIRST, out=first.path, recipe="none", **task), final]
+
+
+def interrupted(options: Options, pretraining: Run) -> Options:
+    """The pre-training that was begun, on the cohort and the devices of ``options``."""
+    return replace(
+        type(options).stored(pretraining.path),
+        cohort=options.cohort,
+        devices=options.devices,
+        jobs=options.jobs,
+        resume=options.resume,
+        transforms=options.transforms,
+    )
 
 
 def labelled_scans(options: TrainingOptions, table: pd.DataFrame) -> pd.DataFrame:

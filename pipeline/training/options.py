@@ -1,8 +1,10 @@
 """Options of a training, shared by ``uncus train`` and ``uncus compare``."""
 
+import contextlib
+import io
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_type_hints
+from typing import Annotated, Any, Literal, Self, TypeVar, get_type_hints
 
 import tyro
 
@@ -10,8 +12,11 @@ from uncus.data import files
 from uncus.data.augment import Augment
 from uncus.models.build import ModelConfig
 from uncus.pipeline import config
+from uncus.pipeline.runs import Run
 from uncus.pipeline.training.optimization import Optimization
 from uncus.pipeline.training.task import Devices
+
+Options = TypeVar("Options", bound="TrainingOptions")
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,8 @@ class TrainingOptions:
     given: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
     """Options that the command line names: a recipe leaves them as they are."""
     resume: bool = False
-    """Continue an interrupted run."""
+    """Continue an interrupted run. Its folder is enough, since it has its options: uncus train RUN
+    --resume; with the cohort's folder before RUN where that was moved."""
     load: Annotated[Path | None, tyro.conf.arg(name="config", metavar="RUN/config.json")] = None
     """Take the options of another run, but its --transforms; options given here override them."""
     model: Annotated[ModelConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ModelConfig)
@@ -100,7 +106,7 @@ class TrainingOptions:
 
     @classmethod
     def defaults(cls, arguments: list[str]) -> Self:
-        """The options in the file of ``--config``, as defaults for the others; and those named."""
+        """The options of ``--config`` or of a run to resume, as defaults; and the names given."""
         named = (argument.partition("=")[0] for argument in arguments if argument[:2] == "--")
         given = tuple(name[2:].removeprefix("no-").replace("-", "_") for name in named)
         for i, argument in enumerate(arguments):
@@ -110,7 +116,18 @@ class TrainingOptions:
                 options = config.from_dict(cls, files.read_json(path), path)
                 # No code is run that the command line does not name.
                 return replace(options, transforms=(), given=given)
+        if "resume" in given and not {"target", "help"} & {*given}:
+            here = parsed(cls, arguments)
+            run = here and (here.out if here.out != Path() else here.cohort)
+            if run and Run(run).config_path.is_file():
+                return replace(cls.stored(run), given=given)
         return cls(given=given)
+
+    @classmethod
+    def stored(cls, run: Path) -> Self:
+        """The options of the run in the folder ``run``, but its transforms: they are code."""
+        options = config.from_dict(cls, Run(run).config, Run(run).config_path)
+        return replace(options, out=run, transforms=())
 
     def check_given(self, verb: str, out: str) -> None:
         """Raise ValueError where a folder or the target is missing; ``out`` names the second."""
@@ -119,6 +136,16 @@ class TrainingOptions:
                 raise ValueError(f"{name} is missing; uncus {verb} COHORT {out} --target COLUMN")
         if not self.target:
             raise ValueError("--target is missing; name the column to predict")
+
+
+def parsed(kind: type[Options], arguments: list[str]) -> Options | None:
+    """The options in the arguments of a command; None where they are not valid."""
+    silent = io.StringIO()
+    with contextlib.redirect_stderr(silent), contextlib.redirect_stdout(silent):
+        try:
+            return tyro.cli(kind, args=arguments, default=kind())
+        except SystemExit:
+            return None
 
 
 SECTIONS = ("model", "optimization")

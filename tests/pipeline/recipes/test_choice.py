@@ -1,5 +1,6 @@
 """Recipes: what is chosen for a cohort of a size, what stays as given, and that it trains."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import TRAIN, write_source
+from tests.pipeline.training.runs import weights
 from uncus.data.errors import BadInput
 from uncus.data.tables import write_table
 from uncus.models.build import ModelConfig
@@ -152,6 +154,13 @@ def test_a_small_cohort_trains_in_one_command(
     assert main(command) == 2
     assert "add --resume" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
+    kept = weights(out)
+    # Interrupted while it was pre-trained: the run alone goes on, with the same weights.
+    shutil.rmtree(out / "model")
+    shutil.rmtree(out / "pretraining" / "model")
+    shutil.rmtree(out / "pretraining" / "fold-1")
+    assert main(["train", str(out), "--resume"]) == 0
+    assert weights(out) == kept
 
 
 def test_few_validation_subjects_never_choose_the_epoch(

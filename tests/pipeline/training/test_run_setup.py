@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import uncus
 from tests.conftest import TRAIN
-from tests.pipeline.training.runs import small_task
+from tests.pipeline.training.runs import small_task, weights
 from uncus.data.design.splits import Splits
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.cli import main
@@ -109,3 +110,30 @@ def test_a_run_without_a_trained_epoch_may_be_started_with_other_options(
     options = [*TRAIN, "--folds", "3", "--epochs", "1", "--seed", "4", *resume]
     assert main(["train", str(cohort), str(out), *options]) == 0
     assert Run(out).config["seed"] == 4 and Run(out).splits().folds == 3
+
+
+@pytest.mark.parametrize("named", ["run alone", "cohort and run", "Python"])
+def test_a_run_knows_its_options_when_it_is_resumed(
+    cohort: Path, run: Path, tmp_path: Path, named: str
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    for part in ("model", "fold-1"):
+        shutil.rmtree(out / part)
+    if named == "Python":
+        uncus.train(cohort, out, resume=True, jobs=1)
+    else:
+        folders = [str(out)] if named == "run alone" else [str(cohort), str(out)]
+        assert main(["train", *folders, "--resume", "--jobs", "1"]) == 0
+    assert weights(out) == weights(run)
+
+
+def test_an_option_that_differs_is_refused_when_a_run_is_resumed_by_its_own(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    assert main(["train", str(out), "--resume", "--lr", "0.5"]) == 2
+    assert "was started with other options: optimization" in capsys.readouterr().err
+    assert main(["train", str(tmp_path / "none"), "--resume"]) == 2
+    assert "RUN is missing" in capsys.readouterr().err
