@@ -37,8 +37,24 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write ``text`` as UTF-8, with ``?`` for what is none (bytes of a file's name)."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8", "replace"))
+
+
+def read_text(path: Path) -> str:
+    """Read text in UTF-8, with or without a byte-order mark.
+
+    Raises
+    ------
+    BadInput: there is no such file, it cannot be read, or it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(path, f"not UTF-8 at byte {error.start}", "save it as UTF-8") from None
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise BadInput(path, cause, "check the path and its permissions") from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -77,12 +93,15 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     """
     lock = FileLock(folder / ".lock", timeout=0)
     try:
+        str(folder).encode()  # TensorBoard and pandas hold text, not bytes
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
         raise BadInput(
             folder, f"another process is working on this {what}", "wait for it, or choose another"
         ) from error
+    except UnicodeEncodeError:
+        raise BadInput(folder, "its name is not UTF-8", "choose another name") from None
     except OSError as error:
         raise BadInput(
             folder, f"cannot be written ({error.strerror})", "choose a writable folder"

@@ -7,6 +7,11 @@ from collections.abc import Sequence
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
+def displayed(name: str) -> str:
+    """The name of a file for people: bytes that are not UTF-8 become ``\ufffd``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def printable(text: str, longest: int = 80) -> str:
     """Untrusted ``text`` without control and direction characters, cut to ``longest``."""
     kept = "".join(c for c in text if unicodedata.category(c)[0] not in "CZ" or c == " ")

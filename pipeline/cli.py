@@ -13,6 +13,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from uncus.data.errors import error_line
+from uncus.pipeline import environment
+
 VERBS: dict[str, tuple[str, str]] = {
     "info": ("uncus.pipeline.info:Info", "show versions and devices"),
     "phantom": ("uncus.pipeline.phantom:MakePhantom", "make a synthetic cohort with known atrophy"),
@@ -66,6 +69,7 @@ def load_verb(name: str) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; an error that a user can fix is one line on stderr and exit code 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    environment.adapt()
     try:
         if not arguments or arguments[0] in {"-h", "--help", "help"}:
             print(usage())
@@ -81,8 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, MemoryError) as error:
         if os.environ.get("UNCUS_TRACEBACK"):
             raise
-        line = " ".join(str(error).split()) or type(error).__name__
-        print(f"uncus: {line}", file=sys.stderr)
+        print(f"uncus: {error_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("uncus: interrupted", file=sys.stderr)

@@ -1,11 +1,40 @@
-"""The environment of a run: versions and devices."""
+"""The environment of a run: versions, devices, and what a process needs of the system."""
 
+import atexit
+import getpass
+import io
 import os
 import platform
+import shutil
+import sys
+import tempfile
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("uncus", "torch", "monai", "lightning", "nibabel", "numpy", "scipy", "scikit-learn")
+
+
+def adapt() -> None:
+    """Make up for what the system lacks, as in containers and batch jobs, before other imports.
+
+    A terminal that cannot show a character shows ``?``. A user ID without a name gets one, which
+    MONAI and torch ask for. matplotlib gets a temporary folder where there is no home.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = f"uid{os.getuid()}"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path("/nonexistent")
+    if not os.access(home, os.W_OK) and not os.environ.get("MPLCONFIGDIR"):
+        folder = os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="uncus-matplotlib-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def versions() -> dict[str, str]:

@@ -11,8 +11,9 @@ import tyro
 
 from uncus.data.design import covariates
 from uncus.data.dicom import reader
-from uncus.data.errors import BadInput
+from uncus.data.errors import BadInput, error_line
 from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
+from uncus.data.text import displayed
 from uncus.pipeline.prediction.openvino_engine import Engine
 from uncus.pipeline.prediction.options import ScanOptions
 from uncus.pipeline.prediction.output import (
@@ -74,25 +75,29 @@ class Predict(ScanOptions):
         for cohort in {id(item.cohort): item.cohort for item in items if item.cohort}.values():
             check_space(cohort, predictor)
         answers: list[dict[str, Any]] = []
-        failures: list[BadInput] = []
+        failures: list[Exception] = []
         rows: list[dict[str, Any]] = []
         try:
             for item in track(items, "predicting"):
                 try:
                     answers.append(self.one(predictor, item))
                     rows.append(table_row(item.name, answers[-1]))
-                except BadInput as error:
+                except (BadInput, OSError, MemoryError) as error:
                     failures.append(error)
-                    rows.append({"scan": item.name, "error": str(error)})
+                    rows.append({"scan": displayed(item.name), "error": error_line(error)})
         finally:
             if self.out and len(items) > 1:
                 write_predictions(self.out, rows)
         if failures and not answers:
-            raise failures[0] if len(failures) == 1 else ValueError(" | ".join(map(str, failures)))
+            raise (
+                failures[0]
+                if len(failures) == 1
+                else ValueError(" | ".join(map(error_line, failures)))
+            )
         if self.as_json:
             print(json.dumps(answers if len(items) > 1 else answers[0], indent=2))
         for failure in failures:
-            print(f"uncus: {failure}", file=sys.stderr)
+            print(f"uncus: {error_line(failure)}", file=sys.stderr)
         return 1 if failures else 0
 
     def items(self) -> list["Item"]:

@@ -25,7 +25,7 @@ from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
 from uncus.data.file_tree import Ignored, ignored_warnings, list_files
 from uncus.data.tables import need_column, read_table
-from uncus.data.text import shorten
+from uncus.data.text import displayed, shorten
 
 PATH_COLUMNS = ("path", "filename", "file", "filepath", "file_path", "image", "image_path", "t1w")
 
@@ -162,7 +162,7 @@ def read_folder(root: Path) -> Cohort:
         elif "_" in subject:
             joined.append(f"sub-{subject}")
         folder = file.relative_to(root).parent.as_posix()
-        fields = {"folder": "" if folder == "." else folder}
+        fields = {"folder": "" if folder == "." else displayed(folder)}
         scans.append(Scan(subject, entity("ses-", relative) or "", file, fields))
     if guessed:
         warnings.append(

@@ -10,6 +10,7 @@ import pandas as pd
 from uncus.data.design.row_filter import select
 from uncus.data.design.stratification import Array, describe_subjects, draw, is_classes, serpentine
 from uncus.data.errors import BadInput
+from uncus.data.files import read_text
 from uncus.data.tables import clean, need_column, read_table, write_table
 from uncus.data.text import shorten
 
@@ -227,7 +228,7 @@ def read_names(path: Path) -> set[str]:
         need_column(frame, "participant_id", path)
         names: Iterator[str] = map(str, frame["participant_id"])
     else:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
         names = (line.partition("#")[0].strip() for line in lines)
     return {name if name.startswith("sub-") else f"sub-{name}" for name in names if clean(name)}
 

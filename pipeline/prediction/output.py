@@ -11,6 +11,7 @@ from uncus import NOTICE
 from uncus.data import atlas, files
 from uncus.data.imageio.writer import native_array, write_native
 from uncus.data.tables import write_table
+from uncus.data.text import displayed
 from uncus.pipeline.prediction.results import Explanation, Prediction
 from uncus.pipeline.rendering.slices import three_planes
 
@@ -46,7 +47,7 @@ def table_row(name: str, answer: dict[str, Any]) -> dict[str, Any]:
         ("p", answer["probabilities"]) if "label" in answer else ("pred", answer["values"])
     )
     return {
-        "scan": name,
+        "scan": displayed(name),
         "label": answer.get("label", ""),
         **{f"{kind}_{name}": value for name, value in outputs.items()},
         **{f"spread_{name}": value for name, value in answer["spread"].items()},

@@ -16,6 +16,7 @@ from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume
 from uncus.data.space import Placed
 from uncus.data.tables import limit_warnings
+from uncus.data.text import displayed
 from uncus.data.transforms.reading import Source
 from uncus.data.transforms.scan_tensor import to_volume
 from uncus.models.inference import predict, torch_trunk
@@ -124,7 +125,7 @@ class Predictor:
         placed = self.pipeline.place(scan)
         placed = replace(placed, warnings=(*placed.warnings, *doubts))
         on_step("Predicting")
-        return self.of_placed(path.name, placed, known, placed.volume.voxel_hash)
+        return self.of_placed(displayed(path.name), placed, known, placed.volume.voxel_hash)
 
     def of_placed(
         self,

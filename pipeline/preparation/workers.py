@@ -8,6 +8,7 @@ from typing import Any
 
 import joblib
 
+from uncus.data.errors import error_line
 from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.progress_bars import progress_bar
 
@@ -45,7 +46,7 @@ def guarded(work: Callable[..., Any], index: int, arguments: tuple[Any, ...]) ->
     try:
         return index, work(*arguments)
     except (ValueError, OSError, MemoryError) as error:
-        return index, Failure(" ".join(str(error).split()) or type(error).__name__)
+        return index, Failure(error_line(error))
 
 
 def process_count(wanted: int, tasks: int) -> int:

@@ -1,8 +1,12 @@
 """Bad input is one line, also after a worker process sent it."""
 
+import os
 import pickle
+from pathlib import Path
 
-from uncus.data.errors import BadInput
+import pytest
+
+from uncus.data.errors import BadInput, error_line
 
 
 def test_bad_input_is_one_line_and_survives_pickle() -> None:
@@ -11,3 +15,36 @@ def test_bad_input_is_one_line_and_survives_pickle() -> None:
     assert str(BadInput("scan.nii", "is cut off", "")) == "scan.nii: is cut off"
     sent = pickle.loads(pickle.dumps(error))
     assert (sent.value, sent.cause, sent.remedy, str(sent)) == (*error.__reduce__()[1], str(error))
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(28, "No space left", "a.npy"), "a.npy: no space left; free space"),
+        (OSError(28, "No space left"), "disk: no space is left; free space and run the same"),
+        (
+            PermissionError(13, "Permission denied", "a.nii"),
+            "a.nii: permission denied; check",
+        ),
+        (MemoryError(), "memory: there is not enough; "),
+        (BadInput("a.nii", "is empty", "copy it"), "a.nii: is empty; copy it"),
+        (ValueError("two\nlines"), "two lines"),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_every_error_is_one_line(error: Exception, line: str) -> None:
+    assert error_line(error).startswith(line) and "\n" not in error_line(error)
+
+
+def test_errors_of_files_name_the_file_and_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught:
+        tmp_path.read_bytes()
+    assert error_line(caught.value) == f"{tmp_path}: is a directory; check the path"
+    with pytest.raises(UnicodeError) as wrong:
+        b"\xe9".decode()
+    assert error_line(wrong.value).endswith("; save the file, or name it, in UTF-8")
+
+
+def test_names_that_are_not_utf8_can_be_printed() -> None:
+    error = BadInput(os.fsdecode(b"scan_\xe9.nii"), "is empty", "copy it")
+    assert str(error).encode() and str(error).startswith("scan_\ufffd.nii: is empty")

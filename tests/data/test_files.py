@@ -1,5 +1,6 @@
 """A failed write leaves the old file; a folder is locked for one process."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,25 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
         assert list(path.parent.iterdir()) == [path]
     files.write_text(path, "new")
     assert path.read_text() == "new"
+
+
+def test_text_is_utf8_or_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_bytes(b"\xef\xbb\xbfsub-1\n")
+    assert files.read_text(path) == "sub-1\n"
+    path.write_bytes(b"sub-Jos\xe9")
+    for wrong, cause in ((path, "not UTF-8 at byte 7"), (tmp_path, "is a directory")):
+        with pytest.raises(BadInput, match=f"{wrong.name}: {cause}; "):
+            files.read_text(wrong)
+    files.write_text(path, "a\udce9b")  # the name of a file that is not UTF-8
+    assert path.read_bytes() == b"a?b"
+
+
+def test_a_folder_of_results_has_a_name_in_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"run_\xe9")
+    with pytest.raises(BadInput, match="its name is not UTF-8"), files.locked(folder, "run"):
+        pass
+    assert not folder.exists()
 
 
 def test_a_full_disk_is_a_one_line_error_and_keeps_the_old_file(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 """Untrusted text in messages is harmless and short; numbers sort by value."""
 
-from uncus.data.text import alike, natural_text, printable, shorten, with_ranges
+from uncus.data.text import alike, displayed, natural_text, printable, shorten, with_ranges
 
 
 def test_control_and_direction_characters_are_removed() -> None:
     assert printable("a\x1b[31m\n\u202eb c") == "a[31mb c"
     assert len(printable("x" * 500)) == 80 and printable("x" * 500).endswith("…" + "x" * 14)
+
+
+def test_names_are_displayed_whatever_their_bytes() -> None:
+    assert displayed("é.nii") == "é.nii" and displayed("\udce9.nii") == "\ufffd.nii"
 
 
 def test_long_lists_are_shortened() -> None:

@@ -1,6 +1,9 @@
 """The environment of a run: versions, and the CPUs that may be used."""
 
+import io
 import os
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -35,3 +38,29 @@ def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CUDA build" in environment.why_no_gpu()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert environment.why_no_gpu() == ""
+
+
+def test_a_terminal_prints_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    environment.adapt()
+    print("0.5 ± 0.1", flush=True)
+    assert stream.buffer.getvalue() == b"0.5 ? 0.1\n"
+
+
+UNNAMED = ["unshare", "--user", "--map-user=54321", "env", "-i", f"PATH={os.environ['PATH']}"]
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run([*UNNAMED, "true"], check=False).returncode != 0,
+    reason="no user namespaces here",
+)
+@pytest.mark.parametrize("home", [(), ("HOME=/nonexistent",)])
+def test_a_user_without_name_and_home(home: tuple[str, ...]) -> None:
+    """As in containers and batch jobs; MONAI asks for the name when it is imported."""
+    code = "from uncus.pipeline import environment; environment.adapt()\n"
+    code += "import getpass, matplotlib as m; print(getpass.getuser(), m.get_configdir()[:5])"
+    variables = [*home, f"PYTHONPATH={os.pathsep.join(filter(None, sys.path))}"]
+    command = [*UNNAMED, *variables, sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "uid54321 /tmp/\n", "")

@@ -1,7 +1,10 @@
 """``uncus predict``: scans in every storage order and format, damaged models, errors."""
 
+import io
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -289,3 +292,33 @@ def test_the_model_folder_is_enough(
         named = "."
     assert main(["predict", named, str(scan), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == expected
+
+
+def test_names_in_other_encodings_and_terminals_in_ascii(
+    run: Path, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names of an old archive, a folder called .nii: the other scans are predicted."""
+    old = tmp_path / os.fsdecode(b"scan_\xe9.nii.gz")
+    shutil.copy(scan, old)
+    (tmp_path / "folder.nii").mkdir()
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2)]
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    scans = [str(old), str(tmp_path / "folder.nii"), str(scan)]
+    assert main(["predict", str(run), *scans, "--out", str(tmp_path / "out")]) == 1
+    printed, errors = (stream.buffer.getvalue().decode("ascii") for stream in flushed(streams))
+    assert [line.split(":")[0] for line in printed.splitlines() if "over 2 networks" in line] == [
+        "scan_?.nii.gz",
+        "new_T1w.nii.gz",
+    ]
+    assert errors.splitlines()[-1].endswith("folder.nii: not a file; check the path")
+    written = json.loads((tmp_path / "out" / old.name[:-7] / "prediction.json").read_text())
+    assert written["scan"] == "scan_\ufffd.nii.gz"
+    assert (tmp_path / "out" / old.name[:-7] / "saliency.png").is_file()
+    assert "scan_\ufffd\t" in (tmp_path / "out" / "predictions.tsv").read_text(encoding="utf-8")
+
+
+def flushed(streams: list[io.TextIOWrapper]) -> list[io.TextIOWrapper]:
+    for stream in streams:
+        stream.flush()
+    return streams

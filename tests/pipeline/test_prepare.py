@@ -1,5 +1,6 @@
 """``uncus prepare``: its options, its folder, and a cohort of real scans."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -210,3 +211,18 @@ def test_many_failures_are_five_lines_and_a_table(
     assert sum("failed: " in line for line in lines) == 6
     assert "uncus prepare: failed: and 2 more" in lines
     assert len((tmp_path / "cohort" / "failed.tsv").read_text().splitlines()) == 8
+
+
+def test_names_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a folder, which is a field, of a scan, and of one that fails and is listed."""
+    name = os.fsdecode(b"jos\xe9")
+    root = tmp_path / name
+    (root / name).mkdir(parents=True)
+    nib.save(nib.Nifti1Image(small_brain(1, ill=False), AFFINE), root / name / "a.nii")
+    (root / f"{name}.nii").write_bytes((root / name / "a.nii").read_bytes()[:5000])
+    assert prepare(root, tmp_path / "out") == 1
+    assert "jos\ufffd.nii" in capsys.readouterr().err
+    table = PreparedCohort.open(tmp_path / "out").table
+    assert table["folder"].tolist() == ["jos\ufffd"]
+    assert prepare(root, tmp_path / "out") == 1
+    assert "is up to date: 1 scans" in capsys.readouterr().err
