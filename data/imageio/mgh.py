@@ -15,6 +15,7 @@ GOOD_RAS = 28  # offset of goodRASFlag
 DEFAULT_RAS = struct.pack(">h15f", 1, 1, 1, 1, -1, 0, 0, 0, 0, -1, 0, 1, 0, 0, 0, 0)
 
 
+@np.errstate(all="ignore")  # NaN and infinity are found below, without numpy's line on stderr
 def read_mgh_layout(path: Path, head: bytes) -> Layout:
     """Read the layout of an MGH/MGZ image from the first bytes of its content.
 
@@ -41,8 +42,7 @@ def read_mgh_layout(path: Path, head: bytes) -> Layout:
     zooms = np.asarray(header["delta"], dtype=np.float64)
     if not np.isfinite(zooms).all() or (zooms <= 0).any():
         raise BadInput(path, f"invalid voxel size ({join_numbers(zooms)} mm)", RE_EXPORT)
-    with np.errstate(over="ignore", invalid="ignore"):
-        affine = header.get_affine()
+    affine = header.get_affine()
     check_affine(path, affine)
     dtype = header.get_data_dtype().newbyteorder(">")
     return Layout(shape, dtype, 284, 1.0, 0.0, affine, sform=(affine, 1), warnings=tuple(warnings))

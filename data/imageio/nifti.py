@@ -38,6 +38,7 @@ LONGEST_QUATERNION = 1.01  # a length beyond is no rounding error
 SLOPE_RANGE = (1e-15, 1e15)
 
 
+@np.errstate(all="ignore")  # NaN and infinity are found below, without numpy's line on stderr
 def read_nifti_layout(path: Path, head: bytes) -> Layout:
     """Read the layout of a NIfTI-1/2 or Analyze image from the first bytes of its header file.
 
@@ -111,6 +112,9 @@ def _nifti(path: Path, header: Any, is_single: bool) -> Layout:
             if sform is None:
                 raise BadInput(path, "its qform is not a rotation", RE_EXPORT) from None
             warnings.append("The qform is not a rotation; the sform is used.")
+        if sform is not None and qform is not None and not np.isfinite(qform).all():
+            warnings.append("The qform has NaN or infinity; the sform is used.")
+            qform = None
     if sform is not None:
         affine = sform
         check_affine(path, scale @ affine)

@@ -1,5 +1,6 @@
 """NIfTI and Analyze headers: invalid ones are rejected, unusual ones get a warning."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ UNUSUAL: dict[str, tuple[tuple[tuple[int, str, Any], ...], str]] = {
     "negative pixdim": (((PIXDIM + 4, "f", -2.0),), "negative"),
     "bitpix": (((BITPIX, "h", 32),), "bitpix"),
     "offset 0": (((OFFSET, "f", 0.0),), "offset is 0"),
+    "qform NaN": (((QFORM, "h", 1), (QUATERN + 16, "f", NAN)), "qform has NaN"),
     "meters": (((UNITS, "B", 1), *IN_METERS), "millimeters"),
 }
 
@@ -104,6 +106,20 @@ def test_a_quaternion_over_1_by_rounding_is_made_a_unit(
     np.testing.assert_allclose(longer.native.affine, turned, atol=1e-6)
     np.testing.assert_array_equal(longer.affine, exact.affine)
     assert longer.warnings == exact.warnings == ()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("codes", [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("value", [NAN, INF, -INF, 3e38, 1e-45])
+def test_odd_affines_are_one_line(value: float, codes: tuple[int, int], tmp_path: Path) -> None:
+    """numpy says nothing on stderr beside the error."""
+    for offset in (*range(SROW, SROW + 48, 8), *range(QUATERN, QUATERN + 24, 4), PIXDIM + 4):
+        for unit in (1, 2):
+            edits = (QFORM, "2h", codes), (UNITS, "B", unit), (offset, "f", value)
+            with suppress(BadInput):
+                volume = read_volume(patched(tmp_path / "scan.nii", *edits))
+                assert np.isfinite(volume.affine).all()
+                assert volume.native.qform[0] is None or np.isfinite(volume.native.qform[0]).all()
 
 
 def test_affines_in_meters_become_millimeters(tmp_path: Path) -> None:
