@@ -1,16 +1,21 @@
-"""The environment of a run: versions, devices, and what a process needs of the system."""
+"""The environment of a run: versions, devices, its call, and what a process needs of the system."""
 
 import atexit
 import getpass
 import io
 import os
 import platform
+import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from uncus import __version__
 
 PACKAGES = ("uncus", "torch", "monai", "lightning", "nibabel", "numpy", "scipy", "scikit-learn")
 
@@ -64,6 +69,30 @@ def why_no_gpu() -> str:
     if torch.version.cuda is None:
         return "this torch is built for CPUs alone; install its CUDA build"
     return "torch finds no GPU; check the driver with nvidia-smi; a container needs --gpus all"
+
+
+def this_call() -> dict[str, str]:
+    """Date (UTC), command line and version of the code."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        # Names of files may contain bytes that are no text.
+        "command": shlex.join(words).encode("utf-8", "backslashreplace").decode(),
+        "code": code_version(),
+    }
+
+
+def code_version() -> str:
+    """The version of uncus; of a checkout with its commit, and whether files differ from it."""
+    folder = Path(__file__).resolve().parents[1]
+    if not (folder / ".git").exists():
+        return __version__
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):  # no git, or not ours to read
+        return __version__
+    return f"{__version__}, commit {done.stdout.strip()}"
 
 
 def describe() -> dict[str, Any]:

@@ -18,6 +18,7 @@ from uncus.pipeline.evaluation.external import (
 )
 from uncus.pipeline.evaluation.paired import compare
 from uncus.pipeline.evaluation.predictions import Predicted, Study
+from uncus.pipeline.evaluation.run_facts import run_facts
 from uncus.pipeline.prediction.output import check_writable
 from uncus.pipeline.runs import Run
 
@@ -81,6 +82,7 @@ class Evaluate:
         if self.against and other:
             against = Run(self.against).path.resolve().name
             result.report["against"] = compare(found, other, against, self.draws, self.seed)
+        result.report["run"] = run_facts(run)
         name = run.path.resolve().name
         files.write_json(out.report_path, result.report)
         files.write_text(out.report_page, report.page(name, result, curves))

@@ -102,8 +102,9 @@ class Train(TrainingOptions):
         for step in first:
             cohort = PreparedCohort.open(self.cohort)
             plan(step, cohort, label_scans(step, cohort))
-            start(step, cohort)  # both at first, so that the options are there to resume by
-            start(last, cohort)
+            for one in (step, last):  # both at first, so that the options are there to resume by
+                if not continued(one, cohort):
+                    start(one, cohort)
             if not (continued(step, cohort) and Run(step.out).is_sealed()):
                 step.run()
         return last.run()

@@ -17,6 +17,7 @@ from uncus.pipeline.evaluation.report_text import (
     summary,
     title,
 )
+from uncus.pipeline.evaluation.run_facts import facts_table
 from uncus.pipeline.rendering.html import card, document, notice, table, text
 from uncus.pipeline.rendering.numbers import estimate_text, interval_text, number
 
@@ -55,6 +56,7 @@ def page(name: str, result: Assessment, curves: Mapping[str, pd.DataFrame]) -> s
             "<h2>Training</h2>",
             f"<div class=figures>{card('', drawn, caption, 'wide')}</div>",
         ]
+    body += [facts_table(report.get("run", {}))]
     body += ["<h2>Interpretation and limitations</h2>", meaning(report)]
     footer = (
         f"Made by uncus {report['version']}; report.json in the same folder contains the numbers."

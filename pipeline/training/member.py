@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
 
@@ -64,6 +65,8 @@ def train_member(run: Run, member: Member, task: Task) -> None:
         check_checkpoint(last)
     workers = {"num_workers": task.devices.workers}
     if optimization.epochs:
+        logger: Any = trainer.logger  # on the first process; no-ops elsewhere
+        logger.log_hyperparams(hyperparameters(member, task))
         with quiet_lightning():
             fit(
                 trainer,
@@ -72,6 +75,10 @@ def train_member(run: Run, member: Member, task: Task) -> None:
                 loader(validation, optimization.batch_size, **workers) if len(validation) else None,
                 str(last) if last.exists() else None,
             )
+        for name in ("score", "loss"):
+            if name in trainer.callback_metrics:  # what TensorBoard compares runs by
+                logger.log_metrics({"hp_metric": float(trainer.callback_metrics[name])})
+                break
     if trainer.is_global_zero:
         model = learner.model.cpu()
         may_choose = task.may_choose_epoch(member.fold)
@@ -235,6 +242,14 @@ def make_trainer(run: Run, member: Member, task: Task) -> L.Trainer:
             EpochBar(member.name),
         ],
     )
+
+
+def hyperparameters(member: Member, task: Task) -> dict[str, Any]:
+    """The options of a member, for TensorBoard."""
+    augment = {f"augment.{name}": value for name, value in asdict(task.augment).items()}
+    values = asdict(task.model) | asdict(task.optimization) | augment
+    values |= {"fold": member.fold, "seed": member.seed, "target": ", ".join(task.target.columns)}
+    return {n: v if isinstance(v, int | float | str | bool) else str(v) for n, v in values.items()}
 
 
 def precision(

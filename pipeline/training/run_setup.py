@@ -123,10 +123,15 @@ def save_plan(run: Run, task: Task) -> None:
 
 
 def start(options: TrainingOptions, cohort: PreparedCohort) -> None:
-    """Write the run's options and environment, unless it is continued; see :func:`continued`."""
+    """Write the run's options and environment, or that it is continued; see :func:`continued`."""
     run = Run(options.out)
-    if not continued(options, cohort):
-        facts = {**environment.describe(), "cohort_fingerprint": cohort.fingerprint}
+    if continued(options, cohort):
+        before = run.environment
+        calls = [*before.get("resumed", []), environment.this_call()]
+        files.write_json(run.environment_path, {**before, "resumed": calls})
+    else:
+        facts = environment.this_call() | environment.describe()
+        facts["cohort_fingerprint"] = cohort.fingerprint
         facts["transforms"] = recorded(options.transforms)
         files.write_json(run.environment_path, facts)
         files.write_json(run.config_path, saved(options))

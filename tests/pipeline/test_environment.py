@@ -2,9 +2,11 @@
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
+from datetime import datetime, timedelta
 
 import pytest
 import torch
@@ -64,3 +66,12 @@ def test_a_user_without_name_and_home(home: tuple[str, ...]) -> None:
     command = [*UNNAMED, *variables, sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "uid54321 /tmp/\n", "")
+
+
+def test_a_call_has_its_date_command_and_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/uncus", "train", "my cohort", "--lr", "1"])
+    call = environment.this_call()
+    assert call["command"] == "uncus train 'my cohort' --lr 1"
+    assert datetime.fromisoformat(call["date"]).utcoffset() == timedelta(0)
+    assert call["code"] == environment.code_version()
+    assert re.fullmatch(re.escape(__version__) + r"(, commit \S+)?", call["code"])

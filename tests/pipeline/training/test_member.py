@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import TRAIN
 from uncus.pipeline.cli import main
+from uncus.pipeline.runs import Run, members
 
 OPTIONS = [*TRAIN, "--folds", "1", "--epochs", "1", "--dropout", "0", "--validation", "0"]
 OPTIONS += ["--keep", "last", "--where", "age < 68"]
@@ -42,3 +43,15 @@ def test_the_error_names_a_missing_compiler(
     assert main(["train", str(cohort), str(tmp_path / "run"), *OPTIONS, "--compile"]) == 2
     error = capsys.readouterr().err
     assert "--compile: " in error and "leave it out" in error and "Traceback" not in error
+
+
+def test_tensorboard_has_the_options_and_a_result(run: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(Run(run).tensorboard(members(2, 0, 1)[1]))).Reload()
+    (score,) = [event.value for event in found.Scalars("hp_metric") if event.value != -1]
+    curves = Run(run).training_curves()["fold-1"]
+    assert score == pytest.approx(curves["score"].iloc[-1])
+    plugin = found.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+    for name in (b"backbone", b"batch_size", b"augment.rotate", b"fold"):
+        assert name in plugin

@@ -137,3 +137,14 @@ def test_an_option_that_differs_is_refused_when_a_run_is_resumed_by_its_own(
     assert "was started with other options: optimization" in capsys.readouterr().err
     assert main(["train", str(tmp_path / "none"), "--resume"]) == 2
     assert "RUN is missing" in capsys.readouterr().err
+
+
+def test_the_environment_contains_the_calls(run: Path, tmp_path: Path) -> None:
+    first = Run(run).environment
+    assert first["date"] and first["command"] and first["code"].startswith(uncus.__version__)
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    assert main(["train", str(out), "--resume"]) == 0
+    later = Run(out).environment
+    assert {name: later[name] for name in first} == first
+    assert [set(call) for call in later["resumed"]] == [{"date", "command", "code"}]

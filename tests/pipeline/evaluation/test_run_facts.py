@@ -1,0 +1,32 @@
+"""What a report says of the run."""
+
+import shutil
+from pathlib import Path
+
+from uncus.models.build import ModelConfig
+from uncus.pipeline.cli import main
+from uncus.pipeline.evaluation.run_facts import norm_text, run_facts
+from uncus.pipeline.runs import Run
+
+
+def test_a_report_says_how_the_run_was_trained(run: Path, tmp_path: Path) -> None:
+    copy = Run(Path(shutil.copytree(run, tmp_path / "run")))
+    assert main(["evaluate", str(copy.path)]) == 0
+    facts = copy.report()["run"]
+    assert facts["network"] == "tiny, 16 channels at first" and facts["norm"] == "group"
+    assert (facts["epochs"], facts["folds"], facts["seeds"]) == (3, 2, "0")
+    assert (facts["cohort"], facts["subjects"]) == ("small", "12, with 12 scans")
+    page = copy.report_page.read_text()
+    for name, value in facts.items():
+        assert name in page and str(value).split("&")[0] in page
+
+
+def test_a_model_without_its_run_says_what_it_knows(run: Path, tmp_path: Path) -> None:
+    alone = run_facts(Run(Path(shutil.copytree(run / "model", tmp_path / "adni"))))
+    assert alone["network"].startswith("tiny") and "epochs" not in alone
+    assert run_facts(Run(tmp_path)) == {}
+
+
+def test_norms_are_told_with_their_groups() -> None:
+    assert norm_text(ModelConfig(groups=4)) == "group, 4 groups"
+    assert norm_text(ModelConfig(channels_per_group=16)) == "group, 16 channels a group"
