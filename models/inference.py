@@ -1,4 +1,7 @@
-"""One network's answer for one volume, whatever computes its feature maps."""
+"""One network's answer for one volume, whatever computes its feature maps.
+
+Not a MONAI inferer: those return the output alone, and Grad-CAM is computed from the feature map.
+"""
 
 from collections.abc import Callable
 

@@ -81,7 +81,8 @@ def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def fill_holes(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> NDArray[np.bool_]:
     """Fill the holes of ``mask``: background that does not reach a face of the image.
 
-    Faces across a slab's thin axis do not count, since ventricles reach them.
+    Faces across a slab's thin axis do not count, since ventricles reach them; MONAI's FillHoles
+    leaves those open.
     """
     # Only the mask's box, and one voxel around it that connects the background outside.
     box = tuple(

@@ -217,7 +217,10 @@ def _axis_orientations() -> list[NDArray[np.float64]]:
 
 
 def rotation(angles: tuple[float, ...]) -> NDArray[np.float64]:
-    """Rotation matrix [3, 3] about x, then y, then z by ``angles`` (radians)."""
+    """Rotation matrix [3, 3] about x, then y, then z by ``angles`` (radians).
+
+    MONAI's create_rotate turns about z first.
+    """
     combined = np.eye(3)
     for axis, angle in enumerate(angles):
         one, two = (axis + 1) % 3, (axis + 2) % 3

@@ -2,7 +2,8 @@
 
 Every function takes ``weights`` of shape [D, N] (D draws over N scans: how often a scan occurs in a
 draw) and returns one value per draw; a row of ones gives the plain metric. Undefined values (in a
-draw without positives, say) are NaN.
+draw without positives, say) are NaN. MONAI's and torchmetrics' metrics take no weights:
+thousands of draws would be as many calls. Tests compare the values with scikit-learn's.
 
 The predicted class is the one of the highest probability; of two classes, the second if its
 probability exceeds 0.5.

@@ -1,4 +1,8 @@
-"""Grad-CAM and Grad-CAM++: which voxels of the last feature map the score rests on."""
+"""Grad-CAM and Grad-CAM++: which voxels of the last feature map the score rests on.
+
+Not MONAI's GradCAM: it hooks a named layer and runs the whole network again, forward and backward.
+Here the feature map of the prediction suffices, whichever engine computed it.
+"""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,8 @@
-"""Occlusion: what the score loses when a part of the volume is set to background."""
+"""Occlusion: what the score loses when a part of the volume is set to background.
+
+Not MONAI's OcclusionSensitivity, whose boxes cover the background too, at a fixed size,
+however many forward passes that takes.
+"""
 
 import itertools
 import math

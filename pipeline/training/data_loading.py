@@ -17,6 +17,8 @@ Batch = dict[str, torch.Tensor]
 class EpochSampler(Sampler[int]):
     """An order of the scans for each epoch, determined by (seed, epoch) alone.
 
+    MONAI's and torch's samplers have a generator, whose state a resumed run would have to restore.
+
     With ``weights`` the scans are drawn with replacement in proportion to them; otherwise each
     occurs once. Several processes get shares of equal length.
     """
