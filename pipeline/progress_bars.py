@@ -1,6 +1,8 @@
 """Progress bars on stderr, with the elapsed and the remaining time."""
 
+import time
 from collections.abc import Iterable, Iterator, Sized
+from datetime import timedelta
 from typing import TypeVar
 
 from rich.console import Console
@@ -33,6 +35,14 @@ def progress_bar(unit: str = "", transient: bool = False, disable: bool = False)
         transient=transient,
         disable=disable,
     )
+
+
+def time_left(started: float, done: int, total: int) -> str:
+    """``0:12:30 left`` at the pace since ``started`` (time.monotonic); "" where it is not known."""
+    if not 0 < done < total:
+        return ""
+    seconds = (time.monotonic() - started) / done * (total - done)
+    return f"{timedelta(seconds=round(seconds))} left"
 
 
 def track(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:

@@ -3,7 +3,7 @@
 ::
 
     RUN/  config.json environment.json splits.tsv scans.tsv predictions.tsv report.html report.json
-          neighbours.safetensors neighbours.json training_scans.json
+          neighbours.safetensors neighbours.json training_scans.json train.log
           fold-K/  metrics.csv predictions.tsv tensorboard/
                    checkpoints/last.ckpt checkpoints/best.safetensors
           model/   card.json fold-K.safetensors reference.safetensors SHA256SUMS
@@ -74,6 +74,7 @@ class Run:
             self.path = run if (run / "config.json").is_file() else self.path
         self.config_path = self.path / "config.json"
         self.environment_path = self.path / "environment.json"
+        self.log_path = self.path / "train.log"
         self.splits_path = self.path / "splits.tsv"
         self.scans_path = self.path / "scans.tsv"
         self.predictions_path = self.path / "predictions.tsv"

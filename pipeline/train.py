@@ -9,6 +9,7 @@ from uncus import NOTICE
 from uncus.data import files
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.recipes import choice as recipes
+from uncus.pipeline.run_files import log
 from uncus.pipeline.runs import Member, Run, members
 from uncus.pipeline.training import processes
 from uncus.pipeline.training.options import TrainingOptions
@@ -74,6 +75,8 @@ class Train(TrainingOptions):
         """What :meth:`run` does, in one of perhaps several processes."""
         cohort, run = PreparedCohort.open(self.cohort), Run(self.out)
         with ExitStack() as held, processes.joined(self.devices) as group:
+            if group.rank == 0:
+                held.enter_context(log.kept(run.log_path, run.config_path.is_file))
 
             def begin() -> tuple[Task, tuple[Member, ...], list[Member]]:
                 task = plan(self, cohort, label_scans(self, cohort))
@@ -97,14 +100,16 @@ class Train(TrainingOptions):
     def follow(self, trainings: list["Train"]) -> int:
         """Run the trainings of a recipe; the last one is the run itself."""
         *first, last = trainings
+        told = recipes.describe(trainings, asked=self.recipe != "auto")
         if last.recipe != "none":
-            print(recipes.describe(trainings, asked=self.recipe != "auto"), flush=True)
+            print(told, flush=True)
         for step in first:
             cohort = PreparedCohort.open(self.cohort)
             plan(step, cohort, label_scans(step, cohort))
             for one in (step, last):  # both at first, so that the options are there to resume by
                 if not continued(one, cohort):
                     start(one, cohort)
+                    log.append(Run(one.out).log_path, told)
             if not (continued(step, cohort) and Run(step.out).is_sealed()):
                 step.run()
         return last.run()

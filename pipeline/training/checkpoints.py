@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from uncus.data import files
 from uncus.data.errors import BadInput
 from uncus.models.weights import save_weights
+from uncus.pipeline.run_files import log
 from uncus.pipeline.runs import Member, Run
 
 
@@ -67,6 +68,9 @@ class Checkpoints(Callback):
             files.write_atomically(path, lambda whole: temporary.replace(whole))
             metrics = pd.DataFrame(self.rows)
             files.write_text(self.run.metrics(self.member), metrics.to_csv(index=False))
+            told = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+            of = f"{self.member.name}: epoch {epoch + 1}/{trainer.max_epochs}"
+            log.append(self.run.log_path, f"{of}  {told}  {seconds:.1f} s")
 
 
 def check_checkpoint(path: Path) -> None:

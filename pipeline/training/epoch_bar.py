@@ -1,12 +1,13 @@
 """Progress of a training: a bar for each network on a terminal, a few lines elsewhere."""
 
 import os
+import time
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 
-from uncus.pipeline.progress_bars import progress_bar
+from uncus.pipeline.progress_bars import progress_bar, time_left
 
 NO_BAR = "UNCUS_NO_BAR"
 """Environment variable of a process whose progress another process shows."""
@@ -22,6 +23,7 @@ class EpochBar(Callback):
         self.bar = progress_bar("epochs {task.fields[values]}", disable=not self.live)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.started, self.first = time.monotonic(), trainer.current_epoch
         if trainer.is_global_zero:
             self.bar.start()
             self.task = self.bar.add_task(
@@ -39,7 +41,9 @@ class EpochBar(Callback):
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
         self.bar.update(self.task, completed=epoch, values=values)
         if not self.live and (epoch == last or epoch % max(1, last // 5) == 0):
-            self.console.print(f"{self.name}: epoch {epoch}/{last}  {values}", highlight=False)
+            left = time_left(self.started, epoch - self.first, last - self.first)
+            line = f"{self.name}: epoch {epoch}/{last}  {values}  {left}".rstrip()
+            self.console.print(line, highlight=False, soft_wrap=True)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:

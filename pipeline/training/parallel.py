@@ -7,6 +7,7 @@ other with twice as many threads.
 import multiprocessing
 import os
 import pickle
+import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from uncus.data.errors import BadInput
 from uncus.pipeline.environment import cpu_count
-from uncus.pipeline.progress_bars import progress_bar
+from uncus.pipeline.progress_bars import progress_bar, time_left
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training.epoch_bar import NO_BAR
 from uncus.pipeline.training.member import train_member
@@ -75,10 +76,12 @@ def train_one_by_one(jobs: Sequence[Job]) -> dict[str, str]:
     """Train in this process, with a progress bar for each network."""
     failed: dict[str, str] = {}
     console = Console(stderr=True, highlight=False, quiet=this_group().rank > 0)
+    started = time.monotonic()
     for number, job in enumerate(jobs, start=1):
         if job.cell in failed:
             continue
-        console.print(f"[{number}/{len(jobs)}] {job.label}", markup=False)
+        left = time_left(started, number - 1, len(jobs))
+        console.print(f"[{number}/{len(jobs)}] {job.label}  {left}".rstrip(), markup=False)
         if reason := attempt(job):
             failed[job.cell] = reason
             console.print(f"{job.label}: {reason}", markup=False)
@@ -101,6 +104,7 @@ def train_in_pool(jobs: Sequence[Job], workers: int, gpus: int) -> dict[str, str
         with hidden_script():  # workers are started by submit
             # Pickled here, so that an error is raised here rather than in the pool's thread.
             waiting = {pool.submit(train_pickled, pickle.dumps(job)): job for job in jobs}
+        started = time.monotonic()
         shown = bar.add_task("training", total=sum(epochs), done=f"0/{len(jobs)}")
         try:
             while waiting:
@@ -111,18 +115,19 @@ def train_in_pool(jobs: Sequence[Job], workers: int, gpus: int) -> dict[str, str
                     if reason:
                         failed.setdefault(job.cell, reason)
                     count = f"[{len(jobs) - len(waiting)}/{len(jobs)}]"
-                    bar.console.print(
-                        f"{count} {job.label}{': ' * bool(reason)}{reason}", markup=False
-                    )
+                    done = len(jobs) - len(waiting)
+                    left = time_left(started, done, len(jobs))
+                    line = f"{count} {job.label}{': ' * bool(reason)}{reason}  {left}"
+                    bar.console.print(line.rstrip(), markup=False)
                 for future, job in list(waiting.items()):
                     if job.cell in failed and future.cancel():
                         del waiting[future]
-                left = sum(
+                todo = sum(
                     job.task.optimization.epochs - epochs_done(job) * future.running()
                     for future, job in waiting.items()
                 )
-                done = f"{len(jobs) - len(waiting)}/{len(jobs)}"
-                bar.update(shown, completed=sum(epochs) - left, done=done)
+                trained = f"{len(jobs) - len(waiting)}/{len(jobs)}"
+                bar.update(shown, completed=sum(epochs) - todo, done=trained)
         except BrokenProcessPool as error:
             raise ValueError(
                 "a training process was killed, perhaps for lack of memory; continue with the same "

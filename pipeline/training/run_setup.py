@@ -17,6 +17,7 @@ from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import limit_warnings, read_table, text_warnings, write_table
 from uncus.data.transforms.custom import custom_transforms, recorded
 from uncus.pipeline import config, environment
+from uncus.pipeline.run_files import log
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training import model_card, pretraining
 from uncus.pipeline.training.bf16_check import check_bf16
@@ -127,14 +128,18 @@ def start(options: TrainingOptions, cohort: PreparedCohort) -> None:
     run = Run(options.out)
     if continued(options, cohort):
         before = run.environment
-        calls = [*before.get("resumed", []), environment.this_call()]
+        call = environment.this_call()
+        calls = [*before.get("resumed", []), call]
         files.write_json(run.environment_path, {**before, "resumed": calls})
     else:
-        facts = environment.this_call() | environment.describe()
+        call = environment.this_call()
+        facts = call | environment.describe()
         facts["cohort_fingerprint"] = cohort.fingerprint
         facts["transforms"] = recorded(options.transforms)
         files.write_json(run.environment_path, facts)
         files.write_json(run.config_path, saved(options))
+    by = f"uncus {call['code']}, recipe {options.recipe}"
+    log.append(run.log_path, f"{call['command']}  ({by})")
 
 
 def continued(options: TrainingOptions, cohort: PreparedCohort) -> bool:

@@ -1,6 +1,7 @@
 """Progress bars: what they show on a terminal, and nothing elsewhere."""
 
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -43,3 +44,10 @@ def test_track_yields_the_items_and_shows_their_number(terminal: io.StringIO) ->
 def test_track_prints_nothing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(progress_bars.track([1, 2, 3], "numbers")) == [1, 2, 3]
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_time_left_goes_by_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    assert progress_bars.time_left(900, 1, 11) == "0:16:40 left"
+    assert progress_bars.time_left(1000 - 86400, 1, 3) == "2 days, 0:00:00 left"
+    assert progress_bars.time_left(900, 0, 11) == progress_bars.time_left(900, 11, 11) == ""

@@ -142,6 +142,7 @@ def test_a_small_cohort_trains_in_one_command(
     printed = capsys.readouterr().out
     assert "recipe small, as asked: tiny, 2 epochs, 1 seeds, pre-trained on age" in printed
     run = Run(out)
+    assert "recipe small, as asked: tiny" in run.log_path.read_text()
     assert run.config["recipe"] == "small" and run.config["optimization"]["epochs"] == 0
     assert len(run.pretraining.training_curves()["fold-0"]) == 2
     assert run.splits().frame.equals(run.pretraining.splits().frame)
