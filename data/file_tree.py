@@ -73,3 +73,8 @@ def is_output(names: Iterable[str]) -> bool:
 def ignored_warnings(ignored: Ignored) -> list[str]:
     """A warning per reason."""
     return [f"{reason}: {shorten(names, 5)}" for reason, names in ignored.items()]
+
+
+def is_pointer(head: bytes) -> bool:
+    """Whether a file stands for one that git-annex or Git LFS has not fetched, by its start."""
+    return head.startswith(b"version https://git-lfs") or b"annex/objects/" in head[:200]

@@ -41,7 +41,8 @@ class Predict(ScanOptions):
     """
 
     scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCAN...")]
-    """T1w volumes: NIfTI, Analyze, MGZ, or a DICOM series as a folder, a zip or its files; or a
+    """T1w volumes: NIfTI, Analyze, MGZ, the folder of one of FreeSurfer's subjects, or a DICOM
+    series as a folder, a zip or its files; or a
     prepared cohort, for all of its scans."""
     out: Path | None = None
     """Folder for the results; without it they are only printed."""

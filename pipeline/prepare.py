@@ -31,12 +31,12 @@ class Prepare:
     """
 
     source: Annotated[Path, tyro.conf.Positional]
-    """The scans: a BIDS or CAPS folder, a plain folder, a folder with one folder of DICOM series
-    per subject, or a .csv or .tsv with paths."""
+    """The scans: a BIDS or CAPS folder, FreeSurfer's subjects, a plain folder, a folder with one
+    folder of DICOM series per subject, or a .csv or .tsv with paths."""
     cohort: Annotated[Path, tyro.conf.Positional]
     """Folder of the prepared cohort; created, or updated if it exists."""
     reader: str = "auto"
-    """How to read the source: auto, bids, table, caps, folder or dicom."""
+    """How to read the source: auto, bids, table, caps, folder, dicom or freesurfer."""
     space: str = "keep"
     """How to place scans: keep leaves each where its affine puts it, mni registers whole heads and
     skull-stripped brains to the ICBM152 template."""

@@ -171,3 +171,8 @@ def is_named_image(name: str) -> bool:
 def join(subject: str, session: str) -> str:
     """``sub-S`` or ``sub-S_ses-T``."""
     return f"sub-{subject}" + (f"_ses-{session}" if session else "")
+
+
+def to_label(text: str) -> str:
+    """Turn text into a BIDS label; runs of other characters become ``-``."""
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-.+_") or "unnamed"

@@ -1,7 +1,6 @@
 """Cohorts of DICOM series: one folder or zip per subject, as imaging archives export them."""
 
 import os
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from uncus.data.cohorts.bids_names import entity, is_named_image, join, natural
+from uncus.data.cohorts.bids_names import entity, is_named_image, join, natural, to_label
 from uncus.data.cohorts.participants import (
     check_rows,
     fields_of,
@@ -21,7 +20,7 @@ from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.dicom import reader
 from uncus.data.dicom.signature import has_signature, is_named
 from uncus.data.errors import BadInput
-from uncus.data.file_tree import Ignored, ignored_warnings, is_hidden, list_files
+from uncus.data.file_tree import Ignored, ignored_warnings, is_hidden, list_files, walk
 from uncus.data.text import natural_text, shorten
 
 CONCURRENT = 4  # child processes that read headers
@@ -86,8 +85,12 @@ def read_dicom_folders(root: Path) -> Cohort:
 
 def contains_dicom(root: Path) -> bool:
     """Whether there are DICOM or zip files anywhere below ``root``, and no other images."""
-    files = list_files(root, {})
-    return not any(is_named_image(path.name) for path in files) and any(map(is_source, files))
+    found = False
+    for path in walk(root, (), {}):
+        if is_named_image(path.name):
+            return False
+        found = found or is_source(path)
+    return found
 
 
 def is_dicom_file(path: Path) -> bool:
@@ -175,8 +178,3 @@ def scans_in(
             {name: first[name] for name in ("age", "sex")},
             first["series"] if len(members) == 1 else "",
         )
-
-
-def to_label(text: str) -> str:
-    """Turn text into a BIDS label; runs of other characters become ``-``."""
-    return re.sub(r"[^\w.+-]+", "-", text).strip("-.+_") or "unnamed"

@@ -20,10 +20,12 @@ from uncus.data.cohorts.bids_names import (
     subject_from_path,
 )
 from uncus.data.cohorts.dicom_folders import contains_dicom, is_dicom_file, read_dicom_folders
+from uncus.data.cohorts.freesurfer import is_freesurfer, read_freesurfer
 from uncus.data.cohorts.participants import SESSION_COLUMNS, SUBJECT_COLUMNS, find_column
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
 from uncus.data.file_tree import Ignored, ignored_warnings, list_files
+from uncus.data.imageio.freesurfer import find_scan, is_segmentation
 from uncus.data.tables import need_column, read_table
 from uncus.data.text import displayed, shorten
 
@@ -52,6 +54,8 @@ def guess_reader(source: Path) -> str:
         if is_image(source):
             raise BadInput(source, "an image, not a cohort", "give its folder, or a table of paths")
         return "table"
+    if is_freesurfer(source):
+        return "freesurfer"
     if contains_dicom(source):
         return "dicom"
     if any(labelled_folders(source / "subjects", "sub-")):
@@ -120,9 +124,14 @@ def read_table_of_images(table: Path) -> Cohort:
     raise_if_any(table, f"relative paths that leave {root}", outside, "write absolute paths")
     paths = [scan.path for scan in scans]
     check_files(table, paths, root)
-    other = [path.name for path in paths if path.is_dir() and not contains_dicom(path)]
+    other = [path.name for path in paths if path.is_dir() and not is_scan(path)]
     raise_if_any(table, "folders without DICOM files", other, "give the path of each image")
     return Cohort(root, tuple(scans), tuple(warnings), left_out)
+
+
+def is_scan(folder: Path) -> bool:
+    """Whether a folder can be read as a scan: DICOM files, or a subject of FreeSurfer."""
+    return find_scan(folder) is not None or contains_dicom(folder)
 
 
 def normal(path: Path) -> Path:
@@ -142,7 +151,11 @@ def read_folder(root: Path) -> Cohort:
     ignored: Ignored = {}
     found = list_files(root, ignored)
     warnings += ignored_warnings(ignored)
-    files = [path for path in found if is_named_image(path.name)]
+    images = [path for path in found if is_named_image(path.name)]
+    files = [path for path in images if not is_segmentation(path.name)]
+    if len(files) < len(images):
+        others = [path.name for path in images if is_segmentation(path.name)]
+        warnings.append(f"segmentations, ignored: {shorten(others, 5)}")
     dicom = [p.name for p in found if not is_named_image(p.name) and is_dicom_file(p)]
     if dicom:
         warnings.append(f"DICOM files, ignored (--reader dicom reads them): {shorten(dicom, 5)}")
@@ -180,4 +193,5 @@ READERS: Mapping[str, Callable[[Path], Cohort]] = {
     "caps": read_caps,
     "folder": read_folder,
     "dicom": read_dicom_folders,
+    "freesurfer": read_freesurfer,
 }

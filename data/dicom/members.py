@@ -9,7 +9,7 @@ from uncus.data.dicom.frame import decoding_errors, read
 from uncus.data.dicom.signature import has_signature, is_named
 from uncus.data.dicom.zip_archive import Member
 from uncus.data.errors import BadInput
-from uncus.data.file_tree import Ignored, is_hidden, walk
+from uncus.data.file_tree import Ignored, is_hidden, is_pointer, walk
 from uncus.data.text import natural_text, printable
 
 MAX_FILES = 20_000
@@ -60,6 +60,10 @@ def split_dicom(members: Sequence[Member]) -> tuple[list[Member], list[Member]]:
 
 def not_dicom_error(member: Member) -> BadInput:
     """The error for a file that is not DICOM."""
+    with member.path.open("rb") as stream:
+        if is_pointer(stream.read(200)):
+            cause = "a pointer of git-annex or Git LFS, without the content"
+            return BadInput(printable(member.name), cause, "fetch it, for example with datalad get")
     cause = "is not DICOM: it has no preamble with the letters DICM"
     if member.path.stat().st_size == 0:
         cause = "is empty"

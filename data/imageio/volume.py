@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from uncus.data.dicom import reader
 from uncus.data.errors import BadInput
-from uncus.data.file_tree import list_files
+from uncus.data.file_tree import is_pointer, list_files
 from uncus.data.imageio import gzip_stream
+from uncus.data.imageio.freesurfer import SCANS, find_scan, is_segmentation
 from uncus.data.imageio.gzip_stream import RawFile
 from uncus.data.imageio.header import Layout, check_affine
 from uncus.data.imageio.mgh import read_mgh_layout
 from uncus.data.imageio.nifti import HEAD_BYTES, read_nifti_layout
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh")
+FETCH = "fetch it, for example with datalad get or git lfs pull"
 MAX_LOADED = 256 << 20  # bytes; larger files stay on disk
 
 
@@ -99,7 +101,8 @@ class Volume:
 def read_volume(
     path: Path, limits: Limits = Limits(), series: str = "", files: Sequence[RawFile] = ()
 ) -> Volume:
-    """Read a NIfTI-1/2, Analyze or MGZ file, or a DICOM folder, zip or file, into RAS+.
+    """Read a NIfTI-1/2, Analyze or MGZ file, a DICOM folder, zip or file, or the folder of one of
+    FreeSurfer's subjects, into RAS+.
 
     Nothing is allocated or inflated before the header is checked against the file's size and
     ``limits``.
@@ -114,6 +117,10 @@ def read_volume(
     BadInput: the file cannot be read; the message has the file, the cause and a remedy.
     """
     path = Path(path)
+    path = find_scan(path) or path
+    if is_segmentation(path.name):
+        cause = "a segmentation by its name, not a scan"
+        raise BadInput(path, cause, f"give the T1-weighted image (FreeSurfer: {', '.join(SCANS)})")
     if not path.name.lower().endswith(SUFFIXES) and reader.is_dicom(path):
         return read_dicom((path,), limits, series)
     suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
@@ -175,6 +182,7 @@ def _to_ras(
 
 def source_files(path: Path) -> tuple[Path, ...]:
     """The files of an image: one, the two of a .hdr/.img pair, or all in a DICOM folder."""
+    path = find_scan(path) or path
     if path.is_dir() and not path.name.lower().endswith(SUFFIXES):
         return tuple(sorted(list_files(path, {})))
     if path.suffix.lower() in {".hdr", ".img"}:
@@ -187,6 +195,7 @@ def load_files(path: Path) -> tuple[RawFile, ...]:
 
     DICOM files, which a child process reads, and files over MAX_LOADED bytes stay on disk.
     """
+    path = find_scan(path) or path
     load = path.name.lower().endswith(SUFFIXES)
     return tuple(
         RawFile(part, part.read_bytes() if load and part.stat().st_size <= MAX_LOADED else None)
@@ -197,11 +206,14 @@ def load_files(path: Path) -> tuple[RawFile, ...]:
 def _check_file(file: RawFile, compressed: bool) -> None:
     path = file.path
     if not path.is_file():
-        raise BadInput(
-            path, "no such file" if not path.exists() else "not a file", "check the path"
-        )
+        cause = "not a file" if path.exists() else "no such file"
+        if path.is_symlink():
+            raise BadInput(path, "a link to a file that is missing", FETCH)
+        raise BadInput(path, cause, "check the path")
     if file.size == 0:
         raise BadInput(path, "empty file", "copy or download it again")
+    if is_pointer(gzip_stream.read_head(file, 200)):
+        raise BadInput(path, "a pointer of git-annex or Git LFS, without the content", FETCH)
     if compressed != gzip_stream.is_gzip(file):
         cause = "not gzip data, despite its name" if compressed else "gzip data"
         remedy = (

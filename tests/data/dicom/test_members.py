@@ -51,3 +51,9 @@ def test_a_folder_of_links_is_a_folder_of_files(tmp_path: Path) -> None:
         "Links to files that are missing",
         "Links to a folder above them",
     ]
+
+
+def test_a_pointer_names_the_remedy(tmp_path: Path) -> None:
+    folder = save(tmp_path / "in", series())
+    (folder / "im0002.dcm").write_text("../.git/annex/objects/x/y/MD5E-s9--a.dcm")
+    refused(folder, tmp_path, "im0002.dcm: a pointer of git-annex.*; fetch it.*datalad get")

@@ -153,3 +153,22 @@ def test_real_scans_agree_with_nibabel(name: str, axcodes: str) -> None:
     assert volume.native.axcodes == axcodes and volume.warnings == ()
     assert np.abs(volume.array - np.asarray(expected.dataobj, np.float32)).max() < 1e-3
     np.testing.assert_allclose(volume.affine, expected.affine, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"/annex/objects/MD5E-s9--a.nii.gz\n", b"version https://git-lfs.github.com/spec/v1"],
+)
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.mgz"])
+def test_pointers_and_broken_links_name_the_remedy(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(
+        BadInput, match=r"a pointer of git-annex or Git LFS.*; fetch it.*datalad get"
+    ):
+        read_volume(tmp_path / name)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("gone")
+    with pytest.raises(BadInput, match=r"a link to a file that is missing; fetch it.*datalad get"):
+        read_volume(tmp_path / name)
