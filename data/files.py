@@ -86,12 +86,17 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def locked(folder: Path, what: str) -> Iterator[None]:
+def locked(folder: Path, what: str, wait: float = 0) -> Iterator[None]:
     """Lock ``folder`` for this process; raises BadInput if another process has locked it.
 
     The operating system releases the lock when the process ends, killed or not.
+
+    Parameters
+    ----------
+    what: what the folder is, for the error.
+    wait: time (s) to wait for the other process.
     """
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / ".lock", timeout=wait)
     try:
         str(folder).encode()  # TensorBoard and pandas hold text, not bytes
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,3 +115,14 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process has locked ``folder``."""
+    if not (folder / ".lock").exists():
+        return False
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True

@@ -1,5 +1,6 @@
 """``uncus compare``: train and compare norms at several batch sizes."""
 
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,6 +29,7 @@ from uncus.pipeline.comparison.summary import plain_summary
 from uncus.pipeline.runs import Comparison, Run
 from uncus.pipeline.training.optimization import Optimization
 from uncus.pipeline.training.options import TrainingOptions
+from uncus.pipeline.training.run_setup import SETTING_UP, label_scans, plan
 from uncus.pipeline.training.task import Devices, optimizer_steps
 
 
@@ -70,6 +72,11 @@ class Compare(TrainingOptions):
     """Networks per fold, each evaluated separately."""
     resume: Annotated[bool, tyro.conf.Suppress] = True
     recipe: Annotated[Literal["none"], tyro.conf.Suppress] = "none"
+    only: tuple[str, ...] = ()
+    """Train these cells alone, such as group-b2, perhaps one fold or seed of them (group-b2
+    fold-1): jobs on any machines train a comparison together. Then --finish completes it."""
+    finish: bool = False
+    """Write the table and the page, once all cells are trained (with --only)."""
     norms: tuple[str, ...] = ("group", "batch", "instance")
     """Norms to compare, the first as the reference; a suffix +ws adds weight standardization."""
     batch_sizes: tuple[int, ...] = (1, 2, 4, 8, 16)
@@ -127,28 +134,41 @@ class Compare(TrainingOptions):
         """Train all cells, write the table, plots and page; returns the exit code."""
         self.check_given("compare", "OUT")
         cohort, folder = PreparedCohort.open(self.cohort), Comparison(self.out)
-        with files.locked(self.out, "comparison"):
-            files.write_json(folder.config_path, config.to_dict(replace(self, load=None)))
-            cells = grid(self.norms, self.groups, self.batch_sizes)
-            trainings = {cell: self.training(cell) for cell in cells}
-            cannot: dict[str, str] = {}
+        cells = self.chosen_cells()
+        trainings = {cell: self.training(cell) for cell in cells}
+        one = trainings[cells[0]]
+        scans = label_scans(one, cohort)
+        plan(one, cohort, scans)  # nothing is written if the scans or the folds are unsuitable
+        with files.locked(self.out, "comparison", wait=SETTING_UP):
+            saved = replace(self, load=None, only=(), finish=False)
+            files.write_json(folder.config_path, config.to_dict(saved))
             folds = None
             if self.transfer:
-                shared = replace(trainings[cells[0]], out=folder.folds.path)
-                folds = common_folds(shared, cohort, folder.all_subjects_path)
-                first = {cell: self.pretraining(cell) for cell in cells}
-                named = {f"pre-{cell.name}": options for cell, options in first.items()}
-                stopped, _ = train_cells(named, cohort, self.jobs, folds)
-                trainings = {}
-                for cell, pretraining in first.items():
-                    trainings[cell] = self.training(cell)
-                    for start in ("tuned", "frozen"):
-                        other = at_start(cell, start)
-                        if reason := stopped.get(f"pre-{cell.name}"):
-                            cannot[other.name] = f"its pre-training: {reason}"
-                        trainings[other] = replace(self.training(other), init_from=pretraining.out)
-            todo = {c.name: options for c, options in trainings.items() if c.name not in cannot}
-            failed, tasks = train_cells(todo, cohort, self.jobs, folds)
+                shared = replace(one, out=folder.folds.path)
+                folds = common_folds(shared, cohort, scans, folder.all_subjects_path)
+        cannot: dict[str, str] = {}
+        if self.transfer:
+            first = {cell: self.pretraining(cell) for cell in cells}
+            named = {f"pre-{cell.name}": options for cell, options in first.items()}
+            all_scans = label_scans(next(iter(first.values())), cohort)
+            stopped, _ = train_cells(named, cohort, all_scans, self.jobs, folds)
+            trainings = {}
+            for cell, pretraining in first.items():
+                trainings[cell] = self.training(cell)
+                for start in ("tuned", "frozen"):
+                    other = at_start(cell, start)
+                    if reason := stopped.get(f"pre-{cell.name}"):
+                        cannot[other.name] = f"its pre-training: {reason}"
+                    trainings[other] = replace(self.training(other), init_from=pretraining.out)
+        todo = {c.name: options for c, options in trainings.items() if c.name not in cannot}
+        failed, tasks = train_cells(todo, cohort, scans, self.jobs, folds)
+        if self.only:
+            print(
+                f"{self.out}: {' '.join(self.only)} trained; once all cells are: uncus compare "
+                f"{self.cohort} {self.out} --finish. {NOTICE}"
+            )
+            return 0
+        with files.locked(self.out, "comparison", wait=SETTING_UP):
             design = Design(**{f.name: getattr(self, f.name) for f in fields(Design)})
             runs = {cell.name: Run(options.out) for cell, options in trainings.items()}
             result = table.assess(list(trainings), runs, cannot | failed, design)
@@ -164,6 +184,25 @@ class Compare(TrainingOptions):
         print(f"{folder.page}. {NOTICE}")
         return 0
 
+    def chosen_cells(self) -> tuple[Cell, ...]:
+        """The cells to train, before their other starts (``transfer``): those of ``only``, or all.
+
+        Raises
+        ------
+        ValueError: ``only`` names something else, or single networks that others start from.
+        """
+        cells = grid(self.norms, self.groups, self.batch_sizes)
+        names = [cell.name for cell in cells]
+        for name in self.networks():
+            if self.transfer or not re.match("(fold|seed)-", name):
+                raise ValueError(f"--only {name}: must be of {', '.join(names)}")
+        return tuple(cell for cell in cells if cell.name in self.only) or cells
+
+    def networks(self) -> tuple[str, ...]:
+        """The folds and seeds of ``only``."""
+        names = {cell.name for cell in grid(self.norms, self.groups, self.batch_sizes)}
+        return tuple(name for name in self.only if name not in names)
+
     def training(self, cell: Cell) -> TrainingOptions:
         """The options of a cell's run."""
         shared = {
@@ -177,6 +216,7 @@ class Compare(TrainingOptions):
         )
         one_device = {"devices": "1", "nodes": 1, "strategy": "auto"}
         shared["devices"] = Devices(**asdict(self.devices) | one_device)
+        shared["only"] = self.networks()
         return TrainingOptions(out=Comparison(self.out).cell(cell.name).path, **shared)
 
     def pretraining(self, cell: Cell) -> TrainingOptions:

@@ -18,6 +18,7 @@ of a single subject, and a SHA-256 of every file. The card has those of the tabl
 evaluation reads, and of what is known of training subjects.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +58,30 @@ def members(folds: int, seed: int, seeds: int) -> tuple[Member, ...]:
         for fold in range(folds)
         for s in range(seeds)
     )
+
+
+def choose(todo: Sequence[Member], only: Sequence[str]) -> list[Member]:
+    """The members of the folds and seeds that ``--only`` names; all of either where none is named.
+
+    Parameters
+    ----------
+    only: such as ``fold-2`` and ``seed-0``, or ``fold-2_seed-0``.
+
+    Raises
+    ------
+    ValueError: the run has no such fold or seed.
+    """
+    names = {name for text in only for name in text.split("_")}
+    folds = dict.fromkeys(f"fold-{member.fold}" for member in todo)
+    seeds = dict.fromkeys(f"seed-{member.seed}" for member in todo)
+    for name in sorted(names - folds.keys() - seeds.keys()):
+        raise ValueError(f"--only {name}: must be of {', '.join([*folds, *seeds])}")
+    some_folds, some_seeds = names & folds.keys() or folds, names & seeds.keys() or seeds
+    return [
+        member
+        for member in todo
+        if f"fold-{member.fold}" in some_folds and f"seed-{member.seed}" in some_seeds
+    ]
 
 
 class Run:
@@ -140,6 +165,11 @@ class Run:
         """The member's final weights; they exist once it is trained."""
         return self.model_folder / f"{member.name}.safetensors"
 
+    @property
+    def failure_path(self) -> Path:
+        """Why a cell of a comparison could not be trained, for the job that completes it."""
+        return self.path / "failure.txt"
+
     def tensorboard(self, member: Member) -> Path:
         """TensorBoard's log of the member."""
         return self.member_folder(member) / "tensorboard"
@@ -158,7 +188,9 @@ class Run:
         return {path.parent.name: pd.read_csv(path) for path in paths}
 
     def is_begun(self) -> bool:
-        """Whether an epoch of any member is trained."""
+        """Whether an epoch of any member is trained, or being trained by another process."""
+        if any(files.is_locked(path.parent) for path in self.path.glob("fold-*/.lock")):
+            return True
         patterns = ("fold-*/checkpoints/last.ckpt", "model/fold-*.safetensors")
         return any(any(self.path.glob(pattern)) for pattern in patterns)
 

@@ -10,16 +10,17 @@ from uncus.data import files
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.recipes import choice as recipes
 from uncus.pipeline.run_files import log
-from uncus.pipeline.runs import Member, Run, members
+from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training import processes
 from uncus.pipeline.training.options import TrainingOptions
 from uncus.pipeline.training.parallel import Job, train_networks
 from uncus.pipeline.training.run_setup import (
+    begin,
+    check,
     continued,
     finish,
     label_scans,
     plan,
-    save_plan,
     start,
 )
 from uncus.pipeline.training.task import Task, why_untrainable
@@ -53,7 +54,7 @@ class Train(TrainingOptions):
 
     def run(self) -> int:
         """Train every network, then complete the run; returns the exit code."""
-        if self.resume and self.cohort == self.out != Path():  # uncus train RUN --resume
+        if self.continues and self.cohort == self.out != Path():  # uncus train RUN --resume
             return replace(self, cohort=self.stored(self.out).cohort).run()
         self.check_given("train", "RUN")
         trainings = recipes.steps(self)
@@ -74,23 +75,27 @@ class Train(TrainingOptions):
     def train_all(self) -> None:
         """What :meth:`run` does, in one of perhaps several processes."""
         cohort, run = PreparedCohort.open(self.cohort), Run(self.out)
+
+        def prepare() -> tuple[Task, tuple[Member, ...], list[Member]]:
+            task = plan(self, cohort, label_scans(self, cohort))
+            if reason := why_untrainable(task):
+                raise ValueError(reason)
+            if not self.finish:
+                check(self, task)
+            return task, *begin(self, cohort, task)
+
         with ExitStack() as held, processes.joined(self.devices) as group:
             if group.rank == 0:
                 held.enter_context(log.kept(run.log_path, run.config_path.is_file))
-
-            def begin() -> tuple[Task, tuple[Member, ...], list[Member]]:
-                task = plan(self, cohort, label_scans(self, cohort))
-                if reason := why_untrainable(task):
-                    raise ValueError(reason)
-                held.enter_context(files.locked(self.out, "run"))
-                start(self, cohort)
-                save_plan(run, task)
-                todo = members(task.splits.folds, self.seed, self.seeds)
-                return task, todo, [m for m in todo if not run.weights(m).exists()]
-
-            task, todo, left = group.share(begin)
+            task, todo, left = group.share(prepare)
             train_networks([Job("", member.name, run, member, task) for member in left], self.jobs)
-            if group.rank == 0:
+            if group.rank == 0 and self.only:
+                done = sum(run.weights(member).exists() for member in todo)
+                print(
+                    f"{self.out}: {done} of {len(todo)} networks trained; once all are: uncus "
+                    f"train {self.cohort} {self.out} --finish. {NOTICE}"
+                )
+            elif group.rank == 0:
                 finish(run, task, todo)
                 print(
                     f"{self.out}: {len(todo)} networks trained; next: uncus evaluate {self.out}. "
@@ -104,12 +109,19 @@ class Train(TrainingOptions):
         if last.recipe != "none":
             print(told, flush=True)
         for step in first:
-            cohort = PreparedCohort.open(self.cohort)
+            cohort, run = PreparedCohort.open(self.cohort), Run(step.out)
+            if run.is_sealed() and continued(step, cohort):
+                continue
             plan(step, cohort, label_scans(step, cohort))
-            for one in (step, last):  # both at first, so that the options are there to resume by
-                if not continued(one, cohort):
-                    start(one, cohort)
-                    log.append(Run(one.out).log_path, told)
-            if not (continued(step, cohort) and Run(step.out).is_sealed()):
-                step.run()
+            # Of jobs for a fold each, the first one pre-trains for all.
+            with files.locked(self.out, "run", wait=-1 if self.only else 0):
+                for one in (
+                    step,
+                    last,
+                ):  # both at first, so that the options are there to resume by
+                    if not continued(one, cohort):
+                        start(one, cohort)
+                        log.append(Run(one.out).log_path, told)
+                if not run.is_sealed():
+                    step.run()
         return last.run()

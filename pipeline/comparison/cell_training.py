@@ -5,29 +5,32 @@ from pathlib import Path
 
 import pandas as pd
 
+from uncus.data import files
 from uncus.data.design.splits import Splits, holdout_subjects
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import write_table
-from uncus.pipeline.runs import Member, Run, members
+from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training.options import TrainingOptions
 from uncus.pipeline.training.parallel import Job, train_networks
 from uncus.pipeline.training.run_setup import (
     LabelledScans,
     assign_folds,
+    begin,
+    check,
     finish,
-    label_scans,
-    set_up,
+    plan,
 )
 from uncus.pipeline.training.task import Task, why_untrainable
 
 
-def common_folds(options: TrainingOptions, cohort: PreparedCohort, path: Path) -> Splits:
+def common_folds(
+    options: TrainingOptions, cohort: PreparedCohort, scans: LabelledScans, path: Path
+) -> Splits:
     """The folds of training and pre-training; saved, and in all at ``path``.
 
     The folds of the training, with ``options``, extended by all other subjects of the cohort: these
     are training subjects of every fold, or held out.
     """
-    scans = label_scans(options, cohort)
     splits, run = assign_folds(options, cohort, scans), Run(options.out)
     write_table(run.scans_path, scans.table)
     splits.save(run.splits_path)
@@ -46,9 +49,13 @@ def common_folds(options: TrainingOptions, cohort: PreparedCohort, path: Path) -
 
 
 def train_cells(
-    cells: Mapping[str, TrainingOptions], cohort: PreparedCohort, at_once: int, folds: Splits | None
+    cells: Mapping[str, TrainingOptions],
+    cohort: PreparedCohort,
+    scans: LabelledScans,
+    at_once: int,
+    folds: Splits | None,
 ) -> tuple[dict[str, str], dict[str, Task]]:
-    """Train all cells on the same scans, and on ``folds`` if given.
+    """Train all cells on ``scans``, and on ``folds`` if given.
 
     Networks that are trained already are skipped.
 
@@ -56,25 +63,32 @@ def train_cells(
     -------
     cell -> why it cannot be trained; and the tasks of the other cells.
     """
-    scans: LabelledScans | None = None
     jobs: list[Job] = []
     tasks: dict[str, Task] = {}
     complete: dict[str, tuple[Member, ...]] = {}
     cannot: dict[str, str] = {}
     for name, options in cells.items():
         run = Run(options.out)
-        scans = scans or label_scans(options, cohort)
-        task = set_up(options, cohort, scans, folds)
-        todo = members(task.splits.folds, options.seed, options.seeds)
-        left = [member for member in todo if not run.weights(member).exists()]
-        if left and (reason := why_untrainable(task)):
+        task = plan(options, cohort, scans, folds)
+        reason = why_untrainable(task)
+        if options.finish and not reason and run.failure_path.exists():
+            reason = run.failure_path.read_text(encoding="utf-8")
+        if reason:
             cannot[name] = reason
             continue
+        if not options.finish:
+            check(options, task)
+        todo, left = begin(options, cohort, task)
         tasks[name], complete[name] = task, todo
         jobs += [Job(name, f"{name} {member.name}", run, member, task) for member in left]
-    cannot |= train_networks(jobs, at_once)
+    failed = train_networks(jobs, at_once)
+    cannot |= failed
     for name, todo in complete.items():
         run = Run(cells[name].out)
-        if name not in cannot and not run.is_sealed():
+        if name in failed:
+            files.write_text(run.failure_path, failed[name])
+            continue
+        run.failure_path.unlink(missing_ok=True)
+        if not run.is_sealed() and all(run.weights(member).exists() for member in todo):
             finish(run, tasks[name], todo)
     return cannot, {name: task for name, task in tasks.items() if name not in cannot}

@@ -89,7 +89,8 @@ def steps(options: Options) -> list[Options]:
         return [final]
     task: Values = {"target": columns, "classes": (), "regression": True, "covariates": ()}
     task |= {"where": "", "stratify": (*options.stratify, *options.target)}
-    return [edit(options, FIRST, out=first.path, recipe="none", **task), final]
+    task |= {"recipe": "none", "only": (), "resume": options.continues}
+    return [edit(options, FIRST, out=first.path, **task), final]
 
 
 def interrupted(options: Options, pretraining: Run) -> Options:
@@ -99,7 +100,7 @@ def interrupted(options: Options, pretraining: Run) -> Options:
         cohort=options.cohort,
         devices=options.devices,
         jobs=options.jobs,
-        resume=options.resume,
+        resume=True,
         transforms=options.transforms,
     )
 

@@ -67,9 +67,14 @@ class TrainingOptions:
     --lr or the like are given; none takes all options as they are."""
     given: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
     """Options that the command line names: a recipe leaves them as they are."""
+    only: tuple[str, ...] = ()
+    """Train these folds and seeds alone, such as fold-2 seed-0: jobs on any machines train a run
+    together. Then --finish completes it."""
+    finish: bool = False
+    """Complete a run whose networks are all trained (with --only)."""
     resume: bool = False
     """Continue an interrupted run. Its folder is enough, since it has its options: uncus train RUN
-    --resume; with the cohort's folder before RUN where that was moved."""
+    --resume; with the cohort's folder before RUN where that was moved. So with --only, --finish."""
     load: Annotated[Path | None, tyro.conf.arg(name="config", metavar="RUN/config.json")] = None
     """Take the options of another run, but its --transforms; options given here override them."""
     model: Annotated[ModelConfig, tyro.conf.OmitArgPrefixes] = field(default_factory=ModelConfig)
@@ -106,7 +111,7 @@ class TrainingOptions:
 
     @classmethod
     def defaults(cls, arguments: list[str]) -> Self:
-        """The options of ``--config`` or of a run to resume, as defaults; and the names given."""
+        """The options of ``--config`` or of a run to continue, as defaults; and the names given."""
         named = (argument.partition("=")[0] for argument in arguments if argument[:2] == "--")
         given = tuple(name[2:].removeprefix("no-").replace("-", "_") for name in named)
         for i, argument in enumerate(arguments):
@@ -116,24 +121,33 @@ class TrainingOptions:
                 options = config.from_dict(cls, files.read_json(path), path)
                 # No code is run that the command line does not name.
                 return replace(options, transforms=(), given=given)
-        if "resume" in given and not {"target", "help"} & {*given}:
+        if CONTINUING & {*given} and not {"target", "help"} & {*given}:
             here = parsed(cls, arguments)
             run = here and (here.out if here.out != Path() else here.cohort)
             if run and Run(run).config_path.is_file():
-                return replace(cls.stored(run), given=given)
+                known = cls.stored(run)
+                return replace(known, given=(*known.given, *given))
         return cls(given=given)
 
     @classmethod
     def stored(cls, run: Path) -> Self:
         """The options of the run in the folder ``run``, but its transforms: they are code."""
-        options = config.from_dict(cls, Run(run).config, Run(run).config_path)
+        values = {"recipe": "none", **Run(run).config}  # a run may be older than recipes
+        options = config.from_dict(cls, values, Run(run).config_path)
         return replace(options, out=run, transforms=())
+
+    @property
+    def continues(self) -> bool:
+        """Whether the run may exist."""
+        return self.resume or self.finish or self.only != ()
 
     def check_given(self, verb: str, out: str) -> None:
         """Raise ValueError where a folder or the target is missing; ``out`` names the second."""
         for name, value in (("COHORT", self.cohort), (out, self.out)):
             if value == Path():
                 raise ValueError(f"{name} is missing; uncus {verb} COHORT {out} --target COLUMN")
+        if self.only and self.finish:
+            raise ValueError("--only and --finish: all jobs with --only first, then --finish alone")
         if not self.target:
             raise ValueError("--target is missing; name the column to predict")
 
@@ -148,6 +162,7 @@ def parsed(kind: type[Options], arguments: list[str]) -> Options | None:
             return None
 
 
+CONTINUING = frozenset({"resume", "only", "finish"})
 SECTIONS = ("model", "optimization")
 """Groups of options that recipes edit."""
 SCHEDULE = frozenset({"epochs", "lr", "trunk_lr", "freeze_norms", "keep", "patience"})

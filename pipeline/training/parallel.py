@@ -11,12 +11,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from rich.console import Console
 
+from uncus.data import files
 from uncus.data.errors import BadInput
 from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.progress_bars import progress_bar, time_left
@@ -140,8 +142,10 @@ def train_in_pool(jobs: Sequence[Job], workers: int, gpus: int) -> dict[str, str
 
 def attempt(job: Job) -> str:
     """Train a network; returns why its cell cannot be trained, "" for success."""
+    folder, rank = job.run.member_folder(job.member), this_group().rank
     try:
-        train_member(job.run, job.member, job.task)
+        with files.locked(folder, "network", wait=2) if rank == 0 else nullcontext():
+            train_member(job.run, job.member, job.task)
     except (ValueError, MemoryError) as error:
         if not job.cell or isinstance(error, BadInput):
             raise

@@ -18,7 +18,7 @@ from uncus.data.tables import limit_warnings, read_table, text_warnings, write_t
 from uncus.data.transforms.custom import custom_transforms, recorded
 from uncus.pipeline import config, environment
 from uncus.pipeline.run_files import log
-from uncus.pipeline.runs import Member, Run
+from uncus.pipeline.runs import Member, Run, choose, members
 from uncus.pipeline.training import model_card, pretraining
 from uncus.pipeline.training.bf16_check import check_bf16
 from uncus.pipeline.training.member import check_member, precision
@@ -27,6 +27,10 @@ from uncus.pipeline.training.task import MIN_VALIDATION, Task
 
 FREE = frozenset({"cohort", "devices", "jobs", "given", "recipe"})
 """Options that may change when a run is resumed: the cohort's folder and the devices."""
+
+
+SETTING_UP = 60.0
+"""Seconds to wait for another process that sets the same run up, or completes it."""
 
 
 class LabelledScans(NamedTuple):
@@ -43,8 +47,9 @@ def set_up(
     scans: LabelledScans,
     folds: Splits | None = None,
 ) -> Task:
-    """Check, then start or resume the run at ``options.out`` on ``scans``; see :func:`plan`."""
+    """Plan, check and start or resume the run at ``options.out``; raises ValueError as they do."""
     task = plan(options, cohort, scans, folds)
+    check(options, task)
     start(options, cohort)
     save_plan(Run(options.out), task)
     return task
@@ -58,21 +63,23 @@ def plan(
 ) -> Task:
     """What the run at ``options.out`` is to train on ``scans``, and on ``folds`` if given.
 
-    Everything is checked that training needs, and nothing is written.
+    Nothing is written.
 
     Raises
     ------
     ValueError: the options or the data are unsuitable (BadInput for a file or folder).
     """
     continued(options, cohort)
-    task = Task(
+    splits = assign_folds(options, cohort, scans, folds)
+    choose(members(splits.folds, options.seed, options.seeds), options.only)
+    return Task(
         cohort=cohort,
         table=scans.table,
         labels=scans.labels,
         covariates=covariates.columns(scans.table, options.covariates),
         covariate_names=options.covariates,
         target=scans.target,
-        splits=assign_folds(options, cohort, scans, folds),
+        splits=splits,
         model=replace(
             options.model, classes=len(scans.target.names), covariates=len(options.covariates)
         ),
@@ -83,6 +90,15 @@ def plan(
         flip_average=options.flip_average,
         init_from=pretraining.source(options.init_from) if options.init_from else None,
     )
+
+
+def check(options: TrainingOptions, task: Task) -> None:
+    """Check all that can be known before training; nothing is written.
+
+    Raises
+    ------
+    ValueError: of the devices, or of what a fold would be trained on.
+    """
     accelerator = options.devices.accelerator
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     check_bf16(precision(options.optimization.precision, accelerator), on_gpu)
@@ -97,7 +113,6 @@ def plan(
             f"fewer than {MIN_VALIDATION} validation subjects in a fold: all epochs are trained, "
             "and the last one is kept"
         )
-    return task
 
 
 def state_warnings(task: Task) -> list[str]:
@@ -152,7 +167,7 @@ def continued(options: TrainingOptions, cohort: PreparedCohort) -> bool:
     run = Run(options.out)
     values, path = saved(options), run.config_path
     if path.exists() and run.is_begun():
-        if not options.resume:
+        if not options.continues:
             raise BadInput(run.path, "contains a run", "add --resume, or choose a new folder")
         # Options that are newer than the run take their defaults.
         before = saved(config.from_dict(TrainingOptions, run.config, path))
@@ -174,8 +189,7 @@ def continued(options: TrainingOptions, cohort: PreparedCohort) -> bool:
 def saved(options: TrainingOptions) -> dict[str, Any]:
     """The options as in ``config.json``."""
     values = config.to_dict(replace(options, resume=False, load=None))
-    del values["out"]
-    return values
+    return {name: values[name] for name in values if name not in ("out", "only", "finish")}
 
 
 def label_scans(options: TrainingOptions, cohort: PreparedCohort) -> LabelledScans:
@@ -241,8 +255,34 @@ def assign_folds(
     return splits
 
 
+def begin(
+    options: TrainingOptions, cohort: PreparedCohort, task: Task
+) -> tuple[tuple[Member, ...], list[Member]]:
+    """Start or continue a run; its members, and those that this process is to train.
+
+    Raises
+    ------
+    ValueError: there is no such member, or one is not trained yet and the run to be finished.
+    """
+    run = Run(options.out)
+    todo = members(task.splits.folds, options.seed, options.seeds)
+    chosen = choose(todo, options.only)
+    with files.locked(run.path, "run", wait=SETTING_UP):
+        start(options, cohort)
+        save_plan(run, task)
+    left = [member for member in chosen if not run.weights(member).exists()]
+    if options.finish and left:
+        raise BadInput(
+            run.path,
+            f"{left[0].name} is not trained" + f", and {len(left) - 1} more" * (len(left) > 1),
+            f"wait for the job that does, or train it with --only {left[0].name}",
+        )
+    return todo, left
+
+
 def finish(run: Run, task: Task, members: tuple[Member, ...]) -> None:
     """Complete a run with all of its networks trained: predictions, and the sealed model."""
-    predictions = [read_table(run.member_predictions(member)) for member in members]
-    write_table(run.predictions_path, pd.concat(predictions, ignore_index=True))
-    model_card.write(run, task, members)
+    with files.locked(run.path, "run", wait=SETTING_UP):
+        predictions = [read_table(run.member_predictions(member)) for member in members]
+        write_table(run.predictions_path, pd.concat(predictions, ignore_index=True))
+        model_card.write(run, task, members)

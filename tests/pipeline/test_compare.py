@@ -71,3 +71,32 @@ def test_an_interrupted_comparison_trains_nothing_twice(
     assert kept.stat().st_mtime_ns == before
     assert sha256(broken / lost) == sha256(compared / lost)
     assert json.loads((broken / "compare.json").read_text())["cells"][0]["status"] == "done"
+
+
+def test_jobs_of_a_cell_each_make_the_same_comparison(
+    compared: Path, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    grid = ["--norms", "group", "batch", "--batch-sizes", "2", "4", "--seeds", "2"]
+    command = ["compare", str(cohort), str(out)]
+    assert main([*command, *OPTIONS, *grid, "--only", "group-b2", "seed-1"]) == 0
+    assert not (out / "compare.json").exists()
+    for only in (["group-b2"], ["batch-b2", "batch-b4"], ["group-b4", "seed-0"]):
+        assert main([*command, "--only", *only]) == 0
+    assert main([*command, "--finish"]) == 2
+    assert "fold-0_seed-1 is not trained" in capsys.readouterr().err
+    assert main([*command, "--only", "group-b4"]) == 0
+    assert main([*command, "--finish"]) == 0
+    one, two = (json.loads((path / "compare.json").read_text()) for path in (compared, out))
+    for cell in (*one["cells"], *two["cells"]):
+        cell.pop("seconds")
+    assert two["cells"] == one["cells"] and two["differences"] == one["differences"]
+    assert main([*command, "--only", "layer-b2"]) == 2
+    assert "--only layer-b2: must be of group-b2, group-b4" in capsys.readouterr().err
+
+
+def test_a_refused_comparison_leaves_nothing(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for wrong in (["--target", "tremor"], ["--folds", "20"], ["--only", "fold-7"]):
+        assert main(["compare", str(cohort), str(out), *OPTIONS, *wrong]) == 2
+        assert not out.exists()

@@ -9,7 +9,7 @@ import pytest
 from tests.pipeline.run_files.cards import CARD
 from uncus.data import files
 from uncus.data.errors import BadInput
-from uncus.pipeline.runs import SCHEMA, Member, Run, members
+from uncus.pipeline.runs import SCHEMA, Member, Run, choose, members
 
 
 @pytest.fixture
@@ -105,3 +105,18 @@ def test_json_that_is_not_an_object_is_refused(tmp_path: Path, name: str) -> Non
     files.write_json(getattr(run, f"{name}_path"), [1])
     with pytest.raises(BadInput, match="contains a list, not an object"):
         getattr(run, name)
+
+
+def names(only: list[str], seeds: int = 2) -> list[str]:
+    return [member.name for member in choose(members(3, seed=4, seeds=seeds), only)]
+
+
+def test_folds_and_seeds_are_chosen() -> None:
+    assert names(["fold-2", "seed-4"]) == ["fold-2_seed-4"] == names(["fold-2_seed-4"])
+    assert names(["fold-0", "fold-2", "seed-5"]) == ["fold-0_seed-5", "fold-2_seed-5"]
+    assert names(["fold-1"]) == ["fold-1_seed-4", "fold-1_seed-5"]
+    assert len(names(["seed-4"])) == 3 and len(names([])) == 6
+    assert names(["fold-2"], seeds=1) == ["fold-2"]
+    for unknown in ("fold-3", "seed-0", "fold2"):
+        with pytest.raises(ValueError, match=f"--only {unknown}: must be of fold-0, fold-1"):
+            choose(members(3, seed=4, seeds=2), ["fold-1", unknown])

@@ -163,6 +163,16 @@ def test_a_small_cohort_trains_in_one_command(
     assert main(["train", str(out), "--resume"]) == 0
     assert weights(out) == kept
 
+    # Jobs of a fold each: the first one pre-trains for all. Then without options, cut off before.
+    jobs = ["train", str(cohort), str(tmp_path / "jobs")]
+    assert main([*jobs, *command[3:], "--only", "fold-1"]) == 0
+    made = Run(tmp_path / "jobs")
+    assert made.pretraining.is_sealed() and not made.is_sealed()
+    made.pretraining.seal_path.unlink()
+    assert main([*jobs, "--only", "fold-0"]) == 0
+    assert main([*jobs, "--finish"]) == 0
+    assert made.predictions().equals(run.predictions())
+
 
 def test_few_validation_subjects_never_choose_the_epoch(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
