@@ -40,16 +40,19 @@ class BatchTransform(RandomizableTransform):
     It takes a dictionary with ``volume``, [N, 1, X, Y, Z] with background 0, and ``scan``, [N]
     numbers of the scans, and returns it with other volumes of the same shape.
 
+    Parameters
+    ----------
+    limit: the largest change, in the unit that each class names.
+    seed: fixes the random numbers, together with the epoch and the scan.
+
     Attributes
     ----------
-    seed: fixes the random numbers, together with the epoch and the scan.
-    epoch: see :meth:`set_epoch`.
     drawn: parameters of each volume, from the last :meth:`randomize`.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, limit: float = 0.0, seed: int = 0) -> None:
         super().__init__(prob=1.0)
-        self.seed, self.epoch = seed, 0
+        self.limit, self.seed, self.epoch = limit, seed, 0
         self.drawn: list[Any] = []
 
     def set_epoch(self, epoch: int) -> None:
@@ -94,8 +97,10 @@ class SpatialTransform(BatchTransform):
     spacing: voxel size in mm.
     """
 
-    def __init__(self, spacing: Sequence[float] = (1.0, 1.0, 1.0), seed: int = 0) -> None:
-        super().__init__(seed)
+    def __init__(
+        self, limit: float = 0.0, spacing: Sequence[float] = (1.0, 1.0, 1.0), seed: int = 0
+    ) -> None:
+        super().__init__(limit, seed)
         self.spacing = tuple(spacing)
 
     def matrix(self, drawn: Any) -> np.ndarray:
@@ -140,17 +145,11 @@ class IntensityTransform(BatchTransform):
 
 
 class RandFlipBatch(SpatialTransform):
-    """Flip left and right with probability ``flip``."""
-
-    def __init__(
-        self, flip: float, spacing: Sequence[float] = (1.0, 1.0, 1.0), seed: int = 0
-    ) -> None:
-        super().__init__(spacing, seed)
-        self.flip = flip
+    """Flip left and right, ``limit`` being the probability."""
 
     def draw(self, rng: np.random.Generator) -> bool:
         """Whether to flip."""
-        return bool(rng.random() < self.flip)
+        return bool(rng.random() < self.limit)
 
     def matrix(self, drawn: bool) -> np.ndarray:
         """A reflection."""
@@ -183,7 +182,7 @@ class RandAffineBatch(SpatialTransform):
         spacing: Sequence[float] = (1.0, 1.0, 1.0),
         seed: int = 0,
     ) -> None:
-        super().__init__(spacing, seed)
+        super().__init__(spacing=spacing, seed=seed)
         self.limits = (np.deg2rad(rotate).tolist(), list(scale), list(translate))
 
     def draw(self, rng: np.random.Generator) -> Pose:
@@ -206,10 +205,6 @@ class Contrast(NamedTuple):
 class RandContrastBatch(IntensityTransform):
     """Change contrast (relative) and brightness (in standard deviations) by at most ``limit``."""
 
-    def __init__(self, limit: float, seed: int = 0) -> None:
-        super().__init__(seed)
-        self.limit = limit
-
     def draw(self, rng: np.random.Generator) -> Contrast:
         """Uniformly within the limits."""
         contrast = 1 + float(rng.uniform(-self.limit, self.limit))
@@ -229,10 +224,6 @@ class RandBiasFieldBatch(IntensityTransform):
 
     Its nine coefficients are at most ``limit``.
     """
-
-    def __init__(self, limit: float, seed: int = 0) -> None:
-        super().__init__(seed)
-        self.limit = limit
 
     def draw(self, rng: np.random.Generator) -> tuple[float, ...]:
         """Coefficients of x, y, z, x^2, y^2, z^2, xy, xz, yz."""
@@ -257,10 +248,6 @@ class Noise(NamedTuple):
 
 class RandNoiseBatch(BatchTransform):
     """Add normal noise with a standard deviation of at most ``limit``."""
-
-    def __init__(self, limit: float, seed: int = 0) -> None:
-        super().__init__(seed)
-        self.limit = limit
 
     def draw(self, rng: np.random.Generator) -> Noise:
         """A standard deviation, uniformly within the limit, and a seed."""
