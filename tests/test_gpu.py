@@ -19,9 +19,9 @@ from tests.models.fused.checks import (
     results,
     tensors,
 )
-from uncus.data import augment
 from uncus.data.augment import Augment
 from uncus.data.noise import normal
+from uncus.data.transforms import Augmentation
 from uncus.models.build import BACKBONES, ModelConfig, build_model
 from uncus.models.fused import layer
 from uncus.models.norms import NORMS
@@ -82,9 +82,11 @@ def test_a_network_is_the_same_on_both_devices(backbone: str) -> None:
 def test_augmentation_is_the_same_on_both_devices() -> None:
     x = torch.zeros(2, 1, 40, 48, 44)
     x[:, :, 5:35, 5:43, 5:39] = torch.randn(2, 1, 30, 38, 34)
-    draws = [augment.draw(Augment(), 0, 0, scan) for scan in (0, 1)]
-    here = augment.apply(x, draws, (2.0, 2.0, 2.0))
-    there = augment.apply(x.to(GPU), draws, (2.0, 2.0, 2.0)).cpu()
+    augmentation = Augmentation.of(Augment(), (2.0, 2.0, 2.0), seed=0)
+    here, there = (
+        augmentation({"volume": x.to(device), "scan": torch.arange(2)})["volume"].cpu()
+        for device in (CPU, GPU)
+    )
     # A voxel with a value at the threshold may count as background on only one device.
     assert float(((there - here).abs() > 1e-3).float().mean()) < 1e-4
     torch.testing.assert_close(normal([1, 2], 10_001, GPU).cpu(), normal([1, 2], 10_001, CPU))
@@ -122,12 +124,13 @@ def test_a_step_never_waits_for_the_gpu() -> None:
     model = build_model(ModelConfig("resnet10", width=8), seed=0).train().to(GPU)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     x, target = torch.randn(2, 1, 32, 32, 32, device=GPU), torch.arange(2, device=GPU)
+    augmentation = Augmentation.of(Augment(), (2.0, 2.0, 2.0), seed=0)
     for mode in ("default", "error"):  # the first compilation and allocation may wait
         torch.cuda.set_sync_debug_mode(mode)
         try:
-            draws = [augment.draw(Augment(), 0, 0, scan) for scan in (0, 1)]
+            changed = augmentation({"volume": x, "scan": torch.arange(2)})["volume"]
             with torch.autocast("cuda", dtype=torch.bfloat16):
-                output = model(augment.apply(x, draws, (2.0, 2.0, 2.0)))
+                output = model(changed)
             torch.nn.functional.cross_entropy(output.float(), target).backward()
             optimizer.step()
         finally:
