@@ -155,21 +155,26 @@ def environment(variables: dict[str, str], folder: str) -> dict[str, str]:
 
 
 def serve(arguments: list[str], variables: dict[str, str], folder: str, password: str = "") -> int:
-    """Run the server until it ends; it ends with this process.
+    """Run the server until it ends; it ends with this process, even if that is killed.
 
     Its working folder is ``folder``, which contains no Streamlit settings of other projects.
     """
     with subprocess.Popen(
         arguments, env=variables, cwd=folder, stdin=subprocess.PIPE, text=True, encoding="utf-8"
     ) as server:
-        before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+        ends = [signal.SIGTERM, signal.SIGHUP]  # the latter when a terminal is closed, unless nohup
+        ends = [number for number in ends if signal.getsignal(number) != signal.SIG_IGN]
+        before = [signal.signal(number, lambda *_: server.terminate()) for number in ends]
         try:
-            with suppress(OSError), server.stdin as pipe:  # type: ignore[union-attr]
-                pipe.write(f"{password}\n")
+            assert server.stdin  # open as long as this process lives
+            with suppress(OSError):
+                server.stdin.write(f"{password}\n")
+                server.stdin.flush()
             return max(0, server.wait())
         except KeyboardInterrupt:
             server.terminate()
             server.wait()
             return 0
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in zip(ends, before, strict=True):
+                signal.signal(number, handler)

@@ -5,7 +5,9 @@ import contextlib
 import gc
 import importlib
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -106,12 +108,19 @@ def settings(address: str, port: int, hosts: Hosts | None = None) -> dict[str, A
     }
 
 
+def end_with_input() -> None:
+    """End this process in order when its input ends."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main(address: str, port: int, allow_host: Sequence[str] = ()) -> None:
     """Serve until interrupted; not at all, with exit code 2, if the networks cannot be loaded.
 
-    The password is the first line of the standard input.
+    The password is the first line of the standard input, whose end is that of the command.
     """
     password = sys.stdin.readline().rstrip("\n")
+    threading.Thread(target=end_with_input, daemon=True).start()
     jobs = job_queue()
     import streamlit as st  # while they are loaded
     from starlette.middleware import Middleware

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -25,7 +26,13 @@ ROOT = Path(__file__).parents[1]
 
 
 @contextlib.contextmanager
-def served(run: Path, folder: Path, options: Sequence[str] = (), **variables: str) -> Iterator[str]:
+def served(
+    run: Path,
+    folder: Path,
+    options: Sequence[str] = (),
+    end: signal.Signals = signal.SIGTERM,
+    **variables: str,
+) -> Iterator[str]:
     """``uncus app`` in a process of its own with its files in ``folder``; its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -36,8 +43,8 @@ def served(run: Path, folder: Path, options: Sequence[str] = (), **variables: st
     own = {**os.environ, **variables, "TMPDIR": str(folder)}
     with subprocess.Popen(arguments, env=own, cwd=ROOT) as server:
         try:
-            end = time.monotonic() + PATIENCE / 1000
-            while time.monotonic() < end:
+            latest = time.monotonic() + PATIENCE / 1000
+            while time.monotonic() < latest:
                 with contextlib.suppress(OSError):
                     urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).close()
                     break
@@ -45,7 +52,7 @@ def served(run: Path, folder: Path, options: Sequence[str] = (), **variables: st
                 time.sleep(0.2)
             yield address
         finally:
-            server.terminate()
+            server.send_signal(end)
             server.wait(60)
 
 

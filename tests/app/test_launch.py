@@ -5,9 +5,11 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -145,6 +147,23 @@ def test_other_machines_need_a_password(
     assert [password for *_, password in started] == ["", "", "", "hush"]
     assert settings.PASSWORD_VARIABLE not in os.environ
     assert settings.PASSWORD_VARIABLE not in started[-1][1]
+
+
+@pytest.mark.parametrize("end", [signal.SIGHUP, signal.SIGKILL])
+def test_the_server_ends_with_its_command(run: Path, tmp_path: Path, end: signal.Signals) -> None:
+    with served(run, tmp_path, end=end) as address:
+        (folder,) = tmp_path.iterdir()
+        (folder / "left").write_text("by a crash")
+    if end != signal.SIGKILL:  # nobody is left to remove the folder then
+        assert not folder.exists()
+    latest = time.monotonic() + 60
+    while time.monotonic() < latest:
+        try:
+            urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).close()
+        except OSError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the server still answers")
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
