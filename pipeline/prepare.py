@@ -11,12 +11,14 @@ from uncus.data.cohorts.readers import read_cohort
 from uncus.data.design.row_filter import select, undecided
 from uncus.data.errors import BadInput
 from uncus.data.files import locked
-from uncus.data.prepared_cohort import MANIFEST
+from uncus.data.geometry.grid import Grid
+from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
 from uncus.data.space import SPACES
 from uncus.data.tables import limit_warnings
 from uncus.pipeline.preparation.cohort_grid import MEASURES
 from uncus.pipeline.preparation.dask_cluster import connected
 from uncus.pipeline.preparation.preparation import FAILED, Preparation, log
+from uncus.pipeline.runs import Run
 
 RECORDED = ("reader", "space", "spacing", "series", "where")
 """The options that the result depends on."""
@@ -43,6 +45,9 @@ class Prepare:
     spacing: tuple[float, ...] = (1.5,)
     """Voxel size of the grid in mm: one number, or three for x (left-right), y
     (posterior-anterior) and z (inferior-superior)."""
+    like: Annotated[Path | None, tyro.conf.arg(metavar="RUN|COHORT")] = None
+    """Use the space and the grid of a run or of another prepared cohort: the run then predicts the
+    scans as they are prepared, for uncus evaluate --on."""
     workers: int = 0
     """Number of processes; 0 is one per core."""
     cluster: str = ""
@@ -90,6 +95,11 @@ class Prepare:
         table = select(table, self.where)
         scans = [cohort.scans[row] for row in table.index]
         check_target(self.cohort, cohort.root)
+        options = {name: getattr(self, name) for name in RECORDED}
+        grid = None
+        if self.like:
+            space, grid = space_and_grid(self.like)
+            options |= {"space": space, "spacing": grid.spacing}
         with (
             locked(self.cohort, "prepared cohort"),
             connected(self.cluster, self.cohort) as cluster,
@@ -100,10 +110,20 @@ class Prepare:
                 scans=scans,
                 table=table,
                 left_out=cohort.left_out,
-                options={name: getattr(self, name) for name in RECORDED},
+                options=options,
+                grid=grid,
                 workers=self.workers,
                 cluster=cluster,
             ).run()
+
+
+def space_and_grid(path: Path) -> tuple[str, Grid]:
+    """Those of a prepared cohort or a run; raises BadInput for any other folder."""
+    if (path / MANIFEST).is_file():
+        cohort = PreparedCohort.open(path)
+        return cohort.space, cohort.grid
+    card = Run(path).card
+    return card["space"], Grid.from_dict(card["grid"])
 
 
 def check_target(root: Path, source: Path) -> None:

@@ -21,7 +21,8 @@ from uncus.pipeline.prediction.predictor import Predictor
 from uncus.pipeline.prediction.results import Prediction
 
 RESAMPLED = (
-    "the cohort's grid is not the run's: its volumes were resampled a second time, which blurs them"
+    "the cohort's grid is not the run's: its volumes were resampled a second time, which blurs "
+    "them; uncus prepare --like RUN prepares them on the run's"
 )
 
 

@@ -47,6 +47,7 @@ class Preparation:
     scans, table: the scans and their rows in the source's table.
     left_out: what the source names without a scan -> why, as recorded in the manifest.
     options: those that the result depends on, as recorded in the manifest.
+    grid: the grid to use, if it is given.
     workers: number of local processes; 0 is one per core.
     cluster: its workers are used instead, if given.
     """
@@ -57,6 +58,7 @@ class Preparation:
     table: pd.DataFrame
     options: Mapping[str, Any]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    grid: Grid | None = None
     workers: int = 0
     cluster: Cluster | None = None
 
@@ -109,7 +111,9 @@ class Preparation:
         return np.broadcast_to(np.asarray(self.options["spacing"], np.float64), (3,))
 
     def template_grid(self) -> Grid | None:
-        """The grid of the space's template; None if it depends on the scans."""
+        """The given grid, or that of the space's template; None if it depends on the scans."""
+        if self.grid:
+            return self.grid
         make = GRIDS.get(self.space)
         return make(self.spacing) if make else None
 

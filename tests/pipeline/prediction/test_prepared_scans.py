@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.conftest import small_brain, write_source
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import read_table
 from uncus.pipeline.cli import main
@@ -64,3 +65,31 @@ def test_a_cohort_in_another_space_is_an_error(
     assert main(["predict", str(run), str(mni_cohort)]) == 2
     error = capsys.readouterr().err
     assert "is in space mni, the run in keep" in error and "--space keep --spacing 4 4 4" in error
+
+
+def test_a_cohort_is_prepared_like_a_run_or_another_cohort(
+    run: Path, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_source(tmp_path / "source", 6)
+    for number in range(6):  # other brains, which have another grid of their own
+        path = source / f"sub-{number:02d}" / "anat" / f"sub-{number:02d}_T1w.nii.gz"
+        moved = nib.load(path).affine
+        moved[:3, 3] += 1.5
+        nib.save(nib.Nifti1Image(small_brain(50 + number, ill=False), moved), path)
+    grid = PreparedCohort.open(cohort).grid
+    for name, like in (("a", str(run)), ("b", str(cohort)), ("c", str(run / "model"))):
+        out = tmp_path / name
+        command = ["prepare", str(source), str(out), "--like", like, "--workers", "1"]
+        assert main(command) == 0
+        prepared = PreparedCohort.open(out)
+        assert prepared.grid == grid and prepared.space == "keep" and len(prepared) == 6
+        capsys.readouterr()
+        assert main(command) == 0
+        assert "is up to date" in capsys.readouterr().err
+    own = tmp_path / "own"
+    assert main(["prepare", str(source), str(own), "--spacing", "4", "--workers", "1"]) == 0
+    assert PreparedCohort.open(own).grid != grid
+    assert main(["predict", str(run), str(tmp_path / "a"), "--json"]) == 0
+    assert "resampled a second time" not in capsys.readouterr().out
+    assert main(["prepare", str(source), str(tmp_path / "x"), "--like", str(source)]) == 2
+    assert "is not a run" in capsys.readouterr().err
