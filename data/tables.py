@@ -20,12 +20,22 @@ from uncus.data.errors import BadInput
 from uncus.data.files import write_text
 from uncus.data.text import shorten
 
-MISSING = frozenset({"", "n/a", "na", "nan"})  # compared in lower case
+# Compared in lower case; of BIDS, R, Python, spreadsheets, databases and SAS.
+MISSING = frozenset({"", "n/a", "na", "nan", "#n/a", "<na>", "null", "."})
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
-LIMIT = re.compile(r"[<>\u2264\u2265]=?\s*([^\s<>=+]+)|([^\s<>=+]+)\s*\+")
-"""``89+``, ``>89``, ``>= 1700``, ``<8``: the age of the very old in BIDS, a value out of an assay's
-range."""
+LIMIT = re.compile(
+    r"(?:[<>\u2264\u2265]=?|over|under|above|below)\s*([^\s<>=+]+)"
+    r"|([^\s<>=+]+)\s*(?:\+|plus|(?:and|or) (?:older|over|above|more))",
+    re.IGNORECASE,
+)
+"""``89+``, ``>89``, ``90 or older``, ``>= 1700``, ``<8``: the age of the very old in BIDS, a value
+out of an assay's range."""
+YEARS = re.compile(r"(?<=[\d+])\s*(?:y|yo|yrs?|years?)\b(?: old\b)?", re.IGNORECASE)
+"""``072Y`` (an age in DICOM), ``72 years``."""
+DECIMAL_COMMA = re.compile(r"([+-]?(?:\d+(?=,(?:\d{1,2}|\d{4,})$)|0|\d{4,})),(\d+)")
+"""``72,5``; not ``1,234``, which may be a thousand."""
 MAX_TABLE_BYTES = 256 * 2**20
+MAX_READ = 5  # values of a column that are told of one by one
 
 
 def clean(cell: object) -> str:
@@ -46,10 +56,11 @@ def to_number(cell: str) -> float | None:
 def read_number(cell: str) -> float | None:
     """The number in a cell, or the limit that it gives (``89+`` and ``>89`` -> 89); None for text.
 
-    ``limit_warnings`` tells of the limits.
+    ``limit_warnings`` tells of all that is not written as a number.
     """
+    cell = YEARS.sub("", cell)
     limit = LIMIT.fullmatch(cell)
-    return to_number((limit[1] or limit[2]) if limit else cell)
+    return to_number(DECIMAL_COMMA.sub(r"\1.\2", (limit[1] or limit[2]) if limit else cell))
 
 
 def read_column(cells: Iterable[object]) -> NDArray[np.float64] | None:
@@ -65,16 +76,19 @@ def read_column(cells: Iterable[object]) -> NDArray[np.float64] | None:
 
 
 def limit_warnings(columns: Mapping[Any, Iterable[object]]) -> list[str]:
-    """A warning for each value of a column of numbers that is a limit, and read as that number."""
+    """Warnings of the cells in columns of numbers that are limits or written in another way."""
     warnings = []
     for name, cells in columns.items():
-        limits = Counter(text for text in map(clean, cells) if LIMIT.fullmatch(text))
-        if limits and read_column(cells) is not None:
-            warnings += [
-                f"{name} {text} is read as {number:g}" + (f" ({count} scans)" if count > 1 else "")
-                for text, count in limits.items()
-                if (number := read_number(text)) is not None
-            ]
+        texts = Counter(text for text in map(clean, cells) if to_number(text) is None)
+        if read_column(cells) is None:
+            continue
+        read = [
+            f"{text} is read as {number:g}" + (f" ({count} scans)" if count > 1 else "")
+            for text, count in texts.items()
+            if (number := read_number(text)) is not None
+        ]
+        read = [shorten(read, 3)] if len(read) > MAX_READ else read
+        warnings += [f"{name} {one}" for one in read]
     return warnings
 
 
@@ -122,7 +136,8 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
 def read_table(path: Path) -> pd.DataFrame:
     """Read a TSV (tabs) or CSV (commas or semicolons) as strings.
 
-    A byte-order mark and CRLF are accepted. ``attrs["lines"]`` has the line number of each row.
+    A byte-order mark and CRLF are accepted, and what programs add: empty cells at the end of lines,
+    a first column without a name that counts the rows. ``attrs["lines"]`` has each row's line.
 
     Raises
     ------
@@ -157,7 +172,10 @@ def read_table(path: Path) -> pd.DataFrame:
             path, f"not a valid table ({error})", "save it again as UTF-8 text"
         ) from None
     numbered = [(number, row) for number, row in enumerate(lines, 1) if any(map(str.strip, row))]
-    names = [unescape_cell(name.strip()) for name in numbered[0][1]]
+    numbered = without_index(numbered)
+    width = max(len(trimmed(row)) for _, row in numbered)
+    names = [unescape_cell(name.strip()) for name in numbered[0][1][:width]]
+    numbered = [(number, trimmed(row, len(names))) for number, row in numbered]
     for name in names:
         if not name or names.count(name) > 1:
             raise BadInput(
@@ -177,6 +195,19 @@ def read_table(path: Path) -> pd.DataFrame:
     frame = pd.DataFrame(cells, columns=names, dtype=object)
     frame.attrs["lines"] = [number for number, _ in numbered[1:]]
     return frame
+
+
+def trimmed(row: list[str], width: int = 0) -> list[str]:
+    """A row without the empty cells at its end, but those of its first ``width`` columns."""
+    filled = [index for index, cell in enumerate(row, 1) if cell.strip()]
+    return row[: max([width, *filled])]
+
+
+def without_index(numbered: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+    """The rows without the index that pandas writes: a first column without a name, 0, 1, 2."""
+    index = [row[0].strip() for _, row in numbered]
+    counted = [str(number) for number in range(len(index) - 1)]
+    return [(n, row[1:]) for n, row in numbered] if index == ["", *counted] else numbered
 
 
 def need_column(frame: pd.DataFrame, name: str, value: object = "table") -> None:

@@ -103,8 +103,8 @@ def entities(key: str, path: str) -> list[str]:
 
 
 def parts(label: str) -> tuple[str | int, ...]:
-    """A label without its padding, case and separators: ``ses-M006`` -> (m, 6)."""
-    bare = re.sub(r"^(.*_)?(sub|ses)-", "", label.lower())
+    """A label without padding, case, separators and a ``.0``: ``ses-M006`` -> (m, 6)."""
+    bare = re.sub(r"^(.*_)?(sub|ses)-|\.0$", "", label.lower())
     return tuple(int(p) if p.isdecimal() else p for p in re.findall(r"\d+|[^\W\d_]+", bare))
 
 
@@ -114,6 +114,11 @@ def number_alone(label: str) -> tuple[str | int, ...]:
     return found[1:] if len(found) == 2 and isinstance(found[1], int) else found
 
 
+def last_word(label: str) -> tuple[str | int, ...]:
+    """The parts of a label's last word: ``OAS30001_MR_d0129`` -> (d, 129)."""
+    return parts(label.rpartition("_")[2])
+
+
 def pair_labels(
     given: Collection[str],
     wanted: Collection[str],
@@ -121,7 +126,7 @@ def pair_labels(
 ) -> dict[str, str]:
     """Each label in ``given`` -> the one in ``wanted`` that is equal, or is so in one of ``forms``.
 
-    Not where several labels on a side have the same form, or both would have to lose letters.
+    Not where several labels on a side have the same form, or both would have to lose some of it.
     """
     pairs = {label: label for label in given if label in wanted}
     for form in forms:

@@ -1,5 +1,6 @@
 """Tables with a row per participant or session, joined with scans by their ids."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 from uncus.data.cohorts.bids_names import (
     Key,
     join,
+    last_word,
     number_alone,
     pair_labels,
     parts,
@@ -25,8 +27,8 @@ Rows = dict[Key, dict[str, str]]  # the cells of each subject and session, by co
 
 
 def find_column(frame: pd.DataFrame, names: Iterable[str]) -> str | None:
-    """The first column with one of ``names``, in any case; None if there is none."""
-    lower = {str(name).lower(): str(name) for name in reversed(frame.columns)}
+    """The first column with one of ``names``, in any case, ``Subject ID`` for ``subject_id``."""
+    lower = {re.sub(r"[\s-]+", "_", str(c).lower()): str(c) for c in reversed(frame.columns)}
     return next((lower[name] for name in names if name in lower), None)
 
 
@@ -66,6 +68,7 @@ def sessions_table(root: Path, subject: str) -> list[tuple[Key, dict[str, str]]]
     if not path.is_file():
         return []
     frame = read_table(path)
+    frame = frame.rename(columns={find_column(frame, ["session_id"]): "session_id"})
     need_column(frame, "session_id", path)
     rows: dict[Key, int] = {}
     for index, session in enumerate(frame["session_id"]):
@@ -95,7 +98,8 @@ def relabelled(name: str, rows: Rows, keys: Collection[Key], warnings: list[str]
     pairs: dict[Key, Key] = {}
     for subject, labels in given.items():
         found = subjects.get(subject, subject)
-        same = pair_labels(labels - {""}, wanted.get(found, set()) - {""}, [parts, number_alone])
+        visits = wanted.get(found, set()) - {""}
+        same = pair_labels(labels - {""}, visits, [parts, number_alone, last_word])
         pairs |= {(subject, label): (found, same.get(label, label)) for label in labels}
     other = [f"{join(*key)} as {join(*pairs[key])}" for key in rows if key != pairs[key]]
     if other:

@@ -37,7 +37,11 @@ def to_value(cell: str, source: object, owner: str = "") -> float:
     """Encode a cell: a number as itself, 89+ as 89, a sex as 0 (F) or 1 (M)."""
     value = SEXES.get(cell.strip().lower(), read_number(cell))
     if value is None or not np.isfinite(value):
-        raise BadInput(source, f"{cell!r}{owner} is not a number", "give a number; for sex, M or F")
+        raise BadInput(
+            source,
+            f"{cell!r}{owner} is not a number",
+            "give a number; for sex, M or F; n/a if unknown",
+        )
     return float(value)
 
 

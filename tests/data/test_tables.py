@@ -137,6 +137,12 @@ def test_cells_are_compared_as_numbers_if_both_are_numbers() -> None:
         ("<-1.5", -1.5),
         ("72.5", 72.5),
         ("+89", 89),
+        ("90 or older", 90),
+        ("90 and over", 90),
+        ("over 89", 89),
+        ("89plus", 89),
+        ("89+ years", 89),
+        ("90 years or older", 90),
     ],
 )
 def test_a_limit_is_read_as_its_number(cell: str, number: float) -> None:
@@ -144,10 +150,66 @@ def test_a_limit_is_read_as_its_number(cell: str, number: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "cell", ["", "+", ">", "89++", "<60>", "60-70", "x+", ">x", "nan+", "8_9+"]
+    "cell", ["", "+", ">", "89++", "<60>", "60-70", "x+", ">x", "nan+", "8_9+", "over", "or older"]
 )
 def test_other_text_is_no_limit(cell: str) -> None:
     assert read_number(cell) is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [
+        ("072Y", 72),
+        ("72.5y", 72.5),
+        ("72 years", 72),
+        ("72 yrs old", 72),
+        ("72,5", 72.5),
+        ("-0,125", -0.125),
+        ("1400,125", 1400.125),
+        ("1,234", None),  # 1.234 or 1234
+        ("1,2,3", None),
+        ("Y", None),
+        ("7 yellow", None),
+        ("072M", None),
+    ],
+)
+def test_years_and_decimal_commas(cell: str, number: float | None) -> None:
+    assert read_number(cell) == number
+
+
+def test_columns_that_are_written_otherwise_are_told_of_in_one_line() -> None:
+    ages = [f"{60 + k},5" for k in range(9)]
+    listed = "age 60,5 is read as 60.5, 61,5 is read as 61.5, 62,5 is read as 62.5 and 6 more"
+    assert limit_warnings({"age": ages}) == [listed]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,age,\n1,60,\n2,61,\n",
+        "id,age,,\n1,60\n2,61,,\n,,,\n",
+        "id,age\n1,60,\n2,61\n",
+        ",id,age\n0,1,60\n1,2,61\n",
+    ],
+)
+def test_what_spreadsheets_and_pandas_add_is_dropped(tmp_path: Path, text: str) -> None:
+    table = read_table(write(tmp_path / "a.csv", text))
+    assert list(table.columns) == ["id", "age"]
+    assert table.values.tolist() == [["1", "60"], ["2", "61"]]
+
+
+@pytest.mark.parametrize("text", ["id,age,\n1,60,x\n", ",id\na,1\n", "id,,age\n1,,60\n"])
+def test_a_column_with_cells_needs_a_name(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BadInput, match="has no name"):
+        read_table(write(tmp_path / "a.csv", text))
+
+
+def test_the_missing_values_of_other_programs() -> None:
+    assert [clean(cell) for cell in ["#N/A", "<NA>", "NULL", ".", "None", "-"]] == [
+        *[""] * 4,
+        "None",
+        "-",
+    ]
 
 
 def test_a_column_is_of_numbers_unless_most_of_its_cells_are_text() -> None:

@@ -241,3 +241,26 @@ def test_many_sessions_with_several_images_are_one_warning(tmp_path: Path) -> No
     warning = read_cohort(tmp_path).warnings[0]
     assert warning.startswith("sub-0: 2 T1w images")
     assert warning.endswith("and 45 more")
+
+
+def test_ids_that_spreadsheets_changed(tmp_path: Path) -> None:
+    touch(
+        tmp_path, *(f"sub-{s}/ses-d0{k}/anat/sub-{s}_T1w.nii" for s in ("0012", "13") for k in "12")
+    )
+    tsv(tmp_path / "participants.tsv", "Participant_ID sex", "12.0 F", "13.0 M")
+    rows = ("OAS12_MR_d01 60", "OAS12_MR_d02 61")
+    tsv(tmp_path / "sub-0012/sub-0012_sessions.tsv", "Session_ID age", *rows)
+    cohort = read_cohort(tmp_path)
+    assert [scan.fields["sex"] for scan in cohort] == ["F", "F", "M", "M"]
+    assert [scan.fields.get("age") for scan in cohort] == ["60", "61", None, None]
+    assert any("reads sub-12.0 as sub-0012" in warning for warning in cohort.warnings)
+    assert any("OAS12_MR_d02 as sub-0012_ses-d02" in warning for warning in cohort.warnings)
+
+
+def test_a_decimal_is_another_id(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-1.0/anat/sub-1.0_T1w.nii", "sub-1/anat/sub-1_T1w.nii")
+    tsv(tmp_path / "participants.tsv", "participant_id sex", "1.0 F", "1 M")
+    assert {scan.subject: scan.fields["sex"] for scan in read_cohort(tmp_path)} == {
+        "1.0": "F",
+        "1": "M",
+    }

@@ -36,6 +36,18 @@ def test_table_paths_are_relative_to_it(tmp_path: Path) -> None:
     assert cohort.scans[0].path.read_bytes() == b"image"
 
 
+def test_columns_of_a_table_may_have_spaces(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii.gz", "b.nii.gz")
+    table = tmp_path / "scans.csv"
+    table.write_text(
+        "Subject ID;Session-ID;File Path\n002_S_0295;bl;a.nii.gz\n002_S_0413;bl;b.nii.gz"
+    )
+    assert [scan.name for scan in read_cohort(table)] == [
+        "sub-002_S_0295_ses-bl",
+        "sub-002_S_0413_ses-bl",
+    ]
+
+
 def test_table_without_participants_takes_them_from_the_paths(tmp_path: Path) -> None:
     touch(tmp_path, "sub-7_ses-2_T1w.nii.gz", "other.mgz")
     cohort = read_cohort(tsv(tmp_path / "t.tsv", "file", "sub-7_ses-2_T1w.nii.gz", "other.mgz"))
