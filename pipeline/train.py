@@ -115,10 +115,8 @@ class Train(TrainingOptions):
             plan(step, cohort, label_scans(step, cohort))
             # Of jobs for a fold each, the first one pre-trains for all.
             with files.locked(self.out, "run", wait=-1 if self.only else 0):
-                for one in (
-                    step,
-                    last,
-                ):  # both at first, so that the options are there to resume by
+                # Both at first, so that the options are there to resume by.
+                for one in (step, last):
                     if not continued(one, cohort):
                         start(one, cohort)
                         log.append(Run(one.out).log_path, told)

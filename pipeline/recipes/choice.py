@@ -16,7 +16,7 @@ from uncus.data.design.row_filter import select
 from uncus.data.design.targets import Target, labelled
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import TABLE
-from uncus.data.tables import read_column, read_table
+from uncus.data.tables import clean, read_number, read_table
 from uncus.pipeline.runs import Run
 from uncus.pipeline.training.options import (
     SCHEDULE,
@@ -81,7 +81,7 @@ def steps(options: Options) -> list[Options]:
         raise BadInput(
             "--recipe small", "trains each network on one device", "leave out --devices and --nodes"
         )
-    columns = pretraining_columns(used, options.target)
+    columns = pretraining_columns(table, used, options.target)
     if not (columns or options.init_from):
         return [edit(chosen, SCRATCH)]
     final = edit(chosen, HEAD, init_from=options.init_from or first.path, splits=None, epochs=0)
@@ -111,13 +111,23 @@ def labelled_scans(options: TrainingOptions, table: pd.DataFrame) -> pd.DataFram
     return labelled(select(table, options.where), target)[0]
 
 
-def pretraining_columns(table: pd.DataFrame, target: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns to pre-train on: those of ``PRETRAINING`` with a number for each scan."""
+def pretraining_columns(
+    table: pd.DataFrame, used: pd.DataFrame, target: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The columns to pre-train on: those of ``PRETRAINING`` with a number for each scan ``used``.
+
+    Other scans of ``table`` may have none, but no text.
+    """
     there = {str(name).lower(): str(name) for name in table if name not in target}
     found = []
     for name in PRETRAINING:
-        values = read_column(table[there[name]]) if name in there else None
-        if values is not None and np.isfinite(values).all() and np.ptp(values) > 0:
+        if name not in there:
+            continue
+        values = [read_number(cell) for cell in map(clean, used[there[name]])]
+        others = all(
+            read_number(cell) is not None for cell in map(clean, table[there[name]]) if cell
+        )
+        if others and None not in values and len(set(values)) > 1:
             found.append(there[name])
     return tuple(found)
 

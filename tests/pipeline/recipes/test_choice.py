@@ -76,6 +76,15 @@ def test_a_small_cohort_is_pretrained_on_what_every_scan_has(tmp_path: Path) -> 
     assert steps(regression)[0].target == ("eTIV",), "the target itself is none"
 
 
+def test_a_text_in_a_column_is_no_reason_to_fail(tmp_path: Path) -> None:
+    """Scans without a label (every third) are pre-trained on too."""
+    ages = [str(50 + k % 40) for k in range(90)]
+    for missing, columns in (("", ("age",)), ("unknown", ()), ("89+", ("age",))):
+        cohort = cohort_of(tmp_path, 90, age=[*ages[:2], missing, *ages[3:]])
+        trainings = steps(options(cohort))
+        assert (trainings[0].target if trainings[1:] else ()) == columns
+
+
 def test_without_such_a_column_it_is_trained_from_scratch(tmp_path: Path) -> None:
     (only,) = steps(options(cohort_of(tmp_path, 90, age=[""] * 90)))
     assert only.recipe == "small" and only.init_from is None
