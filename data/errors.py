@@ -2,7 +2,7 @@
 
 import errno
 
-from uncus.data.text import displayed
+from uncus.data.text import displayed, printable
 
 SPACE, ACCESS = (errno.ENOSPC, errno.EDQUOT), (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -20,7 +20,7 @@ class BadInput(ValueError):  # noqa: N818 - it names the input, not the program
     def __init__(self, value: object, cause: str, remedy: str) -> None:
         self.value, self.cause, self.remedy = displayed(str(value)), cause, remedy
         line = f"{self.value}: {cause}" + (f"; {remedy}" if remedy else "")
-        super().__init__(" ".join(line.split()))
+        super().__init__(one_line(line))
 
     def __reduce__(self) -> tuple[type["BadInput"], tuple[str, str, str]]:
         # Worker processes send errors back by pickle, which would call __init__ with one argument.
@@ -44,4 +44,9 @@ def error_line(error: BaseException) -> str:
         )
     elif isinstance(error, UnicodeError):
         error = BadInput("text", f"not UTF-8 ({error})", "save the file, or name it, in UTF-8")
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(str(error)) or type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """Text as one line without what a terminal obeys: file names and cells are others'."""
+    return printable(" ".join(text.split()), None)

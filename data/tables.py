@@ -34,6 +34,8 @@ YEARS = re.compile(r"(?<=[\d+])\s*(?:y|yo|yrs?|years?)\b(?: old\b)?", re.IGNOREC
 """``072Y`` (an age in DICOM), ``72 years``."""
 DECIMAL_COMMA = re.compile(r"([+-]?(?:\d+(?=,(?:\d{1,2}|\d{4,})$)|0|\d{4,})),(\d+)")
 """``72,5``; not ``1,234``, which may be a thousand."""
+CONTROL = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that a terminal or a page would obey: they become spaces."""
 MAX_TABLE_BYTES = 256 * 2**20
 MAX_READ = 5  # values of a column that are told of one by one
 
@@ -156,6 +158,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise BadInput(path, f"not UTF-8 at byte {error.start}", "save it as UTF-8") from None
     if not text.strip() or "\0" in text:
         raise BadInput(path, "empty" if not text.strip() else "not a text file", "give a table")
+    text = CONTROL.sub(" ", text)
     header = text.lstrip().splitlines()[0]
     delimiter = "\t"
     if path.suffix.lower() == ".tsv":
@@ -176,8 +179,8 @@ def read_table(path: Path) -> pd.DataFrame:
     width = max(len(trimmed(row)) for _, row in numbered)
     names = [unescape_cell(name.strip()) for name in numbered[0][1][:width]]
     numbered = [(number, trimmed(row, len(names))) for number, row in numbered]
-    for name in names:
-        if not name or names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if not name or count > 1:
             raise BadInput(
                 path,
                 f"column {name!r} is duplicated or has no name",

@@ -12,10 +12,12 @@ def displayed(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def printable(text: str, longest: int = 80) -> str:
+def printable(text: str, longest: int | None = 80) -> str:
     """Untrusted ``text`` without control and direction characters, cut to ``longest``."""
     kept = "".join(c for c in text if unicodedata.category(c)[0] not in "CZ" or c == " ")
-    return kept if len(kept) <= longest else f"{kept[: longest - 15]}…{kept[-14:]}"
+    return (
+        kept if longest is None or len(kept) <= longest else f"{kept[: longest - 15]}…{kept[-14:]}"
+    )
 
 
 def shorten(names: list[str], limit: int | None = 5) -> str:

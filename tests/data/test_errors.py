@@ -29,11 +29,12 @@ def test_bad_input_is_one_line_and_survives_pickle() -> None:
         (MemoryError(), "memory: there is not enough; "),
         (BadInput("a.nii", "is empty", "copy it"), "a.nii: is empty; copy it"),
         (ValueError("two\nlines"), "two lines"),
+        (ValueError("\x1b[2Jgone\u202e"), "[2Jgone"),
         (KeyError(), "KeyError"),
     ],
 )
 def test_every_error_is_one_line(error: Exception, line: str) -> None:
-    assert error_line(error).startswith(line) and "\n" not in error_line(error)
+    assert error_line(error).startswith(line) and error_line(error).isprintable()
 
 
 def test_errors_of_files_name_the_file_and_a_remedy(tmp_path: Path) -> None:
@@ -48,3 +49,8 @@ def test_errors_of_files_name_the_file_and_a_remedy(tmp_path: Path) -> None:
 def test_names_that_are_not_utf8_can_be_printed() -> None:
     error = BadInput(os.fsdecode(b"scan_\xe9.nii"), "is empty", "copy it")
     assert str(error).encode() and str(error).startswith("scan_\ufffd.nii: is empty")
+
+
+def test_what_a_terminal_obeys_is_not_printed() -> None:
+    error = BadInput("\x1b]0;a\x07.tsv", "sub-\u202e01 is\x9b2J twice", "see \x08it")
+    assert str(error) == "]0;a.tsv: sub-01 is2J twice; see it"
