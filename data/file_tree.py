@@ -1,16 +1,24 @@
 """List the files below a folder, with a word on what is left out: hidden files, broken links, our
 own results. All readers of scans use it, so that they agree."""
 
+import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from fnmatch import filter as matching
 from pathlib import Path
 
 from uncus.data.text import natural_text, shorten
 
-SYSTEM = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "lost+found"})
-OUTPUTS = ("volumes.npy", ".measures", "prediction.json", "saliency*.png")
+# Folders of macOS, Windows, Linux and of network disks (Synology, QNAP).
+SYSTEM = frozenset({"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"}) | {
+    "@eaDir",
+    "@Recycle",
+    "@Recently-Snapshot",
+    "#recycle",
+    "#snapshot",
+}
+OUTPUTS = ("prediction.json", "saliency*.png")
 IMAGE = re.compile(r".+\.(nii|img|mgz|mgh|dcm|ima|dicom|zip)(\.gz)?", re.IGNORECASE)
 
 Ignored = dict[str, list[str]]  # reason -> names of files and folders
@@ -26,6 +34,11 @@ def list_files(root: Path, ignored: Ignored) -> list[Path]:
     """
     files = walk(root, (), ignored)
     return sorted(files, key=lambda path: natural_text(path.as_posix()))
+
+
+def normal(path: Path) -> Path:
+    """The absolute path without ``..``; links are kept, as git-annex's lead out of a tree."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def walk(folder: Path, above: tuple[tuple[int, int], ...], ignored: Ignored) -> Iterator[Path]:
@@ -62,10 +75,14 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM
 
 
-def is_output(names: Iterable[str]) -> bool:
+def is_prepared(names: Collection[str]) -> bool:
+    """Whether a folder with these files is a prepared cohort, finished or not."""
+    return "volumes.npy" in names or ".measures" in names
+
+
+def is_output(names: Collection[str]) -> bool:
     """Whether a folder with these files is a prepared cohort, finished or not, or a prediction."""
-    names = list(names)
-    if any(matching(names, pattern) for pattern in OUTPUTS):
+    if is_prepared(names) or any(matching(names, pattern) for pattern in OUTPUTS):
         return True
     return ".lock" in names and "participants.tsv" not in names
 

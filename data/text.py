@@ -8,8 +8,10 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def displayed(name: str) -> str:
-    """The name of a file for people: bytes that are not UTF-8 become ``\ufffd``."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """The name of a file for people: bytes that are not UTF-8, and control characters, become
+    ``\ufffd``."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def printable(text: str, longest: int | None = 80) -> str:

@@ -24,7 +24,7 @@ from uncus.data.cohorts.participants import (
 )
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
-from uncus.data.file_tree import Ignored, ignored_warnings, list_files
+from uncus.data.file_tree import Ignored, ignored_warnings, list_files, normal
 from uncus.data.text import natural_text, shorten
 
 NO_IMAGE = "without a T1w image"
@@ -96,7 +96,7 @@ def bids_fields(image: Path) -> dict[str, str]:
     ------
     BadInput: tables that break the rules of BIDS.
     """
-    image = image.resolve()
+    image = normal(image)
     folder = next((p for p in image.parents if p.name.startswith("sub-")), None)
     if folder is None:
         return {}
@@ -125,9 +125,9 @@ def find_images(
     images: dict[Key, Path] = {}
     without: dict[Key, str] = {}
     several: list[str] = []
-    for folder in labelled_folders(subjects, "sub-"):
+    for folder in labelled_folders(subjects, "sub-", ignored):
         subject = folder.name.removeprefix("sub-")
-        sessions = list(labelled_folders(folder, "ses-"))
+        sessions = list(labelled_folders(folder, "ses-", ignored))
         for parent in [folder, *sessions]:
             session = parent.name.removeprefix("ses-") if parent != folder else ""
             anywhere = derivative and (parent != folder or not sessions)

@@ -10,6 +10,7 @@ from typing import NoReturn
 import pandas as pd
 
 from uncus.data.errors import BadInput
+from uncus.data.file_tree import BROKEN, Ignored
 from uncus.data.text import natural_text, shorten
 
 IMAGES = (".nii", ".nii.gz", ".img", ".mgz", ".mgh")
@@ -60,10 +61,13 @@ def raise_if_any(value: object, cause: str, names: list[str], remedy: str) -> No
         raise BadInput(value, f"{cause} ({len(names)}): {shorten(names)}", remedy)
 
 
-def labelled_folders(root: Path, prefix: str) -> Iterator[Path]:
-    """The folders ``prefix*`` in ``root`` in natural order."""
-    folders = (p for p in root.glob(f"{prefix}*") if p.is_dir())
-    yield from sorted(folders, key=natural)
+def labelled_folders(root: Path, prefix: str, ignored: Ignored | None = None) -> Iterator[Path]:
+    """The folders ``prefix*`` in ``root`` in natural order; broken links go to ``ignored``."""
+    for path in sorted(root.glob(f"{prefix}*"), key=natural):
+        if path.is_dir():
+            yield path
+        elif ignored is not None and path.is_symlink() and not path.exists():
+            ignored.setdefault(BROKEN, []).append(path.name)
 
 
 def natural(path: Path) -> list[tuple[int, int | str]]:

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from uncus.data.cohorts.bids_names import check_files, entity, join, natural, to_label
+from uncus.data.cohorts.bids_names import check_files, entity, join, labelled_folders, to_label
 from uncus.data.cohorts.participants import check_rows, fields_of, participants_table, relabelled
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
-from uncus.data.file_tree import is_hidden
+from uncus.data.file_tree import Ignored, ignored_warnings, is_hidden
 from uncus.data.imageio.freesurfer import find_scan
 from uncus.data.text import shorten
 
@@ -29,8 +29,9 @@ def read_freesurfer(root: Path) -> Cohort:
     """
     if not root.is_dir():
         raise BadInput(root, "not a folder", "give the folder of FreeSurfer's subjects")
-    folders = [p for p in sorted(root.iterdir(), key=natural) if p.is_dir()]
-    folders = [root] if find_scan(root) else [p for p in folders if not is_hidden(p.name)]
+    ignored: Ignored = {}
+    folders = [p for p in labelled_folders(root, "", ignored) if not is_hidden(p.name)]
+    folders = [root] if find_scan(root) else folders
     names = {folder.name for folder in folders}
     scans: list[Scan] = []
     templates, left_out = list[str](), dict[str, str]()
@@ -45,7 +46,7 @@ def read_freesurfer(root: Path) -> Cohort:
             scans.append(Scan(subject, entity("ses-", name) or "", path))
         else:
             left_out[folder.name] = "without mri/T1.mgz and mri/orig.mgz"
-    warnings = []
+    warnings = ignored_warnings(ignored)
     if templates:
         warnings.append(f"templates and longitudinal results, ignored: {shorten(templates, 5)}")
     check_files(root, (scan.path for scan in scans))

@@ -1,6 +1,5 @@
 """Cohort readers: each function in ``READERS`` reads a folder or table as a Cohort."""
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from uncus.data.cohorts.freesurfer import is_freesurfer, read_freesurfer
 from uncus.data.cohorts.participants import SESSION_COLUMNS, SUBJECT_COLUMNS, find_column
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
-from uncus.data.file_tree import Ignored, ignored_warnings, list_files
+from uncus.data.file_tree import Ignored, ignored_warnings, is_prepared, list_files, normal
 from uncus.data.imageio.freesurfer import find_scan, is_segmentation
 from uncus.data.tables import need_column, read_table
 from uncus.data.text import displayed, shorten
@@ -45,6 +44,8 @@ def read_cohort(source: Path, reader: str = "auto") -> Cohort:
         raise BadInput(f"reader {reader!r}", "unknown", f"choose one of: {known}")
     if not source.exists():
         raise BadInput(source, "no such file or folder", "check the path")
+    if source.is_dir() and is_prepared({path.name for path in source.iterdir()}):
+        raise BadInput(source, "a prepared cohort, not scans", "give what it was prepared from")
     return READERS[guess_reader(source) if reader == "auto" else reader](source)
 
 
@@ -132,11 +133,6 @@ def read_table_of_images(table: Path) -> Cohort:
 def is_scan(folder: Path) -> bool:
     """Whether a folder can be read as a scan: DICOM files, or a subject of FreeSurfer."""
     return find_scan(folder) is not None or contains_dicom(folder)
-
-
-def normal(path: Path) -> Path:
-    """The absolute path without ``..``; links are kept."""
-    return Path(os.path.normpath(path.absolute()))
 
 
 def read_folder(root: Path) -> Cohort:

@@ -199,7 +199,7 @@ def read_header(member: Member) -> Header | None:
             _ = element.value
         if "Rows" not in tags and "Columns" not in tags:
             return None
-        patient = Patient(*(str(tags.get(name) or "").strip() for name in IDENTITY))
+        patient = Patient(*(str(tags.get(name) or "").strip(" \t\0") for name in IDENTITY))
         return Header(member, patient, str(tags.get("SeriesInstanceUID") or ""), tags)
 
 

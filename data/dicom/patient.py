@@ -44,9 +44,8 @@ def check_one_patient(patients: Sequence[Patient], source: str) -> list[str]:
 
 
 def same_name(name: str) -> str:
-    """A PatientName (DICOM PS3.5, 6.2.1.2) for comparison: ``A^B^^`` and ``a^b`` are equal.
+    """A PatientName (DICOM PS3.5, 6.2.1.2) for comparison.
 
-    Only its first representation counts, without empty components at its end.
+    ``A^B^^``, ``a^b`` and ``A B`` are equal; only the first representation counts.
     """
-    parts = [" ".join(part.split()) for part in name.split("=")[0].casefold().split("^")]
-    return "^".join(parts).rstrip("^")
+    return " ".join(name.split("=")[0].casefold().replace("^", " ").split())

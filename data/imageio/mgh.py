@@ -28,7 +28,7 @@ def read_mgh_layout(path: Path, head: bytes) -> Layout:
     if int.from_bytes(head[:4], "big") != 1:
         raise BadInput(path, "not an MGH image", "check the file and its extension")
     warnings = []
-    if not int.from_bytes(head[GOOD_RAS : GOOD_RAS + 2], "big"):
+    if int.from_bytes(head[GOOD_RAS : GOOD_RAS + 2], "big", signed=True) <= 0:
         head = head[:GOOD_RAS] + DEFAULT_RAS + head[GOOD_RAS + len(DEFAULT_RAS) :]
         warnings.append(
             "No orientation is stored: orientation unknown, left and right may be swapped."

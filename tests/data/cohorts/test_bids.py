@@ -264,3 +264,11 @@ def test_a_decimal_is_another_id(tmp_path: Path) -> None:
         "1.0": "F",
         "1": "M",
     }
+
+
+def test_fields_of_an_image_that_git_annex_keeps_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\nsub-1\t70\n")
+    touch(tmp_path, ".git/annex/objects/x/MD5E-s5--a.nii.gz", "sub-1/anat/x.json")
+    image = tmp_path / "sub-1" / "anat" / "sub-1_T1w.nii.gz"
+    image.symlink_to("../../.git/annex/objects/x/MD5E-s5--a.nii.gz")
+    assert bids_fields(image) == {"age": "70"}

@@ -169,6 +169,24 @@ def test_a_folder_of_links_is_a_folder_of_files(reader: str, tmp_path: Path) -> 
         ]
 
 
+@pytest.mark.parametrize("reader", ["bids", "caps", "freesurfer"])
+def test_a_subject_that_is_a_broken_link_is_reported(reader: str, tmp_path: Path) -> None:
+    if reader == "freesurfer":
+        touch(tmp_path, "sub-1/mri/T1.mgz")
+    else:
+        tree(tmp_path, reader, "sub-1")
+    folder = next(tmp_path.rglob("sub-1"))
+    (folder.parent / "sub-2").symlink_to("gone")
+    cohort = read_cohort(tmp_path, reader)
+    assert len(cohort) == 1 and any(line.endswith(": sub-2") for line in cohort.warnings)
+
+
+def test_a_prepared_cohort_is_not_prepared_again(cohort: Path) -> None:
+    for reader in ("auto", "bids", "folder"):
+        with pytest.raises(BadInput, match="a prepared cohort, not scans; give what it was"):
+            read_cohort(cohort, reader)
+
+
 def test_paths_with_backslashes(tmp_path: Path) -> None:
     touch(tmp_path, "a/sub-1_T1w.nii", "b\\c.nii")
     rows = ("subject path", "1 a\\sub-1_T1w.nii", "2 b\\c.nii")

@@ -43,7 +43,7 @@ def test_two_patients(others: Patient) -> None:
 
 
 def test_names_without_an_id() -> None:
-    assert same_name("A^B^^=X^Y") == same_name(" a^b") == "a^b"
+    assert same_name("A^B^^=X^Y") == same_name(" a^b") == same_name("A B") == "a b"
     one = [Patient("", "A^B", ""), Patient("", "A^B^^^", "")]
     assert [WRITTEN in line for line in check_one_patient(one, "folder")] == [True]
     with pytest.raises(BadInput, match="2 patients"):

@@ -35,8 +35,9 @@ def test_agrees_with_nibabel(name: str, tmp_path: Path) -> None:
     assert volume.warnings == ()
 
 
-def test_warns_of_a_missing_orientation(tmp_path: Path) -> None:
-    volume = read_volume(overwrite(tmp_path / "scan.mgh", GOOD_RAS, b"\0\0"))
+@pytest.mark.parametrize("flag", [b"\0\0", b"\xff\xff"])
+def test_warns_of_a_missing_orientation(flag: bytes, tmp_path: Path) -> None:
+    volume = read_volume(overwrite(tmp_path / "scan.mgh", GOOD_RAS, flag))
     assert len(volume.warnings) == 1 and "orientation unknown" in volume.warnings[0]
     assert volume.native.axcodes == "LIA" and volume.spacing == (1, 1, 1)  # as FreeSurfer reads it
     stored, center = voxels(np.float32), np.array([*voxels().shape, 2]) / 2
