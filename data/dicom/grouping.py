@@ -12,8 +12,8 @@ from uncus.data.dicom.geometry import check_parallel
 from uncus.data.dicom.suitability import (
     check_component,
     check_tags,
+    doubt,
     is_mr_image,
-    names_localizer,
 )
 from uncus.data.errors import BadInput
 from uncus.data.text import natural_text, printable, shorten
@@ -145,10 +145,8 @@ def describe(
 ) -> Series:
     """Describe a series by its first header, and its ``variant`` within the series."""
     header = headers[0]
-    text = header.text("SeriesDescription")
-    aside = fault.cause if isinstance(fault, OtherKind) else ""
-    if not aside and names_localizer(text):
-        aside = "is a localizer by its description"
+    text, images = header.text("SeriesDescription"), len(frames or headers)
+    aside = fault.cause if isinstance(fault, OtherKind) else doubt(header, images)
     with decoding_errors(header.member.name):
         number = header.number("SeriesNumber")
         rows, columns = (int(header.number(name) or 0) for name in ("Rows", "Columns"))
@@ -157,7 +155,7 @@ def describe(
         number="" if number is None else f"{number:g}",
         description=", ".join(filter(None, [text, variant])),
         modality=header.text("Modality") or "no modality",
-        images=len(frames or headers),
+        images=images,
         columns=columns,
         rows=rows,
         aside=aside,

@@ -1,15 +1,25 @@
 """Check by its tags, before its voxels are read, that a series is a T1-weighted scan of a head."""
 
+import re
+import unicodedata
 from collections.abc import Sequence
 
 from uncus.data.dicom.frame import Frame, Header, OtherKind
 
 REMEDY = "give a 3D T1-weighted MR series of a head"
 MR_CLASS = "1.2.840.10008.5.1.4.1.1.4"  # MR; with a further number, enhanced MR
-# Values of BodyPartExamined (DICOM PS3.16, annex L) that scans of a head have.
-HEAD = frozenset({"", "HEAD", "BRAIN", "SKULL", "HEADNECK", "HEAD AND NECK", "TEMPORALLOBE", "IAC"})
+# In BodyPartExamined (DICOM PS3.16, annex L) of scans of a head; it is often typed by hand.
+HEAD = re.compile(
+    "HEAD|BRAIN|SKULL|TEMPORAL|IAC|NEURO|CRAN|CEREB|CERV(EAU|ELLO)|ENCE(F|PH)AL|KOPF|SCHADEL|TETE|TESTA|CABE"
+    "|WHOLEBODY|^$"
+)
 # In SeriesDescription; not all vendors declare localizers in ImageType.
-LOCALIZERS = ("localizer", "localiser", "scout", "survey", "3-plane", "3 plane", "3plane")
+LOCALIZER = re.compile(
+    r"lo[ck]ali[sz]|scout|survey|3[ -]?plane|(?<![a-z])(loc|pilot|topogram)(?![a-z])", re.IGNORECASE
+)
+FEWEST = 3  # images of a volume
+# In ImageType: planes and projections computed from another series, and maps.
+DERIVED = frozenset({"MPR", "MIP", "MINIP", "PROJECTION IMAGE", "REFORMATTED", "ADC", "FA"})
 # Echo times of T1-weighted scans end near 30 ms, those of T2-weighted scans start near 80 ms
 # (Brown and Semelka, MRI: Basic Principles and Applications, chapter 8).
 T1_ECHO_MS = 30.0
@@ -31,10 +41,12 @@ def check_tags(name: str, headers: Sequence[Header]) -> None:
             raise OtherKind(name, "is not MR by its tags (no Modality)", REMEDY)
         if "LOCALIZER" in header.words("ImageType"):
             raise OtherKind(name, "is a localizer by its tags", REMEDY)
-        if header.number("SamplesPerPixel") not in {None, 1.0}:
+        palette = header.text("PhotometricInterpretation").upper() == "PALETTE COLOR"
+        if palette or header.number("SamplesPerPixel") not in {None, 1.0}:
             raise OtherKind(name, "is a color image by its tags", REMEDY)
     body = {header.text("BodyPartExamined").upper() for header in headers}
-    if not body & HEAD:
+    words = (re.sub(r"[^A-Z]+", "", unicodedata.normalize("NFKD", part)) for part in body)
+    if not any(map(HEAD.search, words)):
         raise OtherKind(name, f"is not of a head by its tags ({', '.join(sorted(body))})", REMEDY)
 
 
@@ -45,9 +57,15 @@ def check_component(name: str, frames: Sequence[Frame]) -> None:
         raise OtherKind(name, f"is a {component} image by its tags, not a magnitude", REMEDY)
 
 
-def names_localizer(description: str) -> bool:
-    """Whether a SeriesDescription is a localizer's."""
-    return any(word in description.casefold() for word in LOCALIZERS)
+def doubt(header: Header, images: int) -> str:
+    """Why a series of ``images`` is hardly the scan where there are others; "" if it may be."""
+    if LOCALIZER.search(header.text("SeriesDescription")):
+        return "is a localizer by its description"
+    if not is_mr_image(header) and header.text("SOPClassUID"):
+        return "is no MR image but a capture, map or the like by its class"
+    if derived := DERIVED.intersection(header.words("ImageType")[2:]):
+        return f"was computed from another series by its tags ({', '.join(sorted(derived))})"
+    return f"has {images} images only" if images < FEWEST else ""
 
 
 def suitability_warnings(headers: Sequence[Header]) -> list[str]:

@@ -1,6 +1,7 @@
 """What else is in a study's folder than volumes is a series of its own, left aside."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,27 @@ ASIDE: dict[str, tuple[list[Dataset], str]] = {
     ),
     "localizer by its planes": (three_planes(), "mixes orientations"),
     "localizer by its name": (placed(SeriesDescription="AAHead_Scout"), "by its description"),
+    "localizer in other words": (placed(SeriesDescription="tra_pilot"), "by its description"),
+    "capture with a place": (placed(SOPClassUID=SC), "is no MR image but a capture"),
+    "parametric map": (placed(SOPClassUID=f"{SC[:-1]}30"), "is no MR image but a capture"),
+    "planes of the scan": (
+        placed(ImageType=["DERIVED", "SECONDARY", "MPR", "CSA MPR"], SeriesDescription="T1 MPRAGE"),
+        "was computed from another series by its tags (MPR)",
+    ),
+    "two slices": (placed()[:2], "has 2 images only"),
+    "palette": (placed(PhotometricInterpretation="PALETTE COLOR"), "is a color image by its tags"),
     "single slice": (placed()[:1], "has images at one position only"),
     "phase": (placed(ImageType=["ORIGINAL", "PRIMARY", "P"]), "is a phase image"),
     "knee": (placed(BodyPartExamined="KNEE"), "is not of a head"),
+}
+
+DOUBTFUL = {  # not refused if chosen
+    "localizer by its name",
+    "localizer in other words",
+    "capture with a place",
+    "parametric map",
+    "planes of the scan",
+    "two slices",
 }
 
 
@@ -90,7 +109,7 @@ def test_other_objects_are_listed_and_left_aside(what: str, tmp_path: Path) -> N
     listed = dicom_series.list_series(tmp_path, [str(folder)], "")
     assert sorted(bool(one["aside"]) for one in listed) == [False, True]
     number = next(n for n, one in enumerate(listed, 1) if one["aside"])
-    if what != "localizer by its name":  # a description alone refuses nothing
+    if what not in DOUBTFUL:
         refused(folder, tmp_path, re.escape(cause), str(number))
 
 
@@ -124,3 +143,22 @@ def test_a_folder_of_other_objects_only_lists_them(tmp_path: Path) -> None:
     refused(folder, tmp_path, "contains 2 series: 1: 'other' .*, 2: 'screen save' .MR, 1 image of")
     only = save(tmp_path / "scout", series(edit=tag("SeriesDescription", "Survey T1")))
     assert load(only, tmp_path)[0].shape == (10, 8, 6)
+
+
+@pytest.mark.parametrize("text", ["HEAD_NECK", "Sch\xe4del", "WHOLEBODY", "Cr\xe2ne", "brain "])
+def test_a_head_by_other_words(text: str, tmp_path: Path) -> None:
+    def edit(data: Dataset, index: int) -> None:
+        data.SpecificCharacterSet, data.BodyPartExamined = "ISO_IR 100", text
+
+    with (
+        pytest.warns(UserWarning, match="Invalid value") if text.upper() != text else nullcontext()
+    ):
+        datasets = series(edit=edit)
+        folder = save(tmp_path / "in", datasets)
+    assert load(folder, tmp_path)[0].shape == (10, 8, 6)
+
+
+def test_planes_of_a_scan_are_read_where_they_are_all_there_is(tmp_path: Path) -> None:
+    types = ["DERIVED", "SECONDARY", "MPR"]
+    folder = save(tmp_path / "in", series(edit=tag("ImageType", types)))
+    assert load(folder, tmp_path)[0].shape == (10, 8, 6)
