@@ -8,6 +8,7 @@ from uncus.data.dicom.frame import Frame, Header, OtherKind
 
 REMEDY = "give a 3D T1-weighted MR series of a head"
 MR_CLASS = "1.2.840.10008.5.1.4.1.1.4"  # MR; with a further number, enhanced MR
+SPECTROSCOPY = "1.2.840.10008.5.1.4.1.1.4.2"  # has rows and columns, but no pixels
 # In BodyPartExamined (DICOM PS3.16, annex L) of scans of a head; it is often typed by hand.
 HEAD = re.compile(
     "HEAD|BRAIN|SKULL|TEMPORAL|IAC|NEURO|CRAN|CEREB|CERV(EAU|ELLO)|ENCE(F|PH)AL|KOPF|SCHADEL|TETE|TESTA|CABE"
@@ -39,6 +40,8 @@ def check_tags(name: str, headers: Sequence[Header]) -> None:
             raise OtherKind(name, f"is not MR by its tags (Modality {modality})", REMEDY)
         if not modality and not is_mr_image(header):
             raise OtherKind(name, "is not MR by its tags (no Modality)", REMEDY)
+        if header.text("SOPClassUID") == SPECTROSCOPY:
+            raise OtherKind(name, "is a spectrum by its tags, not an image", REMEDY)
         if "LOCALIZER" in header.words("ImageType"):
             raise OtherKind(name, "is a localizer by its tags", REMEDY)
         palette = header.text("PhotometricInterpretation").upper() == "PALETTE COLOR"
