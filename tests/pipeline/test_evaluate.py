@@ -338,7 +338,7 @@ def test_no_baseline_that_was_not_asked_for_stops_a_report(other: str) -> None:
     if "alone" in other:
         scans["age"] = ""
     if other == "ages as text":
-        scans["age"] = [f"{age} years" for age in scans["age"]]
+        scans["age"] = [f"about {age}" for age in scans["age"]]
     study = Study(scans, study.target, study.labels, study.splits)
     report = assess(study, said, draws=100).report
     names = {"constant sex": "age+sex", "ages as text": "sex", "sex alone, constant": "sex"}
