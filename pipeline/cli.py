@@ -9,7 +9,9 @@ import importlib
 import io
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     environment.adapt()
     try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, interrupt)
         if not arguments or arguments[0] in {"-h", "--help", "help"}:
             print(usage())
             return 0
@@ -90,6 +94,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("uncus: interrupted", file=sys.stderr)
         return 130
+
+
+def interrupt(*_: object) -> None:
+    """End like Ctrl-C: how batch systems and containers ask a process to end."""
+    raise KeyboardInterrupt
 
 
 def call(verb: str, arguments: Sequence[str]) -> int:

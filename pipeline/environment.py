@@ -7,9 +7,13 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -51,6 +55,22 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             installed[name] = "absent"
     return installed
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Processes that are started within ignore Ctrl-C, which a terminal sends to them all.
+
+    Their parent ends them, and says so in one line.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def cpu_count() -> int:

@@ -119,7 +119,7 @@ class Train(TrainingOptions):
                 for one in (step, last):
                     if not continued(one, cohort):
                         start(one, cohort)
-                        log.append(Run(one.out).log_path, told)
+                    log.append(Run(one.out).log_path, told)
                 if not run.is_sealed():
                     step.run()
         return last.run()

@@ -1,15 +1,17 @@
 """Run the same function on many inputs in parallel, with a progress bar."""
 
+import signal
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import joblib
 
 from uncus.data.errors import error_line
-from uncus.pipeline.environment import cpu_count
+from uncus.pipeline.environment import cpu_count, shielded
 from uncus.pipeline.progress_bars import progress_bar
 
 Task = tuple[Callable[..., Any], int, tuple[Any, ...]]
@@ -31,14 +33,23 @@ def in_processes(
     """Yield the results of ``work`` from a pool of processes, in order or as they finish."""
     # joblib replaces processes whose memory has grown, by the template for example.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs")
-    pool = joblib.Parallel(n_jobs=jobs, return_as="generator" if ordered else "generator_unordered")
+    several: Any = {"initializer": ignore_interrupts} if jobs > 1 else {}
+    kind = "generator" if ordered else "generator_unordered"
+    pool = joblib.Parallel(n_jobs=jobs, return_as=kind, **several)
     try:
-        yield from pool(joblib.delayed(work)(*values) for values in arguments)
+        with shielded() if jobs > 1 else nullcontext():
+            results = pool(joblib.delayed(work)(*values) for values in arguments)
+        yield from results
     except BrokenExecutor as error:
         raise ValueError(
             "a worker process was killed, perhaps for lack of memory; run the same command again "
             "with fewer --workers (finished scans are kept)"
         ) from error
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent: also in processes that it starts later."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def guarded(work: Callable[..., Any], index: int, arguments: tuple[Any, ...]) -> tuple[int, Any]:

@@ -1,6 +1,8 @@
 """Training a member of a run: the network of one fold and seed."""
 
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CUDAAccelerator
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch._dynamo.exc import BackendCompilerFailed
 
@@ -138,15 +141,21 @@ def check_member(run: Run, member: Member, task: Task) -> None:
 def fit(
     trainer: L.Trainer, learner: Learner, train: Any, validation: Any, last: str | None
 ) -> None:
-    """Run Lightning's fit; errors name what to change.
+    """Run Lightning's fit; errors name what to change, and interrupts are a KeyboardInterrupt.
 
     Raises
     ------
     MemoryError: the GPU's memory is too small.
     ValueError: torch.compile has no compiler.
     """
+    interrupts = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(learner, train, validation, ckpt_path=last, weights_only=True)
+    except SystemExit as error:  # Lightning's answer to Ctrl-C; it also ignores the next ones
+        if trainer.interrupted:
+            signal.signal(signal.SIGINT, interrupts)
+            raise KeyboardInterrupt from error
+        raise
     except torch.OutOfMemoryError as error:
         size = learner.optimization.batch_size
         raise MemoryError(
@@ -156,8 +165,6 @@ def fit(
     except BackendCompilerFailed as error:
         line = str(error.inner_exception).strip().splitlines()[0]
         raise ValueError(f"--compile: {line}; leave it out, or install a C++ compiler") from error
-    if trainer.interrupted:
-        raise KeyboardInterrupt
 
 
 def make_learner(member: Member, task: Task, sampler: EpochSampler | None = None) -> Learner:
@@ -211,6 +218,17 @@ def make_learner(member: Member, task: Task, sampler: EpochSampler | None = None
     return learner
 
 
+class Termination(Callback):
+    """Leaves SIGTERM to this process: Lightning's handler waits, for other processes too."""
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
+
+
 def make_trainer(run: Run, member: Member, task: Task) -> L.Trainer:
     """Lightning's Trainer for one member."""
     optimization, devices = task.optimization, task.devices
@@ -239,6 +257,7 @@ def make_trainer(run: Run, member: Member, task: Task) -> L.Trainer:
             Checkpoints(
                 run, member, optimization.patience if task.may_choose_epoch(member.fold) else 0
             ),
+            Termination(),
             EpochBar(member.name),
         ],
     )

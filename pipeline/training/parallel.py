@@ -20,7 +20,7 @@ from rich.console import Console
 
 from uncus.data import files
 from uncus.data.errors import BadInput
-from uncus.pipeline.environment import cpu_count
+from uncus.pipeline.environment import cpu_count, shielded
 from uncus.pipeline.progress_bars import progress_bar, time_left
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training.epoch_bar import NO_BAR
@@ -103,7 +103,7 @@ def train_in_pool(jobs: Sequence[Job], workers: int, gpus: int) -> dict[str, str
         ProcessPoolExecutor(workers, context, start_worker, (threads, os.getpid(), slots)) as pool,
         progress_bar("epochs, {task.fields[done]} networks") as bar,
     ):
-        with hidden_script():  # workers are started by submit
+        with shielded(), hidden_script():  # workers are started by submit
             # Pickled here, so that an error is raised here rather than in the pool's thread.
             waiting = {pool.submit(train_pickled, pickle.dumps(job)): job for job in jobs}
         started = time.monotonic()
@@ -135,6 +135,10 @@ def train_in_pool(jobs: Sequence[Job], workers: int, gpus: int) -> dict[str, str
                 "a training process was killed, perhaps for lack of memory; continue with the same "
                 "command (uncus train needs --resume), and fewer --jobs"
             ) from error
+        except KeyboardInterrupt:
+            for child in multiprocessing.active_children():
+                child.kill()  # their files are whole at any moment
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
     return failed

@@ -7,7 +7,6 @@ checks, locks and writes the run. When a process ends before the others, they en
 import multiprocessing
 import os
 import pickle
-import signal
 import socket
 import sys
 import threading
@@ -24,7 +23,7 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only as _rank_zero_only
 
-from uncus.pipeline.environment import cpu_count
+from uncus.pipeline.environment import cpu_count, shielded
 from uncus.pipeline.training.task import Devices
 
 T = TypeVar("T")
@@ -219,7 +218,7 @@ def start(train: Callable[[], object], count: int) -> None:
         port = free.getsockname()[1]
     values = (pickle.dumps(train), count, port, os.getpid(), errors)
     torch_processes: Any = torch.multiprocessing
-    with hidden_script():
+    with shielded(), hidden_script():
         processes = torch_processes.start_processes(
             work, values, nprocs=count, join=False, start_method="spawn"
         )
@@ -248,7 +247,7 @@ def hidden_script() -> Iterator[None]:
 
 
 def end_with(parent: int) -> None:
-    """End this process when ``parent`` ends, and not by Ctrl-C: a run must have one writer."""
+    """End this process when ``parent`` ends: a run must have one writer."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -256,7 +255,6 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def work(rank: int, train: bytes, count: int, port: int, parent: int, errors: Any) -> None:
