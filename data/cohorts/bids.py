@@ -24,7 +24,7 @@ from uncus.data.cohorts.participants import (
 )
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
-from uncus.data.file_tree import Ignored, ignored_warnings, list_files, normal
+from uncus.data.file_tree import BROKEN, Ignored, ignored_warnings, list_files, normal
 from uncus.data.text import natural_text, shorten
 
 NO_IMAGE = "without a T1w image"
@@ -68,6 +68,9 @@ def read_tree(root: Path, subjects: Path, layout: str) -> Cohort:
         without |= {key: NO_IMAGE for key in absent if key[1] or key[0] not in named}
     else:
         warnings.append(f"{root.name}: no participants.tsv, so scans have no participant fields")
+    there = [*tables, *subjects.glob("sub-*/sub-*_sessions.tsv")]
+    if broken := [p.name for p in dict.fromkeys(there) if p.is_symlink() and not p.exists()]:
+        warnings += ignored_warnings({BROKEN: broken})
     check_files(root, images.values())
     names = sorted({subject for subject, _ in images})
     rows = {key: row for name in names for key, row in sessions_table(subjects, name)}

@@ -16,6 +16,9 @@ from uncus.data.text import natural_text, shorten
 IMAGES = (".nii", ".nii.gz", ".img", ".mgz", ".mgh")
 EXTENSION = re.compile(r"(\.nii\.gz|\.(nii|img|hdr|mgz|mgh|zip|dcm|ima))$", re.IGNORECASE)
 CONTRAST = re.compile(r"t[12]w?|t2starw|pdw?|flair|mp2?rage|unit1|f?spgr", re.IGNORECASE)
+# What SPM and CAT12 write before, and FSL and others after, the name of the image they read.
+PREFIX = re.compile(r"(s\d*|[amnruw]|wj_|i?y_|c[1-6]|r?p[0-3])+")
+SUFFIX = re.compile(r"_(\w+_)?(brain|mask|seg|dseg|probseg|aseg|pve_\d|pveseg|mixeltype|labels?)")
 
 Key = tuple[str, str]  # subject, session ("" for all sessions of the subject)
 
@@ -118,6 +121,12 @@ def number_alone(label: str) -> tuple[str | int, ...]:
     return found[1:] if len(found) == 2 and isinstance(found[1], int) else found
 
 
+def without_letters(label: str) -> tuple[str | int, ...]:
+    """The parts of a label after the letters that it begins with: ``AIBL12`` -> (12,)."""
+    found = parts(label)
+    return found[1:] if len(found) > 1 and isinstance(found[0], str) else found
+
+
 def last_word(label: str) -> tuple[str | int, ...]:
     """The parts of a label's last word: ``OAS30001_MR_d0129`` -> (d, 129)."""
     return parts(label.rpartition("_")[2])
@@ -165,6 +174,19 @@ def subject_from_path(path: str) -> str | None:
 def stem(path: Path) -> str:
     """The file's name without its extension, ``.nii.gz`` included."""
     return re.sub(r"(\.nii)?\.\w+$", "", path.name)
+
+
+def computed_from_others(stems: Collection[str]) -> set[str]:
+    """The stems that say that an image was computed from another of them: ``p0X``, ``X_brain``."""
+    found = set()
+    for stem in stems:
+        ends = ((stem[:k], stem[k:]) for k in range(1, len(stem)))
+        if any(
+            (b in stems and PREFIX.fullmatch(a)) or (a in stems and SUFFIX.fullmatch(b))
+            for a, b in ends
+        ):
+            found.add(stem)
+    return found
 
 
 def is_image(path: Path) -> bool:

@@ -15,6 +15,7 @@ from uncus.data.cohorts.bids_names import (
     pair_labels,
     parts,
     raise_duplicate,
+    without_letters,
 )
 from uncus.data.errors import BadInput
 from uncus.data.tables import need_column, read_table, same_value
@@ -94,7 +95,10 @@ def relabelled(name: str, rows: Rows, keys: Collection[Key], warnings: list[str]
     ses-M006; a warning tells of it.
     """
     given, wanted = sessions_of(rows), sessions_of(keys)
-    subjects = pair_labels(given.keys(), wanted.keys(), [parts])
+    # ADNI002S0295 is 002_S_0295, and AIBL12 is 12, where all subjects begin so.
+    prefixes = {parts(label)[:1] for label in wanted}
+    forms = [parts, without_letters] if len(prefixes) == 1 else [parts]
+    subjects = pair_labels(given.keys(), wanted.keys(), forms)
     pairs: dict[Key, Key] = {}
     for subject, labels in given.items():
         found = subjects.get(subject, subject)

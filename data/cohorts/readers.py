@@ -8,6 +8,7 @@ from uncus.data.cohorts.bids import read_bids, read_caps
 from uncus.data.cohorts.bids_names import (
     Key,
     check_files,
+    computed_from_others,
     entity,
     is_image,
     is_named_image,
@@ -139,7 +140,8 @@ def read_folder(root: Path) -> Cohort:
     """Read all images below a folder; their only field, ``folder``, is the folder each is in.
 
     The subject is the ``sub-`` entity of the path, else the file's stem (with a warning). If some
-    names end in ``_T1w``, the other images (masks, segmentations) are ignored.
+    names end in ``_T1w``, the other images (masks, segmentations) are ignored, and so are images
+    that SPM, CAT12 or FSL computed from others, by their names.
     """
     if not root.is_dir():
         raise BadInput(root, "not a folder", "give a folder of images")
@@ -160,6 +162,11 @@ def read_folder(root: Path) -> Cohort:
         others = [p.name for p in files if p not in set(named)]
         warnings.append(f"not named _T1w, ignored: {shorten(others)}")
         files = named
+    computed = computed_from_others({stem(path) for path in files})
+    if computed:
+        others = [path.name for path in files if stem(path) in computed]
+        warnings.append(f"computed from another image by their names, ignored: {shorten(others)}")
+        files = [path for path in files if stem(path) not in computed]
     check_files(root, files)
     scans, guessed, joined = [], [], []
     for file in files:

@@ -72,7 +72,8 @@ class Cohort:
             if scan.name in scans:
                 raise BadInput(
                     self.root,
-                    f"{scan.name} has two images: {scans[scan.name].path.name}, {scan.path.name}",
+                    f"{scan.name} has two images: "
+                    + ", ".join(self.shown(one.path) for one in (scans[scan.name], scan)),
                     "give every scan its own participant_id and session_id",
                 )
             file = scan.path.resolve(), scan.series
@@ -83,6 +84,10 @@ class Cohort:
                     "list each image once",
                 )
             scans[scan.name], files[file] = scan, scan
+
+    def shown(self, path: Path) -> str:
+        """A path in a message: below the root, else its name."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else path.name
 
     def __len__(self) -> int:
         return len(self.scans)

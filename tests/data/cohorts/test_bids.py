@@ -272,3 +272,24 @@ def test_fields_of_an_image_that_git_annex_keeps_elsewhere(tmp_path: Path) -> No
     image = tmp_path / "sub-1" / "anat" / "sub-1_T1w.nii.gz"
     image.symlink_to("../../.git/annex/objects/x/MD5E-s5--a.nii.gz")
     assert bids_fields(image) == {"age": "70"}
+
+
+def test_tables_that_git_annex_has_not_fetched_are_reported(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-1/anat/sub-1_T1w.nii")
+    for name in ("participants.tsv", "sub-1/sub-1_sessions.tsv"):
+        (tmp_path / name).symlink_to(".git/annex/objects/gone")
+    warnings = read_cohort(tmp_path).warnings
+    (warning,) = (one for one in warnings if "datalad get" in one)
+    assert warning.endswith(": participants.tsv, sub-1_sessions.tsv")
+
+
+def test_ids_that_lack_the_name_of_the_study(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"sub-ADNI002S{k}/anat/sub-ADNI002S{k}_T1w.nii" for k in ("0295", "0413")))
+    tsv(tmp_path / "participants.tsv", "participant_id sex", "002_S_0295 M", "2S413 F")
+    assert [scan.fields["sex"] for scan in read_cohort(tmp_path)] == ["M", "F"]
+
+
+def test_numbers_of_groups_are_no_ids(tmp_path: Path) -> None:
+    touch(tmp_path, "sub-AD1/anat/sub-AD1_T1w.nii", "sub-CN2/anat/sub-CN2_T1w.nii")
+    tsv(tmp_path / "participants.tsv", "participant_id sex", "1 M", "2 F")
+    assert [scan.fields.get("sex") for scan in read_cohort(tmp_path)] == [None, None]

@@ -259,3 +259,21 @@ def test_a_path_that_names_two_subjects_is_rejected(tmp_path: Path) -> None:
         read_cohort(tmp_path, "folder")
     with pytest.raises(BadInput, match="names 2 subjects"):
         read_cohort(tsv(tmp_path / "t.tsv", "path", "sub-002_S_0295/sub-002_ses-1_T1w.nii.gz"))
+
+
+def test_images_computed_from_others_are_no_subjects(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "m1.nii", "2.nii", "mri/mwp1m1.nii", "mri/p0m1.nii", "mri/wm2.nii", "mri/y_2.nii"
+    )
+    touch(
+        tmp_path, "2_brain.nii.gz", "2_brain_mask.nii.gz", "2_brain_pve_0.nii.gz", "m1_visit2.nii"
+    )
+    cohort = read_cohort(tmp_path)
+    assert [scan.subject for scan in cohort] == ["2", "m1", "m1_visit2"]
+    assert any(w.startswith("computed from another image by their names") for w in cohort.warnings)
+
+
+def test_two_images_of_a_name_are_told_by_their_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "1000012/T1.nii.gz", "1000024/T1.nii.gz")
+    with pytest.raises(BadInput, match=r"two images: 1000012/T1.nii.gz, 1000024/T1.nii.gz"):
+        read_cohort(tmp_path)
