@@ -8,10 +8,9 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def displayed(name: str) -> str:
-    """The name of a file for people: bytes that are not UTF-8, and control characters, become
-    ``\ufffd``."""
+    """The name of a file for people: printable, with ``\ufffd`` for bytes that are not UTF-8."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+    return printable(re.sub(r"\s", " ", text), None)
 
 
 def printable(text: str, longest: int | None = 80) -> str:
