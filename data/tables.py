@@ -22,7 +22,7 @@ from uncus.data.text import shorten
 
 # Compared in lower case; of BIDS, R, Python, spreadsheets, databases and SAS.
 MISSING = frozenset({"", "n/a", "na", "nan", "#n/a", "<na>", "null", "."})
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)")
 LIMIT = re.compile(
     r"(?:[<>\u2264\u2265]=?|over|under|above|below)\s*([^\s<>=+]+)"
     r"|([^\s<>=+]+)\s*(?:\+|plus|(?:and|or) (?:older|over|above|more))",
@@ -156,10 +156,10 @@ def read_table(path: Path) -> pd.DataFrame:
         raise BadInput(path, cause, "check its permissions and its disk") from None
     except UnicodeDecodeError as error:
         raise BadInput(path, f"not UTF-8 at byte {error.start}", "save it as UTF-8") from None
-    if not text.strip() or "\0" in text:
-        raise BadInput(path, "empty" if not text.strip() else "not a text file", "give a table")
+    if "\0" in text:
+        raise BadInput(path, "not a text file", "give a table")
     text = CONTROL.sub(" ", text)
-    header = text.lstrip().splitlines()[0]
+    header = next(filter(str.strip, text.splitlines()), "")
     delimiter = "\t"
     if path.suffix.lower() == ".tsv":
         if "\t" not in header and ("," in header or ";" in header):
@@ -175,6 +175,8 @@ def read_table(path: Path) -> pd.DataFrame:
             path, f"not a valid table ({error})", "save it again as UTF-8 text"
         ) from None
     numbered = [(number, row) for number, row in enumerate(lines, 1) if any(map(str.strip, row))]
+    if not numbered:
+        raise BadInput(path, "empty", "give a table")
     numbered = without_index(numbered)
     width = max(len(trimmed(row)) for _, row in numbered)
     names = [unescape_cell(name.strip()) for name in numbered[0][1][:width]]

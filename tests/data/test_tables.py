@@ -70,6 +70,8 @@ def test_a_header_of_many_columns_is_read_at_once(tmp_path: Path) -> None:
         ("a.tsv", "id\tid\n1\t2\n", "column 'id' is duplicated"),
         ("a.tsv", "id\t\n1\t2\n", "column ''"),
         ("a.tsv", "", "empty"),
+        ("a.tsv", "\x1b\x0b\t\n", "empty"),
+        ("a.csv", '\n"",,\n""', "empty"),
         ("a.tsv", b"id\n\xff\xfe\n", "not UTF-8 at byte 3"),
         ("a.tsv", b"id\n\0\n", "not a text file"),
         ("a.csv", 'id,age\n"1,2\n', "not a valid table"),
@@ -92,6 +94,11 @@ def test_a_missing_table_is_rejected(tmp_path: Path) -> None:
 def test_formulas_are_escaped_and_restored(cell: str) -> None:
     assert escape_cell(cell) == f"'{cell}"
     assert unescape_cell(escape_cell(cell)) == cell
+
+
+def test_a_long_cell_is_escaped_at_once() -> None:
+    cell = "-" + "1" * 100_000 + "x"
+    assert escape_cell(cell) == f"'{cell}"
 
 
 @pytest.mark.parametrize("cell", ["-1.5", "+2e-3", "-inf", "sub-1", "a=b", "", "'quoted'", "5-6"])
