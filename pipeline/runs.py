@@ -30,7 +30,7 @@ from uncus.data import files
 from uncus.data.design.splits import Splits
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
-from uncus.data.tables import read_table
+from uncus.data.tables import need_column, read_table
 from uncus.pipeline.run_files import card_schema, seal
 from uncus.pipeline.run_files.training_scans import TrainingScans
 
@@ -201,7 +201,11 @@ class Run:
         table = finished_table(self.predictions_path)
         numeric = [c for c in table.columns if c.startswith(("p_", "pred_", "true_"))]
         for column in [*numeric, "fold", "seed"]:
-            table[column] = pd.to_numeric(table[column].replace("", None))
+            need_column(table, column, self.predictions_path)
+            values = pd.to_numeric(table[column].replace("", None), errors="coerce")
+            if (values.isna() & (table[column] != "")).any() or values.dtype == object:
+                raise BadInput(self.predictions_path, f"{column} is not of numbers", RESTORE)
+            table[column] = values
         return table
 
     def external(self, cohort: str) -> "Run":

@@ -12,7 +12,7 @@ from uncus.data.design.splits import Splits
 from uncus.data.design.targets import Target, class_indices, target_values
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
-from uncus.data.tables import clean
+from uncus.data.tables import clean, need_column
 from uncus.data.text import shorten
 from uncus.pipeline.evaluation.predictions import SCAN, Predicted, Study
 from uncus.pipeline.prediction.predictor import Predictor
@@ -134,6 +134,7 @@ def training_of(run: Run) -> tuple[TrainingData, str]:
         facts = "names" if run.training_scans().hashes else "names and the voxels"
         return TrainingData(frozenset(), frozenset()), f"the {facts} of the training subjects"
     splits, scans = run.splits(), run.scans()
+    need_column(scans, "voxel_hash", run.scans_path)
     subjects = frozenset(splits.frame["participant_id"]) - splits.subjects(0, "holdout")
     voxels = frozenset(scans.loc[scans["participant_id"].isin(subjects), "voxel_hash"])
     try:  # with their pre-training, which may have been moved

@@ -10,6 +10,7 @@ import pandas as pd
 from uncus.data.design.splits import Splits
 from uncus.data.design.targets import Target, class_indices, target_values
 from uncus.data.errors import BadInput
+from uncus.data.tables import need_column
 from uncus.pipeline.evaluation.metrics import Array
 
 SCAN = ["participant_id", "session_id"]
@@ -37,6 +38,8 @@ class Study:
     def of(cls, scans: pd.DataFrame, target: Target, splits: Splits) -> "Study":
         """Label the scans; their index is reset."""
         scans = scans.reset_index(drop=True)
+        for column in SCAN:
+            need_column(scans, column, "scans.tsv")
         if scans.duplicated(SCAN).any():
             raise BadInput("scans.tsv", "lists a scan twice", "train the run again")
         target = target.resolve(scans)
@@ -138,6 +141,11 @@ def model_outputs(study: Study, predictions: pd.DataFrame) -> Outputs:
     absent = [name for name in [*KEYS, *columns] if name not in predictions]
     if absent:
         raise BadInput("predictions.tsv", f"has no column {absent[0]!r}", "train the run again")
+    known = {"fold": range(study.splits.folds), "part": ("test", "holdout")}
+    for name, allowed in known.items():
+        if unknown := set(predictions[name]) - {*allowed}:
+            cause = f"{name} {min(map(str, unknown))} is not in splits.tsv"
+            raise BadInput("predictions.tsv", cause, "train the run again")
     values = predictions[columns].to_numpy(dtype=float)
     if not np.isfinite(values).all() or not len(values):
         raise BadInput("predictions.tsv", "is empty or not finite", "train the run again")

@@ -12,6 +12,7 @@ import pandas as pd
 from uncus.data.design.splits import Splits
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
+from uncus.data.tables import need_column
 from uncus.models.base import Classifier
 from uncus.models.weights import read_weights, transfer
 from uncus.pipeline.runs import Member, Run
@@ -32,18 +33,28 @@ class TrainingData:
     voxels: frozenset[str]
 
 
-def training_data(run: Run, fold: int) -> TrainingData:
-    """What the networks of ``fold`` were trained on, including their own pre-training."""
+def training_data(run: Run, fold: int, later: frozenset[Path] = frozenset()) -> TrainingData:
+    """What the networks of ``fold`` were trained on, including their own pre-training.
+
+    Raises
+    ------
+    BadInput: a file of a run is missing or damaged, or a run starts from one of the ``later``.
+    """
+    if (here := run.path.resolve()) in later:
+        raise BadInput(run.path, "starts from its own weights", "correct init_from in config.json")
     splits, scans = run.splits(), run.scans()
+    need_column(scans, "voxel_hash", run.scans_path)
     fold = source_fold(splits, fold)
+    if fold >= splits.folds:
+        raise BadInput(run.splits_path, f"has no fold {fold}", "copy the whole run again")
     subjects = splits.subjects(fold, "train") | splits.subjects(fold, "validation")
     voxels = frozenset(scans.loc[scans["participant_id"].isin(subjects), "voxel_hash"])
-    if earlier := run.config.get("init_from"):
+    if earlier := str(run.config.get("init_from") or ""):
         moved = run.pretraining  # with the run
         start_of = moved if moved.config_path.exists() else source(Path(earlier))
         if isinstance(start_of, Path):
             return TrainingData(subjects, voxels)  # others' weights: their subjects are not known
-        before = training_data(start_of, fold)
+        before = training_data(start_of, fold, later | {here})
         return TrainingData(subjects | before.subjects, voxels | before.voxels)
     return TrainingData(subjects, voxels)
 

@@ -1,6 +1,7 @@
 """The core of uncus evaluate, on studies made up here."""
 
 import json
+import random
 import re
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from uncus.data import files
 from uncus.data.design.splits import Splits, make_splits
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
-from uncus.data.tables import write_table
+from uncus.data.tables import read_table, write_table
 from uncus.pipeline.cli import main
 from uncus.pipeline.evaluate import Evaluate
 from uncus.pipeline.evaluation.assessment import assess
@@ -267,6 +268,8 @@ def test_subgroups_by_sex_and_age() -> None:
         (lambda t: pd.concat([t, t.iloc[:1]]), "lists a scan twice"),
         (lambda t: t.assign(fold=(t["fold"] + 1) % 3), r"sub-\d+ is not a test subject of fold"),
         (lambda t: t.assign(true=t["true"].map({"AD": "CN", "CN": "AD"})), "label that differs"),
+        (lambda t: t.assign(fold=t["fold"].replace(1, 7)), "fold 7 is not in splits.tsv"),
+        (lambda t: t.assign(part="train"), "part train is not in splits.tsv"),
         (lambda t: t.assign(session_id="ses-9"), r"sub-\d+_ses-9 is not in scans.tsv"),
     ],
 )
@@ -398,6 +401,33 @@ def test_predictions_that_were_added_to_a_card_later_are_not_sealed(copied: Run)
     copied.seal()
     with pytest.raises(BadInput, match=r"predictions\.tsv: is not sealed by card\.json"):
         Evaluate(copied.path, draws=100).run()
+
+
+HOSTILE = ["", "x", "-1", "1.5", "99", "1e999", "nan", "9" * 400, "\x1b[2J", "<script>", "train"]
+
+
+@pytest.mark.parametrize("table", ["predictions", "splits", "scans"])
+def test_hostile_tables_give_a_report_or_one_line(
+    copied: Run, table: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = {"predictions": copied.predictions_path, "splits": copied.splits_path}.get(
+        table, copied.scans_path
+    )
+    card, real = files.read_json(copied.card_path), read_table(path)
+    several = ["participant_id", "fold", "fold-0", "diagnosis"]
+    changes = [real.assign(**{c: [h, *real[c][1:]]}) for c in real for h in HOSTILE]
+    changes += [real.assign(**{c: h}) for c in several if c in real for h in HOSTILE[:6]]
+    changes = random.Random(0).sample(changes, 5) + [real.drop(columns=c) for c in real]
+    codes = []
+    for changed in changes:
+        path.write_text(changed.to_csv(sep="\t", index=False))
+        card["results"][path.name] = files.sha256(path)
+        files.write_json(copied.card_path, card)
+        copied.seal()
+        codes.append(main(["evaluate", str(copied.path), "--draws", "100"]))
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == (codes[-1] == 2) and all(map(str.isprintable, lines)), changed
+    assert 2 in codes
 
 
 def test_a_run_of_an_earlier_version_is_evaluated_with_a_warning(

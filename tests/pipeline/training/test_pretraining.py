@@ -78,6 +78,15 @@ def test_training_data_of_a_fold(make: Make) -> None:
     assert training_data(run, 1).voxels == {"a" * 8, "c" * 8, "d" * 8}
 
 
+def test_a_run_that_starts_from_itself_or_lacks_a_fold_is_an_error(make: Make) -> None:
+    first = make("first", PARTS, Path("second"))
+    second = make("second", PARTS, first.path)
+    files.write_json(first.config_path, {"init_from": str(second.path)})
+    assert "starts from its own weights" in error_of(second, PARTS)
+    with pytest.raises(BadInput, match="has no fold 2"):
+        training_data(make("run", PARTS), 2)
+
+
 def test_the_same_folds_pass_and_swapped_ones_do_not(make: Make) -> None:
     run = make("run", PARTS)
     check(run, as_splits(PARTS), scans(PARTS))
