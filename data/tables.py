@@ -215,6 +215,14 @@ def without_index(numbered: list[tuple[int, list[str]]]) -> list[tuple[int, list
     return [(n, row[1:]) for n, row in numbered] if index == ["", *counted] else numbered
 
 
+def find_column(frame: pd.DataFrame, names: Iterable[str]) -> str | None:
+    """The first column with one of ``names``, in any case, ``Subject ID`` for ``subject_id``."""
+    columns = [str(name) for name in reversed(frame.columns)]
+    found = {re.sub(r"[\s-]+", "_", name.lower()): name for name in columns}
+    found |= {name: name for name in columns}
+    return next((found[name] for name in names if name in found), None)
+
+
 def need_column(frame: pd.DataFrame, name: str, value: object = "table") -> None:
     """Check that a table has a column.
 

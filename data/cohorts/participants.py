@@ -1,11 +1,8 @@
 """Tables with a row per participant or session, joined with scans by their ids."""
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-
-import pandas as pd
 
 from uncus.data.cohorts.bids_names import (
     Key,
@@ -18,19 +15,13 @@ from uncus.data.cohorts.bids_names import (
     without_letters,
 )
 from uncus.data.errors import BadInput
-from uncus.data.tables import need_column, read_table, same_value
+from uncus.data.tables import find_column, need_column, read_table, same_value
 from uncus.data.text import shorten
 
 SUBJECT_COLUMNS = ("participant_id", "subject", "subject_id", "participant", "sub", "ptid")
 SESSION_COLUMNS = ("session_id", "session", "ses")
 
 Rows = dict[Key, dict[str, str]]  # the cells of each subject and session, by column
-
-
-def find_column(frame: pd.DataFrame, names: Iterable[str]) -> str | None:
-    """The first column with one of ``names``, in any case, ``Subject ID`` for ``subject_id``."""
-    lower = {re.sub(r"[\s-]+", "_", str(c).lower()): str(c) for c in reversed(frame.columns)}
-    return next((lower[name] for name in names if name in lower), None)
 
 
 def participants_table(

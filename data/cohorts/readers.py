@@ -21,12 +21,12 @@ from uncus.data.cohorts.bids_names import (
 )
 from uncus.data.cohorts.dicom_folders import contains_dicom, is_dicom_file, read_dicom_folders
 from uncus.data.cohorts.freesurfer import is_freesurfer, read_freesurfer
-from uncus.data.cohorts.participants import SESSION_COLUMNS, SUBJECT_COLUMNS, find_column
+from uncus.data.cohorts.participants import SESSION_COLUMNS, SUBJECT_COLUMNS
 from uncus.data.cohorts.scans import Cohort, Scan
 from uncus.data.errors import BadInput
 from uncus.data.file_tree import Ignored, ignored_warnings, is_prepared, list_files, normal
 from uncus.data.imageio.freesurfer import find_scan, is_segmentation
-from uncus.data.tables import need_column, read_table
+from uncus.data.tables import find_column, need_column, read_table
 from uncus.data.text import displayed, shorten
 
 PATH_COLUMNS = ("path", "filename", "file", "filepath", "file_path", "image", "image_path", "t1w")

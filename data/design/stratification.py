@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from uncus.data.tables import clean, need_column, read_column
+from uncus.data.tables import clean, find_column, need_column, read_column
 
 MAX_STRATA = 10  # distinct numbers in a column; more are binned by quintile
 AGE_BINS = 5  # at most; fewer if a bin had less than one subject per fold
@@ -29,8 +29,9 @@ def describe_subjects(
     Values are those of the subject's first labelled scan.
     """
     need_column(table, "participant_id", "table")
-    sex = table["sex"] if "sex" in table else [""] * len(table)
-    age = read_column(table["age"]) if "age" in table else None
+    sexes, ages = (find_column(table, [name]) for name in ("sex", "age"))
+    sex = table[sexes] if sexes else [""] * len(table)
+    age = read_column(table[ages]) if ages else None
     if y is None:
         group = np.zeros(len(table), dtype=np.int64)
     elif is_classes(y):

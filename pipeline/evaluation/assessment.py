@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from uncus import NOTICE, __version__
-from uncus.data.tables import clean, limit_warnings, read_column, text_warnings
+from uncus.data.tables import clean, find_column, limit_warnings, read_column, text_warnings
 from uncus.pipeline.evaluation import metrics
 from uncus.pipeline.evaluation.baselines import choose, predict_baseline
 from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, intervals, plain
@@ -89,8 +89,8 @@ def assess(
     if len(held.rows):
         report["holdout"] = measure_part(study, held, draws, seed)
         report["holdout"]["confusion"] = confusion(study, held)
-    used = dict.fromkeys(["age", *sum(columns.values(), ())])
-    cells = {name: study.scans[name] for name in used if name in study.scans}
+    used = dict.fromkeys([find_column(study.scans, ["age"]), *sum(columns.values(), ())])
+    cells = {name: study.scans[name] for name in used if name}
     for name in cells:
         warnings += text_warnings(name, cells[name])
     warnings += limit_warnings(cells)
@@ -208,12 +208,13 @@ def subgroups(study: Study, outputs: Outputs, draws: int, seed: int) -> dict[str
     """The main metric by sex and by age (split at the median), if these columns exist."""
     fields = study.scans.iloc[study.positions(outputs.rows)].reset_index(drop=True)
     groups: dict[str, dict[str, Array]] = {}
-    if "sex" in fields:
-        cells = np.array([clean(cell) for cell in fields["sex"]], dtype=object)
+    sexes, ages = (find_column(fields, [name]) for name in ("sex", "age"))
+    if sexes:
+        cells = np.array([clean(cell) for cell in fields[sexes]], dtype=object)
         levels = sorted({cell for cell in cells if cell})[:MAX_GROUPS]
         groups["sex"] = {level: cells == level for level in levels}
-    if "age" in fields:
-        age = read_column(fields["age"])
+    if ages:
+        age = read_column(fields[ages])
         if age is not None and np.isfinite(age).any():
             middle = float(np.nanmedian(age))
             groups["age"] = {f"up to {middle:g}": age <= middle, f"over {middle:g}": age > middle}

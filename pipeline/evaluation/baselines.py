@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from uncus.data.errors import BadInput
-from uncus.data.tables import clean, need_column, read_column
+from uncus.data.tables import clean, find_column, need_column, read_column
 from uncus.pipeline.evaluation.metrics import Array
 from uncus.pipeline.evaluation.predictions import Study
 
@@ -39,10 +39,8 @@ def choose(study: Study, columns: Sequence[str]) -> tuple[dict[str, tuple[str, .
             raise BadInput(f"--baseline {column}", "is the target itself", "name another column")
     there = [
         name
-        for name in DEMOGRAPHICS
-        if name in study.scans
-        and name not in study.target.columns
-        and any(map(clean, study.scans[name]))
+        for name in (find_column(study.scans, [name]) for name in DEMOGRAPHICS)
+        if name and name not in study.target.columns and any(map(clean, study.scans[name]))
     ]
     levels = {name: set(map(clean, study.scans[name])) - {""} for name in there}
     unusable = [

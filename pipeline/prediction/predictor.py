@@ -191,7 +191,7 @@ class Predictor:
             return given, ()
         try:
             cells = bids_fields(path)
-            fields = {n: cells.get(n) or volume.demographics.get(n) or None for n in others}
+            fields = {n: cells.get(n) or volume.demographics.get(n.lower()) or None for n in others}
             to_row(fields, tuple(others))  # raises unless they are numbers
         except BadInput as error:
             if not given:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from safetensors.numpy import save
 
 from uncus import NOTICE
 from uncus.data import files
 from uncus.data.design import covariates
 from uncus.data.quality_control import Reference
+from uncus.data.tables import find_column, read_column
 from uncus.data.transforms.custom import recorded
 from uncus.data.transforms.path import scan_pipeline
 from uncus.pipeline import config, environment
@@ -107,12 +107,12 @@ def training(task: Task) -> dict[str, Any]:
     }
     if task.transforms:
         facts["transforms"] = recorded(task.transforms)
-    if "age" in table:
-        age = pd.to_numeric(table["age"], errors="coerce").dropna()
-        if len(age):
-            facts["age_years"] = {"min": float(age.min()), "max": float(age.max())}
-    if "sex" in table:
-        facts["sex"] = table["sex"].value_counts().to_dict()
+    ages, sexes = (find_column(table, [name]) for name in ("age", "sex"))
+    age = read_column(table[ages]) if ages else None
+    if age is not None and np.isfinite(age).any():
+        facts["age_years"] = {"min": float(np.nanmin(age)), "max": float(np.nanmax(age))}
+    if sexes:
+        facts["sex"] = table[sexes].value_counts().to_dict()
     if task.target.is_classification:
         labels = task.labels[task.rows(0, "train", "validation", "test")]
         counts = np.bincount(labels, minlength=len(task.target.names)).tolist()

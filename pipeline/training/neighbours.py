@@ -52,7 +52,8 @@ def describe(task: Task, row: int) -> dict[str, Any]:
             if np.isfinite(value)
         }
     fields = task.table.iloc[row]
-    return stored | {name: cell for name in SHOWN if (cell := clean(fields.get(name, "")))}
+    columns = {str(name).lower(): cell for name, cell in fields.items()}
+    return stored | {name: cell for name in SHOWN if (cell := clean(columns.get(name, "")))}
 
 
 def usual_distance(scaled: Features) -> float:

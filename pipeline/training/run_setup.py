@@ -14,7 +14,7 @@ from uncus.data.design.splits import Splits, check_leakage, holdout_subjects, ma
 from uncus.data.design.targets import Target, labelled
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
-from uncus.data.tables import limit_warnings, read_table, text_warnings, write_table
+from uncus.data.tables import find_column, limit_warnings, read_table, text_warnings, write_table
 from uncus.data.transforms.custom import custom_transforms, recorded
 from uncus.pipeline import config, environment
 from uncus.pipeline.run_files import log
@@ -202,7 +202,7 @@ def label_scans(options: TrainingOptions, cohort: PreparedCohort) -> LabelledSca
     table, labels, warnings = labelled(table, target)
     # The cells of classes are compared as they are.
     numbers = table if target.regression else table.drop(columns=list(target.columns))
-    strata = [name for name in ("age", *options.stratify) if name in table]
+    strata = [name for name in (find_column(table, ["age"]), *options.stratify) if name]
     texts = [warning for name in strata for warning in text_warnings(name, table[name])]
     for warning in (*warnings, *limit_warnings(dict(numbers.items())), *texts):
         print(f"warning: {warning}")

@@ -14,6 +14,7 @@ from uncus.data.errors import BadInput
 from uncus.data.tables import (
     clean,
     escape_cell,
+    find_column,
     limit_warnings,
     need_column,
     read_column,
@@ -255,3 +256,9 @@ def test_of_many_columns_the_first_are_listed() -> None:
     table = pd.DataFrame(columns=[f"c{k}" for k in range(65)])
     with pytest.raises(BadInput, match="c18, c19 and 45 more"):
         need_column(table, "age")
+
+
+def test_a_column_is_found_in_any_case_but_its_own_name_comes_first() -> None:
+    assert find_column(pd.DataFrame(columns=["AGE", "Sex", "Subject ID"]), ["age"]) == "AGE"
+    assert find_column(pd.DataFrame(columns=["AGE", "age", "Age"]), ["age"]) == "age"
+    assert find_column(pd.DataFrame(columns=["agent"]), ["age"]) is None

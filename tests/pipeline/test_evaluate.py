@@ -332,6 +332,15 @@ def test_one_age_that_is_a_limit_or_text_changes_nothing_else() -> None:
     ]
 
 
+def test_age_and_sex_are_found_in_any_case() -> None:
+    study, said = case()
+    shouted = study.scans.rename(columns={"age": "AGE", "sex": "Sex"})
+    same = Study(shouted, study.target, study.labels, study.splits)
+    reports = [assess(one, said, draws=100).report for one in (study, same)]
+    assert reports[0]["subgroups"] == reports[1]["subgroups"]
+    assert reports[0]["baselines"]["age+sex"] == reports[1]["baselines"]["AGE+Sex"]
+
+
 @pytest.mark.parametrize("other", ["constant sex", "ages as text", "sex alone, constant"])
 def test_no_baseline_that_was_not_asked_for_stops_a_report(other: str) -> None:
     study, said = case()

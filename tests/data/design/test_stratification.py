@@ -106,3 +106,10 @@ def test_one_cell_of_text_leaves_a_column_its_quintiles() -> None:
 def test_ages_that_are_limits_are_sorted_among_the_others() -> None:
     table = pd.DataFrame({"participant_id": ["sub-1", "sub-2"], "age": ["60", "89+"]})
     assert describe_subjects(table, None)["age"].tolist() == [60, 89]
+
+
+def test_age_and_sex_are_found_in_any_case() -> None:
+    table, y = random_subjects(40, 2)
+    shouted = table.rename(columns={"age": "AGE", "sex": "Sex"})
+    one, two = (make_splits(some, y, folds=4) for some in (table, shouted))
+    pd.testing.assert_frame_equal(one.frame, two.frame)
