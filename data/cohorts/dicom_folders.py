@@ -53,9 +53,10 @@ def read_dicom_folders(root: Path) -> Cohort:
         for reason in reasons - {""} if "" in reasons else ():
             aside.setdefault(reason, []).append(folder.name)
         for patient in {one["patient"] for one in series} - {""}:
-            patients.setdefault(patient, []).append(folder.name)
+            who = patient.casefold()
+            patients.setdefault(who, []).append(folder.name)
             subject = entity("sub-", folder.name)
-            owners.setdefault(subject or to_label(patient), {})[patient] = folder.name
+            owners.setdefault(subject or to_label(patient), {})[who] = folder.name
     for subject, found in owners.items():
         places = sorted(set(found.values()), key=natural_text)
         # One folder of several patients becomes one scan, which is rejected by itself.
@@ -67,9 +68,10 @@ def read_dicom_folders(root: Path) -> Cohort:
             )
     for names in patients.values():
         if len(names) > 1:
-            same = len({entity("sub-", name) for name in names}) == 1
+            same = len({scan.subject for scan in scans if folder_of(root, scan) in names}) == 1
             handling = "treated as one subject" if same else "possibly one subject named twice"
-            warnings.append(f"{', '.join(names[:4])} have the same PatientID: {handling}")
+            handling += " (folders named sub-LABEL tell people apart)" if same else ""
+            warnings.append(f"{shorten(names, 4)} have the same PatientID: {handling}")
     for reason, names in sorted(aside.items()):
         warnings.append(f"a series that {reason} is left aside: {shorten(names, 4)}")
     if participants is None:
@@ -81,6 +83,12 @@ def read_dicom_folders(root: Path) -> Cohort:
         for key in check_rows(table, participants, keys, warnings):
             left_out[join(*key)] = "without a DICOM series"
     return Cohort(root, tuple(scans), tuple(warnings), left_out)
+
+
+def folder_of(root: Path, scan: Scan) -> str:
+    """The name of the folder or zip in ``root`` that contains a scan."""
+    inside = scan.path.relative_to(root).parts
+    return inside[0] if inside else root.name
 
 
 def contains_dicom(root: Path) -> bool:

@@ -5,6 +5,7 @@ uncus.data.dicom.reader runs in a child process.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from uncus.data.errors import BadInput
 from uncus.data.file_tree import Ignored, ignored_warnings
 from uncus.data.text import printable, shorten
 
+# PatientIDs that tell nobody apart: anonymizers write them into every file.
+ANONYMOUS = re.compile(r"anon\w*|de-?id\w*|unknown|none|no ?name|0+|x+", re.IGNORECASE)
+
 
 @dataclass(frozen=True)
 class DicomFiles:
@@ -41,7 +45,7 @@ class SeriesRecord:
     ----------
     series: SeriesInstanceUID.
     folder: the deepest folder that contains all its files, relative to the searched one.
-    patient: PatientID.
+    patient: PatientID, "" for one that everybody gets, such as ANONYMOUS.
     date: StudyDate, eight digits.
     age: years.
     sex: "F", "M" or "O".
@@ -121,12 +125,13 @@ def list_records(folder: Path, paths: list[str], name: str) -> list[dict[str, An
 def series_record(found: Found) -> SeriesRecord:
     """Summarize a series' header."""
     header = found.headers[0]
+    patients = (one.text("PatientID") for one in found.headers)
     folders = {Path(one.member.name).parent.as_posix() for one in found.headers}
     date, age = header.text("StudyDate"), header.text("PatientAge").upper()
     return SeriesRecord(
         series=printable(header.series),
         folder=os.path.commonpath(list(folders)) if "." not in folders else ".",
-        patient=next(filter(None, (one.text("PatientID") for one in found.headers)), ""),
+        patient=next((one for one in patients if one and not ANONYMOUS.fullmatch(one)), ""),
         date=date if len(date) == 8 and date.isdecimal() else "",
         age=str(int(age[:-1])) if age.endswith("Y") and age[:-1].isdecimal() else "",
         sex=header.text("PatientSex").upper()[:1],

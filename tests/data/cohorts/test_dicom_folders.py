@@ -201,3 +201,18 @@ def test_two_patients_in_two_sessions_of_a_folder_are_one_scan_that_fails(tmp_pa
     assert main(["prepare", str(root), str(out), "--spacing", "8", "--workers", "1"]) == 1
     failed = (out / "failed.tsv").read_text().splitlines()[1:]
     assert len(failed) == 1 and failed[0].startswith("sub-1\t") and "2 patients" in failed[0]
+
+
+def test_a_patient_id_that_everybody_has_is_none(tmp_path: Path) -> None:
+    for number, patient in enumerate(["ANON", "ANON", "Anonymous", "0000"]):
+        write(tmp_path / f"person{number}", number, PatientID=patient)
+    found = read_cohort(tmp_path)
+    assert [scan.subject for scan in found] == [f"person{number}" for number in range(4)]
+    assert not any("same PatientID" in warning for warning in found.warnings)
+
+
+def test_one_patient_id_in_two_cases_gets_a_warning(tmp_path: Path) -> None:
+    write(tmp_path / "a", 1, PatientID="p7")
+    write(tmp_path / "b", 2, PatientID="P7")
+    cohort = read_cohort(tmp_path)
+    assert "a, b have the same PatientID: possibly one subject named twice" in cohort.warnings
