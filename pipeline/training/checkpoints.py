@@ -1,6 +1,8 @@
 """What is saved after each epoch: the training state, the best weights and the metrics."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +55,14 @@ class Checkpoints(Callback):
             trainer.should_stop = True
         path = self.run.checkpoint(self.member)
         path.parent.mkdir(parents=True, exist_ok=True)
+        best, temporary = self.run.best_weights(self.member), path.with_suffix(".tmp")
         if trainer.is_global_zero and improved:
             model: Any = pl_module.model
-            save_weights(model, self.run.best_weights(self.member))
-        # All processes save: with sharded strategies each has a part of the weights.
-        temporary = path.with_suffix(".tmp")
-        try:
+            with writing(best):
+                save_weights(model, best)
+        # All processes call it, and wait for the first one, which writes.
+        with writing(path, temporary):
             trainer.save_checkpoint(temporary)
-        except OSError as error:
-            raise BadInput(
-                path, f"cannot be written ({error})", "free some space, then add --resume"
-            ) from error
         if trainer.is_global_zero:
             files.write_atomically(path, lambda whole: temporary.replace(whole))
             metrics = pd.DataFrame(self.rows)
@@ -71,6 +70,21 @@ class Checkpoints(Callback):
             told = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
             of = f"{self.member.name}: epoch {epoch + 1}/{trainer.max_epochs}"
             log.append(self.run.log_path, f"{of}  {told}  {seconds:.1f} s")
+
+
+@contextmanager
+def writing(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Raise BadInput if ``path`` cannot be written, on a full disk say; removes ``temporary``."""
+    try:
+        yield
+    except OSError as error:
+        if temporary:
+            temporary.unlink(missing_ok=True)  # its space is needed
+        raise BadInput(
+            path,
+            f"cannot be written ({error.strerror or error})",
+            "free some space, then add --resume",
+        ) from error
 
 
 def check_checkpoint(path: Path) -> None:

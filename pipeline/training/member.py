@@ -34,7 +34,7 @@ from uncus.models.weights import load_weights, save_weights
 from uncus.pipeline import environment
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training import pretraining
-from uncus.pipeline.training.checkpoints import Checkpoints, check_checkpoint
+from uncus.pipeline.training.checkpoints import Checkpoints, check_checkpoint, writing
 from uncus.pipeline.training.cuda_graphs import check_graphs
 from uncus.pipeline.training.data_loading import EpochSampler, balanced, loader
 from uncus.pipeline.training.epoch_bar import EpochBar
@@ -101,8 +101,9 @@ def train_member(run: Run, member: Member, task: Task) -> None:
                 balance=optimization.balance != "none",
             )
         write_table(run.member_predictions(member), test_predictions(model, member, task))
-        run.model_folder.mkdir(exist_ok=True)
-        save_weights(model, run.weights(member))
+        with writing(run.weights(member)):
+            run.model_folder.mkdir(exist_ok=True)
+            save_weights(model, run.weights(member))
 
 
 def check_member(run: Run, member: Member, task: Task) -> None:

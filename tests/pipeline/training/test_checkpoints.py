@@ -67,3 +67,15 @@ def test_an_incomplete_checkpoint_is_an_error(
     assert str(last) in capsys.readouterr().err
     last.unlink()
     assert main(["train", str(cohort), str(out), *options, "--resume"]) == 0
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "uncus", "train", str(cohort), str(out), *TRAIN]
+    # Files of at most 20 KB: a write then fails as on a full disk.
+    limited = ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", *command]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "checkpoints/best.safetensors: cannot be written" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr and not list(out.rglob("*.tmp"))
+    assert main([*command[3:], "--resume"]) == 0
