@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from uncus.data.cohorts.scans import Scan
 from uncus.data.errors import BadInput
-from uncus.data.files import sha256, write_json
+from uncus.data.files import read_json, sha256, write_json
 from uncus.data.imageio.gzip_stream import RawFile
 from uncus.data.imageio.writer import write_nifti
+from uncus.data.json_schema import VALUE, fault, mapping
 from uncus.data.space import LABELS, Grid, Placed
 
 # Increase it when the same source and options give other voxels: all results are then redone.
 SCHEMA = 1
 REMEDY = "run `uncus prepare` on the cohort again"
+MEASURES = mapping(VALUE, 100)
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,19 @@ def read_voxels(root: Path, entry: Entry, grid: Grid) -> NDArray[np.float16]:
     image = root / entry.derivative
     if not image.is_file() or sha256(image) != entry.derivative_sha256:
         raise BadInput(image, "is missing or was changed after it was prepared", REMEDY)
-    array = np.asarray(nib.Nifti1Image.from_filename(image).dataobj)
-    if array.shape != grid.shape:
-        raise BadInput(image, f"has shape {array.shape}, not {grid.shape}", REMEDY)
-    return array.astype(np.float16)
+    try:
+        stored = nib.Nifti1Image.from_filename(image)
+        if stored.shape == grid.shape:
+            return np.asarray(stored.dataobj).astype(np.float16)
+    except Exception as error:  # whatever nibabel raises for bytes that are no image
+        raise BadInput(image, f"cannot be read ({error})", REMEDY) from error
+    raise BadInput(image, f"has shape {stored.shape}, not {grid.shape}", REMEDY)
+
+
+def read_registration(image: Path) -> dict[str, float]:
+    """The measures of an image's registration, from its sidecar; raises BadInput for others."""
+    path = sidecar_path(image)
+    match read_json(path):
+        case {"Registration": dict(measures)} if not fault(measures, MEASURES):
+            return measures
+    raise BadInput(path, "has no measures of a registration", REMEDY)

@@ -25,10 +25,34 @@ from numpy.typing import NDArray
 from uncus.data.bids_derivatives import REMEDY, SCHEMA, Entry, read_voxels
 from uncus.data.errors import BadInput
 from uncus.data.files import read_json, sha256, write_atomically, write_json
-from uncus.data.space import Grid
-from uncus.data.tables import read_table, write_table
+from uncus.data.json_schema import GRID, HASH, MAX_SCANS, array, fault, number, record, row
+from uncus.data.space import SPACES, Grid
+from uncus.data.tables import need_column, read_table, write_table
 
 MANIFEST, TABLE, VOLUMES = "manifest.json", "scans.tsv", "volumes.npy"
+TEXT = {"type": "string"}
+ENTRY = record(
+    name={**TEXT, "pattern": r"\Asub-[\w.+-]{1,300}\Z"},
+    source=TEXT,
+    source_sha256=HASH,
+    voxel_hash=TEXT,
+    key=TEXT,
+    derivative={
+        **TEXT,
+        "pattern": r"\Asub-[\w.+-]+/(ses-[\w.+-]+/)?anat/[\w.+-]+\.nii\.gz\Z",
+    },
+    derivative_sha256=HASH,
+    contact=row(*[number(0, 1)] * 6),
+    warnings=array(TEXT, 1000, least=0),
+)
+CONTENT = record(
+    grid=GRID,
+    options=record(space={"enum": sorted(SPACES)}),
+    table_sha256=HASH,
+    volumes_sha256=HASH,
+    scans=array({**ENTRY, "additionalProperties": False}, MAX_SCANS),
+)
+"""What a manifest contains: no name or path leads outside the cohort."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +112,33 @@ class PreparedCohort:
             if sha256(volumes) != manifest["volumes_sha256"]:
                 raise BadInput(volumes, "cannot be rebuilt as it was", REMEDY)
         table = read_table(path / TABLE)
-        array = np.load(volumes, mmap_mode="r", allow_pickle=False)
+        for column in ("participant_id", "session_id", "voxel_hash"):
+            need_column(table, column, path / TABLE)
+        if len(table) != len(entries):
+            cause = f"has {len(table)} rows, the manifest {len(entries)} scans"
+            raise BadInput(path / TABLE, cause, REMEDY)
         return cls(
             path=path,
             table=table,
-            volumes=array,
+            volumes=open_volumes(volumes, (len(entries), *grid.shape)),
             grid=grid,
             space=manifest["options"]["space"],
             contacts=np.array([entry.contact for entry in entries]),
             fingerprint=manifest["fingerprint"],
             manifest=manifest,
         )
+
+
+def open_volumes(path: Path, shape: tuple[int, ...]) -> Any:
+    """Memory-map float16 volumes; raises BadInput for any other array, or Python objects."""
+    try:
+        volumes = np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, OSError) as error:
+        raise BadInput(path, f"is not an array ({error})", REMEDY) from error
+    if volumes.dtype != np.float16 or volumes.shape != shape:
+        cause = f"is {volumes.dtype} {list(volumes.shape)}, not float16 {list(shape)}"
+        raise BadInput(path, cause, REMEDY)
+    return volumes
 
 
 def write_volumes(root: Path, grid: Grid, volumes: Iterable[NDArray[np.float16]]) -> int:
@@ -179,6 +219,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         )
     if manifest.get("fingerprint") != _fingerprint(manifest):
         raise BadInput(path / MANIFEST, "was changed after it was prepared", REMEDY)
+    if wrong := fault(manifest, CONTENT):
+        raise BadInput(path / MANIFEST, f"is not a manifest: {wrong}", REMEDY)
     return manifest
 
 

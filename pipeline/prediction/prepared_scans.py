@@ -6,8 +6,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from uncus.data import files
-from uncus.data.bids_derivatives import Entry, sidecar_path
+from uncus.data.bids_derivatives import Entry, read_registration
 from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import read_volume
 from uncus.data.prepared_cohort import PreparedCohort
@@ -70,7 +69,7 @@ def place(cohort: PreparedCohort, row: int, entry: Entry, pipeline: ScanPipeline
         mask=mask,
         in_field_of_view=torch.ones_like(mask),
         contact=np.array(entry.contact),
-        registration=files.read_json(sidecar_path(path))["Registration"],
+        registration=read_registration(path),
         warnings="\n".join(entry.warnings if same_grid else (*entry.warnings, RESAMPLED)),
     )
     return pipeline.place(image, first=CheckQuality if same_grid else ToGrid)

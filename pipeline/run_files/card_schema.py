@@ -4,102 +4,32 @@ Sizes are limited too, so that a card costs no more than a real one. Keys that a
 are ignored; ``model`` is checked further by ``models.build.ModelConfig``.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
-from jsonschema import Draft202012Validator, ValidationError
-from jsonschema.validators import extend
-
-from uncus.data.text import printable
-
-Schema = dict[str, Any]
-
-LONGEST = 200
-"""Characters of a name, and of an error's text."""
-MAX_MEMBERS, MAX_SCANS = 1000, 10**6
-MAX_BYTES = 1 << 26
-"""Size of a card's file."""
-
-
-def numbers(
-    validator: Any, limits: tuple[float, float], values: Any, schema: Schema
-) -> Iterator[ValidationError]:
-    """The keyword ``numbers``: a list with a value per scan, checked in a moment where long."""
-    low, high = limits
-    for value in values if isinstance(values, list) else ():
-        if type(value) not in (int, float) or not low <= value <= high:
-            cause = f"{value!r} is not a number from {low} to {high}"
-            yield ValidationError(cause, instance=value)
-            return
-
-
-Validator = extend(Draft202012Validator, {"numbers": numbers})
-
-
-def number(low: float, high: float) -> Schema:
-    """A finite number; JSON's 1e999 is infinite, and no number here is."""
-    return {"type": "number", "minimum": low, "maximum": high}
-
-
-def integer(low: int, high: int) -> Schema:
-    """An integer."""
-    return {"type": "integer", "minimum": low, "maximum": high}
-
-
-def array(items: Schema, most: int, least: int = 1) -> Schema:
-    """A list."""
-    return {"type": "array", "minItems": least, "maxItems": most, "items": items}
-
-
-def per_scan(low: float, high: float) -> Schema:
-    """A list with a number for each training scan."""
-    return {"type": "array", "minItems": 1, "maxItems": MAX_SCANS, "numbers": (low, high)}
-
-
-def row(*items: Schema) -> Schema:
-    """A list with a schema for each item."""
-    size = len(items)
-    return {"type": "array", "prefixItems": list(items), "minItems": size, "maxItems": size}
-
-
-def record(optional: Schema | None = None, /, **required: Schema) -> Schema:
-    """An object with these keys, and perhaps others."""
-    properties = required | (optional or {})
-    return {"type": "object", "required": list(required), "properties": properties}
-
-
-def mapping(values: Schema, most: int = 1000) -> Schema:
-    """An object with any names as keys."""
-    return {
-        "type": "object",
-        "propertyNames": LABEL,
-        "additionalProperties": values,
-        "maxProperties": most,
-    }
-
-
-# Python's patterns: \Z, since $ also matches before a line break. No control characters, which a
-# terminal would obey, and no halves of surrogate pairs, which nothing can write.
-TEXT: Schema = {"type": "string", "pattern": r"\A[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,10000}\Z"}
-LABEL: Schema = {**TEXT, "maxLength": LONGEST}
-NAME: Schema = {**LABEL, "minLength": 1}
-FILE: Schema = {"type": "string", "pattern": r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.safetensors\Z"}
-HASH: Schema = {"type": "string", "pattern": r"\A[0-9a-f]{64}\Z"}
-BOOLEAN: Schema = {"type": "boolean"}
-COUNT = integer(0, 10**9)
-VALUE = number(-1e30, 1e30)
-ZERO: Schema = {"const": 0}
-SPACING, ORIGIN = number(1e-3, 1e3), number(-1e5, 1e5)  # mm
-
-GRID = record(
-    shape=row(*[integer(1, 4096)] * 3),
-    affine=row(
-        row(SPACING, ZERO, ZERO, ORIGIN),
-        row(ZERO, SPACING, ZERO, ORIGIN),
-        row(ZERO, ZERO, SPACING, ORIGIN),
-        row(ZERO, ZERO, ZERO, {"const": 1}),
-    ),
+from uncus.data.json_schema import (
+    BOOLEAN,
+    COUNT,
+    GRID,
+    HASH,
+    MAX_SCANS,
+    NAME,
+    TEXT,
+    VALUE,
+    Schema,
+    array,
+    integer,
+    mapping,
+    number,
+    per_scan,
+    record,
+    row,
 )
+from uncus.data.json_schema import fault as schema_fault
+
+MAX_MEMBERS = 1000
+MAX_BYTES = 1 << 24
+"""Size of a card's file."""
+FILE: Schema = {"type": "string", "pattern": r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.safetensors\Z"}
 STEP = record(
     {"grid": GRID, "percentiles": row(number(0, 100), number(0, 100))},
     step=NAME,
@@ -170,15 +100,8 @@ CARD: Schema = {
 
 def fault(card: Any) -> str:
     """What is wrong with a card, in a short line; "" for a valid one."""
-    try:
-        error = next(Validator(CARD).iter_errors(card), None)
-        if error is not None:
-            where = error.json_path.removeprefix("$").removeprefix(".")
-            value = repr(error.instance)
-            cause = error.message.replace(value, value[:60] + "…" * (len(value) > 60))
-            return printable(f"{where}: {cause}".removeprefix(": "), LONGEST)
-    except RecursionError:
-        return "it is nested too deeply"
+    if wrong := schema_fault(card, CARD):
+        return wrong
     files = [member["file"] for member in card["members"]]
     if len(set(files)) < len(files):
         return "two of its members have the same file"

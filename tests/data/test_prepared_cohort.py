@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from uncus.data.errors import BadInput
-from uncus.data.prepared_cohort import MANIFEST, TABLE, VOLUMES, PreparedCohort, write_volumes
+from uncus.data.files import sha256
+from uncus.data.prepared_cohort import (
+    MANIFEST,
+    TABLE,
+    VOLUMES,
+    PreparedCohort,
+    _fingerprint,
+    write_volumes,
+)
 from uncus.data.tables import read_table, write_table
 
 
@@ -109,6 +117,103 @@ def test_a_changed_cohort_is_rejected(how: str, copy: Path) -> None:
     cause = damage_cohort(copy, how)
     with pytest.raises(BadInput, match=cause):
         PreparedCohort.open(copy)
+
+
+class Payload:
+    """A pickle of it makes the file ``ran`` in the current folder."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path("ran").touch, ()
+
+
+def put(place: Any, path: str, value: Any) -> None:
+    """Set, or remove for None, the value at ``path`` (``a.0.b``)."""
+    *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
+    for key in parents:
+        place = place[key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+
+
+def sealed_again(path: Path, change: Any = None) -> Path:
+    """Write the hashes of what is there, after a ``change`` of the manifest."""
+    manifest = json.loads((path / MANIFEST).read_text())
+    for name in (TABLE, VOLUMES):
+        key = f"{name.partition('.')[0]}_sha256".replace("scans", "table")
+        if (path / name).is_file():
+            manifest[key] = sha256(path / name)
+    for entry in manifest["scans"]:
+        entry["derivative_sha256"] = sha256(path / entry["derivative"])
+    if change:
+        put(manifest, *change)
+    (path / MANIFEST).write_text(json.dumps({**manifest, "fingerprint": _fingerprint(manifest)}))
+    return path
+
+
+HOSTILE: list[tuple[str, Any]] = [
+    *((name, None) for name in ("grid", "options", "table_sha256", "volumes_sha256", "scans")),
+    *(("scans.0." + name, None) for name in ("name", "derivative", "contact", "warnings")),
+    *((name, []) for name in ("grid", "options", "table_sha256", "scans", "scans.3")),
+    ("options.space", "../x"),
+    ("scans.0.name", "../../x"),
+    ("scans.0.name", "sub-1/../../x"),
+    ("scans.0.derivative", "/etc/passwd"),
+    ("scans.0.derivative", "sub-00/../../../etc/passwd"),
+    ("scans.0.contact", [0, 0, 0, 0, 0, 1e308]),
+    ("scans.0.more", 1),
+    ("grid.shape", [10**9] * 3),
+    ("grid.affine", [[0] * 4] * 4),
+]
+
+
+@pytest.mark.parametrize("change", HOSTILE, ids=str)
+def test_a_hostile_manifest_is_one_error(change: tuple[str, Any], copy: Path) -> None:
+    with pytest.raises(BadInput, match=r"manifest\.json: is not a manifest: "):
+        PreparedCohort.open(sealed_again(copy, change))
+
+
+@pytest.mark.parametrize("kind", ["objects", "float64", "fewer", "flat", "text", "a zip"])
+def test_a_hostile_array_is_one_error(
+    kind: str, copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = copy / VOLUMES
+    array: Any = np.load(path)
+    match kind:
+        case "text":
+            path.write_text("no array")
+        case "a zip":
+            with path.open("wb") as stream:
+                np.savez(stream, a=array)
+        case _:
+            changed = {"float64": array.astype(float), "fewer": array[1:], "flat": array.ravel()}
+            objects = np.array([Payload()], dtype=object)
+            np.save(path, changed.get(kind, objects), allow_pickle=True)
+    with pytest.raises(BadInput, match=r"volumes\.npy: is "):
+        PreparedCohort.open(sealed_again(copy))
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("change", ["fewer rows", "a column missing"])
+def test_a_table_that_does_not_fit_is_one_error(change: str, copy: Path) -> None:
+    table = read_table(copy / TABLE)
+    table = table.iloc[1:] if change == "fewer rows" else table.drop(columns="session_id")
+    write_table(copy / TABLE, table)
+    with pytest.raises(BadInput, match=r"scans\.tsv: (has 11 rows|no column 'session_id')"):
+        PreparedCohort.open(sealed_again(copy))
+
+
+def test_an_array_is_not_rebuilt_from_what_is_no_image(copy: Path) -> None:
+    (copy / VOLUMES).unlink()
+    for image in copy.glob("*/anat/*.nii.gz"):
+        image.write_text("no image")
+    with (
+        pytest.warns(UserWarning, match="rebuilt"),
+        pytest.raises(BadInput, match=r"T1w\.nii\.gz: cannot be read"),
+    ):
+        PreparedCohort.open(sealed_again(copy))
 
 
 def test_an_array_is_not_rebuilt_from_a_changed_derivative(copy: Path) -> None:
