@@ -75,3 +75,12 @@ def test_a_call_has_its_date_command_and_code(monkeypatch: pytest.MonkeyPatch) -
     assert datetime.fromisoformat(call["date"]).utcoffset() == timedelta(0)
     assert call["code"] == environment.code_version()
     assert re.fullmatch(re.escape(__version__) + r"(, commit \S+)?", call["code"])
+
+
+def test_threads_do_not_spin_unless_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    environment.adapt()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    environment.adapt()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
