@@ -10,7 +10,7 @@ from typing import NoReturn
 import pandas as pd
 
 from uncus.data.errors import BadInput
-from uncus.data.file_tree import BROKEN, Ignored
+from uncus.data.file_tree import BROKEN, OURS, Ignored, is_prepared
 from uncus.data.text import natural_text, shorten
 
 IMAGES = (".nii", ".nii.gz", ".img", ".mgz", ".mgh")
@@ -65,11 +65,17 @@ def raise_if_any(value: object, cause: str, names: list[str], remedy: str) -> No
 
 
 def labelled_folders(root: Path, prefix: str, ignored: Ignored | None = None) -> Iterator[Path]:
-    """The folders ``prefix*`` in ``root`` in natural order; broken links go to ``ignored``."""
+    """The folders ``prefix*`` in ``root`` in natural order.
+
+    Broken links, and prepared cohorts, go to ``ignored``.
+    """
+    ignored = {} if ignored is None else ignored
     for path in sorted(root.glob(f"{prefix}*"), key=natural):
-        if path.is_dir():
+        if path.is_dir() and is_prepared({inside.name for inside in path.glob("*")}):
+            ignored.setdefault(OURS, []).append(path.name)
+        elif path.is_dir():
             yield path
-        elif ignored is not None and path.is_symlink() and not path.exists():
+        elif path.is_symlink() and not path.exists():
             ignored.setdefault(BROKEN, []).append(path.name)
 
 

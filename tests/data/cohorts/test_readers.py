@@ -277,3 +277,11 @@ def test_two_images_of_a_name_are_told_by_their_folders(tmp_path: Path) -> None:
     touch(tmp_path, "1000012/T1.nii.gz", "1000024/T1.nii.gz")
     with pytest.raises(BadInput, match=r"two images: 1000012/T1.nii.gz, 1000024/T1.nii.gz"):
         read_cohort(tmp_path)
+
+
+@pytest.mark.parametrize("scan", ["sub-1/anat/sub-1_T1w.nii", "sub-1/mri/T1.mgz", "sub-1_T1w.nii"])
+def test_a_cohort_that_is_named_like_a_subject_is_none(tmp_path: Path, scan: str) -> None:
+    touch(tmp_path, scan, "sub-out/volumes.npy", "sub-out/sub-1/anat/sub-1_desc-preproc_T1w.nii.gz")
+    cohort = read_cohort(tmp_path)
+    assert [one.subject for one in cohort] == ["1"] and not cohort.left_out
+    assert "results of uncus, ignored: sub-out" in cohort.warnings
