@@ -159,6 +159,7 @@ def read_table(path: Path) -> pd.DataFrame:
     if "\0" in text:
         raise BadInput(path, "not a text file", "give a table")
     text = CONTROL.sub(" ", text)
+    text = re.sub(r"\Asep=.(?=[\r\n])", "", text)  # Excel's first line names the delimiter
     header = next(filter(str.strip, text.splitlines()), "")
     delimiter = "\t"
     if path.suffix.lower() == ".tsv":

@@ -24,6 +24,10 @@ def columns(table: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float32]:
     values = np.full((len(table), len(names)), np.nan, np.float32)
     for p, name in enumerate(names):
         need_column(table, name, "--covariates")
+        cells = {cell.lower() for cell in map(clean, table[name])}
+        if cells & SEXES.keys() and any(read_number(cell) is not None for cell in cells):
+            cause = "some cells are F or M and others numbers: which number is which is unknown"
+            raise BadInput(f"--covariates {name}", cause, "write all in one way")
         for row, cell in enumerate(map(clean, table[name])):
             if cell:
                 subject = table["participant_id"].iloc[row]

@@ -211,6 +211,7 @@ def test_columns_that_are_written_otherwise_are_told_of_in_one_line() -> None:
         "id,age,,\n1,60\n2,61,,\n,,,\n",
         "id,age\n1,60,\n2,61\n",
         ",id,age\n0,1,60\n1,2,61\n",
+        "sep=;\r\nid;age\r\n1;60\r\n2;61\r\n",
     ],
 )
 def test_what_spreadsheets_and_pandas_add_is_dropped(tmp_path: Path, text: str) -> None:

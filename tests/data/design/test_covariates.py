@@ -37,6 +37,13 @@ def test_columns_that_are_not_numbers_are_rejected(name: str, cause: str) -> Non
         covariates.columns(TABLE, (name,))
 
 
+def test_sexes_as_letters_and_numbers_are_not_mixed() -> None:
+    table = TABLE.assign(sex=["F", "2", "M"])
+    with pytest.raises(BadInput, match="some cells are F or M and others numbers"):
+        covariates.columns(table, ("sex",))
+    assert covariates.columns(TABLE.assign(sex=["1", "2", ""]), ("sex",))[:2].tolist() == [[1], [2]]
+
+
 def test_covariates_of_one_subject_are_checked() -> None:
     known = covariates.parse(["age=72", "sex=F"])
     assert covariates.to_row(known, ("sex", "age")).tolist() == [0, 72]
