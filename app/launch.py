@@ -1,5 +1,6 @@
 """``uncus app``: start the web app."""
 
+import ctypes
 import importlib.util
 import os
 import signal
@@ -87,7 +88,7 @@ class App:
 
     def password(self) -> str:
         """The password; "" for none. It is taken out of the environment, which others inherit."""
-        given = os.environ.pop(PASSWORD_VARIABLE, "")
+        given = taken(PASSWORD_VARIABLE)
         if self.password_file is None:
             return given.partition("\n")[0].strip()
         try:
@@ -100,6 +101,16 @@ class App:
                 self.password_file, "contains no password", "write it into the first line"
             )
         return word
+
+
+def taken(variable: str) -> str:
+    """An environment variable, removed also from what /proc shows of this process."""
+    with suppress(AttributeError, TypeError, OSError):  # the C library of Unix only
+        getenv = ctypes.CDLL(None).getenv
+        getenv.restype = ctypes.c_void_p
+        if place := getenv(variable.encode()):
+            ctypes.memset(place, 0, len(os.environb.get(variable.encode(), b"")))
+    return os.environ.pop(variable, "")
 
 
 def find(trained: Path) -> Path:
