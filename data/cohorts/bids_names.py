@@ -133,6 +133,11 @@ def without_letters(label: str) -> tuple[str | int, ...]:
     return found[1:] if len(found) > 1 and isinstance(found[0], str) else found
 
 
+def visit(label: str) -> tuple[str | int, ...]:
+    """The parts of a visit's label in ADNI's words: ``bl`` -> (m, 0), ``Month 12`` -> (m, 12)."""
+    return parts(re.sub(r"^(bl|baseline)$", "m0", re.sub(r"^months?", "m", label.lower())))
+
+
 def last_word(label: str) -> tuple[str | int, ...]:
     """The parts of a label's last word: ``OAS30001_MR_d0129`` -> (d, 129)."""
     return parts(label.rpartition("_")[2])

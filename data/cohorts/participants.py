@@ -12,6 +12,7 @@ from uncus.data.cohorts.bids_names import (
     pair_labels,
     parts,
     raise_duplicate,
+    visit,
     without_letters,
 )
 from uncus.data.errors import BadInput
@@ -94,7 +95,7 @@ def relabelled(name: str, rows: Rows, keys: Collection[Key], warnings: list[str]
     for subject, labels in given.items():
         found = subjects.get(subject, subject)
         visits = wanted.get(found, set()) - {""}
-        same = pair_labels(labels - {""}, visits, [parts, number_alone, last_word])
+        same = pair_labels(labels - {""}, visits, [parts, visit, number_alone, last_word])
         pairs |= {(subject, label): (found, same.get(label, label)) for label in labels}
     other = [f"{join(*key)} as {join(*pairs[key])}" for key in rows if key != pairs[key]]
     if other:

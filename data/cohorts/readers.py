@@ -139,7 +139,8 @@ def is_scan(folder: Path) -> bool:
 def read_folder(root: Path) -> Cohort:
     """Read all images below a folder; their only field, ``folder``, is the folder each is in.
 
-    The subject is the ``sub-`` entity of the path, else the file's stem (with a warning). If some
+    The subject is the ``sub-`` entity of the path, else, with a warning, the file's stem, or the
+    folder in ``root`` where files of one stem are in folders of their own (``ann/T1.nii``). If some
     names end in ``_T1w``, the other images (masks, segmentations) are ignored, and so are images
     that SPM, CAT12 or FSL computed from others, by their names.
     """
@@ -169,12 +170,15 @@ def read_folder(root: Path) -> Cohort:
         files = [path for path in files if stem(path) not in computed]
     check_files(root, files)
     scans, guessed, joined = [], [], []
+    alike = len({stem(path) for path in files}) < len(files)
+    by_folder = alike and len({path.relative_to(root).parts[0] for path in files}) == len(files)
     for file in files:
         relative = file.relative_to(root).as_posix()
         subject = subject_from_path(relative)
         if subject is None:
-            guessed.append(file.name)
-            subject = re.sub(r"[^\w.+-]+", "-", stem(file)).strip("-.+") or "image"
+            guessed.append(relative if by_folder else file.name)
+            own = file.relative_to(root).parts[0] if by_folder else stem(file)
+            subject = re.sub(r"[^\w.+-]+", "-", own).strip("-.+") or "image"
         elif "_" in subject:
             joined.append(f"sub-{subject}")
         folder = file.relative_to(root).parent.as_posix()

@@ -293,3 +293,12 @@ def test_numbers_of_groups_are_no_ids(tmp_path: Path) -> None:
     touch(tmp_path, "sub-AD1/anat/sub-AD1_T1w.nii", "sub-CN2/anat/sub-CN2_T1w.nii")
     tsv(tmp_path / "participants.tsv", "participant_id sex", "1 M", "2 F")
     assert [scan.fields.get("sex") for scan in read_cohort(tmp_path)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("bl", "m12"), ("baseline", "Month12"), ("bl", "12")]
+)
+def test_visits_in_the_words_of_adni(tmp_path: Path, first: str, second: str) -> None:
+    touch(tmp_path, *(f"sub-1/ses-{v}/anat/sub-1_ses-{v}_T1w.nii" for v in ("M000", "M012")))
+    tsv(tmp_path / "sub-1/sub-1_sessions.tsv", "session_id age", f"{first} 60", f"{second} 61")
+    assert [scan.fields["age"] for scan in read_cohort(tmp_path)] == ["60", "61"]

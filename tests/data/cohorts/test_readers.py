@@ -273,9 +273,11 @@ def test_images_computed_from_others_are_no_subjects(tmp_path: Path) -> None:
     assert any(w.startswith("computed from another image by their names") for w in cohort.warnings)
 
 
-def test_two_images_of_a_name_are_told_by_their_folders(tmp_path: Path) -> None:
+def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     touch(tmp_path, "1000012/T1.nii.gz", "1000024/T1.nii.gz")
-    with pytest.raises(BadInput, match=r"two images: 1000012/T1.nii.gz, 1000024/T1.nii.gz"):
+    assert [scan.subject for scan in read_cohort(tmp_path)] == ["1000012", "1000024"]
+    touch(tmp_path, "1000012/later/T1.nii.gz")
+    with pytest.raises(BadInput, match=r"two images: 1000012/T1.nii.gz, 1000012/later/T1.nii.gz"):
         read_cohort(tmp_path)
 
 
