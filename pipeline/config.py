@@ -53,7 +53,7 @@ def from_dict(kind: type[T], values: Any, source: object) -> T:
         return kind(**{n: convert(hints[n], v, f"{source}: {n}") for n, v in values.items()})
     except BadInput:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadInput(source, str(error), "correct the file") from error
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from uncus import __version__
+from uncus.data.errors import one_line
 
 PACKAGES = ("uncus", "torch", "monai", "lightning", "nibabel", "numpy", "scipy", "scikit-learn")
 
@@ -27,14 +29,16 @@ PACKAGES = ("uncus", "torch", "monai", "lightning", "nibabel", "numpy", "scipy",
 def adapt() -> None:
     """Make up for what the system lacks, as in containers and batch jobs, before other imports.
 
-    A terminal that cannot show a character shows ``?``. A user ID without a name gets one, which
-    MONAI and torch ask for. matplotlib gets a temporary folder where there is no home.
+    A terminal that cannot show a character shows ``?``; a warning is one line. A user ID without a
+    name gets one, which MONAI and torch ask for. matplotlib gets a temporary folder where there is
+    no home.
     """
     # Threads that spin while they wait take the cores from others: 4 times slower on shared ones.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {one_line(str(message))}\n"
     try:
         getpass.getuser()
     except (KeyError, OSError):

@@ -16,6 +16,8 @@ from uncus.pipeline.runs import Run
 from uncus.pipeline.training.optimization import Optimization
 from uncus.pipeline.training.task import Devices
 
+MOST = 1000
+"""Folds, seeds and jobs at most."""
 Options = TypeVar("Options", bound="TrainingOptions")
 
 
@@ -89,8 +91,10 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         for name in ("folds", "seeds", "jobs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+            if not 1 <= getattr(self, name) <= MOST:
+                raise ValueError(f"{name}={getattr(self, name)}: must be 1 to {MOST}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed={self.seed}: must be 0 to {2**63 - 1}")
         if not 0 <= self.validation < 0.5:
             raise ValueError(f"validation={self.validation}: must be from 0 to below 0.5")
         if self.init_from and self.splits and self.init_from.is_dir():

@@ -56,6 +56,7 @@ def test_a_missing_key_takes_its_default_and_a_whole_number_is_a_float() -> None
         ({"count": 7.0}, "count: 7.0 is not of type int"),
         ({"count": True}, "count: True is not of type int"),
         ({"count": None}, "count: None is not of type int"),
+        ({"rate": 10**400}, "int too large to convert to float; correct the file"),
         ({"rate": True}, "rate: True is not of type float"),
         ({"rate": "0.1"}, "rate: '0.1' is not of type float"),
         ({"on": 1}, "on: 1 is not of type bool"),

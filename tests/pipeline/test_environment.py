@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from datetime import datetime, timedelta
 
 import pytest
@@ -84,3 +85,10 @@ def test_threads_do_not_spin_unless_asked_to(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     environment.adapt()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", None)
+    environment.adapt()
+    said = warnings.formatwarning("a\n\x1b[2Jb", UserWarning, "file.py", 1)
+    assert said == "warning: a [2Jb\n"

@@ -6,6 +6,19 @@ from pathlib import Path
 import pytest
 
 from uncus.pipeline.cli import main
+from uncus.pipeline.training.options import TrainingOptions
+
+
+@pytest.mark.parametrize("number", [-1, 10**400])
+def test_numbers_of_networks_and_seeds_are_limited(number: int) -> None:
+    for make in (
+        lambda: TrainingOptions(folds=number),
+        lambda: TrainingOptions(seeds=number),
+        lambda: TrainingOptions(jobs=number),
+        lambda: TrainingOptions(seed=number),
+    ):
+        with pytest.raises(ValueError, match=r"must be [01] to \d+$"):
+            make()
 
 
 @pytest.mark.parametrize(
