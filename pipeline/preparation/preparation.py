@@ -3,8 +3,10 @@
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +119,23 @@ class Preparation:
         make = GRIDS.get(self.space)
         return make(self.spacing) if make else None
 
+    @cached_property
+    def paths(self) -> Counter[Path]:
+        """How many scans each path has."""
+        return Counter(scan.path for scan in self.scans)
+
     def worker_path(self, path: Path) -> Path:
         """A path for the workers: those of a cluster start in other folders."""
         return path.absolute() if self.cluster else path
 
     def worker_scan(self, scan: Scan) -> Scan:
-        """A scan for the workers, with its DICOM series: the reader's, or the user's choice."""
+        """A scan for the workers, with its DICOM series: the user's choice, else the reader's.
+
+        Two sessions in one folder are told apart by the reader's alone.
+        """
         series, chosen = scan.series, self.options["series"]
-        if chosen and not series and reader.is_dicom(scan.path):
+        alone = not series or self.paths[scan.path] == 1
+        if chosen and alone and reader.is_dicom(scan.path):
             series = chosen
         return replace(scan, path=self.worker_path(scan.path), series=series)
 

@@ -216,3 +216,14 @@ def test_one_patient_id_in_two_cases_gets_a_warning(tmp_path: Path) -> None:
     write(tmp_path / "b", 2, PatientID="P7")
     cohort = read_cohort(tmp_path)
     assert "a, b have the same PatientID: possibly one subject named twice" in cohort.warnings
+
+
+def test_a_chosen_series_is_never_replaced_by_the_only_one(tmp_path: Path) -> None:
+    root, out = tmp_path / "tree", tmp_path / "cohort"
+    write(root / "sub-1", 1, SeriesDescription="MPRAGE")
+    write(root / "sub-2", 2, SeriesDescription="FLAIR")
+    command = ["prepare", str(root), str(out), "--spacing", "8", "--workers", "1"]
+    assert main([*command, "--series", "mprage"]) == 1
+    assert PreparedCohort.open(out).table.participant_id.tolist() == ["sub-1"]
+    (failed,) = (out / "failed.tsv").read_text().splitlines()[1:]
+    assert failed.startswith("sub-2") and "contains no series called mprage" in failed
