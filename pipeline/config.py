@@ -78,7 +78,7 @@ def convert(hint: Any, value: Any, key: str) -> Any:
         return Path(value)
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    elif hint in (int, str, bool) and type(value) is hint:
+    elif hint in (int, str, bool) and type(value) is hint and (hint is str or abs(value) < 2**63):
         return value
     wanted = getattr(hint, "__name__", str(hint))
     raise BadInput(key, f"{value!r} is not of type {wanted}", "correct the file")

@@ -19,6 +19,8 @@ from uncus.models.build import ModelConfig, build_model
 from uncus.pipeline.runs import Run
 from uncus.pipeline.training.optimization import Optimization
 
+MAX_PROCESSES = 256
+"""Processes of one machine at most, also if a file asks for a million."""
 MIN_VALIDATION = 30
 """Fewer validation subjects say too little of an epoch to choose it by them."""
 
@@ -56,6 +58,9 @@ class Devices:
             raise ValueError(f"accelerator={self.accelerator}: must be auto, cpu or gpu")
         if self.nodes < 1 or self.workers < 0:
             raise ValueError("--nodes must be at least 1, and --workers at least 0")
+        for name, number in (("devices", self.devices), ("workers", str(self.workers))):
+            if number.isdigit() and (len(number) > 4 or int(number) > MAX_PROCESSES):
+                raise ValueError(f"--{name} {number[:20]}: must be {MAX_PROCESSES} at most")
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def test_a_missing_key_takes_its_default_and_a_whole_number_is_a_float() -> None
         ({"inner": {"siz": 1}}, "inner: unknown key 'siz'; did you mean 'size'?"),
         ({"count": "7"}, "count: '7' is not of type int"),
         ({"count": 7.0}, "count: 7.0 is not of type int"),
+        ({"count": 10**30}, "is not of type int"),
         ({"count": True}, "count: True is not of type int"),
         ({"count": None}, "count: None is not of type int"),
         ({"rate": 10**400}, "int too large to convert to float; correct the file"),

@@ -13,7 +13,7 @@ from uncus.models.build import ModelConfig
 from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run
 from uncus.pipeline.training.optimization import Optimization
-from uncus.pipeline.training.task import optimizer_steps, why_untrainable
+from uncus.pipeline.training.task import Devices, optimizer_steps, why_untrainable
 
 
 def test_a_task_is_sent_to_a_worker_without_its_volumes(cohort: Path, tmp_path: Path) -> None:
@@ -69,3 +69,12 @@ def test_a_regression_of_several_columns_with_missing_values(source: Path, tmp_p
     options += ["--epochs", "1", "--accelerator", "cpu"]
     assert main(["train", str(cohort), str(tmp_path / "run"), *options]) == 0
     assert "sub-03" in set(Run(tmp_path / "run").scans()["participant_id"])
+
+
+def test_processes_are_limited() -> None:
+    assert Devices(devices="256", workers=256).workers == 256
+    for number in (257, 10**9, 10**4000):
+        with pytest.raises(ValueError, match=r"--devices .*: must be 256 at most"):
+            Devices(devices=str(number))
+        with pytest.raises(ValueError, match=r"--workers .*: must be 256 at most"):
+            Devices(workers=number)
