@@ -30,6 +30,10 @@ class Checkpoints(Callback):
         self.best, self.best_epoch = float("-inf"), -1
         self.rows: list[dict[str, float]] = []
         self.started = time.monotonic()
+        self.restored = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.restored = True
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_epoch": self.best_epoch, "rows": self.rows}

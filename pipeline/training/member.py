@@ -147,6 +147,7 @@ def fit(
     Raises
     ------
     MemoryError: the GPU's memory is too small.
+    BadInput: ``last`` is a training state of something else.
     ValueError: torch.compile has no compiler.
     """
     interrupts = signal.getsignal(signal.SIGINT)
@@ -166,6 +167,14 @@ def fit(
     except BackendCompilerFailed as error:
         line = str(error.inner_exception).strip().splitlines()[0]
         raise ValueError(f"--compile: {line}; leave it out, or install a C++ compiler") from error
+    except Exception as error:  # whatever Lightning raises for a state that is not this network's
+        callbacks: Any = trainer.callbacks  # type: ignore[attr-defined]
+        restored = any(getattr(callback, "restored", False) for callback in callbacks)
+        if last is None or restored or this_group().count > 1:
+            raise
+        cause = f"is not a training state of this network ({type(error).__name__})"
+        remedy = "delete it to train this network from the start"
+        raise BadInput(last, cause, remedy) from error
 
 
 def make_learner(member: Member, task: Task, sampler: EpochSampler | None = None) -> Learner:

@@ -144,7 +144,8 @@ def start(options: TrainingOptions, cohort: PreparedCohort) -> None:
     if continued(options, cohort):
         before = run.environment
         call = environment.this_call()
-        calls = [*before.get("resumed", []), call]
+        earlier = before.get("resumed")
+        calls = [*(earlier if isinstance(earlier, list) else []), call]
         files.write_json(run.environment_path, {**before, "resumed": calls})
     else:
         call = environment.this_call()
@@ -174,7 +175,7 @@ def continued(options: TrainingOptions, cohort: PreparedCohort) -> bool:
         differing = [name for name in values if before[name] != values[name] and name not in FREE]
         if run.environment.get("transforms", []) != recorded(options.transforms):
             differing.append("transforms (the content of their files)")
-        if run.environment["cohort_fingerprint"] != cohort.fingerprint:
+        if run.environment.get("cohort_fingerprint") != cohort.fingerprint:
             differing.append("cohort (its content)")
         if differing:
             raise BadInput(

@@ -1,18 +1,32 @@
 """Checkpoints: a killed run continues to the same weights, and damaged files are rejected."""
 
+import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from tests.conftest import TRAIN, write_source
 from tests.pipeline.training.runs import weights, write_gibbs
 from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run
+
+
+class Payload:
+    """A pickle of it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.path.touch, ()
 
 
 @pytest.mark.parametrize("custom", [False, True], ids=["ours", "with a user's transforms"])
@@ -67,6 +81,27 @@ def test_an_incomplete_checkpoint_is_an_error(
     assert str(last) in capsys.readouterr().err
     last.unlink()
     assert main(["train", str(cohort), str(out), *options, "--resume"]) == 0
+
+
+def test_a_hostile_checkpoint_is_one_line_and_runs_no_code(
+    run: Path, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(shutil.copytree(run, tmp_path / "run"))
+    (out / "model" / "fold-0.safetensors").unlink()
+    last = out / "fold-0" / "checkpoints" / "last.ckpt"
+    state = torch.load(last, weights_only=True)
+    hostile = [state | {name: value} for name in ("loops", "callbacks") for value in (5, [])]
+    hostile += [{n: v for n, v in state.items() if n != gone} for gone in ("optimizer_states",)]
+    hostile += [state | {"state_dict": {}}, state | {"more": Payload(tmp_path / "ran")}]
+    for one in hostile:
+        torch.save(one, last)
+        assert main(["train", str(out), "--resume"]) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"uncus: {last}: is not a ")
+    assert not (tmp_path / "ran").exists()
+    environment = {"cohort_fingerprint": 5, "resumed": 5}
+    (out / "environment.json").write_text(json.dumps(environment))
+    assert main(["train", str(out), "--resume"]) == 2
+    assert "cohort (its content)" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on(cohort: Path, tmp_path: Path) -> None:
