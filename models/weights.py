@@ -20,6 +20,8 @@ from torch import Tensor
 from uncus.models.base import Classifier
 
 WRAPPERS = ("module.", "model.", "network.", "net.", "backbone.")
+MAX_HEADER = 10 << 20
+"""Bytes of a safetensors header, which is parsed at ten times its size."""
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -248,8 +250,17 @@ def _advice(given: Mapping[str, tuple[str, Tensor]]) -> str:
     )
 
 
+def check_header(path: Path) -> None:
+    """Raise ValueError for a safetensors header that is larger than any network's."""
+    with path.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+    if size > MAX_HEADER:
+        raise ValueError(f"its header has {size} bytes")
+
+
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
+        check_header(path)
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:

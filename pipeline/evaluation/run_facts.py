@@ -1,12 +1,12 @@
 """What a report says of the run: its network, how it was trained, and on what."""
 
-from pathlib import Path
 from typing import Any
 
 from uncus.models.build import ModelConfig
 from uncus.pipeline.config import from_dict
 from uncus.pipeline.rendering.html import table
 from uncus.pipeline.runs import Run
+from uncus.pipeline.training.options import TrainingOptions
 
 
 def run_facts(run: Run) -> dict[str, Any]:
@@ -27,20 +27,22 @@ def run_facts(run: Run) -> dict[str, Any]:
             "made": card["made"],
         }
     if run.config_path.exists():
-        config, how = run.config, run.config["optimization"]
+        options = TrainingOptions.stored(run.path)
+        how = options.optimization
         facts |= {
-            "recipe": config.get("recipe", "none"),
-            "epochs": how["epochs"],
-            "batch size": how["batch_size"],
-            "learning rate": how["lr"],
-            "folds": config["folds"],
-            "seeds": ", ".join(str(config["seed"] + k) for k in range(config["seeds"])),
-            "cohort": Path(config["cohort"]).name,
+            "recipe": options.recipe,
+            "epochs": how.epochs,
+            "batch size": how.batch_size,
+            "learning rate": how.lr,
+            "folds": options.folds,
+            "seeds": ", ".join(str(options.seed + k) for k in range(options.seeds)),
+            "cohort": options.cohort.name,
         }
-        if how["refit_head"]:
-            facts["head"] = f"fitted exactly, C = {how['refit_head']:g}"
+        if how.refit_head:
+            facts["head"] = f"fitted exactly, C = {how.refit_head:g}"
         if run.pretraining.config_path.exists():
-            facts["epochs of the pre-training"] = run.pretraining.config["optimization"]["epochs"]
+            before = TrainingOptions.stored(run.pretraining.path)
+            facts["epochs of the pre-training"] = before.optimization.epochs
     if run.environment_path.exists():
         names = ("date", "command", "code")
         facts |= {name: run.environment[name] for name in names if name in run.environment}

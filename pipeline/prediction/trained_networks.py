@@ -14,7 +14,7 @@ from uncus.data.quality_control import Reference
 from uncus.data.transforms.path import ScanPipeline, rebuild, scan_pipeline
 from uncus.models.base import Classifier
 from uncus.models.build import ModelConfig, build_model
-from uncus.models.weights import load_weights
+from uncus.models.weights import check_header, load_weights
 from uncus.pipeline.config import from_dict
 from uncus.pipeline.runs import COPY, Run
 
@@ -37,6 +37,7 @@ def read_reference(run: Run, grid: Grid) -> Reference:
     """
     path = run.reference_path
     try:
+        check_header(path)
         reference = Reference.from_state(load_file(path), run.card["reference"])
     except (SafetensorError, ValueError) as error:
         raise BadInput(path, f"cannot be read ({error})", COPY) from error

@@ -260,3 +260,10 @@ def test_bottlenecks_are_recognized() -> None:
     state = ResNet(50, 2, width=8).state_dict()
     with pytest.raises(ValueError, match="--backbone resnet50 --width 8"):
         transfer(network(), state)
+
+
+def test_a_huge_header_is_not_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes((11 << 20).to_bytes(8, "little") + b" " * (11 << 20))
+    with pytest.raises(ValueError, match="its header has"):
+        read_weights(path)
