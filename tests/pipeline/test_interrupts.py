@@ -33,6 +33,8 @@ def interrupted(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell that runs the tests in the background has them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     with process:
         for _ in range(1200):
@@ -41,7 +43,11 @@ def interrupted(
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
         (os.killpg if sent == signal.SIGINT else os.kill)(process.pid, sent)
-        _, errors = process.communicate(timeout=60)
+        try:
+            _, errors = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     assert process.returncode == 130, errors
     for _ in range(100):  # the group is gone with its last process
         try:
