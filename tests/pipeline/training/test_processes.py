@@ -81,7 +81,10 @@ def difference(one: Path, other: Path) -> float:
     return max(float((a[name] - b[name]).abs().max()) for a, b in pairs for name in a)
 
 
-@pytest.mark.parametrize("launcher", ["uncus", "torchrun", "srun"])
+@pytest.mark.parametrize(
+    "launcher",
+    ["uncus", *(pytest.param(name, marks=pytest.mark.slow) for name in ("torchrun", "srun"))],
+)
 def test_two_processes_train_the_weights_of_one(
     launcher: str, cohort: Path, alone: Path, tmp_path: Path
 ) -> None:
