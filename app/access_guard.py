@@ -19,7 +19,7 @@ OPEN = ("/_stcore/health",)
 """Paths of health checks, which need no password."""
 CLOSED = ("/_stcore/metrics", "/_stcore/agent")
 """Paths of Streamlit's own that nobody needs: sizes of sessions and caches, and remote control."""
-VISITOR = "uncus-visitor"
+BROWSER = "uncus-browser"
 """Cookie that tells browsers apart; a scan's files are sent to the browser that uploaded it."""
 COOKIE = "uncus"
 LOGOUT = "/logout"
@@ -97,7 +97,7 @@ class Guard:
         elif "/_stcore/upload_file/" in scope["path"] and scope["method"] == "PUT" and crowded():
             await reject(scope, receive, send, 413, "too much is being uploaded; try again later")
         else:
-            await self.app(scope, receive, sealed(send, new_visitor(scope)))
+            await self.app(scope, receive, sealed(send, new_browser(scope)))
 
     async def ask(self, scope: Any, receive: Any, send: Any, logins: Logins) -> None:
         """The password form; the correct password gets a cookie, valid for a working day."""
@@ -177,14 +177,14 @@ async def reject(scope: Any, receive: Any, send: Any, status: int, why: str) -> 
     await PlainTextResponse(why + "\n", status)(scope, receive, send)
 
 
-def new_visitor(scope: Any) -> tuple[tuple[bytes, bytes], ...]:
+def new_browser(scope: Any) -> tuple[tuple[bytes, bytes], ...]:
     """The cookie for a browser that opens a page and has none."""
-    if scope["type"] != "http" or cookie(scope, VISITOR):
+    if scope["type"] != "http" or cookie(scope, BROWSER):
         return ()
     if dict(scope["headers"]).get(b"sec-fetch-dest", b"document") != b"document":
         return ()
     secure = "; Secure" * (scope["scheme"] == "https")
-    value = f"{VISITOR}={secrets.token_urlsafe(24)}; HttpOnly; Path=/; SameSite=Lax{secure}"
+    value = f"{BROWSER}={secrets.token_urlsafe(24)}; HttpOnly; Path=/; SameSite=Lax{secure}"
     return ((b"set-cookie", value.encode()),)
 
 

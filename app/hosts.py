@@ -53,7 +53,7 @@ def host_of(header: str) -> str:
     """The host of a Host header in lower case, without port and final dot; "" if malformed."""
     try:
         parts = urlsplit(f"//{header}")
-        _ = parts.port  # raises if it is no number
+        _ = parts.port  # raises if it is not a number
         malformed = parts.netloc != header or "@" in header
     except ValueError:
         return ""

@@ -2,7 +2,7 @@
 
 No streamlit here, and no networks: they are in the process of uncus.app.worker, which may crash or
 hang without harm to the page. A job that takes too long ends with its process, as does one whose
-visitor has left; the next job gets a new one.
+user has left; the next job gets a new one.
 """
 
 import os

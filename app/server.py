@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from uncus.app.access_guard import VISITOR, Guard
+from uncus.app.access_guard import BROWSER, Guard
 from uncus.app.hosts import Hosts, hosts_of
 from uncus.app.job_queue import JobQueue
 from uncus.app.run_catalog import report_page
@@ -29,7 +29,7 @@ async def file(request: Any) -> Any:
     """A file of a scan, by the scan's secret token, for its own browser; never cached."""
     from starlette.responses import FileResponse, PlainTextResponse
 
-    scan = SESSIONS.find(request.path_params["token"], request.cookies.get(VISITOR, ""))
+    scan = SESSIONS.find(request.path_params["token"], request.cookies.get(BROWSER, ""))
     name = request.path_params["name"]
     path = scan.file(name) if scan else None
     if path is None:

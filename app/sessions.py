@@ -22,7 +22,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self.scans: dict[str, list[UploadedScan]] = {}
-        self.visitors: dict[str, str] = {}
+        self.browsers: dict[str, str] = {}
         self.disconnected: dict[str, float] = {}
         self.lock = threading.Lock()
 
@@ -31,22 +31,22 @@ class Sessions:
         with self.lock:
             self.scans.setdefault(session, []).append(scan)
 
-    def register(self, session: str, visitor: str = "") -> None:
+    def register(self, session: str, browser: str = "") -> None:
         """Register a session, which may hold uploads before there is a scan, and its browser."""
         with self.lock:
             self.scans.setdefault(session, [])
-            self.visitors[session] = visitor
+            self.browsers[session] = browser
 
     def remove(self, session: str, scan: UploadedScan) -> None:
         """Remove a closed scan from its session."""
         with self.lock, suppress(KeyError, ValueError):
             self.scans[session].remove(scan)
 
-    def find(self, token: str, visitor: str | None = None) -> UploadedScan | None:
+    def find(self, token: str, browser: str | None = None) -> UploadedScan | None:
         """The scan with a token, if this browser uploaded it; None for any."""
         with self.lock:
             for session, scans in self.scans.items():
-                if visitor is None or self.visitors.get(session, "") == visitor:
+                if browser is None or self.browsers.get(session, "") == browser:
                     for scan in scans:
                         if scan.token == token:
                             return scan
@@ -62,7 +62,7 @@ class Sessions:
         with self.lock:
             scans = self.scans.pop(session, [])
             self.disconnected.pop(session, None)
-            self.visitors.pop(session, None)
+            self.browsers.pop(session, None)
         for scan in scans:
             scan.close(jobs)
 

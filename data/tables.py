@@ -37,7 +37,7 @@ DECIMAL_COMMA = re.compile(r"([+-]?(?:\d+(?=,(?:\d{1,2}|\d{4,})$)|0|\d{4,})),(\d
 CONTROL = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Characters that a terminal or a page would obey: they become spaces."""
 MAX_TABLE_BYTES = 256 * 2**20
-MAX_READ = 5  # values of a column that are told of one by one
+MAX_READ = 5  # values of a column that are listed in a warning, one by one
 
 
 def clean(cell: object) -> str:
@@ -99,8 +99,9 @@ def text_warnings(name: str, cells: Iterable[object]) -> list[str]:
     texts = [t for t in map(clean, cells) if t and read_number(t) is None]
     if not texts or read_column(cells) is None:
         return []
-    count = f"{len(texts)} cells that are" if len(texts) > 1 else "1 cell that is"
-    return [f"{name} has {count} no number, taken as missing: {shorten(sorted(set(texts)), 5)}"]
+    count = f"{len(texts)} cells that are not numbers"
+    count = "1 cell that is not a number" if len(texts) == 1 else count
+    return [f"{name} has {count}, taken as missing: {shorten(sorted(set(texts)), 5)}"]
 
 
 def same_value(one: str, two: str) -> bool:

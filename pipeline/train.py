@@ -105,9 +105,9 @@ class Train(TrainingOptions):
     def follow(self, trainings: list["Train"]) -> int:
         """Run the trainings of a recipe; the last one is the run itself."""
         *first, last = trainings
-        told = recipes.describe(trainings, asked=self.recipe != "auto")
+        description = recipes.describe(trainings, asked=self.recipe != "auto")
         if last.recipe != "none":
-            print(told, flush=True)
+            print(description, flush=True)
         for step in first:
             cohort, run = PreparedCohort.open(self.cohort), Run(step.out)
             if run.is_sealed() and continued(step, cohort):
@@ -119,7 +119,7 @@ class Train(TrainingOptions):
                 for one in (step, last):
                     if not continued(one, cohort):
                         start(one, cohort)
-                    log.append(Run(one.out).log_path, told)
+                    log.append(Run(one.out).log_path, description)
                 if not run.is_sealed():
                     step.run()
         return last.run()

@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from uncus import NOTICE
-from uncus.app.access_guard import LOGOUT, VISITOR
+from uncus.app.access_guard import BROWSER, LOGOUT
 from uncus.app.pages import card, predict, runs
 from uncus.app.sessions import SESSIONS
 from uncus.app.settings import LOGIN_VARIABLE
@@ -35,7 +35,7 @@ def main() -> None:
     st.html(f'<div class="uncus-notice" role="note">{NOTICE}</div>')
     context = get_script_run_ctx()
     if context:
-        SESSIONS.register(context.session_id, st.context.cookies.get(VISITOR, ""))
+        SESSIONS.register(context.session_id, st.context.cookies.get(BROWSER, ""))
     pages = [
         st.Page(predict.page, title="Predict", url_path="predict", default=True),
         st.Page(runs.page, title="Runs", url_path="runs"),

@@ -131,7 +131,7 @@ class Preparation:
     def worker_scan(self, scan: Scan) -> Scan:
         """A scan for the workers, with its DICOM series: the user's choice, else the reader's.
 
-        Two sessions in one folder are told apart by the reader's alone.
+        Only the reader's choice distinguishes two sessions in one folder.
         """
         series, chosen = scan.series, self.options["series"]
         alone = not series or self.paths[scan.path] == 1

@@ -71,9 +71,9 @@ class Checkpoints(Callback):
             files.write_atomically(path, lambda whole: temporary.replace(whole))
             metrics = pd.DataFrame(self.rows)
             files.write_text(self.run.metrics(self.member), metrics.to_csv(index=False))
-            told = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+            values_text = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
             of = f"{self.member.name}: epoch {epoch + 1}/{trainer.max_epochs}"
-            log.append(self.run.log_path, f"{of}  {told}  {seconds:.1f} s")
+            log.append(self.run.log_path, f"{of}  {values_text}  {seconds:.1f} s")
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def test_a_browser_is_told_from_others() -> None:
     other = client()
     assert "set-cookie" not in other.get("/", headers={"Sec-Fetch-Dest": "image"}).headers
     assert "Secure" in other.get("https://testserver/").headers["set-cookie"]
-    assert page.cookies[access_guard.VISITOR] != other.cookies[access_guard.VISITOR]
+    assert page.cookies[access_guard.BROWSER] != other.cookies[access_guard.BROWSER]
 
 
 def test_guesses_in_parallel_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,9 +58,7 @@ def memory(jobs: JobQueue) -> int:
 
 
 @pytest.mark.parametrize("step", ["Waiting", "Reading", "Placing", "Predicting", "Explaining"])
-def test_a_visitor_who_leaves_leaves_nothing(
-    step: str, run: Path, jobs: JobQueue, disk: Path
-) -> None:
+def test_a_user_who_leaves_leaves_nothing(step: str, run: Path, jobs: JobQueue, disk: Path) -> None:
     sessions = Sessions()
     scan = UploadedScan(run, [UPLOAD])
     sessions.add("visit", scan)

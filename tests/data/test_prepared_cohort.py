@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.json_values import put
 from uncus.data.errors import BadInput
 from uncus.data.files import sha256
 from uncus.data.prepared_cohort import (
@@ -124,17 +125,6 @@ class Payload:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path("ran").touch, ()
-
-
-def put(place: Any, path: str, value: Any) -> None:
-    """Set, or remove for None, the value at ``path`` (``a.0.b``)."""
-    *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
-    for key in parents:
-        place = place[key]
-    if value is None:
-        del place[last]
-    else:
-        place[last] = value
 
 
 def sealed_again(path: Path, change: Any = None) -> Path:

@@ -248,7 +248,7 @@ def test_warnings_of_a_column_name_what_was_read() -> None:
         "age >90 is read as 90",
     ]
     assert text_warnings("age", ages) == [
-        "age has 2 cells that are no number, taken as missing: ?, unknown"
+        "age has 2 cells that are not numbers, taken as missing: ?, unknown"
     ]
     assert text_warnings("sex", ["F", "M"]) == text_warnings("age", ["89+", "n/a"]) == []
 

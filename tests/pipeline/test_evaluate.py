@@ -327,7 +327,7 @@ def test_one_age_that_is_a_limit_or_text_changes_nothing_else() -> None:
     assert report["subgroups"] == same["subgroups"]
     assert same["warnings"] == []
     assert report["warnings"] == [
-        "age has 1 cell that is no number, taken as missing: unknown",
+        "age has 1 cell that is not a number, taken as missing: unknown",
         "age 89+ is read as 89",
     ]
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from tests.json_values import put
 from tests.pipeline.run_files.cards import CARD
 from uncus.data.space import SPACES
 from uncus.pipeline.run_files.card_schema import CARD as SCHEMA
@@ -17,14 +18,7 @@ from uncus.pipeline.runs import Run
 def changed(path: str, value: Any) -> dict[str, Any]:
     """The card with the value at ``path`` (``a.0.b``) replaced; removed where it is None."""
     card: Any = copy.deepcopy(CARD)
-    *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
-    place = card
-    for key in parents:
-        place = place[key]
-    if value is None:
-        del place[last]
-    else:
-        place[last] = value
+    put(card, path, value)
     return dict(card)
 
 
