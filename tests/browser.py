@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.signals import heed_signals
+
 FLAGS = [
     "--no-sandbox",
     "--disable-background-networking",
@@ -41,7 +43,7 @@ def served(
     arguments = [sys.executable, "-c", code, "app", str(run), "--port", str(port), *options]
     address = f"http://127.0.0.1:{port}"
     own = {**os.environ, **variables, "TMPDIR": str(folder)}
-    with subprocess.Popen(arguments, env=own, cwd=ROOT) as server:
+    with subprocess.Popen(arguments, env=own, cwd=ROOT, preexec_fn=heed_signals) as server:
         try:
             latest = time.monotonic() + PATIENCE / 1000
             while time.monotonic() < latest:
@@ -53,7 +55,11 @@ def served(
             yield address
         finally:
             server.send_signal(end)
-            server.wait(60)
+            try:
+                server.wait(60)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                raise
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import TRAIN, write_source
 from tests.pipeline.training.runs import weights
+from tests.signals import heed_signals
 from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run
 
@@ -33,8 +34,7 @@ def interrupted(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell that runs the tests in the background has them ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_signals,
     )
     with process:
         for _ in range(1200):
