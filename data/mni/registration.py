@@ -92,9 +92,11 @@ class Registration:
         """Doubts about the registration, one sentence each."""
         warnings = []
         if is_doubtful(self.overlap, self.similarity, self.likeness):
+            measures = f"overlap {self.overlap:.2f}, similarity {self.similarity:.2f}"
+            if self.likeness is not None:
+                measures += f", likeness {self.likeness:.2f}"
             warnings.append(
-                f"The registration to the template is poor (overlap {self.overlap:.2f}, similarity "
-                f"{self.similarity:.2f}, likeness {self.likeness or 0:.2f}): check its figure."
+                f"The registration to the template is poor ({measures}): check its figure."
             )
         if self.coverage < WARN_COVERAGE:
             warnings.append(f"{1 - self.coverage:.0%} of the brain is outside the field of view.")

@@ -86,3 +86,14 @@ def test_noise_is_rejected() -> None:
 def test_a_slab_is_rejected(scan: Volume) -> None:
     with pytest.raises(BadInput, match=r"slab of \d+ mm: the brain is cut off"):
         registration.register(volume(np.ascontiguousarray(scan.array[:, 60:65]), scan.affine))
+
+
+def test_a_warning_gives_measured_values_only(scan: Volume) -> None:
+    mask = scan.array > 0
+    field = Image(np.ones((1, 1, 1), np.float32), scan.affine)
+    for likeness, text in ((None, "similarity 0.70)"), (0.35, "similarity 0.70, likeness 0.35)")):
+        result = registration.Registration(
+            np.eye(4), mask, field, 0.95, 0.7, 1.0, True, likeness=likeness
+        )
+        (warning,) = result.warnings
+        assert text in warning
