@@ -16,6 +16,7 @@ from uncus.data.errors import BadInput
 from uncus.models.weights import save_weights
 from uncus.pipeline.run_files import log
 from uncus.pipeline.runs import Member, Run
+from uncus.pipeline.training.steps.loss_check import all_finite
 
 
 class Checkpoints(Callback):
@@ -95,11 +96,7 @@ def check_checkpoint(path: Path) -> None:
     """Raise BadInput unless ``path`` is a complete training state; nothing in it is executed."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        finite = all(
-            bool(torch.isfinite(value).all())
-            for value in state["state_dict"].values()
-            if value.is_floating_point()
-        )
+        finite = all_finite(state["state_dict"].values())
     except Exception as error:
         cause = f"is not a complete training state ({type(error).__name__})"
         raise BadInput(path, cause, "delete it to train this network from the start") from error

@@ -18,6 +18,7 @@ from uncus.models.swap import find_norms
 from uncus.pipeline.training.cuda_graphs import GraphedNetwork
 from uncus.pipeline.training.data_loading import Batch
 from uncus.pipeline.training.optimization import Optimization, parameter_groups
+from uncus.pipeline.training.steps.loss_check import LossCheck, all_finite
 
 
 class Learner(L.LightningModule):
@@ -51,12 +52,11 @@ class Learner(L.LightningModule):
         super().__init__()
         self.model, self.optimization, self.augmentation = model, optimization, augmentation
         self.seed, self.scale = seed, scale
-        self.name_scans = name_scans
+        self.losses = LossCheck(name_scans)
         self.graphed = GraphedNetwork(model, optimization.accumulate > 1) if graphs else None
         # A buffer is on the network's device: copying it in each step would wait for the GPU.
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.validated: list[tuple[Tensor, Tensor]] = []
-        self.unchecked: list[tuple[Tensor, int, Tensor]] = []
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
@@ -90,8 +90,7 @@ class Learner(L.LightningModule):
         network = self.graphed or self.model
         output = network(batch["volume"], batch["covariates"])
         loss, scans = self.training_loss(output, batch["label"], batch_idx)
-        self.check_losses()
-        self.unchecked.append((loss.detach(), batch_idx, batch["scan"]))
+        self.losses.add(loss, self.current_epoch, batch_idx, batch["scan"])
         several = self.trainer.world_size > 1
         self.log(
             "loss", loss.detach(), on_step=False, on_epoch=True, batch_size=scans, sync_dist=several
@@ -103,22 +102,15 @@ class Learner(L.LightningModule):
         return self.loss(output, label), len(label)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        if self.trainer.is_last_batch:
-            self.check_losses()
-
-    def check_losses(self) -> None:
-        """Raise ValueError where a loss is not finite.
-
-        Reading a loss at once would leave the GPU idle: it is read when the next step has been
-        queued, and an epoch's last before anything is saved.
-        """
-        for loss, step, scans in self.unchecked:
-            if not torch.isfinite(loss):
-                raise ValueError(
-                    f"the loss is {loss.item()} at epoch {self.current_epoch}, step {step}, scans "
-                    f"{self.name_scans(scans.tolist())}; lower --lr, or check these scans"
-                )
-        self.unchecked.clear()
+        if not self.trainer.is_last_batch:
+            return
+        # Nothing is saved of a training that has diverged, if only in the epoch's last update.
+        self.losses.finish()
+        if not all_finite(self.model.state_dict().values()):
+            raise ValueError(
+                f"the weights are not finite after epoch {self.current_epoch}, step {batch_idx}; "
+                "lower --lr"
+            )
 
     def outputs(self, batch: Batch) -> Tensor:
         """The network's output [N, K] for a batch."""
