@@ -1,0 +1,1 @@
+"""Classes of a head's segmentation, volumes of regions, and their centiles."""
