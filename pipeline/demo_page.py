@@ -16,7 +16,7 @@ from uncus.pipeline.phantom import scan_paths
 from uncus.pipeline.prediction.output import scan_name
 from uncus.pipeline.rendering.html import card, document, image, notice, table, text
 from uncus.pipeline.rendering.numbers import estimate_text
-from uncus.pipeline.rendering.slices import PLANES, View, draw_plane, save_png, widths
+from uncus.pipeline.rendering.slices import OUTLINE, PLANES, View, draw_plane, save_png, widths
 from uncus.pipeline.runs import Run
 
 CSS = """
@@ -98,7 +98,7 @@ def patient(demo: DemoFolder) -> tuple[View, View]:
     # Positive evidence only; the figure in predictions/ shows both signs.
     overlay = np.clip(np.asanyarray(heat.dataobj), 0, None)
     volume = np.asanyarray(image.dataobj)
-    full = View(volume, image.affine, overlay, np.asanyarray(mask.dataobj)).framed()
+    full = View(volume, image.affine, overlay, {OUTLINE: np.asanyarray(mask.dataobj)}).framed()
     return View(full.volume, full.affine, at=full.at), full
 
 

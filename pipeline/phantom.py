@@ -32,7 +32,7 @@ from uncus.data.phantom.subject import (
 from uncus.data.tables import write_table
 from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.progress_bars import track
-from uncus.pipeline.rendering.slices import View, montage, save_png
+from uncus.pipeline.rendering.slices import OUTLINE, View, montage, save_png
 
 HIPPOCAMPUS = (26.0, -20.0, -14.0)  # MNI152, mm; the planes of montages pass through it
 COLUMNS = {
@@ -192,7 +192,7 @@ def view_subject(options: MakePhantom, row: pd.Series) -> View:
     return View(
         np.asanyarray(scan.dataobj),
         scan.affine,
-        outline=np.asanyarray(truth.dataobj),
+        outlines={OUTLINE: np.asanyarray(truth.dataobj)},
         at=forward(params, HIPPOCAMPUS),
         title=f"{row['diagnosis']}   severity {float(row['severity']):.2f}   "
         f"age {float(row['age']):.0f}   hippocampi {float(row['hippocampi_ml']):.1f} ml   "

@@ -5,9 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from uncus.data.segmentation import correction
 from uncus.data.segmentation.centiles import LEVELS, NORMED_ML, SOURCE, load_curves
-from uncus.data.segmentation.correction import Corrections, structure
+from uncus.data.segmentation.correction import Corrections, Volumes, structure
 from uncus.data.segmentation.segmentation import Segmentation
 from uncus.data.tables import write_table
 
@@ -18,7 +17,6 @@ def measure(
     segmentation: Segmentation,
     age: float | None = None,
     sex: str = "",
-    corrections: Corrections | None = None,
 ) -> dict[str, Any]:
     """The volumes of a person.
 
@@ -26,18 +24,17 @@ def measure(
     ----------
     age: years; None if unknown.
     sex: "F" or "M"; "" if unknown.
-    corrections: by default those measured for the segmentation's method.
 
     Returns
     -------
     ``regions``, a row for each: region; volume_ml; asymmetry, (left - right) / (left + right) of
     both sides; centile, among people of the same age and sex; centile_icv, of the share of the
     intracranial volume, among both sexes. Centiles are 5 to 95, see :meth:`Curves.centile`; None
-    where there is none. ``age`` and ``sex``; ``reference``, the source of the centiles;
-    ``no_centiles``, why some are absent, "" if none is.
+    where there is none. ``age`` and ``sex``; ``method``, what segmented the scan;
+    ``reference``, the source of the centiles; ``no_centiles``, why some are absent, "" if none is.
     """
     volumes = segmentation.volumes
-    lines = correction.load(segmentation.method) if corrections is None else corrections
+    lines = segmentation.corrections
     rows = []
     for region, ml in volumes.items():
         rows.append(
@@ -53,12 +50,13 @@ def measure(
         "regions": rows,
         "age": age,
         "sex": sex,
+        "method": segmentation.method,
         "reference": SOURCE,
         "no_centiles": why_no_centiles(age, sex, lines),
     }
 
 
-def asymmetry(region: str, volumes: correction.Volumes) -> float | None:
+def asymmetry(region: str, volumes: Volumes) -> float | None:
     """(left - right) / (left + right) of a region's two sides; None where it has none."""
     name = structure(region)
     if name == region:
@@ -69,7 +67,7 @@ def asymmetry(region: str, volumes: correction.Volumes) -> float | None:
 
 def _centile(
     region: str,
-    volumes: correction.Volumes,
+    volumes: Volumes,
     age: float | None,
     sex: str,
     lines: Corrections,

@@ -4,8 +4,9 @@ Every array is RAS+ [X, Y, Z]. Slices are in radiological convention (the subjec
 right of the figure, as seen from the feet), with the letters L and R.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ Array = NDArray[Any]
 PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
 # A heat map is transparent below this share of its maximum.
 FAINT = 0.15
+OUTLINE = "#37e0ff"
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class View:
     volume: [X, Y, Z] RAS+
     affine: [4, 4] voxel -> mm
     overlay: same shape, a heat map; with negative values it has a diverging color map
-    outline: same shape, a mask drawn as a contour
+    outlines: color -> mask of the same shape, drawn as a contour
     at: the point (mm) that the three planes pass through; by default the center of the heat map or
         of the brain
     title: the figure's title
@@ -42,12 +44,13 @@ class View:
     volume: Array
     affine: Array
     overlay: Array | None = None
-    outline: Array | None = None
+    outlines: Mapping[str, Array] = field(default_factory=dict)
     at: Sequence[float] | None = None
     title: str = ""
 
     def __post_init__(self) -> None:
-        for name, other in (("overlay", self.overlay), ("outline", self.outline)):
+        outlines = [("outline", mask) for mask in self.outlines.values()]
+        for name, other in [("overlay", self.overlay), *outlines]:
             if other is not None and other.shape != self.volume.shape:
                 raise ValueError(
                     f"{name} has shape {other.shape}, the volume {self.volume.shape}; "
@@ -56,7 +59,11 @@ class View:
 
     def framed(self, margin: float = 4.0) -> "View":
         """The view cropped to the foreground, with `margin` mm around it."""
-        boxes = ndimage.find_objects((self.volume != self.volume.flat[0]).astype(np.int8))
+        return self.cropped(self.volume != self.volume.flat[0], margin)
+
+    def cropped(self, mask: Array, margin: float) -> "View":
+        """The view cropped to a mask, with `margin` mm around it; itself if the mask is empty."""
+        boxes = ndimage.find_objects(mask.astype(np.int8))
         if not boxes:
             return self
         rim = np.ceil(margin / spacings(self.affine)).astype(int)
@@ -66,11 +73,20 @@ class View:
         )
         affine = np.array(self.affine, dtype=float)
         affine[:3, 3] += affine[:3, :3] @ [s.start for s in box]
-        overlay, outline = (
-            None if array is None else array[box] for array in (self.overlay, self.outline)
-        )
-        cut = View(self.volume[box], affine, overlay, outline, self.at, self.title)
+        overlay = None if self.overlay is None else self.overlay[box]
+        outlines = {color: mask[box] for color, mask in self.outlines.items()}
+        cut = View(self.volume[box], affine, overlay, outlines, self.at, self.title)
         return replace(cut, at=world(affine, cut.voxel()))
+
+    @cached_property
+    def window(self) -> tuple[float, float]:
+        """The values shown as black and as white."""
+        background = float(self.volume.flat[0])
+        step = 1 + (self.volume.size > 1 << 22)  # percentiles of every second voxel are as good
+        some = self.volume[::step, ::step, ::step]
+        brain = some[some != background]
+        low, high = np.percentile(brain, (0.5, 99.5)) if brain.size else (0.0, 1.0)
+        return min(float(low), background), float(high)
 
     def voxel(self) -> tuple[int, int, int]:
         """The voxel that the three planes pass through."""
@@ -101,9 +117,10 @@ def three_planes(
 ) -> Figure:
     """Sagittal, coronal and axial slice through one point; `label` is that of the heat map's scale.
 
-    `note` is small print below the figure. Arguments as in `View`.
+    `outline` is a mask, `note` small print below the figure. Arguments as in `View`.
     """
-    view = View(volume, affine, overlay, outline, at, title).framed()
+    outlines = {} if outline is None else {OUTLINE: outline}
+    view = View(volume, affine, overlay, outlines, at, title).framed()
     figure = Figure(figsize=(10, 4.1), facecolor="black", layout="constrained")
     panels = figure.subplots(1, 3, gridspec_kw={"width_ratios": widths(view)})
     heat = None
@@ -177,18 +194,17 @@ def draw_plane(axes: Any, view: View, axis: int) -> Any:
         plane: Array = np.take(array, index, axis=axis).T
         return plane if axis == 0 else plane[:, ::-1]  # left on the right
 
-    brain = view.volume[view.volume != view.volume.flat[0]]
-    low, high = np.percentile(brain, (0.5, 99.5)) if brain.size else (0.0, 1.0)
     shown: dict[str, Any] = {"origin": "lower", "aspect": up / across}
-    darkest = min(low, float(view.volume.flat[0]))
+    low, high = view.window
     axes.imshow(
-        cut(view.volume), cmap="gray", vmin=darkest, vmax=high, interpolation="bilinear", **shown
+        cut(view.volume), cmap="gray", vmin=low, vmax=high, interpolation="bilinear", **shown
     )
     heat = None
     if view.overlay is not None:
         heat = draw_heat(axes, view.overlay, cut(view.overlay), shown)
-    if view.outline is not None and cut(view.outline).any():
-        axes.contour(cut(view.outline).astype(float), [0.5], colors="#37e0ff", linewidths=0.9)
+    for color, mask in view.outlines.items():
+        if cut(mask).any():
+            axes.contour(cut(mask).astype(float), [0.5], colors=color, linewidths=0.9)
     for x, letter in ((0.02, "R"), (0.98, "L")) if axis else ((0.02, "P"), (0.98, "A")):
         axes.text(
             x,

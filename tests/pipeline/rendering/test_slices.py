@@ -49,14 +49,14 @@ def test_planes_pass_through_the_heat_or_the_brain():
 
 
 def test_framing_moves_no_voxel_in_the_world():
-    view = View(volume(), AFFINE, outline=volume() > 2, at=(6.0, 0.0, -12.0))
+    view = View(volume(), AFFINE, outlines={"red": volume() > 2}, at=(6.0, 0.0, -12.0))
     framed = view.framed()
     assert framed.volume.size < view.volume.size
     assert framed.volume[framed.voxel()] == view.volume[view.voxel()] == 3
     back = np.rint(np.linalg.solve(AFFINE, framed.affine[:, 3])[:3]).astype(int)
     box = tuple(slice(b, b + n) for b, n in zip(back, framed.volume.shape, strict=True))
     np.testing.assert_array_equal(view.volume[box], framed.volume)
-    np.testing.assert_array_equal(view.outline[box], framed.outline)
+    np.testing.assert_array_equal(view.outlines["red"][box], framed.outlines["red"])
     assert view.volume.sum() == framed.volume.sum()
 
 

@@ -1,0 +1,127 @@
+"""Growth charts: a person's volumes among the centiles of cognitively normal people over age.
+
+The curves are drawn in the volumes of the segmentation, so that the point is the volume measured:
+the reference's are carried over by the inverse of the correction.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from uncus.data.segmentation.centiles import LEVELS, load_curves
+from uncus.data.segmentation.correction import structure
+from uncus.data.segmentation.segmentation import Segmentation
+from uncus.pipeline.rendering.svg import MODEL, STYLE, figure, svg
+
+SEXES = {"F": "women", "M": "men"}
+COLUMNS = ("hippocampus", "amygdala", "lateral ventricle", "brain")
+DARK = {
+    "axes.edgecolor": "#55606a",
+    "axes.labelcolor": "#e6eaed",
+    "axes.facecolor": "none",
+    "grid.color": "#343b42",
+    "xtick.color": "#9aa5ad",
+    "ytick.color": "#9aa5ad",
+    "xtick.labelcolor": "#e6eaed",
+    "ytick.labelcolor": "#e6eaed",
+    "text.color": "#e6eaed",
+}
+PERSON = {False: "#c2410c", True: "#ffa14d"}
+CURVE = {False: MODEL, True: "#3fb6cc"}
+
+
+def has_charts(segmentation: Segmentation | None, age: float | None, sex: str) -> bool:
+    """Whether a person can be shown: the age within the reference's, and the sex known."""
+    if segmentation is None or age is None or not sex or not segmentation.corrections:
+        return False
+    return load_curves()[sex, "brain"].covers(age)
+
+
+def growth_charts_svg(segmentation: Segmentation, age: float, sex: str, dark: bool = False) -> str:
+    """The charts as an SVG element, on a light or a dark page."""
+    with _style(dark):
+        return svg(_charts(segmentation, age, sex, dark), f"Volumes among {SEXES[sex]} by age")
+
+
+def growth_charts_png(segmentation: Segmentation, age: float, sex: str) -> bytes:
+    """The charts as a PNG on white, for print."""
+    content = io.BytesIO()
+    with _style(False):
+        drawn = _charts(segmentation, age, sex, False)
+        drawn.savefig(content, format="png", dpi=160, facecolor="white")
+    return content.getvalue()
+
+
+@contextmanager
+def _style(dark: bool) -> Iterator[None]:
+    more = DARK if dark else {}
+    rules = {**matplotlib.rcParamsDefault, "backend": "agg", **STYLE, **more, "font.size": 8}
+    with matplotlib.rc_context(rules):
+        yield
+
+
+def _charts(segmentation: Segmentation, age: float, sex: str, dark: bool) -> Figure:
+    """Left and right above each other for each structure, then the brain."""
+    drawn, axes = figure(10.0, 4.6, 2, len(COLUMNS))
+    for column, name in enumerate(COLUMNS):
+        regions = [name] if name == "brain" else [f"{side} {name}" for side in ("left", "right")]
+        row: list[Any] = list(axes[:, column])
+        for one, region in zip(row, regions, strict=False):
+            _chart(one, segmentation, region, age, sex, dark)
+        for one in row[len(regions) :]:
+            one.set_axis_off()
+        if len(regions) == 2:
+            low, high = zip(*(one.get_ylim() for one in row), strict=True)
+            for one in row:
+                one.set_ylim(min(low), max(high))
+    drawn.supxlabel(f"age in years; centiles of cognitively normal {SEXES[sex]}", fontsize=8)
+    return drawn
+
+
+def _chart(
+    axes: Any, segmentation: Segmentation, region: str, age: float, sex: str, dark: bool
+) -> None:
+    """One region: the curves with their centiles at the right, the person as a point."""
+    axes.set_title(region, fontsize=9)
+    line = segmentation.corrections.get(structure(region))
+    if line is None:
+        axes.set_axis_off()
+        return
+    curves = load_curves()[sex, region]
+    ages, ml = curves.ages, line.from_dlmuse(curves.volumes)
+    color = CURVE[dark]
+    for lower, alpha in ((0, 0.14), (1, 0.22)):
+        axes.fill_between(ages, ml[:, lower], ml[:, -1 - lower], color=color, alpha=alpha, lw=0)
+    for level, curve in zip(LEVELS, ml.T, strict=True):
+        axes.plot(ages, curve, color=color, lw=1.4 if level == 50 else 0.7)
+        axes.annotate(
+            str(level),
+            (ages[-1], curve[-1]),
+            (3, 0),
+            textcoords="offset points",
+            size=6.5,
+            va="center",
+        )
+    volume = segmentation.volumes[region]
+    axes.plot(age, volume, "o", color=PERSON[dark], ms=6.5, zorder=5)
+    digits = 2 if volume < 10 else 1 if volume < 100 else 0
+    axes.annotate(
+        f"{volume:.{digits}f} ml",
+        (age, volume),
+        (0, 7),
+        textcoords="offset points",
+        ha="center",
+        size=8,
+        weight="bold",
+        color=PERSON[dark],
+    )
+    low, high = min(ml.min(), volume), max(ml.max(), volume)
+    axes.set_ylim(max(0.0, low - 0.06 * (high - low)), high + 0.14 * (high - low))
+    axes.set_xlim(ages[0], ages[-1] + 5)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.set_ylabel("ml")
