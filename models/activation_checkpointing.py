@@ -53,17 +53,34 @@ def find_blocks(module: nn.Module) -> Iterator[nn.Module]:
 def checkpointed(block: nn.Module) -> Callable[..., Tensor]:
     """The block's ``forward``, checkpointed in training."""
     forward: Callable[..., Tensor] = block.forward
+    # Whether it draws random numbers, until its first pass shows that it does not: their state
+    # need not be kept then, and a CUDA graph cannot keep it.
+    draws = True
 
     def either(*inputs: Any) -> Tensor:
+        nonlocal draws
         if not (block.training and torch.is_grad_enabled()):
             return forward(*inputs)
+        probing = draws and not torch.compiler.is_compiling()
+        before = random_state(inputs[0]) if probing else None
         output: Any = checkpoint(
-            forward, *inputs, use_reentrant=False, context_fn=lambda: same_statistics(block)
+            forward,
+            *inputs,
+            use_reentrant=False,
+            preserve_rng_state=draws,
+            context_fn=lambda: same_statistics(block),
         )
+        if before is not None:
+            draws = not torch.equal(before, random_state(inputs[0]))
         result: Tensor = output
         return result
 
     return either
+
+
+def random_state(x: Tensor) -> Tensor:
+    """The state of the random generator of the device of ``x``."""
+    return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
 
 
 def same_statistics(

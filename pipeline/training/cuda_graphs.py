@@ -86,17 +86,14 @@ def uncached(device: torch.device) -> Any:
     return torch.autocast(kind, dtype=torch.get_autocast_dtype(kind), cache_enabled=False)
 
 
-def check_graphs(on_gpu: bool, devices: int, low_memory: bool) -> None:
+def check_graphs(on_gpu: bool, devices: int) -> None:
     """Check that graphs can be recorded.
 
     Raises
     ------
-    ValueError: no GPU, several devices, or recomputed activations (which save the state of the
-        random generator, and that cannot be recorded).
+    ValueError: no GPU, or several devices.
     """
     if not on_gpu:
         raise ValueError("--graphs needs a CUDA device; leave it out")
     if devices != 1:
         raise ValueError(f"--graphs needs one device, not {devices}; leave it out")
-    if low_memory:
-        raise ValueError("--graphs and --memory low cannot be combined; leave one of them out")

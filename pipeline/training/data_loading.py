@@ -1,5 +1,6 @@
 """Batches from a memory-mapped cohort, in an order that the seed determines."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,6 +11,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from uncus.data.scan_dataset import ScanDataset
 
+READING = threading.Lock()
+"""Held by a thread that reads and pins a batch: whoever records a CUDA graph holds it meanwhile."""
 Batch = dict[str, torch.Tensor]
 """A batch of the items of uncus.data.scan_dataset, such as ``volume`` [N, 1, X, Y, Z]."""
 
@@ -73,10 +76,15 @@ def read_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
     """The same batches, each read while the previous one is in use."""
     on_gpu = torch.cuda.is_available()
     initial = (torch.cuda.set_device, (torch.cuda.current_device(),)) if on_gpu else (None, ())
+
+    def read() -> Batch | None:
+        with READING:
+            return next(batches, None)
+
     with ThreadPoolExecutor(1, "uncus-batches", *initial) as reader:
-        upcoming = reader.submit(next, batches, None)
+        upcoming = reader.submit(read)
         while (batch := upcoming.result()) is not None:
-            upcoming = reader.submit(next, batches, None)
+            upcoming = reader.submit(read)
             yield batch
 
 

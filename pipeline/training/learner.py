@@ -15,10 +15,14 @@ from uncus.data.transforms.augmentation import Augmentation
 from uncus.data.transforms.custom import CustomTransform
 from uncus.models.base import Classifier
 from uncus.models.swap import find_norms
-from uncus.pipeline.training.cuda_graphs import GraphedNetwork
 from uncus.pipeline.training.data_loading import Batch
-from uncus.pipeline.training.optimization import Optimization, parameter_groups
+from uncus.pipeline.training.optimization import (
+    Optimization,
+    clip_gradients,
+    parameter_groups,
+)
 from uncus.pipeline.training.steps.loss_check import LossCheck, all_finite
+from uncus.pipeline.training.steps.whole_step import WholeStep
 
 
 class Learner(L.LightningModule):
@@ -33,7 +37,7 @@ class Learner(L.LightningModule):
     class_weights: [K] for the loss; None for a regression or equal weights.
     scale: [K] standard deviations of a regression's columns; None for a classification.
     name_scans: positions in the cohort -> their names, for error messages.
-    graphs: whether full training batches are replayed as CUDA graphs.
+    graphs: whether training steps are replayed as CUDA graphs.
     """
 
     class_weights: Tensor | None
@@ -53,7 +57,9 @@ class Learner(L.LightningModule):
         self.model, self.optimization, self.augmentation = model, optimization, augmentation
         self.seed, self.scale = seed, scale
         self.losses = LossCheck(name_scans)
-        self.graphed = GraphedNetwork(model, optimization.accumulate > 1) if graphs else None
+        self.graphs = graphs
+        self.whole: WholeStep | None = None
+        self.updating = False
         # A buffer is on the network's device: copying it in each step would wait for the GPU.
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.validated: list[tuple[Tensor, Tensor]] = []
@@ -63,6 +69,14 @@ class Learner(L.LightningModule):
     ) -> Batch:
         moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return {**moved, "scan": batch["scan"]}  # read on the CPU, without waiting for the device
+
+    def on_train_start(self) -> None:
+        if self.graphs:  # the optimizer has its state by now, also where it is restored
+            optimizer = self.trainer.optimizers[0]
+            self.whole = WholeStep(self.model, self.loss, optimizer, self.optimization)
+
+    def on_train_end(self) -> None:
+        self.whole = None  # its memory is needed for the next network
 
     def on_train_epoch_start(self) -> None:
         if self.optimization.freeze_norms:
@@ -87,9 +101,12 @@ class Learner(L.LightningModule):
         return batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        network = self.graphed or self.model
-        output = network(batch["volume"], batch["covariates"])
-        loss, scans = self.training_loss(output, batch["label"], batch_idx)
+        volume, covariates, label = (batch[name] for name in ("volume", "covariates", "label"))
+        if self.whole:
+            loss, scans = self.whole(volume, covariates, label, self.updating), len(label)
+        else:
+            output = self.model(volume, covariates)
+            loss, scans = self.training_loss(output, label, batch_idx)
         self.losses.add(loss, self.current_epoch, batch_idx, batch["scan"])
         several = self.trainer.world_size > 1
         self.log(
@@ -152,18 +169,36 @@ class Learner(L.LightningModule):
             return multiclass_auroc(output.softmax(1), label, num_classes=output.shape[1])
         return -(output - label)[torch.isfinite(label)].abs().mean()
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        if not self.whole:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        if not self.whole:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            return
+        # The closure calls training_step, which is the whole step; Lightning has nothing to add.
+        assert optimizer_closure is not None
+        self.updating = True
+        optimizer_closure()
+        self.updating = False
+
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
-        if gradient_clip_val:
-            # Lightning does not clip for a fused optimizer in mixed precision, since float16's
-            # gradients are scaled; those of bf16 are not.
-            trained = [p for group in optimizer.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val)
+        # Lightning does not clip for a fused optimizer in mixed precision, since float16's
+        # gradients are scaled; those of bf16 are not.
+        clip_gradients(optimizer, gradient_clip_val or 0)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
-        # Gradients accumulated over graph replays stay in their own tensors: see GraphedNetwork.
-        optimizer.zero_grad(set_to_none=self.graphed is None or not self.graphed.accumulates)
+        if not self.whole:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(parameter_groups(self.model, self.optimization), fused=True)

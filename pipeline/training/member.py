@@ -126,7 +126,7 @@ def check_member(run: Run, member: Member, task: Task) -> None:
         ) from error
     if task.devices.graphs:
         on_gpu = isinstance(trainer.accelerator, CUDAAccelerator)
-        check_graphs(on_gpu, trainer.world_size, optimization.memory == "low")
+        check_graphs(on_gpu, trainer.world_size)
     make_learner(member, task)
     if optimization.refit_head and task.target.is_classification:
         chooses = optimization.keep == "best" and task.may_choose_epoch(member.fold)
@@ -189,7 +189,7 @@ def make_learner(member: Member, task: Task, sampler: EpochSampler | None = None
     if task.devices.channels_last:
         model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if task.devices.compile:
-        model.compile(dynamic=False, mode="reduce-overhead" if task.devices.graphs else None)
+        model.compile(dynamic=False)
     train = task.dataset(member.fold, "train")
     if model.covariates:
         try:
@@ -223,7 +223,7 @@ def make_learner(member: Member, task: Task, sampler: EpochSampler | None = None
         class_weights=weights,
         scale=task.standardization(member.fold)[1] if task.target.regression else None,
         name_scans=name_scans,
-        graphs=task.devices.graphs and not task.devices.compile,
+        graphs=task.devices.graphs,
     )
     return learner
 

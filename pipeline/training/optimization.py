@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 from uncus.models.base import Classifier
 from uncus.models.swap import find_norms
 
@@ -91,3 +93,10 @@ def parameter_groups(model: Classifier, optimization: Optimization) -> list[dict
                 decay = optimization.weight_decay if decayed else 0.0
                 groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
     return groups
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, limit: float) -> None:
+    """Scale the gradients so that their norm is ``limit`` at most; 0 leaves them as they are."""
+    if limit:
+        trained = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(trained, limit)

@@ -1,6 +1,7 @@
 """Activation checkpointing: the same gradients and statistics in less memory."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors.numpy import load_file
 
 from tests.conftest import TRAIN
+from uncus.models import activation_checkpointing
 from uncus.models.activation_checkpointing import checkpoint_blocks, find_blocks
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.norms import NORMS
@@ -68,6 +70,40 @@ def test_the_weights_keep_their_names_and_predictions() -> None:
     assert low.state_dict().keys() == plain.state_dict().keys()
     x = torch.randn(1, 1, 16, 16, 16)
     assert torch.equal(low(x), plain(x))
+
+
+class Dropped(torch.nn.Module):
+    """A convolution with some of its outputs 0."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.conv, self.p = torch.nn.Conv3d(1, 4, 3), p
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout(self.conv(x), self.p) if self.p else self.conv(x)
+
+
+@pytest.mark.parametrize("p", [0.5, 0.0])
+def test_random_numbers_are_drawn_again_and_their_state_kept_only_then(
+    p: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[bool] = []
+
+    def checkpoint(*args: Any, **options: Any) -> Any:
+        kept.append(options["preserve_rng_state"])
+        return torch.utils.checkpoint.checkpoint(*args, **options)
+
+    monkeypatch.setattr(activation_checkpointing, "checkpoint", checkpoint)
+    block = Dropped(p).train()
+    x = torch.randn(2, 1, 8, 8, 8, generator=torch.Generator().manual_seed(1))
+    low = activation_checkpointing.checkpointed(block)
+    for step in range(3):
+        gradients = []
+        for forward in (block, low):
+            torch.manual_seed(step)
+            gradients.append(torch.autograd.grad(forward(x).sum(), list(block.parameters())))
+        torch.testing.assert_close(gradients[1], gradients[0])
+    assert kept == [True, p > 0, p > 0]
 
 
 def test_training_has_the_option(cohort: Path, tmp_path: Path) -> None:

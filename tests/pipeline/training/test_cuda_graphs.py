@@ -5,13 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.conftest import TRAIN
 from uncus.models.build import ModelConfig, build_model
 from uncus.pipeline.cli import main
-from uncus.pipeline.training import member
 from uncus.pipeline.training.cuda_graphs import GraphedNetwork, check_graphs
 
 
@@ -78,32 +76,15 @@ def test_graphs_compute_the_same_steps(recorded, accumulate: int) -> None:
         assert torch.equal(weights[1][name], value), name
 
 
-@pytest.mark.parametrize("accumulate", ["1", "3"])
-def test_a_run_with_graphs_has_the_same_weights(
-    recorded, accumulate: str, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(member, "check_graphs", lambda *facts: None)
-    options = [*TRAIN, "--folds", "1", "--epochs", "2", "--accumulate", accumulate]
-    for name, more in (("plain", []), ("graphs", ["--graphs"])):
-        assert main(["train", str(cohort), str(tmp_path / name), *options, *more]) == 0
-    assert len(recorded) == 1
-    plain, graphs = (
-        load_file(tmp_path / name / "model" / "fold-0.safetensors") for name in ("plain", "graphs")
-    )
-    for name, value in plain.items():
-        assert torch.equal(graphs[name], value), name
-
-
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
         ({"on_gpu": False}, "needs a CUDA device"),
         ({"devices": 2}, "needs one device, not 2"),
-        ({"low_memory": True}, "--memory low"),
     ],
 )
 def test_what_cannot_be_recorded_is_an_error(facts, message: str) -> None:
-    usual = SimpleNamespace(on_gpu=True, devices=1, low_memory=False)
+    usual = SimpleNamespace(on_gpu=True, devices=1)
     check_graphs(**vars(usual))
     with pytest.raises(ValueError, match=message):
         check_graphs(**{**vars(usual), **facts})
