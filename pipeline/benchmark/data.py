@@ -18,6 +18,7 @@ from uncus.data.geometry.grid import Grid
 from uncus.data.prepared_cohort import VOLUMES, write_volumes
 from uncus.data.scan_dataset import ScanDataset
 from uncus.data.transforms.augmentation import Augmentation
+from uncus.pipeline.benchmark.fingerprint import fingerprint
 from uncus.pipeline.timing import measure as time_all
 from uncus.pipeline.training.data_loading import EpochSampler, loader
 
@@ -31,6 +32,11 @@ AUGMENT = Augment()
 def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
     """A single case."""
     return [{"quick": quick}]
+
+
+def depends(case: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """What the result depends on: the code that reads and augments."""
+    return {"code": fingerprint("data/transforms", "pipeline/training")}
 
 
 def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:

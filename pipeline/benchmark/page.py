@@ -1,6 +1,7 @@
 """speed.md: the results of ``uncus bench``, and the aims with what was reached."""
 
 import importlib
+from collections.abc import Iterable
 from typing import Any
 
 from uncus.pipeline.benchmark.aims import Parts, aims
@@ -22,7 +23,7 @@ def markdown(parts: Parts) -> str:
         "",
         "Written by `uncus bench --out docs/results` from `speed.json` in the same folder; one",
         "call measures everything and resumes where it was interrupted. Times are medians over the",
-        "rounds with quartiles; ratios compare medians of the same run.",
+        "rounds with quartiles; ratios compare medians of the same part.",
         "",
         *pipes(aims(parts)),
     ]
@@ -53,5 +54,23 @@ def _section(name: str, part: Any) -> list[str]:
         *pipes(module.table(part)),
         "",
         *module.remarks(part),
-        *(f"Not measured: {one['case']}: {one['why']}" for one in part["failed"]),
+        *notes(part),
     ]
+
+
+def notes(part: Any) -> list[str]:
+    """What has not been measured, or not as it is now; each a paragraph."""
+    lines = [f"Of these versions: {fault}." for fault in part["faults"]]
+    if part["measured"] < part["cases"]:
+        lines.append(f"{part['measured']} of {part['cases']} cases are measured so far.")
+    if part["stale"]:
+        lines.append(
+            f"Measured with other code or kernel settings than now: {named(part['stale'])}."
+        )
+    lines += [f"Not measured: {named([one['case']])}: {one['why']}." for one in part["failed"]]
+    return [text for line in lines for text in ("", line)]
+
+
+def named(cases: Iterable[dict[str, Any]]) -> str:
+    """Cases in words."""
+    return "; ".join(", ".join(f"{n} {v}" for n, v in case.items()) for case in cases)

@@ -1,11 +1,12 @@
 """A training step of a ResNet: ours against MONAI's of the same shape with GroupNorm."""
 
+import functools
 import gc
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,31 +14,28 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from uncus.data.augment import Augment
-from uncus.data.transforms.augmentation import Augmentation
-from uncus.models.activation_checkpointing import checkpoint_blocks
 from uncus.models.backbones.resnet import DEPTHS
 from uncus.models.base import count_parameters
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.fused import layer
+from uncus.models.fused.operation import uses_kernels
 from uncus.models.swap import check_norms, swap_norm
-from uncus.pipeline.timing import clear, fewer_on_cpu, matrix_rate
-from uncus.pipeline.timing import measure as time_all
-from uncus.pipeline.training.cuda_graphs import GraphedNetwork
+from uncus.pipeline.benchmark.fingerprint import fingerprint
+from uncus.pipeline.timing import Clock, clear, fewer_on_cpu, matrix_rate
 
 GROUPS = 8
-VOLUMES = ((96, 96, 96), (128, 128, 128), (160, 192, 160))
-CASES = (
-    *((18, batch, volume) for volume in VOLUMES for batch in (1, 2, 4)),
-    *((50, batch, VOLUMES[1]) for batch in (1, 2)),
-)
-ON_A_CPU = ((18, 1, VOLUMES[0]),)
+VOLUMES = ((128, 128, 128), (96, 96, 96), (160, 192, 160))
+AIMED = tuple((depth, batch, VOLUMES[0]) for batch in (1, 2) for depth in (18, 50))
+OTHERS = ((18, 4, VOLUMES[0]), *((18, n, volume) for volume in VOLUMES[1:] for n in (1, 2, 4)))
+ON_A_CPU = ((18, 1, VOLUMES[1]),)
 QUICK = ((18, 1, (16, 16, 16)),)
+STEPS = 10
+"""Steps that follow each other in a round on a GPU; on a CPU, where one takes seconds, 1."""
 
 
-def ours(depth: int, width: int) -> nn.Module:
+def config(depth: int, width: int) -> ModelConfig:
     """Our ResNet in the shape of the paper, which MONAI's has too."""
-    config = ModelConfig(
+    return ModelConfig(
         f"resnet{depth}",
         "group",
         GROUPS,
@@ -47,7 +45,6 @@ def ours(depth: int, width: int) -> nn.Module:
         stem_pool=True,
         shortcut="B",
     )
-    return build_model(config, seed=0)
 
 
 def monai(depth: int, width: int) -> nn.Module:
@@ -74,42 +71,79 @@ def monai(depth: int, width: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class Implementation:
-    """A network and how its step is run."""
+    """A network and how its step is run.
 
-    build: Callable[[int, int], nn.Module] = ours
-    layout: torch.memory_format = torch.contiguous_format
-    fused: bool = True
+    options: of ``uncus train``, beside its defaults.
+    trained: by ``uncus train``'s own learner and Lightning's Trainer; otherwise by a loop around
+        forward pass, loss, backward pass and AdamW.
+    """
+
+    options: dict[str, Any] = field(default_factory=dict)
+    trained: bool = False
+    ours: bool = True
     augmented: bool = False
     """Each step augments its batch first."""
-    deterministic: bool = False
-    """With the deterministic algorithms that ``uncus train`` uses."""
-    low_memory: bool = False
-    graphs: bool = False
-    compiled: bool = False
+    deterministic: bool = True
+    """With deterministic algorithms, as ``uncus train``."""
+    cudnn_benchmark: bool = False
+    """cuDNN tries its algorithms for each shape."""
+    fused: bool = True
+    compiled: str = ""
+    """The mode of torch.compile in a loop."""
 
 
-REFERENCE = "uncus"
-# The first is measured again at the end: the difference of its two times is the noise.
-IMPLEMENTATIONS = {
-    "uncus": Implementation(),
-    "uncus, augmented": Implementation(augmented=True),
-    "uncus deterministic": Implementation(deterministic=True),
-    "uncus channels_last": Implementation(layout=torch.channels_last_3d),
-    "uncus unfused": Implementation(fused=False),
-    "uncus --memory low": Implementation(low_memory=True),
-    "uncus graphs": Implementation(graphs=True),
-    "uncus compiled": Implementation(compiled=True),
-    "uncus compiled, graphs": Implementation(compiled=True, graphs=True),
-    "monai": Implementation(monai, fused=False),
-    "monai compiled": Implementation(monai, fused=False, compiled=True),
-    "uncus again": Implementation(),
+def trained(**options: Any) -> Implementation:
+    """A step of ``uncus train`` with ``options``."""
+    return Implementation(options, trained=True)
+
+
+def peer(**how: Any) -> Implementation:
+    """A step of MONAI's network under autocast, as in its tutorials."""
+    return Implementation(ours=False, fused=False, deterministic=False, **how)
+
+
+REFERENCE, PEER = "uncus", "monai"
+COMPILED_PEERS = ("monai compiled", "monai compiled, graphs")
+# By value: what the aims need, then what may be faster, then what a choice costs. The first is
+# measured again at the end: the difference of its two times is the noise.
+FIRST = {
+    REFERENCE: trained(),
+    PEER: peer(),
 }
+SECOND = {
+    "uncus, augmented": Implementation(trained=True, augmented=True),
+    "uncus, bare loop": Implementation(),
+    "monai compiled": peer(compiled="default"),
+    "uncus --graphs --channels-last": trained(graphs=True, channels_last=True),
+    "uncus --compile --graphs": trained(compile=True, graphs=True),
+}
+THIRD = {
+    "uncus --graphs": trained(graphs=True),
+    "uncus --channels-last": trained(channels_last=True),
+    "uncus --compile": trained(compile=True),
+    "monai compiled, graphs": peer(compiled="reduce-overhead"),
+    "uncus, not deterministic": Implementation(trained=True, deterministic=False),
+    "uncus, cuDNN benchmark": Implementation(
+        trained=True, deterministic=False, cudnn_benchmark=True
+    ),
+    "monai, cuDNN benchmark": peer(cudnn_benchmark=True),
+    "uncus, norms not fused": Implementation(trained=True, fused=False),
+    "uncus --memory low": trained(memory="low"),
+    "uncus again": trained(),
+}
+IMPLEMENTATIONS = FIRST | SECOND | THIRD
 
 
 def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
-    """Every network, batch and volume; compiled only where an aim needs it."""
+    """The rate of matrix products; the aims' cases by the value of their rows; then the others."""
     gpu = device.type == "cuda"
     rate = {"matrix_product": "bfloat16" if gpu else "float32", "size": 8192 if gpu else 2048}
+    shapes = QUICK if quick else AIMED if gpu else ON_A_CPU
+    pairs = [
+        (shape, name) for names in (FIRST, SECOND, THIRD) for shape in shapes for name in names
+    ]
+    if gpu and not quick:
+        pairs += [(shape, name) for shape in OTHERS for name in FIRST]
     return [rate] + [
         {
             "depth": depth,
@@ -118,98 +152,135 @@ def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
             "volume": list(volume),
             "network": name,
         }
-        for depth, batch, volume in (QUICK if quick else CASES if gpu else ON_A_CPU)
-        for name, one in IMPLEMENTATIONS.items()
-        if gpu or not (one.compiled or one.graphs)
-        if not one.compiled or (volume == VOLUMES[1] and batch <= 2)
+        for (depth, batch, volume), name in pairs
+        if gpu or not needs_gpu(IMPLEMENTATIONS[name])
     ]
+
+
+def needs_gpu(one: Implementation) -> bool:
+    """Whether an implementation makes sense on a GPU only."""
+    return bool(
+        one.compiled or one.cudnn_benchmark or {"graphs", "compile"} & {n for n in one.options}
+    )
+
+
+def depends(case: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """What a result depends on: for our networks, their code and the kernels' settings."""
+    if "network" not in case or not IMPLEMENTATIONS[case["network"]].ours:
+        return {}
+    code = fingerprint("models", "pipeline/training")
+    if not uses_kernels(torch.empty(0, device=device)):
+        return {"code": code}
+    from uncus.models.fused import kernels
+
+    return {"code": code, "settings": [kernels.settings(device, last) for last in (False, True)]}
 
 
 def gather(rows: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
     """The part ``step`` of the report."""
     rate = next(row["flop_a_second"] for case, row in rows if "matrix_product" in case)
     measured = [{**case, **row} for case, row in rows if "network" in case]
-    flop = {_shape(row): row["flop"] for row in measured if "flop" in row}
     for row in measured:
-        if _shape(row) in flop:
-            seconds = row["step_ms"]["median"] * 1e-3
-            row["of_matrix_rate"] = flop[_shape(row)] / seconds / rate
+        row["of_matrix_rate"] = row["flop"] / (row["step_ms"]["median"] * 1e-3) / rate
+    order = list(IMPLEMENTATIONS)
+    measured.sort(key=lambda row: (_position(row), order.index(row["network"])))
     return {"groups": GROUPS, "matrix_tflop_s": rate / 1e12, "rows": measured}
 
 
+def _position(row: dict[str, Any]) -> int:
+    """The place of a row's shape in the report."""
+    shape = (row["depth"], row["batch"], tuple(row["volume"]))
+    return [*AIMED, *OTHERS, *QUICK].index(shape)
+
+
 def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
-    """Time of a network's step (ms), peak memory (MiB) and, for the reference, its operations."""
+    """Time of a network's step (ms), peak memory (MiB), parameters and floating-point operations.
+
+    ``peak_mib`` is the memory of tensors, ``reserved_mib`` all memory that torch has taken: that of
+    CUDA graphs is not among the tensors.
+    """
     if "matrix_product" in case:
         kind = getattr(torch, case["matrix_product"])
         return {"flop_a_second": matrix_rate(device, kind, case["size"])}
     gc.collect()
     torch._dynamo.reset()
+    clear(device)
     one = IMPLEMENTATIONS[case["network"]]
+    steps = STEPS if device.type == "cuda" else 1
+    clock = Clock(device, fewer_on_cpu(rounds, device), steps, lambda: clear(device))
+    with layer.switched(on=one.fused), algorithms_kept():
+        model, graphs = (train if one.trained else loop)(one, case, device, clock)
+        timing = clock.timing()
     gpu = device.type == "cuda"
-    with layer.switched(on=one.fused), deterministic(one.deterministic):
-        step, parameters = _step(one, case, device)
-        for _ in range(3):
-            step()
-        clear(device)
-        timing = time_all({"step": step}, device, fewer_on_cpu(rounds, device))["step"]
-        peak = torch.cuda.max_memory_allocated(device) / 2**20 if gpu else None
-        row = {"step_ms": timing.as_dict(), "peak_mib": peak, "parameters": parameters}
-        if case["network"] == REFERENCE:
-            with FlopCounterMode(display=False) as counted:
-                step()
-            row["flop"] = counted.get_total_flops()
-    return row
+    return {
+        "step_ms": timing.as_dict(),
+        "peak_mib": torch.cuda.max_memory_allocated(device) / 2**20 if gpu else None,
+        "reserved_mib": torch.cuda.max_memory_reserved(device) / 2**20 if gpu else None,
+        "graphs": graphs,
+        "parameters": count_parameters(model),
+        "flop": operations(case["depth"], case["width"], case["batch"], tuple(case["volume"])),
+    }
 
 
-def _step(
-    one: Implementation, case: dict[str, Any], device: torch.device
-) -> tuple[Callable[[], None], int]:
-    """A training step, the same for each implementation, and its number of parameters."""
-    model: Any = one.build(case["depth"], case["width"]).train().to(device)
-    parameters = count_parameters(model)
-    model.to(memory_format=one.layout)
-    if one.low_memory:
-        checkpoint_blocks(model)
+def train(
+    one: Implementation, case: dict[str, Any], device: torch.device, clock: Clock
+) -> tuple[nn.Module, bool]:
+    """Run steps of ``uncus train`` until ``clock`` is done: the network, whether as CUDA graphs."""
+    # Here, so that what only a training needs (a logger's package, say) costs no other row.
+    from uncus.pipeline.benchmark import training
+
+    shape = config(case["depth"], case["width"])
+    task = training.synthetic_task(shape, case["volume"], case["batch"], device, **one.options)
+
+    def start() -> None:
+        if not one.deterministic:
+            choose_algorithms(one)
+
+    learner = training.train(task, clock, one.augmented, start)
+    return learner.model, task.devices.graphs
+
+
+def loop(
+    one: Implementation, case: dict[str, Any], device: torch.device, clock: Clock
+) -> tuple[nn.Module, bool]:
+    """Run bare steps until ``clock`` is done: the network, whether as CUDA graphs."""
+    choose_algorithms(one)
+    depth, width = case["depth"], case["width"]
+    model: Any = build_model(config(depth, width), seed=0) if one.ours else monai(depth, width)
+    model.train().to(device)
     if one.compiled:
-        model.compile(dynamic=False, mode="reduce-overhead" if one.graphs else None)
-    network: Any = model
-    if one.graphs and not one.compiled:
-        graphed = GraphedNetwork(model, accumulates=False)
-        nothing = torch.zeros(case["batch"], 0, device=device)
-
-        def network(volume: torch.Tensor) -> torch.Tensor:
-            return graphed(volume, nothing)
-
+        model.compile(dynamic=False, mode=one.compiled)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     x = torch.randn(case["batch"], 1, *case["volume"], device=device)
     target = torch.arange(case["batch"], device=device) % 2
-
-    scans = torch.arange(len(x))
-    augmentation = Augmentation.of(Augment(), spacing=(1.0, 1.0, 1.0), seed=0)
-
-    def step() -> None:
-        volume = x
-        if one.augmented:
-            volume = augmentation({"volume": x, "scan": scans})["volume"]
+    while not clock.done:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            loss: Any = F.cross_entropy(
-                network(volume.contiguous(memory_format=one.layout)).float(), target
-            )
+            output = model(x)
+        loss: Any = F.cross_entropy(output.float(), target)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        clock.tick()
+    return model, one.compiled == "reduce-overhead"
 
-    return step, parameters
+
+def choose_algorithms(one: Implementation) -> None:
+    """Set how torch chooses algorithms, until `algorithms_kept` ends."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    settings: Any = torch.utils.deterministic
+    torch.use_deterministic_algorithms(one.deterministic, warn_only=True)
+    settings.fill_uninitialized_memory = False
+    torch.backends.cudnn.deterministic = False  # implied by the first
+    torch.backends.cudnn.benchmark = one.cudnn_benchmark
 
 
 @contextmanager
-def deterministic(on: bool) -> Iterator[None]:
-    """Deterministic algorithms, as in training, within the context."""
+def algorithms_kept() -> Iterator[None]:
+    """Restore at the end how torch chooses algorithms, which Lightning's Trainer sets too."""
     settings: Any = torch.utils.deterministic
+    cudnn: Any = torch.backends.cudnn
     before = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(on, warn_only=True)
-    settings.fill_uninitialized_memory = False
+    cudnn_before = cudnn.benchmark, cudnn.deterministic
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*deterministic")
@@ -217,6 +288,30 @@ def deterministic(on: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         settings.fill_uninitialized_memory = before[1]
+        cudnn.benchmark, cudnn.deterministic = cudnn_before
+
+
+@functools.cache
+def operations(depth: int, width: int, batch: int, volume: tuple[int, ...]) -> int:
+    """Floating-point operations of a step's forward and backward pass; nothing is computed."""
+    model = build_model(config(depth, width), seed=0).to("meta").train()
+    x = torch.empty(batch, 1, *volume, device="meta")
+    with FlopCounterMode(display=False) as counted:
+        output: Any = model(x)
+        output.sum().backward()
+    return int(counted.get_total_flops())
+
+
+def memory_ratio(row: dict[str, Any], peer: dict[str, Any]) -> float | None:
+    """A network's memory relative to ``peer``'s; None on a CPU.
+
+    All that torch has taken where graphs are replayed, since their memory is not among the tensors;
+    otherwise that of tensors.
+    """
+    if row["peak_mib"] is None or peer["peak_mib"] is None:
+        return None
+    name = "reserved_mib" if row["graphs"] or peer["graphs"] else "peak_mib"
+    return float(row[name] / peer[name])
 
 
 def table(part: dict[str, Any]) -> list[list[str]]:
@@ -234,9 +329,11 @@ def table(part: dict[str, Any]) -> list[list[str]]:
             "of peak",
         ]
     ]
-    peers = {_shape(row): row for row in part["rows"] if row["network"] == "monai"}
+    peers = {_shape(row): row for row in part["rows"] if row["network"] == PEER}
     for row in part["rows"]:
-        time, peak, peer = row["step_ms"], row["peak_mib"], peers.get(_shape(row))
+        time, peer = row["step_ms"], peers.get(_shape(row))
+        ratio = memory_ratio(row, peer) if peer else None
+        memory = row["reserved_mib" if row["graphs"] else "peak_mib"]
         out.append(
             [
                 str(row["depth"]),
@@ -245,9 +342,9 @@ def table(part: dict[str, Any]) -> list[list[str]]:
                 row["network"],
                 f"{time['median']:.2f} [{time['low']:.2f}-{time['high']:.2f}]",
                 f"{peer['step_ms']['median'] / time['median']:.2f}" if peer else "-",
-                "-" if peak is None else f"{peak:.0f}",
-                f"{peak / peer['peak_mib']:.2f}" if peer and peak is not None else "-",
-                f"{row['of_matrix_rate']:.0%}" if "of_matrix_rate" in row else "-",
+                "-" if memory is None else f"{memory:.0f}",
+                "-" if ratio is None else f"{ratio:.2f}",
+                f"{row['of_matrix_rate']:.0%}",
             ]
         )
     return out
@@ -260,13 +357,31 @@ def _shape(row: dict[str, Any]) -> tuple[int, ...]:
 def remarks(part: dict[str, Any]) -> list[str]:
     """Notes on the table."""
     return [
-        "A step is forward, backward and AdamW, under bf16 autocast on a GPU, in float32 on a CPU;",
-        "the peak includes weights, gradients and optimizer. `deterministic` uses the algorithms",
-        "of `uncus train`, `graphs` replays the network's passes as CUDA graphs (`--graphs`),",
-        "`augmented` includes the augmentation of each batch on the device.",
+        "`uncus` is a step of `uncus train` with its defaults: its own code and Lightning's, on",
+        "a batch that is on the device; `augmented` augments it first, as a training does. Names",
+        "with options are `uncus train`'s. `bare loop` is the same network without Lightning:",
+        "forward pass, loss, backward pass and AdamW; `monai`'s steps are of that kind, under",
+        "autocast on a GPU. Steps follow each other without a pause.",
+        *_faster(part["rows"]),
+        "",
+        "The peak includes weights, gradients and optimizer. Where CUDA graphs are replayed it is",
+        "all memory that torch has taken, and is compared with the same of the other network.",
         "",
         "Roofline: nearly all operations of a step are convolutions. A large matrix product",
         f"reaches {part['matrix_tflop_s']:.3g} TFLOP/s here; `of peak` is the share of that rate",
         "which the whole step reaches. The rest is memory traffic with little arithmetic (norms,",
         "activations, additions, the optimizer) and, for short steps, Python.",
     ]
+
+
+def _faster(rows: list[dict[str, Any]]) -> list[str]:
+    """Where options of ``uncus train`` are clearly faster than its defaults."""
+    usual = {_shape(row): row["step_ms"] for row in rows if row["network"] == REFERENCE}
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        default, one = usual.get(_shape(row)), IMPLEMENTATIONS[row["network"]]
+        if default and one.options and row["step_ms"]["high"] < default["low"]:
+            ratio = default["median"] / row["step_ms"]["median"]
+            where = f"{ratio:.2f} times for ResNet-{row['depth']} at batch {row['batch']}"
+            found.setdefault(row["network"], []).append(where)
+    return [f"Faster than the defaults: `{name}`, {', '.join(c)}." for name, c in found.items()]

@@ -4,7 +4,7 @@ import json
 
 from tests.pipeline.conftest import parts_of
 from uncus.pipeline.bench import PARTS
-from uncus.pipeline.benchmark.page import markdown
+from uncus.pipeline.benchmark.page import markdown, notes
 
 
 def test_the_page_reports_results_and_what_is_missing(speed_folder) -> None:
@@ -25,3 +25,17 @@ def test_the_page_reports_results_and_what_is_missing(speed_folder) -> None:
     assert "Not yet measured on a GPU" not in markdown(both)
     assert markdown(both).count("\nH1; ") == len(parts)
     assert markdown({}).count("Not measured yet") == len(PARTS)
+
+
+def test_the_page_names_what_is_missing_or_out_of_date(speed_folder) -> None:
+    part = parts_of(speed_folder)["norm"]
+    case = {"shape": [1, 8], "layout": "contiguous"}
+    assert notes(part) == []
+    missing = {**part, "measured": 2, "stale": [case], "faults": ["cuDNN 9.10 is slow"]}
+    missing["failed"] = [{"case": {"copy_gb": 2}, "why": "RuntimeError: no copying here"}]
+    assert [line for line in notes(missing) if line] == [
+        "Of these versions: cuDNN 9.10 is slow.",
+        "2 of 5 cases are measured so far.",
+        "Measured with other code or kernel settings than now: shape [1, 8], layout contiguous.",
+        "Not measured: copy_gb 2: RuntimeError: no copying here.",
+    ]

@@ -1,7 +1,19 @@
 """The search for kernel settings."""
 
+import math
+
+import pytest
+import torch
+
+from uncus.models.fused import kernels
+from uncus.models.fused.operation import HAS_TRITON
 from uncus.pipeline import cli
+from uncus.pipeline.bench import Bench, Limit
 from uncus.pipeline.benchmark import tune
+from uncus.pipeline.benchmark.journal import Journal
+
+CPU = torch.device("cpu")
+FASTEST = {"tile": 1024, "warp_elements": 256, "programs": 4, "channels": 32}
 
 
 def test_tuning_ends_where_no_single_change_is_faster() -> None:
@@ -20,3 +32,81 @@ def test_tuning_ends_where_no_single_change_is_faster() -> None:
 def test_tuning_needs_kernels(capsys) -> None:
     assert cli.main(["bench", "tune", "--device", "cpu"]) == 2
     assert "use a GPU" in capsys.readouterr().err
+
+
+@pytest.fixture
+def speeds(monkeypatch) -> dict[str, int]:
+    """Kernels whose time (µs) grows with each setting; the search for the best ones, from now on.
+
+    Returns the number of points that were timed, by layout.
+    """
+    timed = dict.fromkeys(tune.LAYOUTS, 0)
+
+    def microseconds(shape, layout, points, device, rounds):
+        timed[layout] += 1
+        times = [math.prod(point.values()) / 1e6 for point in points]
+        if any(point["tile"] == 8192 for point in points):
+            raise RuntimeError("out of resource: shared memory")
+        return times
+
+    monkeypatch.setattr(tune, "uses_kernels", lambda x: True)
+    monkeypatch.setattr(tune, "microseconds", microseconds)
+    monkeypatch.setattr(kernels, "TUNED", {})
+    return timed
+
+
+needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="needs Triton")
+
+
+@needs_triton
+def test_tuning_goes_on_point_by_point(speeds, tmp_path) -> None:
+    """In calls that have time for a single point each."""
+    bench = Bench("tune", quick=True, rounds=2, out=tmp_path)
+    for _ in range(100):
+        limit = Limit(math.inf)
+        before = sum(speeds.values())
+
+        def once(seconds: float, limit: Limit = limit, before: int = before) -> bool:
+            return sum(speeds.values()) == before
+
+        limit.allows = once  # type: ignore[method-assign]
+        part = bench.part("tune", CPU, Journal(tmp_path, bench.facts("tune", CPU)), limit)
+        if sum(speeds.values()) == before:
+            break
+    assert part and [row["best"] for row in part["rows"]] == [
+        {**FASTEST, "channels": 64},  # of one layout alone
+        FASTEST,
+    ]
+    shapes = len(tune.QUICK)
+    assert part["cases"] == part["measured"]
+    # The start of either layout, and the comparison of the best with it, are no further points.
+    tried = sum(row["tried"] for row in part["rows"]) + len(part["rows"])
+    assert sum(speeds.values()) <= tried * shapes
+    assert kernels.TUNED["", True]._asdict() == FASTEST
+    assert "Settings(tile=1024" in "\n".join(tune.remarks(part))
+    rows = tune.table(part)
+    assert len(rows) == 1 + 2 * shapes and float(rows[1][-1]) > 1
+
+
+@needs_triton
+def test_a_winner_that_is_no_faster_the_second_time_is_not_adopted(speeds) -> None:
+    first = {"layout": "contiguous", "shapes": [[8], [9]], "point": {"tile": 2048}}
+    other = {**first, "point": {"tile": 1024}}
+    compared = {**first, "against": {"tile": 1024}}
+    rows = [(first, {"us": [10.0, 20.0]}), (other, {"us": [8.0, 16.0]})]
+    for again, best in ((9.8, 2048), (9.0, 1024)):
+        both = (compared, {"us": [10.0, 10.0], "against_us": [again, again]})
+        (row,) = tune.gather([*rows, both])["rows"]
+        assert (row["best"]["tile"], row["tried"]) == (best, 2)
+    (row,) = tune.gather(rows)["rows"]
+    assert row["best"] == first["point"], "the comparison has not been made yet"
+
+
+@needs_triton
+def test_settings_of_another_device_or_code_are_not_adopted(speeds) -> None:
+    row = {"layout": "contiguous", "before": {}, "best": FASTEST}
+    part = {"device": "H1", "code": tune.fingerprint("models/fused"), "rows": [row]}
+    tune.adopt({**part, "code": "another"}, CPU)
+    assert kernels.TUNED == {}
+    tune.adopt(part, CPU)
+    assert kernels.TUNED["", False]._asdict() == FASTEST
