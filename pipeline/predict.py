@@ -23,10 +23,11 @@ from uncus.pipeline.prediction.output import (
     table_row,
     write,
     write_predictions,
+    write_refusal,
 )
 from uncus.pipeline.prediction.predictor import AUTO, Predictor, common_path
 from uncus.pipeline.prediction.prepared_scans import check_space, predict_prepared
-from uncus.pipeline.prediction.results import Prediction
+from uncus.pipeline.prediction.results import Prediction, Refused
 from uncus.pipeline.progress_bars import track
 
 __all__ = ["Predict", "Prediction", "Predictor"]
@@ -37,7 +38,9 @@ class Predict(ScanOptions):
     """Probabilities (or values) and a saliency map for unlabelled scans.
 
     Writes OUT/<scan>/prediction.json, saliency.nii.gz on the scan's own grid, saliency.png and,
-    if the run's space is mni, atlas.tsv. For several scans, OUT/predictions.tsv has one row each.
+    if the run's space is mni, atlas.tsv; scan.png, the scan itself, also where it is refused. Of a
+    segmented scan, dseg.nii.gz, volumes.tsv and charts. For several scans, OUT/predictions.tsv has
+    one row each.
     """
 
     scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCAN...")]
@@ -118,7 +121,7 @@ class Predict(ScanOptions):
         if item.cohort:
             prediction = predict_prepared(predictor, item.cohort, item.row, known)
         else:
-            prediction = predictor(item.paths, series=self.series, covariates=known)
+            prediction = self.predicted(predictor, item, known)
         answer = prediction.as_dict()
         if self.out:
             explanation = predictor.explain(prediction, self.method, self.explain)
@@ -126,6 +129,16 @@ class Predict(ScanOptions):
         if not self.as_json:
             print(sentence(prediction))
         return answer
+
+    def predicted(self, predictor: Predictor, item: "Item", known: dict[str, str]) -> Prediction:
+        """The prediction for one scan; the picture of a refused one is written."""
+        try:
+            return predictor(item.paths, series=self.series, covariates=known)
+        except Refused as refused:
+            if not self.out:
+                raise
+            error = write_refusal(self.out / item.name, refused)
+        raise error
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The measured volumes of a scan, with their centiles and asymmetries."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,6 @@ def centile_text(centile: float | None) -> str:
     return f"{LEVELS[-1]} or more" if centile >= LEVELS[-1] else f"{centile:.0f}"
 
 
-def write_volumes(path: Path, measures: dict[str, Any]) -> None:
+def write_volumes(path: Path, measures: Mapping[str, Any]) -> None:
     """Write the rows of :func:`measure` as volumes.tsv."""
     write_table(path, pd.DataFrame(measures["regions"], dtype=object))

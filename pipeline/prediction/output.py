@@ -1,6 +1,7 @@
 """Write and print predictions and explanations."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,23 @@ from matplotlib.figure import Figure
 
 from uncus import NOTICE
 from uncus.data import atlas, files
+from uncus.data.errors import BadInput
+from uncus.data.imageio.volume import Volume
 from uncus.data.imageio.writer import native_array, write_native
+from uncus.data.segmentation.labels import write_lookup
+from uncus.data.segmentation.measures import centile_text, write_volumes
+from uncus.data.segmentation.segmentation import Segmentation
 from uncus.data.tables import write_table
 from uncus.data.text import displayed
-from uncus.pipeline.prediction.results import Explanation, Prediction
+from uncus.pipeline.prediction.results import Explanation, Prediction, Refused
+from uncus.pipeline.rendering.growth_chart import growth_charts_svg, has_charts
+from uncus.pipeline.rendering.head_picture import head_picture
 from uncus.pipeline.rendering.slices import three_planes
+
+PICTURE = "scan.png"
+"""The scan with the outlines of its segmentation, also where it was refused."""
+CHARTS = {False: "volumes.svg", True: "volumes-dark.svg"}
+"""Growth charts for a light and a dark page."""
 
 
 def scan_name(path: Path) -> str:
@@ -30,12 +43,13 @@ def check_writable(folder: Path) -> None:
 
 
 def write(folder: Path, explanation: Explanation) -> dict[str, Any]:
-    """Write prediction.json and the files of `write_map` to ``folder``.
+    """Write prediction.json and the files of `write_map` and `write_scan` to ``folder``.
 
     Returns the content of prediction.json: the prediction, the map's method, and "regions", or
     "no_regions" with the reason.
     """
     regions = write_map(folder, explanation)
+    write_scan(folder, explanation.prediction)
     answer = explanation.prediction.as_dict() | {"saliency": explanation.method, **regions}
     files.write_json(folder / "prediction.json", answer)
     return answer
@@ -51,7 +65,17 @@ def table_row(name: str, answer: dict[str, Any]) -> dict[str, Any]:
         "label": answer.get("label", ""),
         **{f"{kind}_{name}": value for name, value in outputs.items()},
         **{f"spread_{name}": value for name, value in answer["spread"].items()},
+        **volume_columns(answer),
         "warnings": "; ".join(answer["warnings"]),
+    }
+
+
+def volume_columns(answer: dict[str, Any]) -> dict[str, float | None]:
+    """The measured volumes of a prediction as cells of a table: ml, then centiles."""
+    rows = answer.get("volumes", {}).get("regions", [])
+    names = [row["region"].replace(" ", "_") for row in rows]
+    return {f"ml_{name}": row["volume_ml"] for name, row in zip(names, rows, strict=True)} | {
+        f"centile_{name}": row["centile"] for name, row in zip(names, rows, strict=True)
     }
 
 
@@ -59,6 +83,42 @@ def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Write predictions.tsv, one row per scan; a scan without a prediction has its error there."""
     table = pd.DataFrame(rows).fillna("")
     write_table(folder / "predictions.tsv", table)
+
+
+def write_scan(folder: Path, prediction: Prediction) -> None:
+    """Write the scan's picture and, if it was segmented, dseg.nii.gz on the scan's own grid with
+    the names of its classes in dseg.tsv, volumes.tsv and, with age and sex known, growth charts.
+    """
+    segmentation, volume = prediction.segmentation, prediction.placed.volume
+    write_picture(folder, volume, segmentation, prediction.scan)
+    if segmentation is None:
+        return
+    labels = native_array(volume, segmentation.labels)
+    write_native(folder / "dseg.nii.gz", labels, volume.native)
+    write_lookup(folder / "dseg.tsv")
+    write_volumes(folder / "volumes.tsv", prediction.volumes)
+    age, sex = prediction.volumes["age"], prediction.volumes["sex"]
+    if has_charts(segmentation, age, sex):
+        for dark, name in CHARTS.items():
+            files.write_text(folder / name, growth_charts_svg(segmentation, age, sex, dark))
+
+
+def write_refusal(folder: Path, refused: Refused) -> BadInput:
+    """Write the picture of a refused scan, with the reason, to ``folder``; returns the error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_picture(folder, refused.volume, refused.segmentation, str(refused))
+    return refused.without_scan()
+
+
+def write_picture(
+    folder: Path, volume: Volume, segmentation: Segmentation | None, title: str
+) -> None:
+    """Write scan.png."""
+    image = head_picture(volume, segmentation, title, NOTICE)
+    files.write_atomically(
+        folder / PICTURE,
+        lambda path: image.savefig(path, format="png", dpi=100, facecolor="black"),
+    )
 
 
 def write_map(folder: Path, explanation: Explanation, suffix: str = "") -> dict[str, Any]:
@@ -115,4 +175,17 @@ def sentence(prediction: Prediction) -> str:
         values = prediction.values.items()
         outputs = "  ".join(f"{n} {v:.4g} ± {prediction.spread[n]:.2g}" for n, v in values)
     lines = [f"{prediction.scan}: {outputs}  (± over {len(prediction.members)} networks) {NOTICE}"]
+    if line := volumes_sentence(prediction.volumes):
+        lines.append(f"  {line}")
     return "\n".join([*lines, *(f"  warning: {warning}" for warning in prediction.warnings)])
+
+
+def volumes_sentence(volumes: Mapping[str, Any]) -> str:
+    """The hippocampi's volumes as text, and the centiles where they are known."""
+    parts = []
+    for row in volumes.get("regions", []):
+        if row["region"].endswith("hippocampus"):
+            known = row["centile"] is not None
+            centile = f" (centile {centile_text(row['centile'])})" if known else ""
+            parts.append(f"{row['region']} {row['volume_ml']:.2f} ml{centile}")
+    return ", ".join(parts)

@@ -11,22 +11,28 @@ import torch
 from numpy.typing import NDArray
 
 from uncus.data.cohorts.bids import bids_fields
-from uncus.data.design.covariates import range_warnings, to_row
+from uncus.data.design.covariates import SEXES, range_warnings, to_row
 from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume
+from uncus.data.segmentation.measures import measure
+from uncus.data.segmentation.segmentation import Segmentation
 from uncus.data.space import Placed
-from uncus.data.tables import limit_warnings
+from uncus.data.tables import limit_warnings, read_number
 from uncus.data.text import displayed
 from uncus.data.transforms.reading import Source
 from uncus.data.transforms.scan_tensor import to_volume
 from uncus.models.inference import predict, torch_trunk
 from uncus.pipeline.prediction import openvino_engine as engines
-from uncus.pipeline.prediction.results import Explanation, Map, Prediction
+from uncus.pipeline.prediction.results import Explanation, Map, Prediction, Refused
 from uncus.pipeline.prediction.trained_networks import read_networks, read_pipeline
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency import SALIENCY
 
 AUTO = "auto"
+PERSON = ("age", "sex")
+"""What the centiles of volumes depend on."""
+Segment = Callable[[Volume], Segmentation]
+"""Segments a scan; raises BadInput where it finds no head."""
 FEW_FEATURES = 27
 """Feature maps with fewer voxels, 3 on each axis, are too coarse for Grad-CAM."""
 
@@ -40,6 +46,7 @@ class Predictor:
     device: a torch device.
     engine: computes the feature maps: torch, openvino, openvino-bf16, or auto for the fastest on
         the run's volumes.
+    segment: segments each scan, for its volumes; None for no volumes.
 
     Attributes
     ----------
@@ -53,8 +60,13 @@ class Predictor:
     """
 
     def __init__(
-        self, run: Path | str, device: str = "cpu", engine: engines.Engine = "auto"
+        self,
+        run: Path | str,
+        device: str = "cpu",
+        engine: engines.Engine = "auto",
+        segment: Segment | None = None,
     ) -> None:
+        self.segment = segment
         self.run, self.device = Run(Path(run)), torch.device(device)
         sums = self.run.verify()
         self.card = self.run.card
@@ -109,23 +121,35 @@ class Predictor:
         on_step: called with the name of each step as it starts.
         series: selects one of several DICOM series.
         covariates: of the subject, ``{"age": 72}``; those left out are read from the tables of the
-            BIDS tree around the scan, or from the DICOM header.
+            BIDS tree around the scan, or from the DICOM header. Where scans are segmented, age and
+            sex are always allowed.
 
         Raises
         ------
-        BadInput: a scan that cannot be read or fails quality control, or invalid covariates.
+        BadInput: a scan that cannot be read, or invalid covariates.
+        Refused: a scan that was read and fails quality control.
         """
         paths = (Path(path),) if isinstance(path, str | Path) else tuple(path)
         path = common_path(paths)
-        to_row(covariates, tuple(self.covariates))  # raises before anything is read
+        to_row(covariates, self.accepted)  # raises before anything is read
         on_step("Reading")
         scan = self.pipeline.read(Source(paths, series))
-        known, doubts = self.known_covariates(path, to_volume(scan), covariates)
-        on_step("Placing")
-        placed = self.pipeline.place(scan)
+        volume = to_volume(scan)
+        known, doubts = self.known_covariates(path, volume, covariates)
+        segmentation = None
+        try:
+            if self.segment:
+                on_step("Segmenting")
+                segmentation = self.segment(volume)
+            on_step("Placing")
+            placed = self.pipeline.place(scan)
+        except BadInput as error:
+            raise Refused(error, volume, segmentation) from error
         placed = replace(placed, warnings=(*placed.warnings, *doubts))
         on_step("Predicting")
-        return self.of_placed(displayed(path.name), placed, known, placed.volume.voxel_hash)
+        return self.of_placed(
+            displayed(path.name), placed, known, placed.volume.voxel_hash, segmentation
+        )
 
     def of_placed(
         self,
@@ -133,19 +157,20 @@ class Predictor:
         placed: Placed,
         known: Mapping[str, str | float | None],
         voxel_hash: str,
+        segmentation: Segmentation | None = None,
     ) -> Prediction:
         """Predict for the scan called ``name``, placed by the run's pipeline.
 
         Parameters
         ----------
-        known: covariates of its subject, by name.
+        known: covariates of its subject, by name; age and sex also if the run has no such.
         voxel_hash: of the scan itself, see :class:`uncus.data.imageio.volume.Volume`.
 
         Raises
         ------
         BadInput: invalid covariates.
         """
-        row = to_row(known, tuple(self.covariates))
+        row = to_row({name: known.get(name) for name in self.covariates}, tuple(self.covariates))
         warnings = (
             *placed.warnings,
             *limit_warnings({name: [value] for name, value in known.items()}),
@@ -174,27 +199,42 @@ class Predictor:
             warnings=tuple(dict.fromkeys(warnings)),
             model=self.identity,
             placed=placed,
+            volumes=measure(segmentation, *age_and_sex(known)) if segmentation else {},
+            segmentation=segmentation,
             feature_maps=feature_maps,
         )
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Names of the covariates that may be given: the run's, and those of the centiles."""
+        return tuple(dict.fromkeys((*self.covariates, *(PERSON if self.segment else ()))))
 
     def known_covariates(
         self, path: Path, volume: Volume, known: Mapping[str, str | float | None]
     ) -> tuple[Mapping[str, str | float | None], tuple[str, ...]]:
-        """The run's covariates that are known of the scan's subject, by name, and warnings.
+        """The `accepted` covariates that are known of the scan's subject, by name, and warnings.
 
         What is given, ``known``, comes first: tables around the scan are read for the others alone,
         and, if something is given, may be unreadable.
         """
         given = {name: value for name, value in known.items() if value is not None}
-        others = [name for name in self.covariates if name not in given]
+        others = [name for name in self.accepted if name not in given]
         if not others:
             return given, ()
         try:
             cells = bids_fields(path)
-            fields = {n: cells.get(n) or volume.demographics.get(n.lower()) or None for n in others}
-            to_row(fields, tuple(others))  # raises unless they are numbers
+            lower = {name.lower(): cell for name, cell in cells.items()}
+            fields = {
+                n: cells.get(n)
+                or (lower.get(n) if n in PERSON else None)
+                or volume.demographics.get(n.lower())
+                or None
+                for n in others
+            }
+            own = [name for name in others if name in self.covariates]
+            to_row({name: fields[name] for name in own}, own)  # raises unless they are numbers
         except BadInput as error:
-            if not given:
+            if not given and self.covariates:
                 raise
             return given, (f"{', '.join(others)} not read: {error}.",)
         return {**{name: cell for name, cell in fields.items() if cell}, **given}, ()
@@ -271,3 +311,11 @@ class Predictor:
 def common_path(paths: Sequence[Path]) -> Path:
     """The path that a scan is named after: its file or folder, or the folder of its files."""
     return paths[0] if len(paths) == 1 else paths[0].parent
+
+
+def age_and_sex(known: Mapping[str, str | float | None]) -> tuple[float | None, str]:
+    """Age in years and sex, "F" or "M", of a subject; None and "" where they are unknown."""
+    age, sex = (known.get(name) for name in PERSON)
+    years = read_number("" if age is None else str(age).strip())
+    code = str(sex or "").strip().lower()
+    return years, "" if code not in SEXES else "FM"[int(SEXES[code])]

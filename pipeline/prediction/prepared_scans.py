@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from uncus.data.bids_derivatives import Entry, read_registration
+from uncus.data.design.covariates import to_row
 from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import read_volume
 from uncus.data.prepared_cohort import PreparedCohort
@@ -49,6 +50,7 @@ def predict_prepared(
     ------
     BadInput: the scan fails quality control, or a covariate is not a number.
     """
+    to_row(covariates, predictor.accepted)
     entry = Entry.from_dict(cohort.manifest["scans"][row])
     cells = {name: clean(cohort.table[name].iloc[row]) for name in cohort.table}
     known = {name: cells[name] for name in predictor.covariates if cells.get(name)}

@@ -9,10 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uncus import NOTICE
+from uncus.data.errors import BadInput
 from uncus.data.geometry.grid import Grid
+from uncus.data.imageio.volume import Volume
+from uncus.data.segmentation.segmentation import Segmentation
 from uncus.data.space import Placed
 
 Map = NDArray[np.float32]
+
+
+class Refused(BadInput):
+    """A scan that was read and then rejected.
+
+    Parameters
+    ----------
+    error: why.
+    volume, segmentation: what a picture shows the reason in.
+    """
+
+    def __init__(
+        self, error: BadInput, volume: Volume, segmentation: Segmentation | None = None
+    ) -> None:
+        super().__init__(error.value, error.cause, error.remedy)
+        self.volume, self.segmentation = volume, segmentation
+
+    def without_scan(self) -> BadInput:
+        """The same error, which keeps no voxels in memory."""
+        return BadInput(self.value, self.cause, self.remedy)
 
 
 @dataclass(frozen=True)
@@ -29,7 +52,10 @@ class Prediction:
     covariates: those used besides the scan; None where unknown, so the training mean was used.
     warnings: quality control findings and others.
     model: identifies the run and its networks.
+    volumes: the measured volumes, see :func:`uncus.data.segmentation.measures.measure`; empty
+        without a segmentation.
     placed: the scan as given to the networks.
+    segmentation: the scan's, if it was segmented.
     feature_maps: each network's last feature map [1, C, x, y, z].
     """
 
@@ -42,6 +68,8 @@ class Prediction:
     warnings: tuple[str, ...]
     model: Mapping[str, Any]
     placed: Placed = field(repr=False)
+    volumes: Mapping[str, Any] = field(default_factory=dict)
+    segmentation: Segmentation | None = field(default=None, repr=False)
     feature_maps: tuple[Map, ...] = field(default=(), repr=False)
 
     @property
@@ -61,6 +89,7 @@ class Prediction:
             "spread": dict(self.spread),
             "members": [dict(member) for member in self.members],
             **({"covariates": dict(self.covariates)} if self.covariates else {}),
+            **({"volumes": dict(self.volumes)} if self.volumes else {}),
             "warnings": list(self.warnings),
             "model": dict(self.model),
             "notice": NOTICE,
