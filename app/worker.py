@@ -28,9 +28,10 @@ from uncus.data.mni.template import load_template
 from uncus.pipeline.predict import Prediction, Predictor
 from uncus.pipeline.prediction import viewer_files
 from uncus.pipeline.prediction.neighbours import Neighbours, features
-from uncus.pipeline.prediction.output import write
+from uncus.pipeline.prediction.output import PICTURE, write
 from uncus.pipeline.prediction.scan_report import ScanReport
 from uncus.pipeline.prediction.scan_report_pdf import pdf
+from uncus.pipeline.rendering.growth_chart import growth_charts
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency import SALIENCY
 
@@ -138,7 +139,15 @@ class Worker:
             folder.mkdir()
             facts = viewer_files.write_map(folder / "map.nii.gz", explanation)
             answer = write(folder, explanation)
-            report = ScanReport(answer, method, name, (folder / "saliency.png").read_bytes())
+            volumes = prediction.volumes
+            report = ScanReport(
+                answer,
+                method,
+                name,
+                (folder / "saliency.png").read_bytes(),
+                (folder / PICTURE).read_bytes(),
+                growth_charts(prediction.segmentation, volumes.get("age"), volumes.get("sex", "")),
+            )
             (folder / "report.html").write_text(report.html(), encoding="utf-8")
             (folder / "report.pdf").write_bytes(pdf(report))
             folder.rename(target)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from uncus.pipeline.rendering.html import document, image, notice, table, text
+from uncus.data.segmentation.measures import centile_text
+from uncus.pipeline.rendering.html import card, document, image, notice, table, text
 from uncus.pipeline.rendering.numbers import fixed, number
 
 MARGIN = 0.1
@@ -32,12 +33,16 @@ class ScanReport:
     answer: the content of prediction.json.
     method, name: the map's method, and the class or column that it explains.
     figure: PNG of the scan with the map.
+    picture: PNG of the scan with the outlines of its segmentation.
+    charts: growth charts of its volumes, as SVG and as PNG; empty where there are none.
     """
 
     answer: Answer
     method: str
     name: str
     figure: bytes
+    picture: bytes = b""
+    charts: tuple[str, bytes] = ("", b"")
 
     @property
     def facts(self) -> list[tuple[str, str]]:
@@ -55,6 +60,9 @@ class ScanReport:
         ]
         for name, value in self.answer.get("covariates", {}).items():
             facts.insert(1, (name, "unknown" if value is None else f"{value:g}"))
+        if volumes := self.answer.get("volumes"):
+            facts.append(("Segmentation", str(volumes["method"])))
+            facts.append(("Centiles", str(volumes["reference"])))
         if self.answer.get("atlas"):
             facts.append(("Regions", str(self.answer["atlas"])))
         return facts
@@ -69,6 +77,11 @@ class ScanReport:
             [name, fixed(value, digits), f"± {fixed(spread[name], digits)}" if several else "–"]
             for name, value in shares(self.answer).items()
         ]
+
+    @property
+    def volumes(self) -> list[list[str]]:
+        """The measured volumes, if the scan was segmented."""
+        return volume_rows(self.answer)
 
     @property
     def regions(self) -> list[list[str]]:
@@ -89,6 +102,13 @@ class ScanReport:
             f"<h2>Evidence for {text(self.name)} in the scan</h2>",
             image(self.figure, "Three planes of the scan with the map", CAUTION),
         ]
+        if self.picture:
+            body += ["<h2>The scan</h2>", image(self.picture, PICTURE_TEXT)]
+        if self.volumes:
+            body += ["<h2>Volumes</h2>", table(VOLUME_HEADS, self.volumes)]
+            body += [f"<p class=faint>{text(centiles_note(self.answer))}</p>"]
+        if self.charts[0]:
+            body.append(card("", self.charts[0], CHARTS_TEXT, "wide"))
         if self.regions:
             body += ["<h2>Saliency by region</h2>", table(REGION_HEADS, self.regions)]
         body += ["<h2>Details</h2>", table(("", ""), self.facts)]
@@ -97,6 +117,18 @@ class ScanReport:
 
 HEADS = ("", "probability or value", "SD over networks")
 REGION_HEADS = ("region", "share of the map")
+VOLUME_HEADS = (
+    "region",
+    "volume, ml",
+    "centile, same sex",
+    "centile per intracranial volume",
+    "left − right",
+)
+PICTURE_TEXT = "The scan with the outlines of its segmentation, where it has one"
+CHARTS_TEXT = (
+    "The person's volumes (points) and the 5th, 25th, 50th, 75th and 95th centile of cognitively "
+    "normal people of the same sex."
+)
 
 
 def shares(answer: Answer) -> Mapping[str, float]:
@@ -138,3 +170,33 @@ def calibration(answer: Answer) -> str:
             "how likely it is to be true. This is not a diagnosis."
         )
     return "Not calibrated: estimates, not measurements. This is not a diagnosis."
+
+
+def volume_rows(answer: Answer) -> list[list[str]]:
+    """The measured volumes as text: region, ml, both centiles, (left - right) / (left + right)."""
+    rows = answer["volumes"]["regions"] if answer.get("volumes") else []
+    return [
+        [
+            row["region"],
+            fixed(row["volume_ml"], 2 if row["volume_ml"] < 100 else 0),
+            centile_text(row["centile"]),
+            centile_text(row["centile_icv"]),
+            "–" if row["asymmetry"] is None else fixed(row["asymmetry"], 2),
+        ]
+        for row in rows
+    ]
+
+
+def centiles_note(answer: Answer) -> str:
+    """Whom the centiles compare with, and why some are absent."""
+    volumes = answer["volumes"]
+    if volumes["age"] is None or not any(row["centile_icv"] for row in volumes["regions"]):
+        return f"No centiles: {volumes['no_centiles']}."
+    who = {"F": "women", "M": "men"}.get(volumes["sex"], "")
+    same = f"among {who} and, " if who else ""
+    note = (
+        f"Centiles in cognitively normal people of {volumes['age']:g} years: {same}as a share of "
+        "the intracranial volume, among both sexes. Below 5 and above 95 the reference has none. A "
+        "small hippocampus or a large ventricle has other causes than Alzheimer's disease too."
+    )
+    return note + (f" Some are absent: {volumes['no_centiles']}." if volumes["no_centiles"] else "")

@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib
+from PIL import Image
 
 from uncus import NOTICE
 from uncus.pipeline.prediction.scan_report import (
     CAUTION,
+    CHARTS_TEXT,
     HEADS,
+    PICTURE_TEXT,
     REGION_HEADS,
+    VOLUME_HEADS,
     ScanReport,
     calibration,
+    centiles_note,
     sentence,
 )
 
@@ -40,6 +45,15 @@ def pdf(report: ScanReport) -> bytes:
     page.image(io.BytesIO(report.figure), w=page.epw)
     page.ln(1)
     _text(page, CAUTION, 8.5, FAINT, gap=4)
+    if report.picture:
+        _picture(page, "The scan", report.picture, f"{PICTURE_TEXT}.")
+    if report.volumes:
+        _text(page, "Volumes", 12, style="B", gap=2)
+        _table(page, VOLUME_HEADS, report.volumes, (46, 24, 30, 48, 26))
+        page.ln(1)
+        _text(page, centiles_note(report.answer), 8.5, FAINT, gap=4)
+    if report.charts[1]:
+        _picture(page, "Growth charts", report.charts[1], CHARTS_TEXT)
     if report.regions:
         _text(page, "Saliency by region", 12, style="B", gap=2)
         _table(page, REGION_HEADS, report.regions, (76, 34))
@@ -68,6 +82,18 @@ def _document() -> "FPDF":
     page.set_auto_page_break(True, margin=18)
     page.add_page()
     return page
+
+
+def _picture(page: "FPDF", heading: str, picture: bytes, caption: str) -> None:
+    """A heading, a picture of the page's width and its caption, all on one page."""
+    with Image.open(io.BytesIO(picture)) as opened:
+        height = page.epw * opened.height / opened.width
+    if page.will_page_break(height + 24):
+        page.add_page()
+    _text(page, heading, 12, style="B", gap=2)
+    page.image(io.BytesIO(picture), w=page.epw)
+    page.ln(1)
+    _text(page, caption, 8.5, FAINT, gap=4)
 
 
 def _text(

@@ -35,6 +35,15 @@ PERSON = {False: "#c2410c", True: "#ffa14d"}
 CURVE = {False: MODEL, True: "#3fb6cc"}
 
 
+def growth_charts(
+    segmentation: Segmentation | None, age: float | None, sex: str
+) -> tuple[str, bytes]:
+    """The charts for a light page and for print, as SVG and as PNG; empty without any."""
+    if segmentation is None or age is None or not has_charts(segmentation, age, sex):
+        return "", b""
+    return growth_charts_svg(segmentation, age, sex), growth_charts_png(segmentation, age, sex)
+
+
 def has_charts(segmentation: Segmentation | None, age: float | None, sex: str) -> bool:
     """Whether a person can be shown: the age within the reference's, and the sex known."""
     if segmentation is None or age is None or not sex or not segmentation.corrections:

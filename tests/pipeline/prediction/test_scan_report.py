@@ -7,7 +7,13 @@ import pytest
 from PIL import Image
 
 from uncus import NOTICE
-from uncus.pipeline.prediction.scan_report import ScanReport, calibration, sentence
+from uncus.pipeline.prediction.scan_report import (
+    ScanReport,
+    calibration,
+    centiles_note,
+    sentence,
+    volume_rows,
+)
 from uncus.pipeline.prediction.scan_report_pdf import pdf
 
 MODEL = {
@@ -53,6 +59,55 @@ def test_texts() -> None:
     assert "Not calibrated" not in calibration(answer(calibrated=True))
     values = {"values": {"age": 71.25}, "members": [{}], "spread": {"age": 0.0}}
     assert sentence(values) == "The networks estimate age 71.25."
+
+
+VOLUMES = {
+    "regions": [
+        {
+            "region": "left hippocampus",
+            "volume_ml": 2.456,
+            "asymmetry": -0.0412,
+            "centile": 5.0,
+            "centile_icv": 12.3,
+        },
+        {
+            "region": "intracranial space",
+            "volume_ml": 1432.4,
+            "asymmetry": None,
+            "centile": None,
+            "centile_icv": None,
+        },
+    ],
+    "age": 77.7,
+    "sex": "M",
+    "method": "test",
+    "reference": "NiChart",
+    "no_centiles": "",
+}
+
+
+def test_volumes_as_text() -> None:
+    assert volume_rows(answer()) == []
+    assert volume_rows(answer(volumes=VOLUMES)) == [
+        ["left hippocampus", "2.46", "5 or less", "12", "−0.04"],
+        ["intracranial space", "1432", "–", "–", "–"],
+    ]
+    assert "77.7 years: among men and," in centiles_note(answer(volumes=VOLUMES))
+    unknown = {**VOLUMES, "sex": "", "no_centiles": "the sex is unknown"}
+    note = centiles_note(answer(volumes=unknown))
+    assert "men" not in note.replace("women", "") and note.endswith("the sex is unknown.")
+    none = {**VOLUMES, "age": None, "no_centiles": "the age is unknown"}
+    assert centiles_note(answer(volumes=none)) == "No centiles: the age is unknown."
+
+
+def test_volumes_picture_and_charts_in_both_formats(figure: bytes) -> None:
+    parts = (answer(volumes=VOLUMES), "grad_cam", "AD", figure)
+    report = ScanReport(*parts, figure, ("<svg id=charts></svg>", figure))
+    page, without = report.html(), ScanReport(*parts).html()
+    assert "left hippocampus" in page and "5 or less" in page and "NiChart" in page
+    assert page.count("data:image/png") == 2 and "<svg id=charts>" in page
+    assert without.count("data:image/png") == 1 and "<svg" not in without
+    assert len(pdf(report)) > len(pdf(ScanReport(*parts)))
 
 
 @pytest.mark.parametrize("regions", [False, True])
