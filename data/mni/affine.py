@@ -22,6 +22,7 @@ SEARCH_KEEP = 6  # candidates to refine
 WIDE_ANGLES = (-26.0, 0.0, 26.0)  # degrees about the x axis, in each of the 24 orientations
 WIDE_SCALE = 0.9
 WIDE_SEARCH_KEEP = 12
+SIZES = (0.8, 0.9)  # of brains from which an enlarged registration starts again
 MIN_COVERAGE = 0.5  # share of the pattern that must be in the field of view
 UNIT = 100.0  # mm; scales translations, so that all twelve parameters have similar effects
 
@@ -175,6 +176,18 @@ def locate(image: Image, wide: bool = False) -> Match:
     rough = refine(image, starts, 8.0, 40, *pattern(8.0), keep=3)
     close = refine(image, [match.transform for match in rough], 5.0, 60, *pattern(5.0))
     return close[0]
+
+
+def resized(transform: Affine, size: float) -> Affine:
+    """``transform`` with the template's volume scaled to ``size`` cubed about the brain's center.
+
+    Where fluid between a shrunken brain and its skull is wide, the template grows to the skull.
+    """
+    linear = transform[:3, :3] * size / np.cbrt(np.linalg.det(transform[:3, :3]))
+    result = transform.copy()
+    result[:3, :3] = linear
+    result[:3, 3] += (transform[:3, :3] - linear) @ load_template().center
+    return result
 
 
 def _kernel_radius() -> int:

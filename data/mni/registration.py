@@ -17,7 +17,7 @@ from uncus.data.errors import BadInput
 from uncus.data.geometry.foreground import constant_background, otsu
 from uncus.data.geometry.image import Affine, Image, coarser, points
 from uncus.data.imageio.volume import Volume
-from uncus.data.mni.affine import Match, locate, refine
+from uncus.data.mni.affine import SIZES, Match, locate, refine, resized
 from uncus.data.mni.bias_field import bias_field, divide
 from uncus.data.mni.brain_extraction import Sampler, extract_brain
 from uncus.data.mni.template import load_template
@@ -219,11 +219,14 @@ def _register(volume: Volume) -> Registration:
 
     # The background of a skull-stripped brain may have any value: only ``image`` has 0 there.
     sampler = sample if background is None else None
-    attempt = _attempt(image, sampler, locate(image))
+    start = locate(image).transform
+    attempt = _attempt(image, sampler, start)
     if attempt.is_poor:
-        # The header may be wrong by 90 or 180 degrees; a rotated head still looks like a head.
-        other = _attempt(image, sampler, locate(image, wide=True))
-        attempt = max(attempt, other, key=lambda one: one.tissue.likeness)
+        # The brain may be smaller than it seems. The header may be wrong by 90 or 180 degrees; a
+        # rotated head still looks like a head.
+        others = [*(resized(start, size) for size in SIZES), locate(image, wide=True).transform]
+        attempts = [attempt, *(_attempt(image, sampler, each) for each in others)]
+        attempt = max(attempts, key=lambda one: one.tissue.likeness)
     attempt.check(path)
     brain_field = bias_field(image, attempt.mask)
     # The product of both fields, by way of `divide`, which also interpolates.
@@ -250,9 +253,9 @@ def corrected(volume: Volume, registration: Registration) -> Volume:
     return Volume(array, registration.to_mni @ volume.affine, volume.native, volume.warnings)
 
 
-def _attempt(image: Image, sampler: Sampler | None, start: Match) -> Attempt:
+def _attempt(image: Image, sampler: Sampler | None, start: Affine) -> Attempt:
     """Extract and register the brain twice, from its approximate location ``start``."""
-    match, mask = start, np.zeros(image.array.shape, bool)
+    match, mask = Match(start, 0.0), np.zeros(image.array.shape, bool)
     for _ in range(2):
         mask = extract_brain(image, match.transform, sampler)
         if np.count_nonzero(mask) < MIN_BRAIN_VOXELS:

@@ -9,9 +9,14 @@ import pandas as pd
 import pytest
 
 from tests.raw_heads import three_forms
+from uncus.data.geometry.image import Image, points
+from uncus.data.imageio.volume import read_volume
+from uncus.data.mni.registration import register
+from uncus.data.mni.template import load_template
 from uncus.pipeline.cli import main
 
-HEADS = Path(__file__).parents[4] / "shared" / "mri" / "heads"
+MRI = Path(__file__).parents[4] / "shared" / "mri"
+HEADS = MRI / "heads"
 
 
 @pytest.mark.skipif(not HEADS.is_dir(), reason="../shared/mri/heads is absent")
@@ -32,3 +37,19 @@ def test_a_head_its_dicom_and_its_brain_get_the_same_answer(mni_run: Path, tmp_p
     rows = pd.read_csv(folders[0] / "atlas.tsv", sep="\t").set_index("region")
     assert rows["saliency_share"].between(0, 1).all() and rows["saliency_share"].sum() <= 1.001
     assert answers[0]["atlas"].startswith("Neuromorphometrics")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MRI.is_dir(), reason="../shared/mri is absent")
+@pytest.mark.parametrize("name", ["NC05", "NC22"])
+def test_a_shrunken_brain_is_not_taken_for_its_skull(name: str) -> None:
+    """Two people of 95 and 92 years with wide fluid around the brain."""
+    folder = MRI / "elderly-heads"
+    volume = read_volume(folder / f"sub-{name}_T1w.nii.gz")
+    labels = nib.as_closest_canonical(nib.load(folder / f"sub-{name}_dseg.nii.gz"))
+    known = np.asarray(labels.dataobj) > 0
+    to_mni = register(volume).to_mni
+    at = to_mni[:3, :3] @ points(known.shape, volume.affine) + to_mni[:3, 3:]
+    brain = Image(load_template().brain.astype(np.float32), load_template().affine)
+    mapped = brain.at(at).reshape(known.shape) > 0.5
+    assert 2 * (mapped & known).sum() / (mapped.sum() + known.sum()) > 0.9
