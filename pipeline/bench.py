@@ -18,14 +18,15 @@ from uncus.data.files import read_json, write_json, write_text
 from uncus.pipeline import environment
 from uncus.pipeline.benchmark.journal import Case, Entry, Journal
 from uncus.pipeline.benchmark.page import markdown
+from uncus.pipeline.benchmark.plan import RESULTS, plan
 from uncus.pipeline.benchmark.tables import aligned
 from uncus.pipeline.progress_bars import progress_bar
 from uncus.pipeline.timing import reason
 
 FORMAT = 6
 """Version of speed.json; files in another format are ignored."""
+NAME = "speed.json"
 PARTS = ("tune", "norm", "step", "data", "predict")
-RESULTS = "speed.json"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class Bench:
     settings that have changed. Delete speed.partial.jsonl in the folder to start anew."""
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON, one entry per part, instead of tables."""
+    plan: bool = False
+    """Measure nothing; print commands that measure the most valuable figures first, for a GPU that
+    is at hand for two calls of six minutes."""
     out: Path | None = None
     """Folder for speed.json and speed.md, written after each case. Earlier results there are kept,
     those of a CPU next to those of a GPU. Run the same command again to resume an interrupted
@@ -60,6 +64,9 @@ class Bench:
             raise ValueError(f"--rounds {self.rounds}: quartiles need at least 2")
         if not 0 <= self.seconds < math.inf:
             raise ValueError(f"--seconds {self.seconds:g}: must be above 0, or 0 for no limit")
+        if self.plan:
+            print(plan(self.out or RESULTS))
+            return 0
         limit = Limit(self.seconds or math.inf)
         device = self.torch_device()
         if self.out is not None:
@@ -228,7 +235,7 @@ class Limit:
 
 def stored(folder: Path | None) -> dict[str, Any]:
     """What speed.json in ``folder`` contains, part by part."""
-    path = folder and folder / RESULTS
+    path = folder and folder / NAME
     results = read_json(path) if path and path.exists() else {}
     return results if results.get("format") == FORMAT else {}
 
@@ -245,7 +252,7 @@ def store(folder: Path, what: str, kind: str, part: dict[str, Any]) -> None:
         return
     results[what] = {**results.get(what, {}), kind: part}
     results = {"format": FORMAT, **{name: results[name] for name in PARTS if name in results}}
-    write_json(folder / RESULTS, results)
+    write_json(folder / NAME, results)
     write_text(folder / "speed.md", markdown(results))
 
 

@@ -12,6 +12,8 @@ Work = Callable[[], object]
 
 WARM_UP = 0.2
 """Seconds of work before anything is timed: a GPU raises its clock rate under load."""
+PREPARED = 3
+"""Steps that may do something once, such as compile."""
 CYCLES = 2_000_000
 """Clock cycles of a millisecond, at least: no GPU has more than 2 GHz."""
 
@@ -75,7 +77,8 @@ def measure(
 class Clock:
     """Times steps that follow each other without a pause, as in training.
 
-    Call `tick` after each step until `done`; `timing` is then the time of a step.
+    Call `tick` after each step until `done`; `timing` is then the time of a step. The first steps
+    are not timed: the number of a round, and until ``WARM_UP`` has passed since the third.
 
     Parameters
     ----------
@@ -93,7 +96,7 @@ class Clock:
         on_start: Callable[[], object] = lambda: None,
     ) -> None:
         self.device, self.rounds, self.steps, self.on_start = device, rounds, steps, on_start
-        self.begun = time.perf_counter()
+        self.begun = 0.0
         self.warm_up = self.timed = 0
         self.marks: list[Any] = []
 
@@ -113,7 +116,9 @@ class Clock:
             return
         self.warm_up += 1
         _wait(self.device)  # otherwise seconds of steps could be queued meanwhile
-        if self.warm_up >= 3 and time.perf_counter() - self.begun >= WARM_UP:
+        if self.warm_up <= PREPARED:
+            self.begun = time.perf_counter()
+        elif self.warm_up >= self.steps and time.perf_counter() - self.begun >= WARM_UP:
             self.on_start()
             self.mark()
 

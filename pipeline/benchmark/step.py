@@ -74,13 +74,12 @@ class Implementation:
     """A network and how its step is run.
 
     options: of ``uncus train``, beside its defaults.
-    trained: by ``uncus train``'s own learner and Lightning's Trainer; otherwise by a loop around
-        forward pass, loss, backward pass and AdamW.
+    run: "train", in Lightning's Trainer as ``uncus train`` does; "bare", the same step without the
+        Trainer; "monai", MONAI's network in a loop of forward, loss, backward and AdamW.
     """
 
+    run: str = "train"
     options: dict[str, Any] = field(default_factory=dict)
-    trained: bool = False
-    ours: bool = True
     augmented: bool = False
     """Each step augments its batch first."""
     deterministic: bool = True
@@ -89,47 +88,41 @@ class Implementation:
     """cuDNN tries its algorithms for each shape."""
     fused: bool = True
     compiled: str = ""
-    """The mode of torch.compile in a loop."""
+    """The mode of torch.compile for MONAI's network."""
 
 
-def trained(**options: Any) -> Implementation:
-    """A step of ``uncus train`` with ``options``."""
-    return Implementation(options, trained=True)
+def options(**values: Any) -> Implementation:
+    """A step of ``uncus train`` with options of its own."""
+    return Implementation(options=values)
 
 
 def peer(**how: Any) -> Implementation:
     """A step of MONAI's network under autocast, as in its tutorials."""
-    return Implementation(ours=False, fused=False, deterministic=False, **how)
+    return Implementation("monai", fused=False, deterministic=False, **how)
 
 
 REFERENCE, PEER = "uncus", "monai"
 COMPILED_PEERS = ("monai compiled", "monai compiled, graphs")
 # By value: what the aims need, then what may be faster, then what a choice costs. The first is
 # measured again at the end: the difference of its two times is the noise.
-FIRST = {
-    REFERENCE: trained(),
-    PEER: peer(),
-}
+FIRST = {REFERENCE: Implementation(), PEER: peer()}
 SECOND = {
-    "uncus, augmented": Implementation(trained=True, augmented=True),
-    "uncus, bare loop": Implementation(),
+    "uncus, augmented": Implementation(augmented=True),
+    "uncus, bare": Implementation("bare"),
     "monai compiled": peer(compiled="default"),
-    "uncus --graphs --channels-last": trained(graphs=True, channels_last=True),
-    "uncus --compile --graphs": trained(compile=True, graphs=True),
+    "uncus --compile": options(compile=True),
 }
 THIRD = {
-    "uncus --graphs": trained(graphs=True),
-    "uncus --channels-last": trained(channels_last=True),
-    "uncus --compile": trained(compile=True),
+    "uncus --no-graphs": options(graphs=False),
+    "uncus --no-channels-last": options(channels_last=False),
     "monai compiled, graphs": peer(compiled="reduce-overhead"),
-    "uncus, not deterministic": Implementation(trained=True, deterministic=False),
-    "uncus, cuDNN benchmark": Implementation(
-        trained=True, deterministic=False, cudnn_benchmark=True
-    ),
+    "uncus, not deterministic": Implementation(deterministic=False),
+    "uncus, cuDNN benchmark": Implementation(deterministic=False, cudnn_benchmark=True),
     "monai, cuDNN benchmark": peer(cudnn_benchmark=True),
-    "uncus, norms not fused": Implementation(trained=True, fused=False),
-    "uncus --memory low": trained(memory="low"),
-    "uncus again": trained(),
+    "uncus, norms not fused": Implementation(fused=False),
+    "uncus --memory low": options(memory="low"),
+    "uncus --compile --no-graphs": options(compile=True, graphs=False),
+    "uncus again": Implementation(),
 }
 IMPLEMENTATIONS = FIRST | SECOND | THIRD
 
@@ -159,14 +152,13 @@ def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
 
 def needs_gpu(one: Implementation) -> bool:
     """Whether an implementation makes sense on a GPU only."""
-    return bool(
-        one.compiled or one.cudnn_benchmark or {"graphs", "compile"} & {n for n in one.options}
-    )
+    gpu_alone = {"graphs", "channels_last", "compile"} & one.options.keys()
+    return bool(one.compiled or one.cudnn_benchmark or gpu_alone)
 
 
 def depends(case: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """What a result depends on: for our networks, their code and the kernels' settings."""
-    if "network" not in case or not IMPLEMENTATIONS[case["network"]].ours:
+    if "network" not in case or IMPLEMENTATIONS[case["network"]].run == "monai":
         return {}
     code = fingerprint("models", "pipeline/training")
     if not uses_kernels(torch.empty(0, device=device)):
@@ -209,7 +201,7 @@ def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str
     steps = STEPS if device.type == "cuda" else 1
     clock = Clock(device, fewer_on_cpu(rounds, device), steps, lambda: clear(device))
     with layer.switched(on=one.fused), algorithms_kept():
-        model, graphs = (train if one.trained else loop)(one, case, device, clock)
+        model, graphs = RUNS[one.run](one, case, device, clock)
         timing = clock.timing()
     gpu = device.type == "cuda"
     return {
@@ -222,32 +214,46 @@ def measure(case: dict[str, Any], device: torch.device, rounds: int) -> dict[str
     }
 
 
-def train(
+def run_train(
     one: Implementation, case: dict[str, Any], device: torch.device, clock: Clock
 ) -> tuple[nn.Module, bool]:
-    """Run steps of ``uncus train`` until ``clock`` is done: the network, whether as CUDA graphs."""
-    # Here, so that what only a training needs (a logger's package, say) costs no other row.
+    """Run steps of ``uncus train`` until ``clock`` is done: the network, whether by CUDA graphs."""
+    # Imported here, so that what only a training needs (a logger, say) costs no other row.
     from uncus.pipeline.benchmark import training
-
-    shape = config(case["depth"], case["width"])
-    task = training.synthetic_task(shape, case["volume"], case["batch"], device, **one.options)
 
     def start() -> None:
         if not one.deterministic:
             choose_algorithms(one)
 
-    learner = training.train(task, clock, one.augmented, start)
-    return learner.model, task.devices.graphs
+    learner, graphs = training.train(_task(one, case, device), clock, one.augmented, start)
+    return learner.model, graphs
 
 
-def loop(
+def run_bare(
     one: Implementation, case: dict[str, Any], device: torch.device, clock: Clock
 ) -> tuple[nn.Module, bool]:
-    """Run bare steps until ``clock`` is done: the network, whether as CUDA graphs."""
+    """The same steps without Lightning."""
+    from uncus.pipeline.benchmark import training
+
     choose_algorithms(one)
-    depth, width = case["depth"], case["width"]
-    model: Any = build_model(config(depth, width), seed=0) if one.ours else monai(depth, width)
-    model.train().to(device)
+    learner, graphs = training.run_bare(_task(one, case, device), clock, device)
+    return learner.model, graphs
+
+
+def _task(one: Implementation, case: dict[str, Any], device: torch.device) -> Any:
+    from uncus.pipeline.benchmark import training
+
+    network = config(case["depth"], case["width"])
+    options = one.options
+    return training.synthetic_task(network, case["volume"], case["batch"], device, **options)
+
+
+def run_monai(
+    one: Implementation, case: dict[str, Any], device: torch.device, clock: Clock
+) -> tuple[nn.Module, bool]:
+    """Steps of MONAI's network in a loop, as in its tutorials."""
+    choose_algorithms(one)
+    model: Any = monai(case["depth"], case["width"]).train().to(device)
     if one.compiled:
         model.compile(dynamic=False, mode=one.compiled)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
@@ -255,13 +261,15 @@ def loop(
     target = torch.arange(case["batch"], device=device) % 2
     while not clock.done:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            output = model(x)
-        loss: Any = F.cross_entropy(output.float(), target)
+            loss: Any = F.cross_entropy(model(x).float(), target)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         clock.tick()
     return model, one.compiled == "reduce-overhead"
+
+
+RUNS = {"train": run_train, "bare": run_bare, "monai": run_monai}
 
 
 def choose_algorithms(one: Implementation) -> None:
@@ -322,6 +330,7 @@ def table(part: dict[str, Any]) -> list[list[str]]:
             "batch",
             "volume",
             "network",
+            "graphs",
             "step ms",
             "x monai",
             "peak MiB",
@@ -340,6 +349,7 @@ def table(part: dict[str, Any]) -> list[list[str]]:
                 str(row["batch"]),
                 "x".join(map(str, row["volume"])),
                 row["network"],
+                "yes" if row["graphs"] else "no",
                 f"{time['median']:.2f} [{time['low']:.2f}-{time['high']:.2f}]",
                 f"{peer['step_ms']['median'] / time['median']:.2f}" if peer else "-",
                 "-" if memory is None else f"{memory:.0f}",
@@ -358,14 +368,15 @@ def remarks(part: dict[str, Any]) -> list[str]:
     """Notes on the table."""
     return [
         "`uncus` is a step of `uncus train` with its defaults: its own code and Lightning's, on",
-        "a batch that is on the device; `augmented` augments it first, as a training does. Names",
-        "with options are `uncus train`'s. `bare loop` is the same network without Lightning:",
-        "forward pass, loss, backward pass and AdamW; `monai`'s steps are of that kind, under",
-        "autocast on a GPU. Steps follow each other without a pause.",
+        "a batch that is on the device; `augmented` augments it first, as a training does; `bare`",
+        "is the same step without Lightning's Trainer. Names with options are `uncus train`'s.",
+        "`monai`'s step is forward pass, loss, backward pass and AdamW in a loop, under autocast",
+        "on a GPU, with none of `uncus train`'s clipping and deterministic algorithms. Steps",
+        "follow each other without a pause. `graphs`: replayed as CUDA graphs.",
         *_faster(part["rows"]),
         "",
         "The peak includes weights, gradients and optimizer. Where CUDA graphs are replayed it is",
-        "all memory that torch has taken, and is compared with the same of the other network.",
+        "all memory that torch has taken, compared with the same of MONAI's.",
         "",
         "Roofline: nearly all operations of a step are convolutions. A large matrix product",
         f"reaches {part['matrix_tflop_s']:.3g} TFLOP/s here; `of peak` is the share of that rate",

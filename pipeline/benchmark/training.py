@@ -25,8 +25,15 @@ from uncus.pipeline.training.checkpoints import Checkpoints
 from uncus.pipeline.training.data_loading import Batch
 from uncus.pipeline.training.epoch_bar import NO_BAR
 from uncus.pipeline.training.learner import Learner
-from uncus.pipeline.training.member import fit, make_learner, make_trainer, quiet_lightning
-from uncus.pipeline.training.optimization import Optimization
+from uncus.pipeline.training.member import (
+    fit,
+    make_learner,
+    make_trainer,
+    precision,
+    quiet_lightning,
+)
+from uncus.pipeline.training.optimization import Optimization, parameter_groups
+from uncus.pipeline.training.steps.whole_step import WholeStep
 from uncus.pipeline.training.task import Devices, Task
 
 MEMBER = Member(0, 0, "fold-0")
@@ -78,8 +85,10 @@ def train(
     clock: Clock,
     augmented: bool,
     on_start: Callable[[], object] = lambda: None,
-) -> Learner:
+) -> tuple[Learner, bool]:
     """Train the network of ``task`` by Lightning's Trainer until ``clock`` is done.
+
+    Returns the learner, and whether CUDA graphs were replayed.
 
     Parameters
     ----------
@@ -96,7 +105,8 @@ def train(
             trainer: Any = make_trainer(Run(Path(folder)), MEMBER, task)
             # What is done once in an epoch is no part of a step.
             kept = [one for one in trainer.callbacks if not isinstance(one, Checkpoints)]
-            trainer.callbacks = [*kept, Ticks(clock, on_start)]
+            ticks = Ticks(clock, on_start)
+            trainer.callbacks = [*kept, ticks]
             fit(trainer, learner, DeviceBatches(task), None, None)
             trainer.logger.finalize("success")
     finally:
@@ -104,21 +114,44 @@ def train(
         if before is not None:
             os.environ[NO_BAR] = before
     assert clock.done
-    return learner
+    return learner, ticks.graphs
+
+
+def run_bare(task: Task, clock: Clock, device: torch.device) -> tuple[Learner, bool]:
+    """The steps of `train` without Lightning's Trainer around them; returns the same."""
+    learner = make_learner(MEMBER, task).train().to(device)
+    groups = parameter_groups(learner.model, task.optimization)
+    optimizer = torch.optim.AdamW(groups, lr=task.optimization.lr, fused=True)
+    gpu = device.type == "cuda"
+    step = WholeStep(
+        learner.model, learner.loss, optimizer, task.optimization, gpu and task.devices.graphs
+    )
+    batch = synthetic_batch(task)
+    half = precision(task.optimization.precision, task.devices.accelerator) == "bf16-mixed"
+    while not clock.done:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            step(batch["volume"], batch["covariates"], batch["label"])
+        clock.tick()
+    return learner, bool(step.graphs)
 
 
 class Ticks(Callback):
     """Ticks a clock after each step, and ends the training when it is done."""
 
     def __init__(self, clock: Clock, on_start: Callable[[], object]) -> None:
-        self.clock, self.on_start = clock, on_start
+        self.clock, self.on_start, self.graphs = clock, on_start, False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.on_start()
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any, **__: Any
+    ) -> None:
         self.clock.tick()
-        trainer.should_stop = self.clock.done
+        if self.clock.done:
+            trainer.should_stop = True
+            step: Any = pl_module.whole
+            self.graphs = bool(step and step.graphs)
 
 
 class DeviceBatches:
