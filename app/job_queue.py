@@ -67,6 +67,7 @@ class JobQueue:
     """The waiting jobs and the worker process, which loads ``run`` at once.
 
     ``methods`` is name -> summary of each saliency method, empty until the networks are loaded;
+    ``person`` whether age and sex give centiles of volumes;
     ``failure`` is why they cannot be loaded, "" otherwise; ``ready`` is set once this is known.
     """
 
@@ -75,6 +76,7 @@ class JobQueue:
     ) -> None:
         self.run, self.max_waiting, self.max_seconds = run, max_waiting, max_seconds
         self.methods: dict[str, str] = {}
+        self.person = False
         self.failure = ""
         self.ready = threading.Event()
         self.waiting: deque[Job] = deque()
@@ -211,6 +213,7 @@ class JobQueue:
             first = Reply(failure="the worker process does not start")
         self.failure = first.failure or ""
         self.methods = first.methods or self.methods
+        self.person = bool(first.person)
         if self.failure:
             self.end()
         return not self.failure

@@ -60,6 +60,7 @@ class Reply(Message):
     Attributes
     ----------
     methods: name -> summary of each saliency method, once the networks are loaded.
+    person: with it, whether scans are segmented, so that age and sex give centiles of volumes.
     failure: why the networks cannot be loaded.
     step: the step that begins.
     prediction: as in prediction.json.
@@ -70,6 +71,7 @@ class Reply(Message):
     """
 
     methods: dict[str, str] | None = None
+    person: bool | None = None
     failure: str | None = None
     step: str | None = None
     prediction: dict[str, Any] | None = None

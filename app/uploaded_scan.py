@@ -21,10 +21,14 @@ DOWNLOADS = {
     "report.pdf": "Report (PDF)",
     "saliency.nii.gz": "Map (NIfTI)",
     "prediction.json": "Prediction (JSON)",
+    "volumes.tsv": "Volumes (TSV)",
+    "dseg.nii.gz": "Segmentation (NIfTI)",
+    "dseg.tsv": "Its classes (TSV)",
     "atlas.tsv": "Regions (TSV)",
 }
 """Files of a map that can be downloaded, with their labels."""
-VIEWER_FILES = {"scan.nii.gz", "map.nii.gz", "saliency.png"}
+PICTURE, CHARTS = "scan.png", {"light": "volumes.svg", "dark": "volumes-dark.svg"}
+VIEWER_FILES = {"scan.nii.gz", "map.nii.gz", "saliency.png", PICTURE, *CHARTS.values()}
 """Files that only the page uses."""
 
 
@@ -126,6 +130,11 @@ class UploadedScan:
     def choose(self, series: str) -> None:
         """Select one of several DICOM series."""
         self.chosen, self.error, self.series = series, "", []
+
+    def shown(self, name: str) -> str:
+        """The URL of a picture of its first map, or of its refusal; "" if there is none."""
+        folders = [f"{facts['folder']}/" for facts in self.maps.values()]
+        return next((self.url(f + name) for f in ["", *folders] if self.file(f + name)), "")
 
     def url(self, file: str) -> str:
         """The URL of a file of this scan."""

@@ -28,7 +28,8 @@ from uncus.data.mni.template import load_template
 from uncus.pipeline.predict import Prediction, Predictor
 from uncus.pipeline.prediction import viewer_files
 from uncus.pipeline.prediction.neighbours import Neighbours, features
-from uncus.pipeline.prediction.output import PICTURE, write
+from uncus.pipeline.prediction.output import PICTURE, write, write_picture
+from uncus.pipeline.prediction.results import Refused
 from uncus.pipeline.prediction.scan_report import ScanReport
 from uncus.pipeline.prediction.scan_report_pdf import pdf
 from uncus.pipeline.rendering.growth_chart import growth_charts
@@ -104,12 +105,7 @@ class Worker:
         predictor = self.predictor(request.run)
         prediction = self.predictions.get(request.token)
         if prediction is None:
-            prediction = predictor(
-                Path(request.source),
-                self.step,
-                series=request.series,
-                covariates=request.covariates,
-            )
+            prediction = self.predicted(predictor, request)
             prediction = replace(prediction, scan=request.name)
             if request.keep:
                 self.predictions[request.token] = prediction
@@ -120,6 +116,23 @@ class Worker:
         if request.method:
             self.step("Explaining")
             self.explain(predictor, prediction, request)
+
+    def predicted(self, predictor: Predictor, request: Request) -> Prediction:
+        """The prediction; the picture of a refused scan is left in its folder."""
+        try:
+            return predictor(
+                Path(request.source),
+                self.step,
+                series=request.series,
+                covariates=request.covariates,
+            )
+        except Refused as refused:
+            folder, error = Path(request.folder).parent, refused.without_scan()
+            if request.method and folder.is_dir():
+                title = f"{request.name}: {reason(error, request)}"
+                with suppress(OSError):
+                    write_picture(folder, refused.volume, refused.segmentation, title)
+        raise error
 
     def explain(self, predictor: Predictor, prediction: Prediction, request: Request) -> None:
         """Write a map's files: for the viewer, for download, and the report.
@@ -225,7 +238,8 @@ def main() -> None:
     except (ValueError, OSError, MemoryError) as error:
         send(Reply(failure=" ".join(str(error).split())))
         return
-    send(Reply(methods={key: entry.summary for key, entry in SALIENCY.items()}))
+    methods = {key: entry.summary for key, entry in SALIENCY.items()}
+    send(Reply(methods=methods, person=any(one.segment for one in worker.runs.values())))
     if worker.registers():
         load_template()  # takes some seconds
         load_atlas()

@@ -5,8 +5,18 @@ import pandas as pd
 import streamlit as st
 
 from uncus.app.sanitize import plain
-from uncus.app.uploaded_scan import UploadedScan
-from uncus.pipeline.prediction.scan_report import Answer, calibration, sentence, shares
+from uncus.app.uploaded_scan import CHARTS, PICTURE, UploadedScan
+from uncus.pipeline.prediction.scan_report import (
+    CHARTS_TEXT,
+    PICTURE_TEXT,
+    VOLUME_HEADS,
+    Answer,
+    calibration,
+    centiles_note,
+    sentence,
+    shares,
+    volume_rows,
+)
 
 BAR, LINE = "#5f8fc4", "#d9772b"  # visible on white and on black
 
@@ -22,6 +32,27 @@ def quality_control(scan: UploadedScan) -> None:
         st.success(
             "No warnings: the scan resembles those of the run's cohort.", icon=":material/check:"
         )
+    picture(scan)
+
+
+def picture(scan: UploadedScan) -> None:
+    """The scan with the outlines of its segmentation, also where it was refused."""
+    if url := scan.shown(PICTURE):
+        with st.expander("The scan", expanded=True):
+            st.html(f'<img src="{url}" style="width: 100%" alt="{PICTURE_TEXT}">')
+
+
+def volumes(scan: UploadedScan) -> None:
+    """The measured volumes with their centiles and growth charts, if the scan was segmented."""
+    assert scan.prediction is not None
+    if not (rows := volume_rows(scan.prediction)):
+        return
+    st.subheader("Volumes")
+    st.dataframe(pd.DataFrame(rows, columns=VOLUME_HEADS), hide_index=True, width="stretch")
+    st.caption(plain(centiles_note(scan.prediction)))
+    if url := scan.shown(CHARTS[st.context.theme.type or "light"]):
+        st.html(f'<img src="{url}" style="width: 100%" alt="Growth charts">')
+        st.caption(CHARTS_TEXT)
 
 
 def prediction(scan: UploadedScan) -> None:

@@ -15,6 +15,7 @@ from uncus.app.sanitize import plain
 from uncus.app.sessions import SESSIONS
 from uncus.app.uploaded_scan import UploadedScan
 from uncus.app.uploads import LIMIT
+from uncus.data.segmentation.measures import volume_columns
 from uncus.data.tables import escape_cell
 from uncus.pipeline.prediction.scan_report import shares
 from uncus.pipeline.runs import Run
@@ -122,6 +123,7 @@ def rows(scans: list[UploadedScan]) -> list[dict[str, Any]]:
             for name, value in shares(scan.prediction).items():
                 row[name] = round(value, 4)
                 row[f"± {name}"] = round(scan.prediction["spread"][name], 4)
+            row |= volume_columns(scan.prediction.get("volumes", {}))
         row[MESSAGES] = messages(scan)
         table_rows.append(row)
     return table_rows

@@ -66,6 +66,7 @@ def single(run: Run, jobs: JobQueue) -> None:
     if scan.prediction is not None:
         answer.quality_control(scan)
         answer.prediction(scan)
+        answer.volumes(scan)
         map.explanation(scan, jobs, run)
         answer.nearest(scan)
 
@@ -75,7 +76,7 @@ def receive(run: Run, jobs: JobQueue) -> UploadedScan | None:
     state = st.session_state
     left, right = st.columns([3, 2], gap="large")
     with right:
-        values = covariates(run)
+        values = covariates(run, jobs)
         example = st.button(
             "Try the bundled example",
             help="A phantom: a synthetic head with known atrophy.",
@@ -126,10 +127,11 @@ def replace_scan(scan: UploadedScan, jobs: JobQueue) -> None:
     SESSIONS.add(session, scan)
 
 
-def covariates(run: Run) -> Covariates:
-    """The run's covariates: numbers, or the sex; empty means unknown."""
+def covariates(run: Run, jobs: JobQueue) -> Covariates:
+    """The run's covariates, and those of the centiles: numbers, or the sex; empty means unknown."""
     values: Covariates = {}
-    for field in run.card.get("covariates", {}):
+    person = ("age", "sex") if jobs.person else ()
+    for field in dict.fromkeys((*run.card.get("covariates", {}), *person)):
         if field == "sex":
             values[field] = st.selectbox("Sex", ["F", "M"], index=None, placeholder="unknown")
         else:
@@ -141,6 +143,7 @@ def covariates(run: Run) -> Covariates:
 def failed(scan: UploadedScan) -> None:
     """Why there is no prediction, with the choice if a DICOM upload has several series."""
     st.error(f"No prediction for `{scan.name}`: {plain(scan.error)}")
+    answer.picture(scan)
     if not scan.series:
         return
     labels = {

@@ -110,3 +110,11 @@ def centile_text(centile: float | None) -> str:
 def write_volumes(path: Path, measures: Mapping[str, Any]) -> None:
     """Write the rows of :func:`measure` as volumes.tsv."""
     write_table(path, pd.DataFrame(measures["regions"], dtype=object))
+
+
+def volume_columns(measures: Mapping[str, Any]) -> dict[str, float | None]:
+    """The volumes of one scan as cells of a table of scans: ml, then centiles among the sex."""
+    rows = [(row["region"].replace(" ", "_"), row) for row in measures.get("regions", [])]
+    return {f"ml_{name}": row["volume_ml"] for name, row in rows} | {
+        f"centile_{name}": row["centile"] for name, row in rows
+    }

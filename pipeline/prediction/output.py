@@ -14,7 +14,7 @@ from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume
 from uncus.data.imageio.writer import native_array, write_native
 from uncus.data.segmentation.labels import write_lookup
-from uncus.data.segmentation.measures import centile_text, write_volumes
+from uncus.data.segmentation.measures import centile_text, volume_columns, write_volumes
 from uncus.data.segmentation.segmentation import Segmentation
 from uncus.data.tables import write_table
 from uncus.data.text import displayed
@@ -65,17 +65,8 @@ def table_row(name: str, answer: dict[str, Any]) -> dict[str, Any]:
         "label": answer.get("label", ""),
         **{f"{kind}_{name}": value for name, value in outputs.items()},
         **{f"spread_{name}": value for name, value in answer["spread"].items()},
-        **volume_columns(answer),
+        **volume_columns(answer.get("volumes", {})),
         "warnings": "; ".join(answer["warnings"]),
-    }
-
-
-def volume_columns(answer: dict[str, Any]) -> dict[str, float | None]:
-    """The measured volumes of a prediction as cells of a table: ml, then centiles."""
-    rows = answer.get("volumes", {}).get("regions", [])
-    names = [row["region"].replace(" ", "_") for row in rows]
-    return {f"ml_{name}": row["volume_ml"] for name, row in zip(names, rows, strict=True)} | {
-        f"centile_{name}": row["centile"] for name, row in zip(names, rows, strict=True)
     }
 
 

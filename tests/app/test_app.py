@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numpy as np
 import pytest
 
+from tests.app.test_uploads import File
 from tests.conftest import AFFINE, small_brain
+from tests.pipeline.prediction.test_scan_report import VOLUMES
 from uncus import NOTICE
 from uncus.app import server, settings
 from uncus.app.job_queue import Job
 from uncus.app.sessions import SESSIONS
-from uncus.app.uploaded_scan import DOWNLOADS
+from uncus.app.uploaded_scan import DOWNLOADS, UploadedScan
 from uncus.pipeline.predict import Predictor
 
 pytest.importorskip("streamlit", reason="the page needs the extra 'app'")
@@ -96,8 +99,10 @@ def test_an_upload_is_predicted(page: Any, served: Path, scan: Path, tmp_path: P
         "scan.nii.gz",
         "map.nii.gz",
         "saliency.png",
-        *(name for name in DOWNLOADS if name != "atlas.tsv"),  # only of registered scans
-    }
+        "scan.png",
+        *DOWNLOADS.keys() - {"atlas.tsv", "volumes.tsv", "dseg.nii.gz", "dseg.tsv"},
+    }  # regions are of registered scans only, volumes of segmented ones
+    assert "map-0/scan.png" in shown
     assert all(uploaded.url(f"map-0/{n}") in shown for n in ("report.html", "report.pdf"))
     uploaded.close()
     assert not files_in(tmp_path) and SESSIONS.find(uploaded.token) is uploaded
@@ -153,6 +158,53 @@ def test_a_broken_scan_gets_one_message_and_the_page_works_on(
     assert str(tmp_path) not in message and "Traceback" not in message
     upload(page, (scan.name, scan.read_bytes()))
     assert not page.error and viewers(page) == 1
+
+
+def test_a_refused_scan_is_shown_with_the_reason(page: Any, tmp_path: Path) -> None:
+    """A CT: it is read, so that it can be seen."""
+    ct = np.random.default_rng(0).uniform(-1000, 1500, (24, 24, 24)).astype(np.float32)
+    content = nib.Nifti1Image(ct, np.diag([4.0, 4, 4, 1])).to_bytes()
+    upload(page, ("ct.nii", content))
+    assert len(page.error) == 1 and not viewers(page)
+    scan = page.session_state["scan"]
+    assert scan.url("scan.png") in texts(page)
+    assert {path.name for path in files_in(tmp_path)} == {"scan.nii", "scan.png"}
+    scan.close()
+    assert not files_in(tmp_path)
+
+
+def volumes_script() -> None:
+    import streamlit as st
+
+    from uncus.app.pages import answer
+
+    answer.quality_control(st.session_state["segmented"])
+    answer.volumes(st.session_state["segmented"])
+
+
+def test_volumes_of_a_segmented_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from streamlit.testing.v1 import AppTest
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    scan = UploadedScan(tmp_path, [File("a.nii", b"0")])
+    scan.error, scan.maps = "", {("grad_cam", "AD"): {"folder": "map-0"}}
+    scan.prediction = {"warnings": [], "volumes": VOLUMES}
+    page = AppTest.from_function(volumes_script, default_timeout=60)
+    page.session_state["segmented"] = scan
+    page.run()
+    assert not page.exception
+    (table,) = (part.value for part in page.dataframe)
+    assert table.iloc[0].tolist() == ["left hippocampus", "2.46", "5 or less", "12", "−0.04"]
+    assert "among men and" in texts(page).replace("\\", "") and "<img" not in texts(
+        page
+    )  # before its files are there
+    folder = Path(scan.folder.name) / "map-0"
+    folder.mkdir()
+    for name in ("scan.png", "volumes.svg", "volumes-dark.svg"):
+        (folder / name).write_bytes(b"0")
+    shown = texts(page.run())
+    assert "map-0/scan.png" in shown and "map-0/volumes.svg" in shown
+    scan.close()
 
 
 def test_no_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from tests.app.test_uploads import File
+from tests.conftest import AFFINE as SMALL
 from tests.conftest import small_brain
+from tests.pipeline.segmented import segment
 from uncus.app.job_queue import JobQueue
 from uncus.app.protocol import Reply, Request
 from uncus.app.sessions import Sessions
 from uncus.app.uploaded_scan import UploadedScan
 from uncus.app.worker import Worker
+from uncus.pipeline.predict import Predictor
 
 BRAIN = np.kron(small_brain(99, ill=True), np.ones((6, 6, 6), np.float32))
 AFFINE = np.diag([4 / 6, 4 / 6, 4 / 6, 1.0])
@@ -124,3 +127,33 @@ def test_the_worker_makes_no_folder_of_a_scan(
     assert replies[-1].timings and not folder.exists()
     assert str(folder) in used, "where decoders write"
     assert any(reply.error for reply in replies) and not any(reply.map for reply in replies)
+
+
+def test_a_segmented_scan_has_its_volumes_and_their_files(
+    run: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del disk  # where the folder is
+    replies: list[Reply] = []
+    worker = Worker(replies.append)
+    monkeypatch.setattr(worker, "predictor", lambda _: Predictor(run, segment=segment))
+    small = nib.Nifti1Image(small_brain(99, ill=True), SMALL).to_bytes()
+    scan = UploadedScan(run, [File("a.nii", small)])
+    folder = Path(scan.folder.name) / "map-0"
+    person = {"age": 72.0, "sex": "F"}
+    worker(
+        Request(
+            scan.token,
+            run=str(run),
+            source=str(scan.source),
+            covariates=person,
+            method="gradient",
+            folder=str(folder),
+        )
+    )
+    assert not [reply.error for reply in replies if reply.error]
+    assert "Segmenting" in [reply.step for reply in replies]
+    names = {path.name for path in folder.iterdir()}
+    assert {"scan.png", "dseg.nii.gz", "dseg.tsv", "volumes.tsv", "volumes-dark.svg"} <= names
+    page = (folder / "report.html").read_text()
+    assert "left hippocampus" in page and "<svg" in page
+    scan.close()
