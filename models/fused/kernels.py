@@ -1,39 +1,24 @@
-# ruff: noqa: N803 - C, S and the constants in capitals are the names that kernels use
-# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
-"""Triton kernels of GroupNorm + residual + activation; use them through ``uncus.models.fused``.
+"""How the work of GroupNorm + residual + activation is split over a GPU, and launched.
 
 PyTorch uses one block for each of the N*G groups, so one scan in 8 groups occupies 8 of an H100's
-132 multiprocessors. Here every (sample, channel) is split into ``splits`` chunks, one program each:
-
-    moments          mean and squared deviations of every chunk             reads x
-    apply            merges a group's chunks, normalizes, adds, activates   reads x, writes y
-    backward_reduce  sums of dz and dz * xhat of every chunk                reads x, dy
-    backward_apply   merges them: dx, dgamma, dbeta                         reads x, dy, writes dx
-
-with z = gamma * xhat + beta (+ residual), y = activation(z). Partial results are written out and
-merged in a fixed order, without atomics, so the same input gives the same bits on the same kind of
-device. The second pass runs backward through each chunk, whose end is still in the cache.
-
-A tensor is read as [N, C, S] (``LAST`` false) or [N, S, C] (channels last) without a copy. In the
-first layout a program processes one channel and merges its group's few chunks itself; in the second
-its tile spans many groups, and a small kernel (``merge_*``) merges once for all.
+132 multiprocessors. Here every (sample, channel) is split into ``splits`` chunks, one program each,
+and each direction takes two kernels (``split``); groups so small that a second launch would take
+longer than one program's work take one (``whole``). Use them through ``uncus.models.fused``.
 """
 
 import functools
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
-NONE, RELU, SILU = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
-ACTIVATIONS = {"none": 0, "relu": 1, "silu": 2}
-# What the backward pass recomputes z from: xhat, xhat and the residual, or y (enough for ReLU).
-AFFINE, RESIDUAL, OUTPUT = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
-GATES = {"affine": 0, "residual": 1, "output": 2}
+from uncus.models.fused import split, whole
+from uncus.models.fused.launch import Launch
+from uncus.models.fused.tiles import ACTIVATIONS, GATES
 
 
 class Settings(NamedTuple):
@@ -41,23 +26,30 @@ class Settings(NamedTuple):
 
     tile: elements that a program loads at once.
     warp_elements: of these, per warp: 512 are 16 per thread, two 16-byte loads in bf16.
-    programs: per multiprocessor, as many as run at once: 8 with up to 64 registers per thread.
+    programs: per multiprocessor; 0 for as many as its registers and memory hold at once.
     channels: of a channels-last tile; 64 are 128 bytes of bf16 in one row.
+    group: elements of the largest group that one program normalizes alone, in one launch.
     """
 
     tile: int = 2048
     warp_elements: int = 512
-    programs: int = 8
+    programs: int = 0
     channels: int = 64
+    group: int = 65536
 
 
-# By layout. Channels last, the backward kernels need more registers, so fewer run at once.
-DEFAULTS = {False: Settings(), True: Settings(programs=5)}
+# By layout.
+DEFAULTS = {False: Settings(), True: Settings()}
 
 # (device name in torch, channels last) -> the fastest settings by ``uncus bench tune``.
 TUNED: dict[tuple[str, bool], Settings] = {}
 
 _tried: dict[bool, Settings] = {}  # by layout, on any device
+
+PROGRAMS = 8
+"""Programs per multiprocessor where the compiler has not been asked: 64 registers per thread."""
+GROUP_TILES = {"forward": 16384, "backward": 8192}
+"""Elements that a group's one program loads at once; backward needs more registers for each."""
 
 
 @contextmanager
@@ -78,6 +70,28 @@ def settings(device: torch.device, last: bool) -> Settings:
     return _tried.get(last) or TUNED.get((device_name(device), last)) or DEFAULTS[last]
 
 
+@functools.cache
+def device_name(device: torch.device) -> str:
+    """The device's name in torch; empty for a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+
+
+class Device(NamedTuple):
+    """Multiprocessors of a device and the bytes that one program may share."""
+
+    processors: int
+    shared: int
+
+
+@functools.cache
+def device_of(device: torch.device) -> Device:
+    """Of ``device``; a CPU, which interprets the kernels, is a small one."""
+    if device.type != "cuda":
+        return Device(1, 2**16)
+    found = torch.cuda.get_device_properties(device)
+    return Device(found.multi_processor_count, found.shared_memory_per_multiprocessor - 1024)
+
+
 class Plan(NamedTuple):
     """How a [N, C, S] tensor is split: ``splits`` chunks of ``chunk`` voxels, in tiles.
 
@@ -94,7 +108,6 @@ class Plan(NamedTuple):
     padded: dict[str, Any]
 
 
-@functools.lru_cache(maxsize=4096)
 def plan(
     n: int, c: int, s: int, groups: int, last: bool, chosen: Settings, processors: int
 ) -> Plan:
@@ -103,14 +116,19 @@ def plan(
     block_s = min(triton.next_power_of_2(s), max(chosen.tile // block_c, 1))
     columns = n * triton.cdiv(c, block_c)
     tiles = triton.cdiv(s, block_s)
-    splits = min(max(chosen.programs * processors // columns, 1), tiles)
+    programs = (chosen.programs or PROGRAMS) * processors
+    splits = min(max(programs // columns, 1), tiles)
     chunk = triton.cdiv(tiles, splits) * block_s
     splits = triton.cdiv(s, chunk)
-    warps = triton.next_power_of_2(block_c * block_s) // chosen.warp_elements
-    warps = min(max(warps, 1), 8)
     return Plan(
-        splits, chunk, block_c, block_s, warps, columns * splits,
-        {"LAST": last, "BLOCK_C": block_c, "BLOCK_S": block_s, "num_warps": warps},
+        splits, chunk, block_c, block_s, _warps(block_c * block_s, chosen, 8), columns * splits,
+        {
+            "LAST": last,
+            "EVEN": _even(c if last else s),
+            "EDGES": not last and s % 16 != 0 and min(s, block_s) >= 64,
+            "BLOCK_C": block_c,
+            "BLOCK_S": block_s,
+        },
         {
             "MEMBERS": triton.next_power_of_2(c // groups),
             "SPLITS": triton.next_power_of_2(splits),
@@ -118,309 +136,156 @@ def plan(
     )  # fmt: skip
 
 
-def plan_of(x: Tensor, groups: int, last: bool) -> Plan:
-    """The plan for ``x`` [N, C, ...] on its device."""
-    n, c = x.shape[:2]
-    chosen = settings(x.device, last)
-    return plan(n, c, x.numel() // (n * c), groups, last, chosen, processors(x.device))
+def group_plan(
+    c: int, s: int, groups: int, last: bool, chosen: Settings, direction: str
+) -> tuple[int, dict[str, Any]] | None:
+    """Warps and compile-time constants of a kernel with one program per group.
+
+    None where a group is too large, or a channel of it larger than a tile.
+    """
+    members, tile = c // groups, GROUP_TILES[direction]
+    row, rows = (members, s) if last else (s, members)
+    across = triton.next_power_of_2(row)
+    if members * s > chosen.group or across > tile:
+        return None
+    down = min(triton.next_power_of_2(rows), tile // across)
+    block_c, block_s = (across, down) if last else (down, across)
+    return _warps(across * down, chosen, 32), {
+        "LAST": last,
+        "EVEN": _even(c if last else s),
+        "BLOCK_C": block_c,
+        "BLOCK_S": block_s,
+        "SINGLE": down >= rows,
+    }
 
 
-@functools.cache
-def processors(device: torch.device) -> int:
-    """Multiprocessors of a device (1 for Triton's interpreter on a CPU)."""
-    if device.type != "cuda":
-        return 1
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+def _warps(elements: int, chosen: Settings, most: int) -> int:
+    wanted: int = triton.next_power_of_2(elements) // chosen.warp_elements
+    return min(max(wanted, 1), most)
 
 
-@functools.cache
-def device_name(device: torch.device) -> str:
-    """The device's name in torch; empty for a CPU."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+def _even(size: int) -> int:
+    """The largest power of two up to 16 that divides ``size``: how far vectors may reach."""
+    return math.gcd(size, 16)
 
 
-@triton.jit
-def _position(program, C, S, splits, chunk, LAST: tl.constexpr, BLOCK_C: tl.constexpr):
-    """Sample, first channel, chunk, first voxel and first element of a program."""
-    split = program % splits
-    column = program // splits
-    columns = tl.cdiv(C, BLOCK_C)
-    n = column // columns
-    c0 = (column % columns) * BLOCK_C
-    s0 = split * chunk
-    start = n.to(tl.int64) * C * S
-    if LAST:
-        start += s0.to(tl.int64) * C + c0
-    else:
-        start += c0.to(tl.int64) * S + s0
-    return n, c0, split, s0, start
+class Case(NamedTuple):
+    """All that the launches of one direction depend on."""
+
+    shape: tuple[int, ...]
+    x: torch.dtype
+    weight: torch.dtype
+    bias: torch.dtype
+    groups: int
+    eps: float
+    activation: str
+    add: bool  # forward: a residual; backward: its gradient is written
+    gate: str
+    last: bool
+    device: torch.device
+    chosen: Settings
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """N, C and S."""
+        n, c, *space = self.shape
+        return n, c, math.prod(space)
+
+    def values(self, cut: Plan | None = None) -> dict[str, Any]:
+        """Arguments of the kernels by name."""
+        n, c, s = self.sizes
+        known = {
+            "N": n, "C": c, "S": s, "n_groups": n * self.groups, "groups": self.groups,
+            "members": c // self.groups, "eps": self.eps,
+            "ACTIVATION": ACTIVATIONS[self.activation], "ADD": self.add, "WRITE": self.add,
+            "GATE": GATES[self.gate], "splits": 1, "size": n * c,
+        }  # fmt: skip
+        if cut is not None:
+            size = n * c * cut.splits
+            known |= {"splits": cut.splits, "chunk": cut.chunk, "size": size}
+            known |= {**cut.tiles, **cut.padded}
+        return known
+
+    def stages(self, constants: dict[str, Any], tensors: int) -> int:
+        """Tiles of ``tensors`` volumes that fit into a program's memory, up to 3."""
+        tile = constants["BLOCK_C"] * constants["BLOCK_S"] * self.x.itemsize * tensors
+        fitting: int = device_of(self.device).shared // tile
+        return min(max(fitting, 1), 3)
+
+    def fitted(self, build: Callable[[Plan], "Launches"]) -> "Launches":
+        """The launches for as many programs as the device holds at once."""
+        n, c, s = self.sizes
+        processors = device_of(self.device).processors
+
+        def made(programs: int) -> Launches:
+            chosen = self.chosen._replace(programs=programs)
+            return build(plan(n, c, s, self.groups, self.last, chosen, processors))
+
+        first = made(self.chosen.programs or PROGRAMS)
+        if self.chosen.programs or self.device.type != "cuda":
+            return first
+        types = {name: self.x for name in ("x", "y", "residual", "dy", "other", "dx", "dresidual")}
+        types |= {"gamma": self.weight, "dgamma": self.weight}
+        types |= {"beta": self.bias, "dbeta": self.bias}
+        passes = [one for one in (first.reduce, first.apply) if one]
+        held = min(one.resident(types, self.device) for one in passes)
+        return first if held == PROGRAMS else made(held)
 
 
-@triton.jit
-def _lanes(C, S, LAST: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr):
-    """Offsets [BLOCK_C, BLOCK_S] within a tile, and the step from one tile to the next."""
-    lane_c = tl.arange(0, BLOCK_C)[:, None]
-    lane_s = tl.arange(0, BLOCK_S)[None, :]
-    if LAST:
-        offsets = lane_s * C + lane_c
-        step = C * BLOCK_S
-    else:
-        offsets = lane_c * S + lane_s
-        step = BLOCK_S
-    return offsets, step
+class Launches(NamedTuple):
+    """The kernels of one direction; ``apply`` alone for small groups."""
+
+    apply: Launch
+    reduce: Launch | None = None
+    merge: Launch | None = None
 
 
-@triton.jit
-def _activate(z, ACTIVATION: tl.constexpr):
-    # Comparisons are written so that NaN stays NaN, as in torch.
-    if ACTIVATION == RELU:
-        z = tl.where(z <= 0, 0.0, z)
-    elif ACTIVATION == SILU:
-        z = z / (1 + tl.exp(-z))
-    return z
+@functools.lru_cache(maxsize=1024)
+def forward_launches(case: Case) -> Launches:
+    """The kernels that `forward` launches."""
+    n, c, s = case.sizes
+    small = group_plan(c, s, case.groups, case.last, case.chosen, "forward")
+    if small:
+        warps, constants = small
+        values = {**case.values(), **constants, "STAGES": case.stages(constants, 1 + case.add)}
+        return Launches(Launch(whole.forward_kernel, n * case.groups, values, warps))
 
-
-@triton.jit
-def _gradient(
-    dy, xhat, gamma, beta, other, mask, ACTIVATION: tl.constexpr, GATE: tl.constexpr
-):  # fmt: skip
-    """dz from dy; ``other`` points to the residual or y, if the gate needs one."""
-    if ACTIVATION == NONE:
-        return dy
-    if GATE == OUTPUT:
-        z = tl.load(other, mask=mask, other=0).to(tl.float32)
-    else:
-        z = xhat * gamma + beta
-        if GATE == RESIDUAL:
-            z += tl.load(other, mask=mask, other=0).to(tl.float32)
-    if ACTIVATION == RELU:
-        return tl.where(z <= 0, 0.0, dy)
-    gate = 1 / (1 + tl.exp(-z))
-    return dy * gate * (1 + z * (1 - gate))
-
-
-@triton.jit
-def _group_moments(
-    moments, size, n, g, C, S, splits, chunk, members, eps,
-    MEMBERS: tl.constexpr, SPLITS: tl.constexpr,
-):  # fmt: skip
-    """Mean and 1/std of group ``g``, merged from its chunks (Chan et al. 1979)."""
-    i = tl.arange(0, MEMBERS)[:, None]
-    j = tl.arange(0, SPLITS)[None, :]
-    mask = (i < members) & (j < splits)
-    at = (n * C + g * members + i) * splits + j
-    count = tl.where(mask, tl.minimum(chunk, S - j * chunk), 0).to(tl.float32)
-    means = tl.load(moments + at, mask=mask, other=0)
-    squares = tl.load(moments + size + at, mask=mask, other=0)
-    total = S * 1.0 * members
-    mean = tl.sum(tl.sum(count * means, 1), 0) / total
-    deviation = means - mean
-    variance = tl.sum(tl.sum(squares + count * deviation * deviation, 1), 0) / total
-    return mean, 1 / tl.sqrt(variance + eps)
-
-
-@triton.jit
-def _moments(
-    x, moments, size, C, S, splits, chunk,
-    LAST: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
-):  # fmt: skip
-    """Mean and sum of squared deviations of each chunk: Welford (1962) in every lane."""
-    n, c0, split, s0, start = _position(tl.program_id(0), C, S, splits, chunk, LAST, BLOCK_C)
-    offsets, step = _lanes(C, S, LAST, BLOCK_C, BLOCK_S)
-    c = c0 + tl.arange(0, BLOCK_C)
-    mean = tl.zeros([BLOCK_C, BLOCK_S], tl.float32)
-    squares = tl.zeros([BLOCK_C, BLOCK_S], tl.float32)
-    lane = tl.arange(0, BLOCK_S)
-    length = tl.minimum(chunk, S - s0)
-    number = 0.0
-    for i in range(0, length, BLOCK_S):
-        inside = (s0 + i + lane < S)[None, :]
-        mask = (c < C)[:, None] & inside
-        value = tl.load(x + start + offsets, mask=mask, other=0)
-        value = value.to(tl.float32)
-        number += 1.0
-        delta = value - mean
-        mean += tl.where(inside, delta * (1.0 / number), 0.0)
-        squares += tl.where(inside, delta * (value - mean), 0.0)
-        start += step
-    # number of values in each lane
-    count = ((length - lane + BLOCK_S - 1) // BLOCK_S).to(tl.float32)[None, :]
-    chunk_mean = tl.sum(mean * count, 1) / length
-    deviation = mean - chunk_mean[:, None]
-    chunk_squares = tl.sum(squares + count * deviation * deviation, 1)
-    at = (n * C + c) * splits + split
-    tl.store(moments + at, chunk_mean, mask=c < C)
-    tl.store(moments + size + at, chunk_squares, mask=c < C)
-
-
-@triton.jit
-def _merge_moments(
-    moments, size, statistics, C, S, splits, chunk, groups, members, eps,
-    MEMBERS: tl.constexpr, SPLITS: tl.constexpr,
-):  # fmt: skip
-    n, g = tl.program_id(0) // groups, tl.program_id(0) % groups
-    mean, rstd = _group_moments(
-        moments, size, n, g, C, S, splits, chunk, members, eps, MEMBERS, SPLITS
-    )
-    tl.store(statistics + tl.program_id(0), mean)
-    tl.store(statistics + tl.num_programs(0) + tl.program_id(0), rstd)
-
-
-@triton.jit
-def _apply(
-    x, residual, gamma, beta, y, moments, size, statistics, n_groups,
-    C, S, splits, chunk, groups, members, eps,
-    ACTIVATION: tl.constexpr, ADD: tl.constexpr, LAST: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, MEMBERS: tl.constexpr, SPLITS: tl.constexpr,
-):  # fmt: skip
-    """y = activation(gamma * (x - mean) * rstd + beta + residual)."""
-    n, c0, split, s0, start = _position(tl.program_id(0), C, S, splits, chunk, LAST, BLOCK_C)
-    offsets, step = _lanes(C, S, LAST, BLOCK_C, BLOCK_S)
-    c = c0 + tl.arange(0, BLOCK_C)
-    if LAST:
-        g = n * groups + c // members
-        mean = tl.load(statistics + g, mask=c < C, other=0)[:, None]
-        rstd = tl.load(statistics + n_groups + g, mask=c < C, other=0)[:, None]
-    else:
-        g = c0 // members
-        mean, rstd = _group_moments(
-            moments, size, n, g, C, S, splits, chunk, members, eps, MEMBERS, SPLITS
+    def build(cut: Plan) -> Launches:
+        values = case.values(cut)
+        return Launches(
+            Launch(split.apply_kernel, cut.programs, values, cut.warps),
+            Launch(split.moments_kernel, cut.programs, values, cut.warps),
+            Launch(split.merge_moments_kernel, n * case.groups, values, 8) if case.last else None,
         )
-        if (split == 0) & (c0 % members == 0):
-            tl.store(statistics + n * groups + g, mean)
-            tl.store(statistics + n_groups + n * groups + g, rstd)
-    weight = tl.load(gamma + c, mask=c < C, other=0).to(tl.float32)[:, None]
-    shift = tl.load(beta + c, mask=c < C, other=0).to(tl.float32)[:, None]
-    scale = rstd * weight
-    tiles = tl.cdiv(tl.minimum(chunk, S - s0), BLOCK_S)
-    for back in range(tiles):
-        i = tiles - 1 - back
-        mask = (c < C)[:, None] & (s0 + i * BLOCK_S + tl.arange(0, BLOCK_S) < S)[None, :]
-        at = start + i.to(tl.int64) * step + offsets
-        value = tl.load(x + at, mask=mask, other=0).to(tl.float32)
-        z = (value - mean) * scale + shift
-        if ADD:
-            z += tl.load(residual + at, mask=mask, other=0).to(tl.float32)
-        z = _activate(z, ACTIVATION)
-        tl.store(y + at, z.to(y.dtype.element_ty), mask=mask)
+
+    return case.fitted(build)
 
 
-@triton.jit
-def _backward_reduce(
-    x, dy, other, gamma, beta, statistics, n_groups, sums, size, dresidual,
-    C, S, splits, chunk, groups, members,
-    ACTIVATION: tl.constexpr, GATE: tl.constexpr, WRITE: tl.constexpr, LAST: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
-):  # fmt: skip
-    """Sums of dz and dz * xhat over each chunk; with WRITE also dz, the residual's gradient."""
-    n, c0, split, s0, start = _position(tl.program_id(0), C, S, splits, chunk, LAST, BLOCK_C)
-    offsets, step = _lanes(C, S, LAST, BLOCK_C, BLOCK_S)
-    c = c0 + tl.arange(0, BLOCK_C)
-    g = n * groups + c // members
-    mean = tl.load(statistics + g, mask=c < C, other=0)[:, None]
-    rstd = tl.load(statistics + n_groups + g, mask=c < C, other=0)[:, None]
-    weight = tl.load(gamma + c, mask=c < C, other=0).to(tl.float32)[:, None]
-    shift = tl.load(beta + c, mask=c < C, other=0).to(tl.float32)[:, None]
-    sum_dz = tl.zeros([BLOCK_C, BLOCK_S], tl.float32)
-    sum_dz_xhat = tl.zeros([BLOCK_C, BLOCK_S], tl.float32)
-    for i in range(0, tl.minimum(chunk, S - s0), BLOCK_S):
-        mask = (c < C)[:, None] & (s0 + i + tl.arange(0, BLOCK_S) < S)[None, :]
-        at = start + offsets
-        value = tl.load(x + at, mask=mask, other=0).to(tl.float32)
-        dz = tl.load(dy + at, mask=mask, other=0).to(tl.float32)
-        xhat = (value - mean) * rstd
-        dz = _gradient(dz, xhat, weight, shift, other + at, mask, ACTIVATION, GATE)
-        if WRITE:
-            tl.store(dresidual + at, dz.to(dresidual.dtype.element_ty), mask=mask)
-        sum_dz += dz
-        sum_dz_xhat += dz * xhat
-        start += step
-    at = (n * C + c) * splits + split
-    tl.store(sums + at, tl.sum(sum_dz, 1), mask=c < C)
-    tl.store(sums + size + at, tl.sum(sum_dz_xhat, 1), mask=c < C)
+@functools.lru_cache(maxsize=1024)
+def backward_launches(case: Case) -> Launches:
+    """The kernels that `backward` launches."""
+    n, c, s = case.sizes
+    small = group_plan(c, s, case.groups, case.last, case.chosen, "backward")
+    if small:
+        warps, constants = small
+        stages = case.stages(constants, 2 + (case.gate != "affine"))
+        values = {**case.values(), **constants, "STAGES": stages}
+        values |= {"MEMBERS": triton.next_power_of_2(c // case.groups), "SPLITS": 1}
+        merge = Launch(split.merge_sums_kernel, case.groups, values, 8) if n > 1 else None
+        one = Launch(whole.backward_kernel, n * case.groups, values, warps)
+        return Launches(one, merge=merge)
 
+    def build(cut: Plan) -> Launches:
+        values = case.values(cut)
+        # Where dz is written, the gate has been applied.
+        after = {**values, "ACTIVATION": 0, "GATE": 0} if case.add else values
+        return Launches(
+            Launch(split.backward_apply_kernel, cut.programs, after, cut.warps),
+            Launch(split.backward_reduce_kernel, cut.programs, values, cut.warps),
+            Launch(split.merge_sums_kernel, case.groups, values, 8) if case.last else None,
+        )
 
-@triton.jit
-def _channel_sums(sums, n, c, C, splits, mask, SPLITS: tl.constexpr):
-    """Total of the chunks' sums for channels ``c`` of sample ``n``."""
-    j = tl.arange(0, SPLITS)[None, :]
-    at = (n * C + c)[:, None] * splits + j
-    return tl.sum(tl.load(sums + at, mask=mask[:, None] & (j < splits), other=0), 1)
-
-
-@triton.jit
-def _merge_sums(
-    sums, size, gamma, group_sums, n_groups, dgamma, dbeta, N, C, splits, groups, members,
-    MEMBERS: tl.constexpr, SPLITS: tl.constexpr,
-):  # fmt: skip
-    """One program per group: its two sums for every sample, and its channels' dgamma, dbeta."""
-    g = tl.program_id(0)
-    i = tl.arange(0, MEMBERS)
-    mask = i < members
-    c = g * members + i
-    weight = tl.load(gamma + c, mask=mask, other=0).to(tl.float32)
-    total_dz = tl.zeros([MEMBERS], tl.float32)
-    total_dz_xhat = tl.zeros([MEMBERS], tl.float32)
-    for n in range(N):
-        dz = _channel_sums(sums, n, c, C, splits, mask, SPLITS)
-        dz_xhat = _channel_sums(sums + size, n, c, C, splits, mask, SPLITS)
-        tl.store(group_sums + n * groups + g, tl.sum(weight * dz, 0))
-        tl.store(group_sums + n_groups + n * groups + g, tl.sum(weight * dz_xhat, 0))
-        total_dz += dz
-        total_dz_xhat += dz_xhat
-    tl.store(dbeta + c, total_dz.to(dbeta.dtype.element_ty), mask=mask)
-    tl.store(dgamma + c, total_dz_xhat.to(dgamma.dtype.element_ty), mask=mask)
-
-
-@triton.jit
-def _backward_apply(
-    x, dy, other, gamma, beta, statistics, n_groups, sums, size, group_sums, dx, dgamma, dbeta,
-    N, C, S, splits, chunk, groups, members,
-    ACTIVATION: tl.constexpr, GATE: tl.constexpr, LAST: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, MEMBERS: tl.constexpr, SPLITS: tl.constexpr,
-):  # fmt: skip
-    """dx = rstd * (gamma * dz - mean(gamma * dz) - xhat * mean(gamma * dz * xhat))."""
-    n, c0, split, s0, start = _position(tl.program_id(0), C, S, splits, chunk, LAST, BLOCK_C)
-    offsets, step = _lanes(C, S, LAST, BLOCK_C, BLOCK_S)
-    c = c0 + tl.arange(0, BLOCK_C)
-    g = n * groups + c // members
-    mean = tl.load(statistics + g, mask=c < C, other=0)[:, None]
-    rstd = tl.load(statistics + n_groups + g, mask=c < C, other=0)[:, None]
-    weight = tl.load(gamma + c, mask=c < C, other=0).to(tl.float32)[:, None]
-    shift = tl.load(beta + c, mask=c < C, other=0).to(tl.float32)[:, None]
-    if LAST:
-        mean_dz = tl.load(group_sums + g, mask=c < C, other=0)[:, None]
-        mean_dz_xhat = tl.load(group_sums + n_groups + g, mask=c < C, other=0)[:, None]
-    else:
-        j = tl.arange(0, MEMBERS)
-        member = (c0 // members) * members + j
-        weights = tl.load(gamma + member, mask=j < members, other=0).to(tl.float32)
-        sum_dz = _channel_sums(sums, n, member, C, splits, j < members, SPLITS)
-        sum_dz_xhat = _channel_sums(sums + size, n, member, C, splits, j < members, SPLITS)
-        mean_dz = tl.sum(weights * sum_dz, 0)
-        mean_dz_xhat = tl.sum(weights * sum_dz_xhat, 0)
-        if (n == 0) & (split == 0):
-            total_dz = tl.zeros([BLOCK_C], tl.float32)
-            total_dz_xhat = tl.zeros([BLOCK_C], tl.float32)
-            for k in range(N):
-                total_dz += _channel_sums(sums, k, c, C, splits, c < C, SPLITS)
-                total_dz_xhat += _channel_sums(sums + size, k, c, C, splits, c < C, SPLITS)
-            tl.store(dbeta + c, total_dz.to(dbeta.dtype.element_ty))
-            tl.store(dgamma + c, total_dz_xhat.to(dgamma.dtype.element_ty))
-    count = S * 1.0 * members
-    mean_dz = mean_dz / count
-    mean_dz_xhat = mean_dz_xhat / count
-    tiles = tl.cdiv(tl.minimum(chunk, S - s0), BLOCK_S)
-    for back in range(tiles):
-        i = tiles - 1 - back
-        mask = (c < C)[:, None] & (s0 + i * BLOCK_S + tl.arange(0, BLOCK_S) < S)[None, :]
-        at = start + i.to(tl.int64) * step + offsets
-        value = tl.load(x + at, mask=mask, other=0, eviction_policy="evict_first").to(tl.float32)
-        dz = tl.load(dy + at, mask=mask, other=0, eviction_policy="evict_first").to(tl.float32)
-        xhat = (value - mean) * rstd
-        dz = _gradient(dz, xhat, weight, shift, other + at, mask, ACTIVATION, GATE)
-        gradient = rstd * (weight * dz - mean_dz - xhat * mean_dz_xhat)
-        tl.store(dx + at, gradient.to(dx.dtype.element_ty), mask=mask)
+    return case.fitted(build)
 
 
 def forward(
@@ -431,25 +296,22 @@ def forward(
 
     Returns y (like x), and mean and 1/std [2, N, groups] in float32.
     """
-    n, c = x.shape[:2]
-    s = x.numel() // (n * c)
-    cut = plan_of(x, groups, last)
-    size = n * c * cut.splits
-    moments = torch.empty(2 * size, dtype=torch.float32, device=x.device)
-    statistics = torch.empty(2, n, groups, dtype=torch.float32, device=x.device)
-    y = torch.empty_like(x)
-    members = c // groups
-    shape = (c, s, cut.splits, cut.chunk)
-    _moments[(cut.programs,)](x, moments, size, *shape, **cut.tiles)
-    if last:
-        _merge_moments[(n * groups,)](
-            moments, size, statistics, *shape, groups, members, eps, **cut.padded, num_warps=8
-        )
-    _apply[(cut.programs,)](
-        x, x if residual is None else residual, weight, bias, y, moments, size, statistics,
-        n * groups, *shape, groups, members, eps,
-        ACTIVATION=ACTIVATIONS[activation], ADD=residual is not None, **cut.tiles, **cut.padded,
+    case = Case(
+        _sizes(x), x.dtype, weight.dtype, bias.dtype, groups, eps, activation,
+        residual is not None, "affine", last, x.device, settings(x.device, last),
     )  # fmt: skip
+    launches = forward_launches(case)
+    statistics = torch.empty(2, len(x), groups, dtype=torch.float32, device=x.device)
+    y = torch.empty_like(x)
+    residual = x if residual is None else residual
+    if launches.reduce is None:
+        launches.apply(x, residual, weight, bias, y, statistics)
+        return y, statistics
+    moments = torch.empty(2, launches.reduce.rest["size"], dtype=torch.float32, device=x.device)
+    launches.reduce(x, moments)
+    if launches.merge:
+        launches.merge(moments, statistics)
+    launches.apply(x, residual, weight, bias, y, moments, statistics)
     return y, statistics
 
 
@@ -462,32 +324,36 @@ def backward(
     ``dy`` and ``other`` (y or the residual, depending on ``gate``) are dense like ``x``;
     ``statistics`` are those of `forward`.
     """
-    n, c = x.shape[:2]
-    s = x.numel() // (n * c)
-    groups = statistics.shape[2]
-    cut = plan_of(x, groups, last)
-    size = n * c * cut.splits
-    sums = torch.empty(2 * size, dtype=torch.float32, device=x.device)
-    group_sums = torch.empty_like(statistics)
+    case = Case(
+        _sizes(x), x.dtype, weight.dtype, bias.dtype, statistics.shape[2], 0.0, activation,
+        write, gate, last, x.device, settings(x.device, last),
+    )  # fmt: skip
+    launches = backward_launches(case)
     dx = torch.empty_like(x)
     dz = torch.empty_like(x) if write else None
     dgamma, dbeta = torch.empty_like(weight), torch.empty_like(bias)
-    members = c // groups
-    shape = (c, s, cut.splits, cut.chunk, groups, members)
-    kind = {"ACTIVATION": ACTIVATIONS[activation], "GATE": GATES[gate]}
-    _backward_reduce[(cut.programs,)](
-        x, dy, x if other is None else other, weight, bias, statistics, n * groups, sums, size,
-        x if dz is None else dz, *shape, WRITE=write, **kind, **cut.tiles,
-    )  # fmt: skip
-    if last:
-        _merge_sums[(groups,)](
-            sums, size, weight, group_sums, n * groups, dgamma, dbeta,
-            n, c, cut.splits, groups, members, **cut.padded, num_warps=8,
-        )  # fmt: skip
-    if dz is not None:  # the gate has been applied
-        dy, other, kind = dz, None, {"ACTIVATION": 0, "GATE": 0}
-    _backward_apply[(cut.programs,)](
-        x, dy, x if other is None else other, weight, bias, statistics, n * groups, sums, size,
-        group_sums, dx, dgamma, dbeta, n, *shape, **kind, **cut.tiles, **cut.padded,
+    other = x if other is None else other
+    dz_or_x = x if dz is None else dz
+    if launches.reduce is None:
+        if launches.merge is None:
+            launches.apply(x, dy, other, weight, bias, statistics, dx, dz_or_x, dgamma, dbeta)
+        else:
+            sums = torch.empty(2, *x.shape[:2], dtype=torch.float32, device=x.device)
+            launches.apply(x, dy, other, weight, bias, statistics, dx, dz_or_x, sums[1], sums[0])
+            launches.merge(sums, weight, torch.empty_like(statistics), dgamma, dbeta)
+        return dx, dgamma, dbeta, dz
+    sums = torch.empty(2, launches.reduce.rest["size"], dtype=torch.float32, device=x.device)
+    group_sums = torch.empty_like(statistics)
+    launches.reduce(x, dy, other, weight, bias, statistics, sums, dz_or_x)
+    if launches.merge:
+        launches.merge(sums, weight, group_sums, dgamma, dbeta)
+    launches.apply(
+        x, dy if dz is None else dz, other, weight, bias, statistics, sums, group_sums,
+        dx, dgamma, dbeta,
     )  # fmt: skip
     return dx, dgamma, dbeta, dz
+
+
+def _sizes(x: Tensor) -> tuple[int, ...]:
+    """The shape in integers, also where torch traces with symbols for them."""
+    return tuple(int(size) for size in x.shape)
