@@ -21,6 +21,7 @@ from uncus.pipeline.training.optimization import (
     clip_gradients,
     parameter_groups,
 )
+from uncus.pipeline.training.steps.graphs import can_record
 from uncus.pipeline.training.steps.loss_check import LossCheck, all_finite
 from uncus.pipeline.training.steps.whole_step import WholeStep
 
@@ -71,11 +72,14 @@ class Learner(L.LightningModule):
         return {**moved, "scan": batch["scan"]}  # read on the CPU, without waiting for the device
 
     def on_train_start(self) -> None:
-        if self.graphs:  # the optimizer has its state by now, also where it is restored
+        if self.graphs and can_record(
+            self.device
+        ):  # the optimizer has its state by now, also where it is restored
             optimizer = self.trainer.optimizers[0]
             self.whole = WholeStep(self.model, self.loss, optimizer, self.optimization)
 
     def on_train_end(self) -> None:
+        self.losses.finish()
         self.whole = None  # its memory is needed for the next network
 
     def on_train_epoch_start(self) -> None:

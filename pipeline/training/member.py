@@ -17,7 +17,6 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.accelerators import CUDAAccelerator
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch._dynamo.exc import BackendCompilerFailed
@@ -35,13 +34,13 @@ from uncus.pipeline import environment
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training import pretraining
 from uncus.pipeline.training.checkpoints import Checkpoints, check_checkpoint, writing
-from uncus.pipeline.training.cuda_graphs import check_graphs
 from uncus.pipeline.training.data_loading import EpochSampler, balanced, loader
 from uncus.pipeline.training.epoch_bar import EpochBar
 from uncus.pipeline.training.head_refit import refit
 from uncus.pipeline.training.learner import Learner
 from uncus.pipeline.training.processes import this_group
 from uncus.pipeline.training.shared_batch import SharedLearner
+from uncus.pipeline.training.steps.layout import gains_from_channels_last
 from uncus.pipeline.training.task import Task
 
 
@@ -83,7 +82,8 @@ def train_member(run: Run, member: Member, task: Task) -> None:
                 logger.log_metrics({"hp_metric": float(trainer.callback_metrics[name])})
                 break
     if trainer.is_global_zero:
-        model = learner.model.cpu()
+        model: Any = learner.model.cpu()
+        model.to(memory_format=torch.contiguous_format)  # as predictions have it
         may_choose = task.may_choose_epoch(member.fold)
         best = optimization.keep == "best" and may_choose and optimization.epochs
         if best:
@@ -106,8 +106,12 @@ def train_member(run: Run, member: Member, task: Task) -> None:
             save_weights(model, run.weights(member))
 
 
-def check_member(run: Run, member: Member, task: Task) -> None:
+def check_member(run: Run, member: Member, task: Task) -> int:
     """Check what can be known before a member is trained; nothing is written.
+
+    Returns
+    -------
+    the number of devices that it is to be trained on.
 
     Raises
     ------
@@ -124,9 +128,6 @@ def check_member(run: Run, member: Member, task: Task) -> None:
             f"--accelerator {devices.accelerator} --devices {devices.devices}: "
             f"{no_gpu or str(error).strip().splitlines()[0]}"
         ) from error
-    if task.devices.graphs:
-        on_gpu = isinstance(trainer.accelerator, CUDAAccelerator)
-        check_graphs(on_gpu, trainer.world_size)
     make_learner(member, task)
     if optimization.refit_head and task.target.is_classification:
         chooses = optimization.keep == "best" and task.may_choose_epoch(member.fold)
@@ -137,6 +138,7 @@ def check_member(run: Run, member: Member, task: Task) -> None:
                 f"--refit-head: fold {member.fold} has no training scan of "
                 f"{task.target.names[min(absent)]}; use fewer folds, or leave the option out"
             )
+    return trainer.world_size
 
 
 def fit(
@@ -186,7 +188,9 @@ def make_learner(member: Member, task: Task, sampler: EpochSampler | None = None
                 print(line)
     if task.optimization.memory == "low":
         checkpoint_blocks(model)
-    if task.devices.channels_last:
+    half = precision(task.optimization.precision, task.devices.accelerator)
+    on_gpu = task.devices.accelerator != "cpu" and torch.cuda.is_available()
+    if task.devices.channels_last and gains_from_channels_last(model, half, on_gpu):
         model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if task.devices.compile:
         model.compile(dynamic=False)
@@ -223,7 +227,7 @@ def make_learner(member: Member, task: Task, sampler: EpochSampler | None = None
         class_weights=weights,
         scale=task.standardization(member.fold)[1] if task.target.regression else None,
         name_scans=name_scans,
-        graphs=task.devices.graphs,
+        graphs=task.devices.graphs and not several,
     )
     return learner
 
@@ -285,7 +289,8 @@ def precision(
     wanted: Literal["auto", "32", "bf16"], accelerator: str
 ) -> Literal["32-true", "bf16-mixed"]:
     """Lightning's precision; auto is bf16 on GPUs that support it (on a CPU it is slower)."""
-    gpu = accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    there = accelerator != "cpu" and torch.cuda.is_available()
+    gpu = there and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16-mixed" if wanted == "bf16" or (wanted == "auto" and gpu) else "32-true"
 
 

@@ -104,8 +104,11 @@ def check(options: TrainingOptions, task: Task) -> None:
     check_bf16(precision(options.optimization.precision, accelerator), on_gpu)
     for warning in state_warnings(task):
         print(f"warning: {warning}")
-    for fold in range(task.splits.folds):
+    counts = [
         check_member(Run(options.out), Member(fold, options.seed, f"fold-{fold}"), task)
+        for fold in range(task.splits.folds)
+    ]
+    check_graphs(options, on_gpu, max(counts))
     how = options.optimization
     chooses = how.epochs and options.validation and (how.keep == "best" or how.patience)
     if chooses and not all(map(task.may_choose_epoch, range(task.splits.folds))):
@@ -113,6 +116,24 @@ def check(options: TrainingOptions, task: Task) -> None:
             f"fewer than {MIN_VALIDATION} validation subjects in a fold: all epochs are trained, "
             "and the last one is kept"
         )
+
+
+def check_graphs(options: TrainingOptions, on_gpu: bool, devices: int) -> None:
+    """Say why a GPU trains without CUDA graphs, if it does so by default.
+
+    Raises
+    ------
+    ValueError: they were asked for, and cannot be used.
+    """
+    need = "" if devices == 1 else f"one device, not {devices}"
+    if not on_gpu:
+        need = "a CUDA device"
+    if not options.devices.graphs or not need:
+        return
+    if "graphs" in options.given:
+        raise ValueError(f"--graphs needs {need}; leave it out")
+    if on_gpu:
+        print(f"training without CUDA graphs, which need {need}")
 
 
 def state_warnings(task: Task) -> list[str]:

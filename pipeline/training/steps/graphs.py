@@ -15,6 +15,11 @@ from torch import Tensor
 from uncus.pipeline.training.data_loading import READING
 
 
+def can_record(device: torch.device) -> bool:
+    """Whether steps on ``device`` can be recorded."""
+    return device.type == "cuda"
+
+
 class SideStream:
     """A stream beside the current one of a GPU; on a CPU, work is done in order."""
 

@@ -10,25 +10,50 @@ from safetensors.torch import load_file
 from tests.conftest import TRAIN
 from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run, members
+from uncus.pipeline.training import member
+from uncus.pipeline.training.learner import Learner
 
 OPTIONS = [*TRAIN, "--folds", "1", "--epochs", "1", "--dropout", "0", "--validation", "0"]
 OPTIONS += ["--keep", "last", "--where", "age < 68"]
 
 
-@pytest.mark.parametrize("option", ["--compile", "--channels-last"])
+@pytest.mark.parametrize("change", ["--compile", "channels last"])
 def test_a_compiled_network_and_another_layout_train_the_same(
-    option: str, cohort: Path, tmp_path: Path
+    change: str, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if option == "--compile" and shutil.which("g++") is None:
+    if change == "--compile" and shutil.which("g++") is None:
         pytest.skip("torch.compile on a CPU needs g++")
-    for name, more in (("plain", []), ("other", [option])):
-        assert main(["train", str(cohort), str(tmp_path / name), *OPTIONS, *more]) == 0
+    layouts = []
+    loss = Learner.loss
+
+    def observed(self: Learner, output: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            weights = [p for p in self.model.parameters() if p.ndim == 5 and p.shape[1] > 1]
+            last = torch.channels_last_3d
+            layouts.append(all(p.is_contiguous(memory_format=last) for p in weights))
+        return loss(self, output, label)
+
+    monkeypatch.setattr(Learner, "loss", observed)
+    assert main(["train", str(cohort), str(tmp_path / "plain"), *OPTIONS]) == 0
+    assert layouts and not any(layouts)
+    layouts.clear()
+    if change == "channels last":  # as on a GPU
+        monkeypatch.setattr(member, "gains_from_channels_last", lambda *facts: True)
+    option = [change] if change == "--compile" else []
+    assert main(["train", str(cohort), str(tmp_path / "other"), *OPTIONS, *option]) == 0
+    assert layouts and all(layouts) == (change == "channels last")
     plain, other = (
         load_file(tmp_path / name / "model" / "fold-0.safetensors") for name in ("plain", "other")
     )
     assert plain.keys() == other.keys()
     for name, weights in plain.items():
         torch.testing.assert_close(other[name], weights, rtol=1e-3, atol=1e-4, msg=name)
+    if change == "channels last":
+        run = tmp_path / "off"
+        assert main(["train", str(cohort), str(run), *OPTIONS, "--no-channels-last"]) == 0
+        assert not layouts[-1]
+        off = load_file(run / "model" / "fold-0.safetensors")
+        assert all(torch.equal(off[name], weights) for name, weights in plain.items())
 
 
 def test_the_error_names_a_missing_compiler(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.cli import main
 from uncus.pipeline.environment import why_no_gpu
 from uncus.pipeline.runs import Run
+from uncus.pipeline.training.options import TrainingOptions
+from uncus.pipeline.training.run_setup import check_graphs
+from uncus.pipeline.training.task import Devices
 
 
 def test_resuming_with_other_options_is_an_error(
@@ -148,3 +152,28 @@ def test_the_environment_contains_the_calls(run: Path, tmp_path: Path) -> None:
     later = Run(out).environment
     assert {name: later[name] for name in first} == first
     assert [set(call) for call in later["resumed"]] == [{"date", "command", "code"}]
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "devices", "line"),
+    [
+        (True, 1, ""),
+        (True, 2, "training without CUDA graphs, which need one device, not 2\n"),
+        (False, 1, ""),
+        (False, 2, ""),
+    ],
+)
+def test_a_gpu_says_why_it_trains_without_graphs(
+    on_gpu: bool, devices: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_graphs(TrainingOptions(), on_gpu, devices)
+    assert capsys.readouterr().out == line
+    asked = TrainingOptions.defaults(["--graphs"])
+    if on_gpu and devices == 1:
+        check_graphs(asked, on_gpu, devices)
+    else:
+        with pytest.raises(ValueError, match=r"--graphs needs .*; leave it out"):
+            check_graphs(asked, on_gpu, devices)
+    off = replace(TrainingOptions.defaults(["--no-graphs"]), devices=Devices(graphs=False))
+    check_graphs(off, on_gpu, devices)
+    assert capsys.readouterr().out == ""

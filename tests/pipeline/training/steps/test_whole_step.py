@@ -16,7 +16,7 @@ from tests.conftest import TRAIN
 from tests.pipeline.training.steps import tape
 from uncus.models.build import ModelConfig, build_model
 from uncus.pipeline.cli import main
-from uncus.pipeline.training import member
+from uncus.pipeline.training import learner
 from uncus.pipeline.training.learner import Learner
 from uncus.pipeline.training.optimization import Optimization, parameter_groups
 from uncus.pipeline.training.steps import graphs, whole_step
@@ -33,6 +33,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return tape.record(*arguments)
 
     monkeypatch.setattr(graphs, "record", record)
+    monkeypatch.setattr(learner, "can_record", lambda device: True)
     # On a CPU, AdamW reads the rate as it is; Lightning's steps have one of 64 bits.
     monkeypatch.setattr(whole_step, "RATE", torch.float64)
     return steps
@@ -42,7 +43,15 @@ def trained(
     cohort: Path, out: Path, *options: str, graphs: bool = False, code: int = 0
 ) -> dict[str, Any]:
     """The weights of a run of one network; none where it ends with another exit ``code`` than 0."""
-    arguments = [*TRAIN, "--folds", "1", "--keep", "last", *options, *["--graphs"] * graphs]
+    arguments = [
+        *TRAIN,
+        "--folds",
+        "1",
+        "--keep",
+        "last",
+        *options,
+        *["--no-graphs"] * (not graphs),
+    ]
     assert main(["train", str(cohort), str(out), *arguments]) == code
     if code:
         return {}
@@ -79,9 +88,7 @@ def test_recorded_steps_give_the_same_weights(
     recorded: list[int],
     cohort: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(member, "check_graphs", lambda *facts: None)
     plain = trained(cohort, tmp_path / "plain", *options)
     assert not recorded
     check_equal(plain, trained(cohort, tmp_path / "graphs", *options, graphs=True))
@@ -177,7 +184,6 @@ def test_an_interrupted_run_with_graphs_continues_to_the_same_weights(
     recorded: list[int], cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where it began without graphs, and the other way round."""
-    monkeypatch.setattr(member, "check_graphs", lambda *facts: None)
     options = ["--batch-size", "1", "--accumulate", "2", "--epochs", "2"]
     whole = trained(cohort, tmp_path / "whole", *options, graphs=True)
     start = Learner.on_train_epoch_start
@@ -200,7 +206,6 @@ def test_an_interrupted_run_with_graphs_continues_to_the_same_weights(
 def test_a_loss_that_is_not_finite_names_its_step_in_a_replay(
     recorded: list[int], cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(member, "check_graphs", lambda *facts: None)
     augmented = Learner.augmented
 
     def corrupted(self: Learner, batch: Any, epoch: int) -> Any:
@@ -210,7 +215,7 @@ def test_a_loss_that_is_not_finite_names_its_step_in_a_replay(
         return batch
 
     monkeypatch.setattr(Learner, "augmented", corrupted)
-    options = [*TRAIN, "--folds", "1", "--batch-size", "1", "--graphs"]
+    options = [*TRAIN, "--folds", "1", "--batch-size", "1"]
     assert main(["train", str(cohort), str(tmp_path / "run"), *options]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "the loss is nan at epoch 1, step 1, scans sub-" in line
