@@ -19,8 +19,12 @@ class BadInput(ValueError):  # noqa: N818 - it names the input, not the program
 
     def __init__(self, value: object, cause: str, remedy: str) -> None:
         self.value, self.cause, self.remedy = displayed(str(value)), cause, remedy
-        line = f"{self.value}: {cause}" + (f"; {remedy}" if remedy else "")
-        super().__init__(one_line(line))
+        super().__init__(one_line(f"{self.value}: {self.without_value}"))
+
+    @property
+    def without_value(self) -> str:
+        """The line without what is rejected: "cause; remedy"."""
+        return one_line(self.cause + (f"; {self.remedy}" if self.remedy else ""))
 
     def __reduce__(self) -> tuple[type["BadInput"], tuple[str, str, str]]:
         # Worker processes send errors back by pickle, which would call __init__ with one argument.

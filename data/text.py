@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
@@ -50,3 +50,24 @@ def with_ranges(texts: Sequence[str]) -> str:
         spans.append(" to ".join(dict.fromkeys(ends)))
     found = iter(spans)
     return NUMBER.sub(lambda _: next(found), texts[0])
+
+
+def grouped(texts: Iterable[tuple[str, str]], total: int) -> list[tuple[str, list[str]]]:
+    """Texts about scans, the most frequent first, each with the names of its scans.
+
+    Those that are ``alike`` are one: ``[("2 of 9 scans: noisy (signal 3 to 5 times)", [a, b])]``.
+
+    Parameters
+    ----------
+    texts: name of a scan, and a text about it.
+    total: number of all scans.
+    """
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, one in texts:
+        groups.setdefault(alike(one), []).append((name, one))
+    result = []
+    for group in groups.values():
+        names = list(dict.fromkeys(name for name, _ in group))
+        text = with_ranges([one for _, one in group])
+        result.append((f"{len(names)} of {total} scans: {text}", names))
+    return sorted(result, key=lambda one: -len(one[1]))

@@ -166,17 +166,17 @@ class Attempt:
         if not self.is_valid:
             raise BadInput(
                 path,
-                f"its registration to the template failed (overlap {self.overlap:.2f}, similarity "
-                f"{self.match.similarity:.2f}, likeness {self.tissue.likeness:.2f}, scales "
-                f"{self.scales.min():.2f} to {self.scales.max():.2f}): not a brain, not "
-                "T1-weighted, or severe artifacts",
+                "does not look like a T1-weighted head (registered to the template with overlap "
+                f"{self.overlap:.2f}, similarity {self.match.similarity:.2f}, likeness "
+                f"{self.tissue.likeness:.2f}, scales {self.scales.min():.2f} to "
+                f"{self.scales.max():.2f})",
                 REMEDY,
             )
         if self.tissue.contrast < MIN_CONTRAST:
             raise BadInput(
                 path,
-                f"is not T1-weighted: its white matter is {1 + self.tissue.contrast:.2f} times as "
-                "bright as its gray matter",
+                "does not look T1-weighted (its white matter is "
+                f"{1 + self.tissue.contrast:.2f} times as bright as its gray matter)",
                 "give a T1-weighted scan",
             )
 

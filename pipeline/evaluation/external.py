@@ -1,6 +1,5 @@
 """Another cohort than the one a run was trained on, predicted to be evaluated."""
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from uncus.data.design.targets import Target, class_indices, target_values
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import clean, need_column
-from uncus.data.text import shorten
+from uncus.data.text import grouped, shorten
 from uncus.pipeline.evaluation.predictions import SCAN, Predicted, Study
 from uncus.pipeline.prediction.predictor import Predictor
 from uncus.pipeline.prediction.prepared_scans import check_space, predict_prepared
@@ -94,17 +93,18 @@ def predict_external(run: Run, scans: ExternalScans, device: str = "cpu") -> Pre
     trained, unchecked = training_of(run)
     left_out = overlapping(table, trained, run, scans)
     keep = ~table["participant_id"].isin(left_out).to_numpy()
-    rows, rejected, warnings = [], {}, Counter[str]()
+    rows, rejected, warnings = [], {}, []
     for place, label in track(
         list(zip(table.index[keep], labels[keep], strict=True)), "predicting"
     ):
-        scan = {name: table[name][place] for name in SCAN}
+        scan = {column: table[column][place] for column in SCAN}
+        name = "_".join(filter(None, scan.values()))
         try:
             prediction = predict_prepared(predictor, cohort, int(place))
         except BadInput as error:
-            rejected["_".join(filter(None, scan.values()))] = str(error)
+            rejected[name] = str(error)
             continue
-        warnings.update(prediction.warnings)
+        warnings += [(name, text) for text in prediction.warnings]
         rows.append({**scan, "fold": 0, "seed": 0, "part": "test"})
         if target.regression:
             rows[-1] |= {f"true_{n}": label[k] for k, n in enumerate(target.names)}
@@ -122,7 +122,9 @@ def predict_external(run: Run, scans: ExternalScans, device: str = "cpu") -> Pre
         "unlabelled": len(cohort.table) - len(table),
         "left_out": sorted(left_out),
         "rejected": rejected,
-        "warnings": [f"{count} scans: {warning}" for warning, count in warnings.most_common()],
+        "warnings": [
+            f"{text} ({shorten(names)})" for text, names in grouped(warnings, len(rows))
+        ],
         "unchecked": unchecked,
     }
     return Predicted(as_study(run, target, table, labels), pd.DataFrame(rows), facts)

@@ -56,7 +56,8 @@ class Cluster:
                 if future.status == "finished":
                     yield future.result()
                 elif future.status == "error":
-                    yield futures[future], Failure(loss_reason(future.exception()))
+                    reason = loss_reason(future.exception())
+                    yield futures[future], Failure(reason, reason)
                 else:
                     raise CancelledError
         except (CancelledError, OSError) as error:

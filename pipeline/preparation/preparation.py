@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from uncus.data.dicom import reader
 from uncus.data.errors import BadInput
 from uncus.data.space import GRIDS, Grid
 from uncus.data.tables import write_table
-from uncus.data.text import alike, shorten, with_ranges
+from uncus.data.text import grouped, shorten
 from uncus.pipeline.preparation import quality_page
 from uncus.pipeline.preparation.cohort_grid import common_grid, measure
 from uncus.pipeline.preparation.dask_cluster import Cluster
@@ -179,8 +180,7 @@ class Preparation:
         prepared_cohort.finish(self.root, self.options, grid, table, rows, self.left_out)
         for warning in repeated_voxels(rows):
             log(f"warning: {warning}")
-        for warning in common_warnings(rows):
-            log(f"warning: {warning}")
+        log_groups("warning", ((row.name, text) for row in rows for text in row.warnings), len(rows))
 
     def update_page(
         self, grid: Grid, entries: Mapping[int, Entry], failures: Mapping[int, Failure]
@@ -203,10 +203,8 @@ class Preparation:
         rows = []
         for index, failure in sorted(failures.items()):
             rows.append((self.scans[index].name, self.source_path(index), failure.reason))
-        for _, _, reason in rows[:5]:
-            log(f"failed: {reason}")
-        if len(rows) > 5:
-            log(f"failed: and {len(rows) - 5} more")
+        causes = [(self.scans[i].name, failure.cause) for i, failure in sorted(failures.items())]
+        log_groups("failed", causes, len(self.scans), {name: reason for name, _, reason in rows})
         write_table(path, pd.DataFrame(rows, columns=["scan", "source", "reason"], dtype=object))
         log(f"{len(failures)} of {len(self.scans)} scans failed; see {path}")
 
@@ -221,21 +219,25 @@ class Preparation:
         raise BadInput(self.source, f"none of its {len(self.scans)} scans is usable", reason)
 
 
-def common_warnings(entries: Sequence[Entry]) -> list[str]:
-    """The ten most frequent warnings, each with its scans; those that differ in numbers are one."""
-    groups: dict[str, list[tuple[str, str]]] = {}
-    for entry in entries:
-        for warning in entry.warnings:
-            groups.setdefault(alike(warning), []).append((entry.name, warning))
-    texts = []
-    for some in sorted(groups.values(), key=len, reverse=True)[:10]:
-        names, warnings = zip(*some, strict=True)
-        share = f"{len(set(names))} of {len(entries)} scans"
-        which = (
-            f" ({shorten(list(dict.fromkeys(names)))})" if len(set(names)) < len(entries) else ""
-        )
-        texts.append(f"{share}: {with_ranges(warnings)}{which}")
-    return texts
+def log_groups(
+    kind: str,
+    texts: Iterable[tuple[str, str]],
+    total: int,
+    alone: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Log the ten most frequent texts about scans, the names of the scans below each.
+
+    ``alone``: name of a scan -> its text where no other scan has the same.
+    """
+    groups = grouped(texts, total)
+    for text, names in groups[:10]:
+        if len(names) == 1 and names[0] in alone:
+            log(f"{kind}: {alone[names[0]]}")
+        else:
+            log(f"{kind}: {text}")
+            print(f"    {shorten(names, 20)}", file=sys.stderr)
+    if len(groups) > 10:
+        log(f"{kind}: and {len(groups) - 10} more")
 
 
 def repeated_voxels(entries: Iterable[Entry]) -> list[str]:

@@ -23,6 +23,7 @@ from uncus.data.files import read_json, write_text
 from uncus.data.geometry.grid import Grid
 from uncus.data.geometry.image import Image, points
 from uncus.data.mni.template import load_template
+from uncus.data.text import grouped
 from uncus.pipeline.preparation.workers import in_processes, process_count
 from uncus.pipeline.progress_bars import progress_bar
 from uncus.pipeline.rendering.html import document, image, notice, table, text
@@ -165,6 +166,9 @@ def _parts(
     yield f"<h1>Registered scans</h1>{notice()}<p>{first}</p>{LEGEND}"
     if failed:
         yield f"<h2>Failed: {len(failed)}</h2>{table(('scan', 'reason'), failed)}"
+    found = ((entry.name, warning) for entry, _ in scans for warning in entry.warnings)
+    if rows := [(one, ", ".join(names)) for one, names in grouped(found, len(scans))]:
+        yield f"<h2>Warnings</h2>{table(('warning', 'scans'), rows)}"
     for (entry, measures), montage_image in zip(scans, images, strict=True):
         values = ", ".join(f"{key} {value:.3f}" for key, value in measures.items())
         warnings = "".join(f"<p class=warning>{text(w)}</p>" for w in entry.warnings)

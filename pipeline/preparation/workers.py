@@ -10,7 +10,7 @@ from typing import Any
 
 import joblib
 
-from uncus.data.errors import error_line
+from uncus.data.errors import BadInput, error_line
 from uncus.pipeline.environment import cpu_count, shielded
 from uncus.pipeline.progress_bars import progress_bar
 
@@ -22,9 +22,16 @@ RunTasks = Callable[[Sequence[Task]], Iterator[tuple[int, Any]]]
 
 @dataclass(frozen=True)
 class Failure:
-    """Why the work on one input failed."""
+    """Why the work on one input failed.
+
+    Parameters
+    ----------
+    reason: with the input's file.
+    cause: without it, so that inputs with the same cause can be grouped.
+    """
 
     reason: str
+    cause: str
 
 
 def in_processes(
@@ -57,7 +64,8 @@ def guarded(work: Callable[..., Any], index: int, arguments: tuple[Any, ...]) ->
     try:
         return index, work(*arguments)
     except (ValueError, OSError, MemoryError) as error:
-        return index, Failure(error_line(error))
+        cause = error.without_value if isinstance(error, BadInput) else error_line(error)
+        return index, Failure(error_line(error), cause)
 
 
 def process_count(wanted: int, tasks: int) -> int:

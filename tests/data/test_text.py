@@ -1,6 +1,14 @@
 """Untrusted text in messages is harmless and short; numbers sort by value."""
 
-from uncus.data.text import alike, displayed, natural_text, printable, shorten, with_ranges
+from uncus.data.text import (
+    alike,
+    displayed,
+    grouped,
+    natural_text,
+    printable,
+    shorten,
+    with_ranges,
+)
 
 
 def test_control_and_direction_characters_are_removed() -> None:
@@ -27,3 +35,12 @@ def test_texts_that_differ_in_numbers_become_one() -> None:
     assert len({alike(text) for text in texts}) == 1 and alike("a 1") != alike("b 1")
     assert with_ranges(texts) == "overlap 0.71 to 0.9, likeness 5"
     assert with_ranges(["no number"] * 2) == "no number"
+
+
+def test_texts_about_scans_are_grouped_with_their_names() -> None:
+    noisy = [(f"sub-{k}", f"Noisy (signal {k} times the noise).") for k in (3, 5, 4)]
+    groups = grouped([("sub-9", "Cut off."), *noisy, noisy[0]], 23)
+    assert groups == [
+        ("3 of 23 scans: Noisy (signal 3 to 5 times the noise).", ["sub-3", "sub-5", "sub-4"]),
+        ("1 of 23 scans: Cut off.", ["sub-9"]),
+    ]

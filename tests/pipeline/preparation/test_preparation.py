@@ -20,7 +20,7 @@ from uncus.data.bids_derivatives import Entry
 from uncus.data.imageio.volume import read_volume
 from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
 from uncus.data.transforms.path import place
-from uncus.pipeline.preparation.preparation import common_warnings
+from uncus.pipeline.preparation.preparation import log_groups
 
 
 @pytest.fixture
@@ -202,20 +202,20 @@ def test_a_killed_run_continues_and_gives_the_same_cohort(tmp_path: Path) -> Non
     assert not list(broken.rglob(".*.tmp"))
 
 
-def test_warnings_that_differ_in_numbers_are_one_line_with_its_scans() -> None:
-    def entry(name: str, *warnings: str) -> Entry:
-        return Entry(name, "", "", "", "", "", "", (), warnings)
-
-    poor = [f"The registration is poor (overlap {x}): check its figure." for x in (0.71, 0.8, 0.65)]
-    entries = [
-        entry("sub-1", poor[0]),
-        entry("sub-2", poor[1], "Cut off."),
-        entry("sub-3", poor[2]),
+def test_a_group_of_warnings_is_one_line_with_the_names_below(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    texts = [(f"sub-{k}", f"Noisy (signal {k} times the noise).") for k in range(2, 25)]
+    log_groups("warning", [*texts, ("sub-2", "Cut off.")], 30)
+    names = ", ".join(f"sub-{k}" for k in range(2, 22))
+    assert capsys.readouterr().err.splitlines() == [
+        "uncus prepare: warning: 23 of 30 scans: Noisy (signal 2 to 24 times the noise).",
+        f"    {names} and 3 more",
+        "uncus prepare: warning: 1 of 30 scans: Cut off.",
+        "    sub-2",
     ]
-    entries += [entry(f"sub-{k}") for k in range(4, 10)]
-    assert common_warnings(entries) == [
-        "3 of 9 scans: The registration is poor (overlap 0.65 to 0.8): check its figure. "
-        "(sub-1, sub-2, sub-3)",
-        "1 of 9 scans: Cut off. (sub-2)",
-    ]
-    assert common_warnings(entries[:1]) == [f"1 of 1 scans: {poor[0]}"]
+    causes = [(f"sub-{k}", f"cause {chr(65 + k)}") for k in range(12)]
+    log_groups("failed", causes, 30, {"sub-0": "a.nii: cause A"})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "uncus prepare: failed: a.nii: cause A"
+    assert lines[-1] == "uncus prepare: failed: and 2 more"

@@ -61,6 +61,7 @@ def test_failures_and_warnings_come_first_and_the_other_scans_are_prepared(
         and "slab of 20 mm" in page
         and "40 bytes follow" in page
     )
+    assert "<h2>Warnings</h2>" in page and "1 of 2 scans: 40 bytes follow" in page
     assert len(re.findall(r'src="data:image/png;base64,\w', page)) == 2
     assert f"check the registrations: {out / quality_page.PAGE}" in capsys.readouterr().err
 

@@ -18,4 +18,4 @@ def test_results_and_failures_have_the_index_of_their_job(workers: int) -> None:
     results, failures = for_each("parse", int, jobs, on_this_machine(workers))
     assert list(results.items()) == [(5, 1), (7, 3), (9, 0)]
     reason = "invalid literal for int() with base 10: 'x'"
-    assert failures == {2: Failure(reason)}
+    assert failures == {2: Failure(reason, reason)}
