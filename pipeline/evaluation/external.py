@@ -122,9 +122,7 @@ def predict_external(run: Run, scans: ExternalScans, device: str = "cpu") -> Pre
         "unlabelled": len(cohort.table) - len(table),
         "left_out": sorted(left_out),
         "rejected": rejected,
-        "warnings": [
-            f"{text} ({shorten(names)})" for text, names in grouped(warnings, len(rows))
-        ],
+        "warnings": [f"{text} ({shorten(names)})" for text, names in grouped(warnings, len(rows))],
         "unchecked": unchecked,
     }
     return Predicted(as_study(run, target, table, labels), pd.DataFrame(rows), facts)

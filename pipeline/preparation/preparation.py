@@ -180,7 +180,8 @@ class Preparation:
         prepared_cohort.finish(self.root, self.options, grid, table, rows, self.left_out)
         for warning in repeated_voxels(rows):
             log(f"warning: {warning}")
-        log_groups("warning", ((row.name, text) for row in rows for text in row.warnings), len(rows))
+        warnings = ((row.name, warning) for row in rows for warning in row.warnings)
+        log_groups("warning", warnings, len(rows))
 
     def update_page(
         self, grid: Grid, entries: Mapping[int, Entry], failures: Mapping[int, Failure]

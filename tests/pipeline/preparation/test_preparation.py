@@ -16,7 +16,6 @@ import pytest
 
 from tests.conftest import AFFINE, write_source
 from tests.pipeline.preparation.cohorts import contents, image, prepare, times
-from uncus.data.bids_derivatives import Entry
 from uncus.data.imageio.volume import read_volume
 from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
 from uncus.data.transforms.path import place
