@@ -46,15 +46,15 @@ def test_ghosting_is_distinguished_from_noise() -> None:
 def test_each_warning_is_a_sentence_and_a_clean_scan_has_none() -> None:
     assert measure(head()).warnings == ()
     (noisy,) = measure(head(noise=2 * WARN_NOISE)).warnings
-    assert noisy.startswith("The scan is noisy: its signal is ")
+    assert noisy.startswith("Noisy (the signal is ")
     (ghosted,) = measure(head(ghost=0.2)).warnings
-    assert "ghosting in the background" in ghosted and ghosted.endswith(".")
+    assert "ghosts of the head" in ghosted and ghosted.endswith(".")
 
 
 def test_a_placed_scan_has_these_warnings() -> None:
     grid = Grid(SHAPE, AFFINE)
-    assert not any("noisy" in warning for warning in place(head(), grid).warnings)
-    assert any("noisy" in warning for warning in place(head(noise=0.3), grid).warnings)
+    assert not any("Noisy" in warning for warning in place(head(), grid).warnings)
+    assert any("Noisy" in warning for warning in place(head(noise=0.3), grid).warnings)
 
 
 def test_constant_and_tiny_scans_have_no_noise() -> None:
