@@ -7,6 +7,7 @@ import gc
 import math
 import threading
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +285,34 @@ def test_training_never_waits_for_the_gpu_in_a_step(
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert sum(checked) > 5
+
+
+def test_batches_are_augmented_beside_the_step_before(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a stream of their own, with the numbers that the current stream would give."""
+    seen: dict[str, list[torch.Tensor]] = {"beside": [], "in order": []}
+    streams = []
+    changed, step = Learner.augmented, Learner.training_step
+
+    def augmented(self: Learner, batch: Any, epoch: int) -> Any:
+        streams.append(torch.cuda.current_stream() != torch.cuda.default_stream())
+        return changed(self, batch, epoch)
+
+    def training_step(self: Learner, batch: Any, batch_idx: int) -> torch.Tensor:
+        volume = batch["volume"].clone()
+        torch.cuda._sleep(10_000_000)  # the next batch is made meanwhile
+        seen[how].append(volume)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Learner, "augmented", augmented)
+    monkeypatch.setattr(Learner, "training_step", training_step)
+    options = [*TRAIN, "--folds", "1", "--batch-size", "1", "--accelerator", "gpu"]
+    for how in seen:
+        if how == "in order":
+            monkeypatch.setattr(Learner, "ahead", lambda self: nullcontext())
+        assert main(["train", str(cohort), str(tmp_path / how), *options]) == 0
+    half = len(streams) // 2
+    assert half > 10 and all(streams[:half]) and not any(streams[half:])
+    for one, two in zip(*seen.values(), strict=True):
+        assert torch.equal(one, two)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -21,7 +22,7 @@ from uncus.pipeline.training.optimization import (
     clip_gradients,
     parameter_groups,
 )
-from uncus.pipeline.training.steps.graphs import can_record
+from uncus.pipeline.training.steps.graphs import SideStream, can_record
 from uncus.pipeline.training.steps.loss_check import LossCheck, all_finite
 from uncus.pipeline.training.steps.whole_step import WholeStep
 
@@ -61,6 +62,7 @@ class Learner(L.LightningModule):
         self.graphs = graphs
         self.whole: WholeStep | None = None
         self.updating = False
+        self.beside = SideStream(torch.device("cpu"))
         # A buffer is on the network's device: copying it in each step would wait for the GPU.
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.validated: list[tuple[Tensor, Tensor]] = []
@@ -68,10 +70,17 @@ class Learner(L.LightningModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        with self.ahead():
+            moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return {**moved, "scan": batch["scan"]}  # read on the CPU, without waiting for the device
 
+    def ahead(self) -> AbstractContextManager[None]:
+        """Work on a training batch, which a GPU does while it computes the step before."""
+        training = self.trainer.training
+        return self.beside.work(at_once=True) if training else nullcontext()
+
     def on_train_start(self) -> None:
+        self.beside = SideStream(self.device)
         if self.graphs and can_record(
             self.device
         ):  # the optimizer has its state by now, also where it is restored
@@ -95,7 +104,10 @@ class Learner(L.LightningModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if not self.trainer.training:
             return batch
-        return self.augmented(batch, self.current_epoch)
+        with self.ahead():
+            changed = self.augmented(batch, self.current_epoch)
+        self.beside.hand_over(changed.values())
+        return changed
 
     def augmented(self, batch: Batch, epoch: int) -> Batch:
         """The batch with random changes to its volumes, determined by seed, epoch and scan."""
