@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uncus.data import bids_derivatives
+from uncus.data.cohorts.scans import Scan
 from uncus.data.errors import BadInput
 from uncus.data.files import write_json
 from uncus.data.geometry.foreground import brain_mask
 from uncus.data.imageio.volume import Limits, load_files, read_volume
 from uncus.data.space import Grid
+from uncus.pipeline.preparation.refusals import pictured
 
 MEASURES = ".measures"
 STRAY_MM = 15.0
@@ -28,10 +30,10 @@ class Measure:
     high: tuple[float, ...]
 
 
-def measure(path: Path, root: Path, series: str = "") -> Measure:
+def measure(root: Path, scan: Scan) -> Measure:
     """Find the bounding box of a scan's brain; stored in ``root`` under the source's hash."""
-    files = load_files(path)
-    source_hash = bids_derivatives.source_sha256(files, series)
+    files = load_files(scan.path)
+    source_hash = bids_derivatives.source_sha256(files, scan.series)
     stored = root / MEASURES / f"{source_hash}-{bids_derivatives.SCHEMA}.json"
     try:
         value = json.loads(stored.read_text(encoding="utf-8"))
@@ -39,8 +41,9 @@ def measure(path: Path, root: Path, series: str = "") -> Measure:
         return Measure(source_hash, low, high)
     except (OSError, ValueError, TypeError, KeyError):
         pass  # not measured yet, or the file is damaged
-    volume = read_volume(path, series=series, files=files)
-    box = np.argwhere(brain_mask(volume))
+    volume = read_volume(scan.path, series=scan.series, files=files)
+    with pictured(root, scan.name, volume):
+        box = np.argwhere(brain_mask(volume))
     ends = np.array([box.min(axis=0) - 0.5, box.max(axis=0) + 0.5])
     corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
     corners_mm = corners @ volume.affine[:3, :3].T + volume.affine[:3, 3]

@@ -8,6 +8,7 @@ from uncus.data.cohorts.scans import Scan
 from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import load_files
 from uncus.data.space import Grid
+from uncus.pipeline.preparation.refusals import pictured
 
 
 def place_scan(
@@ -30,9 +31,12 @@ def place_scan(
     # MONAI takes seconds to import: only where a scan is placed.
     from uncus.data.transforms.path import scan_pipeline
     from uncus.data.transforms.reading import Source
+    from uncus.data.transforms.scan_tensor import to_volume
 
     pipeline = scan_pipeline(space, grid)
-    placed = pipeline.place(pipeline.read(Source((scan.path,), scan.series, files)))
+    image = pipeline.read(Source((scan.path,), scan.series, files))
+    with pictured(root, scan.name, to_volume(image)):
+        placed = pipeline.place(image)
     # Bytes in memory cannot have changed since they were hashed.
     in_memory = not known_hash and all(file.content is not None for file in files)
     if not in_memory and source_sha256(files, scan.series) != source_hash:

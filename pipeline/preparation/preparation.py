@@ -27,6 +27,7 @@ from uncus.pipeline.preparation import quality_page
 from uncus.pipeline.preparation.cohort_grid import common_grid, measure
 from uncus.pipeline.preparation.dask_cluster import Cluster
 from uncus.pipeline.preparation.placement import place_scan
+from uncus.pipeline.preparation.refusals import FOLDER, forget
 from uncus.pipeline.preparation.workers import (
     Failure,
     for_each,
@@ -73,9 +74,10 @@ class Preparation:
         scans = {index: self.worker_scan(scan) for index, scan in enumerate(self.scans)}
         hashes = dict.fromkeys(scans, "")
         failures: dict[int, Failure] = {}
+        forget(self.root)
         grid = self.template_grid()
         if grid is None:  # it depends on the brains of all scans
-            arguments = {index: (scan.path, root, scan.series) for index, scan in scans.items()}
+            arguments = {index: (root, scan) for index, scan in scans.items()}
             measures, failures = for_each("measure", measure, arguments, run_tasks)
             self.require(measures, failures)
             grid = common_grid(list(measures.values()), self.spacing)
@@ -207,7 +209,8 @@ class Preparation:
         causes = [(self.scans[i].name, failure.cause) for i, failure in sorted(failures.items())]
         log_groups("failed", causes, len(self.scans), {name: reason for name, _, reason in rows})
         write_table(path, pd.DataFrame(rows, columns=["scan", "source", "reason"], dtype=object))
-        log(f"{len(failures)} of {len(self.scans)} scans failed; see {path}")
+        pictures = f" and {self.root / FOLDER}" if (self.root / FOLDER).is_dir() else ""
+        log(f"{len(failures)} of {len(self.scans)} scans failed; see {path}{pictures}")
 
     def require(self, usable: Mapping[int, Any], failures: Mapping[int, Failure]) -> None:
         """Report the failures and raise BadInput if no scan is usable."""

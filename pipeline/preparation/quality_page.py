@@ -24,6 +24,7 @@ from uncus.data.geometry.grid import Grid
 from uncus.data.geometry.image import Image, points
 from uncus.data.mni.template import load_template
 from uncus.data.text import grouped
+from uncus.pipeline.preparation.refusals import picture_path
 from uncus.pipeline.preparation.workers import in_processes, process_count
 from uncus.pipeline.progress_bars import progress_bar
 from uncus.pipeline.rendering.html import document, image, notice, table, text
@@ -55,7 +56,12 @@ def write_page(
     failed: name and reason of each failed scan.
     workers: number of processes, see :func:`uncus.pipeline.preparation.workers.process_count`.
     """
-    key = f"<!-- {_key(grid, entries, failed)} -->"
+    pictures = {
+        name: path.read_bytes()
+        for name, _ in failed
+        if (path := picture_path(root, name)).is_file()
+    }
+    key = f"<!-- {_key(grid, entries, failed, list(pictures))} -->"
     page = root / PAGE
     if page.is_file() and key in page.read_text(encoding="utf-8", errors="replace")[-200:]:
         return
@@ -65,13 +71,19 @@ def write_page(
     montages = in_processes(process_count(workers, len(jobs)), _encoded, jobs) if jobs else iter(())
     with progress_bar() as bar:
         images = bar.track(montages, len(jobs), description="images") if jobs else ()
-        content = document("Registered scans", _parts(scans, images, failed), CSS)
+        content = document("Registered scans", _parts(scans, images, failed, pictures), CSS)
     write_text(page, f"{content}{key}\n")
 
 
-def _key(grid: Grid, entries: Sequence[Entry], failed: Sequence[tuple[str, str]]) -> str:
+def _key(
+    grid: Grid,
+    entries: Sequence[Entry],
+    failed: Sequence[tuple[str, str]],
+    pictured: Sequence[str],
+) -> str:
     """A hash of the page's content."""
-    content = [grid.as_dict(), [asdict(entry) for entry in entries], list(failed), CSS, LEGEND]
+    content = [grid.as_dict(), [asdict(entry) for entry in entries], list(failed)]
+    content += [list(pictured), CSS, LEGEND]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -159,6 +171,7 @@ def _parts(
     scans: Sequence[tuple[Entry, Mapping[str, float]]],
     images: Iterable[str],
     failed: Sequence[tuple[str, str]],
+    pictures: Mapping[str, bytes],
 ) -> Iterator[str]:
     """The parts of the page."""
     count = sum(bool(entry.warnings) for entry, _ in scans) + len(failed)
@@ -166,6 +179,9 @@ def _parts(
     yield f"<h1>Registered scans</h1>{notice()}<p>{first}</p>{LEGEND}"
     if failed:
         yield f"<h2>Failed: {len(failed)}</h2>{table(('scan', 'reason'), failed)}"
+        for name, reason in failed:
+            if name in pictures:
+                yield image(pictures[name], name, reason)
     found = ((entry.name, warning) for entry, _ in scans for warning in entry.warnings)
     if rows := [(one, ", ".join(names)) for one, names in grouped(found, len(scans))]:
         yield f"<h2>Warnings</h2>{table(('warning', 'scans'), rows)}"

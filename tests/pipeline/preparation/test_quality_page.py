@@ -62,7 +62,9 @@ def test_failures_and_warnings_come_first_and_the_other_scans_are_prepared(
         and "40 bytes follow" in page
     )
     assert "<h2>Warnings</h2>" in page and "1 of 2 scans: 40 bytes follow" in page
-    assert len(re.findall(r'src="data:image/png;base64,\w', page)) == 2
+    # Two montages, and the slab; the truncated scan could not be read.
+    assert len(re.findall(r'src="data:image/png;base64,\w', page)) == 3
+    assert [path.name for path in (out / "refused").iterdir()] == ["sub-P0003.png"]
     assert f"check the registrations: {out / quality_page.PAGE}" in capsys.readouterr().err
 
 
@@ -82,6 +84,7 @@ def test_the_page_is_rewritten_only_if_it_is_missing_damaged_or_out_of_date(
     shutil.rmtree(source / "sub-P0003")
     assert prepare(source, out) == 1
     whole = page.read_bytes()
+    assert not (out / "refused").exists()
     assert b"sub-P0003" not in whole and b"2 of 3 scans failed or have warnings" in whole
     capsys.readouterr()
     for harm in (page.unlink, lambda: page.write_text("cut")):
@@ -96,7 +99,7 @@ def test_the_page_lists_the_reasons_if_all_scans_fail(source: Path, tmp_path: Pa
         shutil.rmtree(source / f"sub-P000{number}")
     assert prepare(source, out) == 2
     page = (out / quality_page.PAGE).read_text()
-    assert "Failed: 2" in page and "slab of 20 mm" in page and "<figure>" not in page
+    assert "Failed: 2" in page and "slab of 20 mm" in page and page.count("<img") == 1
 
 
 def test_names_and_reasons_are_escaped(mni_cohort: Path, tmp_path: Path) -> None:
