@@ -23,7 +23,13 @@ from uncus.pipeline.timing import (
 from uncus.pipeline.timing import measure as time_all
 
 GROUPS = 8
-SHAPES = ((1, 32, 96, 96, 96), (1, 64, 48, 48, 48), (2, 128, 24, 24, 24))
+# The last one is small: so are most of a ResNet-18's norms.
+SHAPES = (
+    (1, 32, 96, 96, 96),
+    (1, 64, 48, 48, 48),
+    (2, 128, 24, 24, 24),
+    (1, 128, 16, 16, 16),
+)
 QUICK = ((1, 16, 12, 12, 12), (2, 32, 6, 6, 6))
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last_3d}
 ROTATED = 2**28  # bytes of rotating inputs, several times a GPU's L2 cache
@@ -198,7 +204,7 @@ def rotated(
     """Inputs and gradients, enough of them that none is still in a GPU's cache when reused."""
     torch.manual_seed(0)
     one = torch.Size(shape).numel() * 2
-    count = min(max(ROTATED // (2 * one), 2), 24) if device.type == "cuda" else 2
+    count = min(max(ROTATED // (2 * one), 2), 128) if device.type == "cuda" else 2
 
     def tensors() -> list[Tensor]:
         drawn = [torch.randn(*shape, device=device, dtype=torch.bfloat16) for _ in range(count)]

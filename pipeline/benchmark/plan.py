@@ -7,6 +7,12 @@ RESULTS = Path("docs/results")
 TESTS = "tests/test_gpu.py"
 WORKERS = """$(python3 -c 'import xdist; print("-n", 8)' 2>/dev/null)"""
 PYTEST = f"python3 -m pytest -q -p no:cacheprovider {WORKERS} {TESTS}"
+CHECK = (
+    "python3 -c 'import uncus.pipeline.benchmark.training, uncus.pipeline.benchmark.data, "
+    "tensorboard, triton' || exit"
+)
+"""Names a package that is missing, and ends the call at once."""
+CHECKING = 15
 AT_MOST = 360
 """Seconds that a call may take."""
 ROUNDS = 15
@@ -29,7 +35,7 @@ SECOND = (
     Step("tune", 70),
     Step("norm", 40),
     Step("step", 50),
-    Step("data", 20),
+    Step("data", 15),
 )
 
 
@@ -50,7 +56,8 @@ def plan(out: Path) -> str:
 
 def call(title: str, steps: tuple[Step, ...], out: Path) -> list[str]:
     """The lines of one call."""
-    lines = [f"# {title}: at most {duration(steps)} s", f'RESULTS="{out}"; mkdir -p "$RESULTS"']
+    lines = [f"# {title}: at most {duration(steps)} s", "("]
+    lines += [CHECK, f'RESULTS="{out}"; mkdir -p "$RESULTS"']
     if out != RESULTS:
         lines.append(f'cp -n {RESULTS}/speed.* "$RESULTS"')
     for part, seconds in steps:
@@ -60,9 +67,9 @@ def call(title: str, steps: tuple[Step, ...], out: Path) -> list[str]:
         else:
             command = f"python3 -m uncus bench {part} --device cuda --rounds {ROUNDS}"
             lines.append(f'{limit} {command} --seconds {seconds} --out "$RESULTS"')
-    return lines
+    return [*lines, ")"]
 
 
 def duration(steps: tuple[Step, ...]) -> int:
     """Seconds after which all commands have ended or been ended, but for a few."""
-    return sum(step.seconds + (step != TESTED) * GRACE for step in steps)
+    return CHECKING + sum(step.seconds + (step != TESTED) * GRACE for step in steps)

@@ -89,6 +89,8 @@ class Implementation:
     fused: bool = True
     compiled: str = ""
     """The mode of torch.compile for MONAI's network."""
+    channels_last: bool = False
+    """The memory layout of MONAI's network."""
 
 
 def options(**values: Any) -> Implementation:
@@ -116,6 +118,7 @@ THIRD = {
     "uncus --no-graphs": options(graphs=False),
     "uncus --no-channels-last": options(channels_last=False),
     "monai compiled, graphs": peer(compiled="reduce-overhead"),
+    "monai, channels last": peer(channels_last=True),
     "uncus, not deterministic": Implementation(deterministic=False),
     "uncus, cuDNN benchmark": Implementation(deterministic=False, cudnn_benchmark=True),
     "monai, cuDNN benchmark": peer(cudnn_benchmark=True),
@@ -152,8 +155,8 @@ def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
 
 def needs_gpu(one: Implementation) -> bool:
     """Whether an implementation makes sense on a GPU only."""
-    gpu_alone = {"graphs", "channels_last", "compile"} & one.options.keys()
-    return bool(one.compiled or one.cudnn_benchmark or gpu_alone)
+    options = {"graphs", "channels_last", "compile"} & one.options.keys()
+    return bool(options or one.compiled or one.cudnn_benchmark or one.channels_last)
 
 
 def depends(case: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -254,6 +257,8 @@ def run_monai(
     """Steps of MONAI's network in a loop, as in its tutorials."""
     choose_algorithms(one)
     model: Any = monai(case["depth"], case["width"]).train().to(device)
+    if one.channels_last:
+        model.to(memory_format=torch.channels_last_3d)
     if one.compiled:
         model.compile(dynamic=False, mode=one.compiled)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)

@@ -16,8 +16,9 @@ from uncus.pipeline.timing import measure as time_all
 
 GRID: dict[str, tuple[int, ...]] = {
     "tile": (1024, 2048, 4096, 8192),
-    "programs": (4, 5, 6, 8, 16, 32),
     "warp_elements": (256, 512, 1024),
+    "programs": (0, 4, 8, 16, 32),
+    "group": (0, 16384, 65536),
 }
 CHANNELS = (32, 64, 128)
 MAX_ROUNDS = 10  # there are many points, and a GPU's times vary little

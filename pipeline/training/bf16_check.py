@@ -22,9 +22,12 @@ def known_faults(version: str, cudnn: int | None) -> tuple[list[str], list[str]]
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers and (int(numbers[1]), int(numbers[2])) == (2, 9):
         slow.append(f"torch {version} has no fast bf16 conv3d (4 times slower, 3 times the memory)")
-    if cudnn is not None and 90800 <= cudnn < 91100:
-        name = f"{cudnn // 10000}.{cudnn // 100 % 100}.{cudnn % 100}"
-        wrong.append(f"cuDNN {name} computes large bf16 conv3d wrongly")
+    if cudnn is not None and 90800 <= cudnn < 91500:
+        name = f"cuDNN {cudnn // 10000}.{cudnn // 100 % 100}.{cudnn % 100}"
+        if cudnn < 91100:
+            wrong.append(f"{name} computes large bf16 conv3d wrongly")
+        elif not slow:  # torch does not use it for these
+            slow.append(f"torch {version} has no fast bf16 conv3d with {name} (from 9.15)")
     return wrong, slow
 
 
@@ -74,4 +77,4 @@ def check_bf16(precision: str, on_gpu: bool) -> None:
     if wrong:
         raise ValueError(f"{wrong[0]}; upgrade to torch 2.10 or newer, or use --precision 32")
     for fault in slow:
-        warnings.warn(f"{fault}; upgrade to torch 2.10 or newer", stacklevel=2)
+        warnings.warn(f"{fault}; upgrade to torch 2.10 or newer, with its cuDNN", stacklevel=2)

@@ -1,10 +1,15 @@
 """The search for kernel settings."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.pipeline.conftest import parts_of
 from uncus.models.fused import kernels
 from uncus.models.fused.operation import HAS_TRITON
 from uncus.pipeline import cli
@@ -13,7 +18,7 @@ from uncus.pipeline.benchmark import tune
 from uncus.pipeline.benchmark.journal import Journal
 
 CPU = torch.device("cpu")
-FASTEST = {"tile": 1024, "warp_elements": 256, "programs": 4, "channels": 32}
+FASTEST = {"tile": 1024, "warp_elements": 256, "programs": 4, "channels": 32, "group": 16384}
 
 
 def test_tuning_ends_where_no_single_change_is_faster() -> None:
@@ -44,7 +49,7 @@ def speeds(monkeypatch) -> dict[str, int]:
 
     def microseconds(shape, layout, points, device, rounds):
         timed[layout] += 1
-        times = [math.prod(point.values()) / 1e6 for point in points]
+        times = [math.prod(value or 1e6 for value in point.values()) / 1e6 for point in points]
         if any(point["tile"] == 8192 for point in points):
             raise RuntimeError("out of resource: shared memory")
         return times
@@ -110,3 +115,29 @@ def test_settings_of_another_device_or_code_are_not_adopted(speeds) -> None:
     assert kernels.TUNED == {}
     tune.adopt(part, CPU)
     assert kernels.TUNED["", False]._asdict() == FASTEST
+
+
+INTERPRETED = """
+import sys
+from pathlib import Path
+from uncus.pipeline import timing
+from uncus.pipeline.bench import Bench
+from uncus.pipeline.benchmark import tune
+timing.WARM_UP = 0.0
+tune.GRID, tune.CHANNELS, tune.QUICK = {"tile": (64, 2048)}, (64,), ((1, 8, 3, 3, 3),)
+sys.exit(Bench("tune", quick=True, rounds=2, device="cpu", out=Path(sys.argv[1])).run())
+"""
+
+
+@needs_triton
+@pytest.mark.slow
+def test_the_kernels_themselves_are_timed(tmp_path) -> None:
+    """In Triton's interpreter, which is slow, and has to be chosen before Triton is imported."""
+    arguments = [sys.executable, "-c", INTERPRETED, str(tmp_path)]
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    subprocess.run(arguments, cwd=Path(__file__).parents[3], env=environment, check=True)
+    part = parts_of(tmp_path)["tune"]
+    assert part["measured"] == part["cases"] >= 2 * 2
+    assert {row["layout"] for row in part["rows"]} == {*tune.LAYOUTS}
+    for row in part["rows"]:
+        assert row["tried"] == 2 and row["before_us"][0] >= row["best_us"][0] > 0
