@@ -8,9 +8,9 @@ float32 statistics, and the backward pass recomputes the activation's gate from 
 
 On a CUDA device with Triton this is the registered operation ``torch.ops.uncus.group_norm_act``
 with the kernels of ``uncus.models.fused.kernels``; it supports autograd, autocast (the input's
-dtype is kept), ``torch.compile``, export and DDP. On other devices `plain` gives the same numbers
-by torch's own layers, and the operation has a torch implementation, so that a network exported on
-a GPU runs there.
+dtype is kept), ``torch.compile``, which sees the kernels, export and DDP. On other devices `plain`
+gives the same numbers by torch's own layers, and the operation has a torch implementation, so that
+a network exported on a GPU runs there.
 """
 
 import os

@@ -177,21 +177,22 @@ def wide_type(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype is torch.float64 else torch.float32
 
 
-group_norm_act = torch.library.custom_op("uncus::group_norm_act", _forward, mutates_args=())
+# Of a `triton_op`, torch.compile sees the kernels and allocations; an export keeps it whole.
+group_norm_act: Any = torch.library.triton_op("uncus::group_norm_act", _forward, mutates_args=())
 """The operation: y like x, and the statistics [2, N, groups] for its backward pass."""
-group_norm_act_backward = torch.library.custom_op(
+group_norm_act_backward: Any = torch.library.triton_op(
     "uncus::group_norm_act_backward", _backward, mutates_args=()
 )
 
 
-@group_norm_act.register_fake
-def _(x: Tensor, *inputs: Any) -> tuple[Tensor, Tensor]:
+def _fake_forward(x: Tensor, *inputs: Any) -> tuple[Tensor, Tensor]:
     groups = inputs[3]
     return torch.empty_like(_like(x)), x.new_empty(2, x.shape[0], groups, dtype=wide_type(x))
 
 
-@group_norm_act_backward.register_fake
-def _(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+def _fake_backward(
+    dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, *inputs: Any
+) -> tuple[Tensor, ...]:
     dx, write = torch.empty_like(_like(x)), inputs[-1]
     dz = torch.empty_like(dx) if write else x.new_empty(0)
     return dx, torch.empty_like(weight), torch.empty_like(bias), dz
@@ -232,6 +233,8 @@ def _registered_gradients(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | Non
     return _gradients(ctx, dy, group_norm_act_backward)
 
 
+group_norm_act.register_fake(_fake_forward)
+group_norm_act_backward.register_fake(_fake_backward)
 group_norm_act.register_autograd(_registered_gradients, setup_context=_registered_setup)
 
 

@@ -169,3 +169,40 @@ def test_a_kept_kernel_is_launched_like_by_tritons_jit(shape, layout: str, drive
         assert launches(moved.copy_(x)) == by_jit
         assert len(driver.loaded) > loaded
         assert [call[2] for call in launches(x)] == functions
+
+
+@without_gpu
+@pytest.mark.parametrize(
+    ("shape", "kernels_of_each_direction"),
+    [((1, 8, 4, 4, 4), 1), ((1, 8, 32, 48, 64), 2)],
+)
+def test_torch_compile_sees_the_kernels(
+    shape, kernels_of_each_direction: int, driver: Any, monkeypatch
+) -> None:
+    """A traced graph launches them, and copies no tensor but those that they write."""
+    from torch._functorch.aot_autograd import aot_export_joint_simple
+    from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from uncus.models.fused import fused_group_norm, layer, operation
+
+    for module in (layer, operation):
+        monkeypatch.setattr(module, "uses_kernels", lambda x: True)
+    with FakeTensorMode():
+        x, residual = (torch.empty(shape, dtype=torch.bfloat16) for _ in range(2))
+        inputs = [x, torch.empty(8), torch.empty(8), residual]
+        inputs = [tensor.requires_grad_() for tensor in inputs]
+
+        def norm(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor) -> tuple[Tensor]:
+            return (fused_group_norm(x, weight, bias, 2, 1e-5, "relu", residual),)
+
+        graph = aot_export_joint_simple(norm, inputs, trace_joint=True)
+    nodes = [node for node in graph.graph.nodes if "triton_kernel" in str(node.target)]
+    assert len(nodes) == 2 * kernels_of_each_direction
+    assert not any("uncus" in str(node.target) for node in graph.graph.nodes)
+    written = set().union(*(node.kwargs["tensors_to_clone"] for node in nodes))
+    partial = {"moments", "sums"} if kernels_of_each_direction > 1 else set()
+    assert written == {"y", "statistics", "dx", "dresidual", "dgamma", "dbeta"} | partial
+    tuned = [kernel_side_table.get_kernel(node.kwargs["kernel_idx"]).configs for node in nodes]
+    warps = 1 if kernels_of_each_direction == 1 else 4
+    assert [config.num_warps for (config,) in tuned] == [warps] * len(nodes)

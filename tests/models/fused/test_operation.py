@@ -5,10 +5,13 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 from torch.nn import functional as F
 
 from tests.models.fused.checks import (
@@ -128,6 +131,17 @@ def test_compiles_exports_and_wraps(registered: None) -> None:
     wanted = gradients(model, x)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(gradients(compiled, x), wanted)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        graphs.append(graph)
+        return make_boxed_func(graph.forward)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend=aot_autograd(fw_compiler=keep))
+    torch.testing.assert_close(gradients(compiled, x), wanted)
+    assert len(graphs) == 2  # torch sees through the operation, forward and backward
+    assert not any("uncus" in str(node.target) for graph in graphs for node in graph.graph.nodes)
     program = torch.export.export(model, (x,))
     assert torch.ops.uncus.group_norm_act.default in {node.target for node in program.graph.nodes}
     torch.testing.assert_close(program.module()(x), model(x))
