@@ -31,8 +31,8 @@ from uncus.pipeline.saliency import SALIENCY
 AUTO = "auto"
 PERSON = ("age", "sex")
 """What the centiles of volumes depend on."""
-Segment = Callable[[Volume], Segmentation]
-"""Segments a scan; raises BadInput where it finds no head."""
+Segment = Callable[[Volume], Segmentation | None]
+"""Segments a scan; None where it finds no brain."""
 FEW_FEATURES = 27
 """Feature maps with fewer voxels, 3 on each axis, are too coarse for Grad-CAM."""
 
