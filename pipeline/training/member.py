@@ -164,7 +164,8 @@ def fit(
         size = learner.optimization.batch_size
         raise MemoryError(
             f"out of GPU memory at batch size {size}; lower --batch-size (and raise --accumulate) "
-            "or --width, or prepare the cohort at a larger --spacing"
+            "or --width, add --memory low or --no-graphs, or prepare the cohort with a larger "
+            "--spacing"
         ) from error
     except BackendCompilerFailed as error:
         line = str(error.inner_exception).strip().splitlines()[0]

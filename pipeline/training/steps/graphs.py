@@ -6,7 +6,7 @@ launches all kernels of a step at once and computes the same.
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -55,7 +55,8 @@ class SideStream:
         """Tell the allocator that a recording has failed; it would keep what is freed later."""
         if self.stream is not None:
             end: Any = torch._C._cuda_endAllocateToPool
-            end(self.stream.device_index, pool)
+            with suppress(RuntimeError):  # it knows, where the recording could be closed
+                end(self.stream.device_index, pool)
 
 
 def record(

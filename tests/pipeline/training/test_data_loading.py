@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader
 
 from uncus.data.scan_dataset import ScanDataset
 from uncus.pipeline.training.data_loading import (
+    READING,
     AheadLoader,
+    Batch,
     EpochSampler,
     balanced,
     loader,
@@ -126,3 +128,19 @@ def test_batches_contain_the_requested_rows() -> None:
     assert torch.equal(read[:, 0], torch.from_numpy(stored[scans].astype(np.float32)))
     read += 1  # does not change the memory map
     assert stored.flat[0] == 0
+
+
+def test_nothing_is_read_while_a_graph_is_recorded() -> None:
+    started = threading.Event()
+
+    def batches() -> Iterator[Batch]:
+        started.set()
+        yield {"volume": torch.ones(1)}
+
+    read: list[Batch] = []
+    consumer = threading.Thread(target=lambda: read.extend(read_ahead(batches())))
+    with READING:  # as graphs.record does
+        consumer.start()
+        assert not started.wait(0.2)
+    consumer.join(60)
+    assert started.is_set() and len(read) == 1
