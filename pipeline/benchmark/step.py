@@ -105,29 +105,28 @@ def peer(**how: Any) -> Implementation:
 
 REFERENCE, PEER = "uncus", "monai"
 COMPILED_PEERS = ("monai compiled", "monai compiled, graphs")
-# By value: what the aims need, then what may be faster, then what a choice costs. The first is
-# measured again at the end: the difference of its two times is the noise.
-FIRST = {REFERENCE: Implementation(), PEER: peer()}
-SECOND = {
-    "uncus, augmented": Implementation(augmented=True),
-    "uncus, bare": Implementation("bare"),
-    "monai compiled": peer(compiled="default"),
-    "uncus --compile": options(compile=True),
-}
-THIRD = {
-    "uncus --no-graphs": options(graphs=False),
-    "uncus --no-channels-last": options(channels_last=False),
-    "monai compiled, graphs": peer(compiled="reduce-overhead"),
-    "monai, channels last": peer(channels_last=True),
-    "uncus, not deterministic": Implementation(deterministic=False),
-    "uncus, cuDNN benchmark": Implementation(deterministic=False, cudnn_benchmark=True),
-    "monai, cuDNN benchmark": peer(cudnn_benchmark=True),
-    "uncus, norms not fused": Implementation(fused=False),
-    "uncus --memory low": options(memory="low"),
-    "uncus --compile --no-graphs": options(compile=True, graphs=False),
-    "uncus again": Implementation(),
-}
-IMPLEMENTATIONS = FIRST | SECOND | THIRD
+# By value: what the aims need, what is compiled for a minute last; then what may be faster and what
+# a choice costs. The first is measured again at the end: the difference of its two times is noise.
+TIERS: tuple[dict[str, Implementation], ...] = (
+    {REFERENCE: Implementation(), PEER: peer()},
+    {"uncus, augmented": Implementation(augmented=True), "uncus, bare": Implementation("bare")},
+    {"monai compiled": peer(compiled="default")},
+    {
+        "uncus --compile": options(compile=True),
+        "uncus --no-graphs": options(graphs=False),
+        "uncus --no-channels-last": options(channels_last=False),
+        "monai compiled, graphs": peer(compiled="reduce-overhead"),
+        "monai, channels last": peer(channels_last=True),
+        "uncus, not deterministic": Implementation(deterministic=False),
+        "uncus, cuDNN benchmark": Implementation(deterministic=False, cudnn_benchmark=True),
+        "monai, cuDNN benchmark": peer(cudnn_benchmark=True),
+        "uncus, norms not fused": Implementation(fused=False),
+        "uncus --memory low": options(memory="low"),
+        "uncus --compile --no-graphs": options(compile=True, graphs=False),
+        "uncus again": Implementation(),
+    },
+)
+IMPLEMENTATIONS = {name: one for tier in TIERS for name, one in tier.items()}
 
 
 def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
@@ -135,11 +134,9 @@ def cases(device: torch.device, quick: bool) -> list[dict[str, Any]]:
     gpu = device.type == "cuda"
     rate = {"matrix_product": "bfloat16" if gpu else "float32", "size": 8192 if gpu else 2048}
     shapes = QUICK if quick else AIMED if gpu else ON_A_CPU
-    pairs = [
-        (shape, name) for names in (FIRST, SECOND, THIRD) for shape in shapes for name in names
-    ]
+    pairs = [(shape, name) for names in TIERS for shape in shapes for name in names]
     if gpu and not quick:
-        pairs += [(shape, name) for shape in OTHERS for name in FIRST]
+        pairs += [(shape, name) for shape in OTHERS for name in TIERS[0]]
     return [rate] + [
         {
             "depth": depth,

@@ -54,6 +54,7 @@ def test_the_most_valuable_cases_come_first() -> None:
     sizes = [tuple(case["volume"]) for case in cases]
     assert sizes.index((96, 96, 96)) < sizes.index((160, 192, 160))
     names = [case["network"] for case in cases]
+    assert names[8:20] == ["uncus, augmented", "uncus, bare"] * 4 + ["monai compiled"] * 4
     assert names.index("monai compiled") < names.index("uncus --memory low")
     assert len({str(case) for case in cases}) == len(cases)
     assert not any(
@@ -63,10 +64,9 @@ def test_the_most_valuable_cases_come_first() -> None:
 
 
 def test_a_peer_that_cannot_be_compiled_costs_its_row(monkeypatch, tmp_path, capsys) -> None:
-    implementations = {**step.FIRST, "monai compiled": step.peer(compiled="no such mode")}
-    for tier, names in (("FIRST", implementations), ("SECOND", {}), ("THIRD", {})):
-        monkeypatch.setattr(step, tier, names)
-    monkeypatch.setattr(step, "IMPLEMENTATIONS", implementations)
+    tiers = (step.TIERS[0], {"monai compiled": step.peer(compiled="no such mode")})
+    monkeypatch.setattr(step, "TIERS", tiers)
+    monkeypatch.setattr(step, "IMPLEMENTATIONS", tiers[0] | tiers[1])
     monkeypatch.setattr(step, "needs_gpu", lambda one: False)
     assert cli.main(["bench", "step", "--quick", "--rounds", "2", "--out", str(tmp_path)]) == 1
     part = parts_of(tmp_path)["step"]
