@@ -6,15 +6,23 @@ hemispheres.
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from uncus.data.cache import kept
+from uncus.data.errors import BadInput
 from uncus.data.geometry.grid import Grid
 from uncus.data.geometry.image import Affine, Image, coarser
 
 NAME = "MNI152NLin2009aSym"  # TemplateFlow's identifier
+PAD = 20  # voxels of 1 mm around the template's brain
 MARGIN_MM = 6.0  # around the template's brain, from which brains differ by a few millimeters
 SHELL_MM = (2.0, 7.0)  # distance from the brain's edge of fluid and bone, dark in T1
 SHELL_VALUE = 0.2  # relative to white matter
@@ -52,32 +60,47 @@ class Template:
 
 @lru_cache(maxsize=1)
 def load_template() -> Template:
-    """Load the template at 1 mm, padded by 20 mm (cached; about 5 s)."""
-    from nilearn import datasets
-
-    loaders = (
-        datasets.load_mni152_template,
-        datasets.load_mni152_wm_template,
-        datasets.load_mni152_gm_template,
-    )
-    images = [load(resolution=1) for load in loaders]
-    arrays = [np.asarray(image.dataobj, dtype=np.float32) for image in images]
-    box = ndimage.find_objects((arrays[0] > 0).astype(np.uint8))[0]
-    pad = 20
-    t1, white, gray = (np.pad(array[box], pad) for array in arrays)
-    affine = images[0].affine.astype(np.float64)
-    affine[:3, 3] += [part.start - pad for part in box]
-    brain = ndimage.binary_fill_holes(t1 > 0)
-    outward = ndimage.distance_transform_edt(~brain)
-    inward = ndimage.distance_transform_edt(brain)
+    """Load the template at 1 mm, padded by 20 mm (cached; the distances also on disk)."""
+    arrays = [read_map(name) for name in ("t1", "wm", "gm")]
+    box = ndimage.find_objects((arrays[0].array > 0).astype(np.uint8))[0]
+    t1, white, gray = (np.pad(each.array[box], PAD) for each in arrays)
+    affine = arrays[0].affine.copy()
+    affine[:3, 3] += [part.start - PAD for part in box]
+    facts = {"format": 1, "pad": PAD, **{name: version(name) for name in ("nilearn", "scipy")}}
+    shape = kept("template", facts, lambda: measure_brain(t1))
     return Template(
         t1=t1 / t1[white > 0.9].mean(),
         white=white,
         gray=gray,
-        brain=brain,
-        distance=(np.where(brain, 0.5 - inward, outward - 0.5)).astype(np.float32),
+        brain=shape["brain"],
+        distance=shape["distance"],
         affine=affine,
     )
+
+
+def read_map(name: str) -> Image:
+    """One of nilearn's maps, from 0 to 1, as its ``load_mni152_template`` reads it.
+
+    nilearn is not imported, which takes longer than to read the map.
+    """
+    package = find_spec("nilearn")
+    if package is None or package.origin is None:
+        raise BadInput("nilearn", "is not installed", "pip install nilearn")
+    folder = Path(package.origin).parent / "datasets" / "data"
+    image = nib.Nifti1Image.from_filename(
+        folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
+    )
+    array = np.asanyarray(image.dataobj).astype(np.float32)
+    return Image(array / array.max(), np.asarray(image.affine, np.float64))
+
+
+def measure_brain(t1: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    """The brain and the distance from its edge; see :class:`Template`."""
+    brain = ndimage.binary_fill_holes(t1 > 0)
+    outward = ndimage.distance_transform_edt(~brain)
+    inward = ndimage.distance_transform_edt(brain)
+    distance = np.where(brain, 0.5 - inward, outward - 0.5).astype(np.float32)
+    return {"brain": brain, "distance": distance}
 
 
 @lru_cache(maxsize=4)

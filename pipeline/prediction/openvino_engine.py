@@ -14,7 +14,6 @@ weights, which always come from the run's sealed files.
 import hashlib
 import importlib.util
 import json
-import os
 import platform
 import shutil
 import tempfile
@@ -29,6 +28,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from uncus.data.cache import cache_folder
 from uncus.data.errors import BadInput
 from uncus.data.files import read_json, write_json
 from uncus.models.base import Classifier
@@ -151,11 +151,6 @@ def synthetic_volumes(shape: Sequence[int]) -> Tensor:
     return torch.where(inside, 0.5 * noise + torch.sin(5 * x) * torch.cos(4 * y + 3 * z), 0.0)
 
 
-def cache_folder() -> Path:
-    """Folder of the cached graphs."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uncus" / "openvino"
-
-
 def _folder(config: ModelConfig, shape: Sequence[int]) -> Path:
     """Cache folder of one configuration and shape."""
     names = ("openvino", "torch", "uncus")
@@ -163,7 +158,11 @@ def _folder(config: ModelConfig, shape: Sequence[int]) -> Path:
     # The features do not depend on these.
     options = {k: v for k, v in config.as_dict().items() if k not in {"classes", "dropout"}}
     facts |= {"config": options, "shape": list(shape)}
-    return cache_folder() / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return (
+        cache_folder()
+        / "openvino"
+        / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    )
 
 
 def _graph(network: Classifier, folder: Path, shape: Sequence[int]) -> Any:

@@ -9,7 +9,7 @@ from uncus.pipeline.prediction import openvino_engine
 def test_the_stages_of_a_prediction(speed_folder) -> None:
     part = parts_of(speed_folder)["predict"]
     stages = part["stages_ms"]
-    assert {"read", "place on the grid", "network, torch", "Grad-CAM"} <= stages.keys()
+    assert {"read", "network, torch", "Grad-CAM", "cold start", "raw head"} <= stages.keys()
     assert all(0 < ms["low"] <= ms["median"] for ms in stages.values())
     assert part["network_gflop"] > 0 and part["matrix_gflop_s"] > 0
     if "network, openvino" in stages:
