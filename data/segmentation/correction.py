@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from uncus.data.files import read_json, write_json
 
 PATH = Path(__file__).with_name("corrections.json")
+MIN_R = 0.85
+"""Least correlation with DLMUSE's volumes for which a centile means something."""
 Volumes = Mapping[str, float]
 """Region -> ml, of one person."""
 
@@ -39,6 +41,11 @@ class Correction:
     people: int
     r: float
     error: float
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the volume follows DLMUSE's closely enough for a centile."""
+        return self.r >= MIN_R and self.slope > 0
 
     def to_dlmuse(self, ml: float) -> float:
         """Our volume as DLMUSE's."""

@@ -77,9 +77,12 @@ def _centile(
     curves, line = load_curves().get((sex, region)), lines.get(structure(region))
     if curves is None or line is None or age is None or not curves.covers(age):
         return None
+    if not line.reliable:
+        return None
     ml = line.to_dlmuse(volumes[region])
     if not sex:
-        icv = lines[ICV].to_dlmuse(volumes[ICV]) if ICV in lines else 0.0
+        skull = lines.get(ICV)
+        icv = skull.to_dlmuse(volumes[ICV]) if skull and skull.reliable else 0.0
         if icv <= 0:
             return None
         ml *= NORMED_ML / icv
@@ -95,7 +98,11 @@ def why_no_centiles(age: float | None, sex: str, lines: Corrections) -> str:
     curves = load_curves()[sex, "brain"]
     if not curves.covers(age):
         return f"the reference is of people of {curves.ages[0]:g} to {curves.ages[-1]:g} years"
-    return "" if sex else "the sex is unknown: only centiles of both sexes"
+    weak = [f"{name} {line.r:.2f}" for name, line in lines.items() if not line.reliable]
+    reasons = [] if sex else ["the sex is unknown: only centiles of both sexes"]
+    if weak:
+        reasons.append(f"these volumes follow DLMUSE's too loosely (r {', '.join(weak)})")
+    return "; ".join(reasons)
 
 
 def centile_text(centile: float | None) -> str:

@@ -46,7 +46,9 @@ def growth_charts(
 
 def has_charts(segmentation: Segmentation | None, age: float | None, sex: str) -> bool:
     """Whether a person can be shown: the age within the reference's, and the sex known."""
-    if segmentation is None or age is None or not sex or not segmentation.corrections:
+    if segmentation is None or age is None or not sex:
+        return False
+    if not any(line.reliable for line in segmentation.corrections.values()):
         return False
     return load_curves()[sex, "brain"].covers(age)
 
@@ -98,7 +100,7 @@ def _chart(
     """One region: the curves with their centiles at the right, the person as a point."""
     axes.set_title(region, fontsize=9)
     line = segmentation.corrections.get(structure(region))
-    if line is None:
+    if line is None or not line.reliable:
         axes.set_axis_off()
         return
     curves = load_curves()[sex, region]

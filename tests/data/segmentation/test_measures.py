@@ -77,6 +77,17 @@ def test_no_centile_where_there_is_none_and_the_reason(
     assert [row["volume_ml"] for row in found["regions"]] == list(VOLUMES.values())
 
 
+def test_a_volume_that_follows_dlmuse_loosely_has_no_centile() -> None:
+    loose = {**LINES, "hippocampus": replace(SAME, r=0.63)}
+    found = measure(replace(PERSON, corrections=loose), 70, "F")
+    assert "too loosely (r hippocampus 0.63)" in found["no_centiles"]
+    centiles = {row["region"]: row["centile"] for row in found["regions"]}
+    assert centiles["left hippocampus"] is None and centiles["brain"] == 50
+    loose = {**LINES, "intracranial space": replace(SAME, r=0.63)}
+    for row in measure(replace(PERSON, corrections=loose), 70, "F")["regions"]:
+        assert row["centile_icv"] is None
+
+
 def test_nothing_is_said_where_all_is_known() -> None:
     assert measure(PERSON, 70, "M")["no_centiles"] == ""
 

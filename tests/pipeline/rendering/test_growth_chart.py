@@ -57,9 +57,11 @@ def test_a_point_far_outside_the_curves_is_inside_the_chart() -> None:
             assert low < VOLUMES[axes.get_title()] < high
 
 
-def test_a_structure_without_a_correction_has_no_chart() -> None:
-    charts = {axes.get_title(): axes for axes in _charts(PERSON, 70, "F", dark=False).axes}
-    assert not charts["left amygdala"].lines
+def test_a_structure_without_a_good_correction_has_no_chart() -> None:
+    loose = replace(PERSON, corrections={**LINES, "brain": Correction(1.0, 0.0, 18, 0.5, 0.3)})
+    charts = {axes.get_title(): axes for axes in _charts(loose, 70, "F", dark=False).axes}
+    assert not charts["left amygdala"].lines and not charts["brain"].lines
+    assert charts["left hippocampus"].lines
 
 
 def test_light_and_dark_svg_and_png() -> None:
