@@ -1,0 +1,189 @@
+"""Quality control of a segmented scan: what it shows that can change the answer.
+
+Intensities are relative to the white matter around each voxel, so that a bias field does not count.
+The limits are from scans that docs/results/quality_control.md names, with their rates of errors.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from uncus.data.segmentation.labels import BRAIN, LABELS
+
+FLUID, VENTRICLES, GRAY, WHITE = (2, 10, 11), (10, 11), (3, 4), (5, 6)
+FIELD_MM = 20.0  # standard deviation of the smoothing of the white matter's intensity
+GAP_MM = 12.0  # sulci up to twice as wide belong to the brain's hull
+RIM_MM = 4.0  # around the hull: meninges, veins, sinuses
+DEPTH_MM = 6.0  # from the hull's surface, where lesions are searched
+DEEP_MM = 12.0  # where no fluid but the ventricles' is expected
+SURE = 0.8  # probability
+LEAST_VOXELS = 30
+
+# Of 19 good heads (8 of people of 73 to 96 years, 10 of IXI, AOMIC) gray matter is 0.57 to 0.73,
+# fluid 0.24 to 0.58; of T2, FLAIR, PD, CT and angiography made of them, one of both is higher or
+# 6 to 488 ml are darker than their label's tissue (good: 0 to 1.8 ml; large lesions: up to 10 ml).
+MAX_GRAY, MAX_FLUID, MAX_DARK_ML = 0.88, 0.85, 60.0
+MIN_CONFIDENCE, MIN_STRUCTURES = 0.58, 12
+# Good: 1.5 to 2.2; with noise of 0.35 of the white matter 0.9 to 1.3.
+WARN_SEPARATION = 1.25
+# Good: at most 0.01; with contrast agent 0.04.
+WARN_ENHANCED = 0.025
+# Good: at most 1.6, 1.8 and 7.0 ml; of lesions of 40 to 56 mm, one is 8 to 25 ml.
+WARN_BRIGHT_ML, WARN_DARK_ML, WARN_HOLE_ML = 5.0, 5.0, 14.0
+BRIGHT, ENHANCED = 1.25, 1.1
+
+
+class Segmented(Protocol):
+    """What is needed of a segmented scan, see uncus.data.segmentation.segmenter."""
+
+    probabilities: NDArray[np.float32]
+    image: NDArray[np.float32]
+    inside: NDArray[np.bool_]
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """The likeliest label [X, Y, Z]."""
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """Voxel size in mm [3]."""
+
+
+@dataclass(frozen=True)
+class BrainQuality:
+    """Measures of a segmented scan; intensities are shares of the white matter's.
+
+    Parameters
+    ----------
+    gray, fluid: medians of cortex, and of ventricles or, if those are too small, all fluid.
+    separation: difference of white and gray matter in their common standard deviation.
+    confidence: mean probability of the labels in the brain, 0 to 1.
+    structures: how many of the brain's 17 labels are there.
+    enhanced: share of the brain's rim that is brighter than white matter.
+    bright, dark, hole: ml of the largest region in the brain that is brighter than white matter,
+        that is darker than its tissue, and that is no brain.
+    """
+
+    gray: float
+    fluid: float
+    separation: float
+    confidence: float
+    structures: int
+    enhanced: float
+    bright: float
+    dark: float
+    hole: float
+
+    @property
+    def refusal(self) -> str:
+        """Why the scan is no T1-weighted head; empty if it is one."""
+        is_t1 = self.fluid < self.gray < MAX_GRAY and self.fluid < MAX_FLUID
+        if not is_t1 or self.dark > MAX_DARK_ML:
+            figures = (
+                f"relative to white matter, gray matter is {self.gray:.2f} and fluid "
+                f"{self.fluid:.2f}, and {self.dark:.0f} ml are darker than their tissue"
+            )
+        elif self.structures < MIN_STRUCTURES or self.confidence < MIN_CONFIDENCE:
+            figures = (
+                f"{self.structures} of {len(BRAIN)} structures found, with a probability of "
+                f"{self.confidence:.2f}"
+            )
+        else:
+            return ""
+        return f"does not look like a T1-weighted head ({figures})"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What can change the answer, one sentence each."""
+        warnings = []
+        if self.separation < WARN_SEPARATION:
+            warnings.append(
+                "Noise, motion or blur hide the border of gray and white matter "
+                f"(contrast {self.separation:.1f} times the noise)."
+            )
+        if self.enhanced > WARN_ENHANCED:
+            warnings.append(
+                "Probably a contrast agent was given "
+                f"({self.enhanced:.0%} of the brain's surroundings are brighter than it)."
+            )
+        if self.bright > WARN_BRIGHT_ML or self.dark > WARN_DARK_ML or self.hole > WARN_HOLE_ML:
+            size = max(self.bright, self.dark, self.hole)
+            warnings.append(f"Probably a large lesion ({size:.0f} ml unlike the tissue around it).")
+        return tuple(warnings)
+
+
+def measure(brain: Segmented) -> BrainQuality:
+    """Measure a segmented scan."""
+    labels, confidence = brain.labels, brain.probabilities.max(axis=0)
+    tissue = np.isin(labels, BRAIN)
+    white, gray = np.isin(labels, WHITE), np.isin(labels, GRAY)
+    if min(np.count_nonzero(white), np.count_nonzero(gray)) < LEAST_VOXELS:
+        return BrainQuality(1.0, 1.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0, 0.0)
+    step = float(np.prod(brain.spacing) ** (1 / 3))
+    image = _relative(brain.image, white & (confidence > SURE), FIELD_MM / step)
+    ventricles = ndimage.binary_erosion(np.isin(labels, VENTRICLES))
+    if np.count_nonzero(ventricles) < LEAST_VOXELS:
+        ventricles = np.isin(labels, FLUID)
+    fluid = _median(image, ventricles, 0.0)
+    middle = _median(image, gray, 1.0)
+    spread = float(np.hypot(_spread(image, white), _spread(image, gray)))
+    hull = _hull(tissue, round(GAP_MM / step))
+    rim = ndimage.binary_dilation(hull, iterations=round(RIM_MM / step)) & ~tissue & brain.inside
+    depth = ndimage.distance_transform_edt(hull, sampling=brain.spacing)
+    within = depth > DEPTH_MM
+    fluids = np.isin(labels, FLUID)
+    voxel = float(np.prod(brain.spacing)) / 1000
+
+    def largest(region: NDArray[np.bool_], opened: int = 1) -> float:
+        parts, count = ndimage.label(ndimage.binary_opening(region, iterations=opened))
+        return float(np.bincount(parts.ravel())[1:].max()) * voxel if count else 0.0
+
+    return BrainQuality(
+        gray=middle,
+        fluid=fluid,
+        separation=(1 - middle) / max(spread, 1e-3),
+        confidence=float(confidence[tissue].mean()),
+        structures=int((np.bincount(labels[tissue], minlength=len(LABELS)) >= LEAST_VOXELS).sum()),
+        enhanced=float((image[rim] > ENHANCED).mean()) if rim.any() else 0.0,
+        bright=largest(within & (image > BRIGHT)),
+        dark=largest(within & ~fluids & (image < (middle + fluid) / 2)),
+        hole=largest((depth > DEEP_MM) & np.isin(labels, (0, 1, 2)), 2),
+    )
+
+
+def _relative(
+    image: NDArray[np.float32], white: NDArray[np.bool_], sigma: float
+) -> NDArray[np.float32]:
+    """The image over the mean of the white matter around each voxel; ``sigma`` in voxels."""
+    if not white.any():
+        return image
+    overall = float(np.median(image[white]))
+    total = ndimage.gaussian_filter(np.where(white, image, 0).astype(np.float32), sigma)
+    weight = ndimage.gaussian_filter(white.astype(np.float32), sigma)
+    local = np.where(weight > 1e-4, total / np.maximum(weight, 1e-4), overall)
+    result: NDArray[np.float32] = image / np.clip(local, 0.4 * overall, 2.5 * overall).clip(1e-6)
+    return result
+
+
+def _hull(tissue: NDArray[np.bool_], gap: int) -> NDArray[np.bool_]:
+    """The tissue with its gaps up to 2 * ``gap`` voxels closed and its holes filled."""
+    # Padded, so that closing does not erode at the array's faces.
+    wide = np.pad(tissue, gap + 1)
+    wide = ndimage.distance_transform_edt(~wide) <= gap
+    closed = ndimage.distance_transform_edt(wide) > gap
+    inner = tuple(slice(gap + 1, -gap - 1) for _ in range(3))
+    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(closed[inner])
+    return filled | tissue
+
+
+def _median(image: NDArray[np.float32], region: NDArray[np.bool_], otherwise: float) -> float:
+    return float(np.median(image[region])) if region.any() else otherwise
+
+
+def _spread(image: NDArray[np.float32], region: NDArray[np.bool_]) -> float:
+    """Robust standard deviation."""
+    values = image[region]
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
