@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from uncus.data import lean_monai
 from uncus.data.errors import error_line
 from uncus.pipeline import environment
 
@@ -105,6 +106,8 @@ def call(verb: str, arguments: Sequence[str]) -> int:
     """Parse a verb's options and run it."""
     import tyro
 
+    if verb in {"predict", "explain"}:
+        lean_monai.load()
     kind = load_verb(verb)
     defaults = kind.defaults(list(arguments)) if hasattr(kind, "defaults") else None
     options: dict[str, Any] = {} if defaults is None else {"default": defaults}

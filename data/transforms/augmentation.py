@@ -13,10 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.networks.utils import to_norm_affine
 from monai.transforms.compose import Compose
 from monai.transforms.transform import RandomizableTransform
-from monai.transforms.utils import create_rotate, create_scale, create_translate
 from torch import Tensor
 
 from uncus.data.augment import Augment
@@ -153,6 +151,8 @@ class RandFlipBatch(SpatialTransform):
 
     def matrix(self, drawn: bool) -> np.ndarray:
         """A reflection."""
+        from monai.transforms.utils import create_scale  # which imports scikit-image
+
         return np.asarray(create_scale(3, [-1.0 if drawn else 1.0, 1.0, 1.0]))
 
 
@@ -191,6 +191,8 @@ class RandAffineBatch(SpatialTransform):
 
     def matrix(self, drawn: Pose) -> np.ndarray:
         """Rotation and scaling act in mm, so that anisotropic voxels are not sheared."""
+        from monai.transforms.utils import create_rotate, create_scale, create_translate
+
         moved = create_translate(3, drawn.shift) @ create_rotate(3, drawn.angles)
         return np.asarray(moved @ create_scale(3, [1 + s for s in drawn.scales]))
 
@@ -338,6 +340,8 @@ def resample(volumes: Tensor, matrices: Sequence[np.ndarray], spacing: Sequence[
 
     ``matrices``: [4, 4] each, about the volume's center, in mm, from output to input.
     """
+    from monai.networks.utils import to_norm_affine
+
     size = volumes.shape[2:]
     center, to_mm = np.eye(4), np.diag([*spacing, 1.0])
     center[:3, 3] = (np.asarray(size) - 1) / 2
