@@ -48,8 +48,8 @@ _tried: dict[bool, Settings] = {}  # by layout, on any device
 
 PROGRAMS = 8
 """Programs per multiprocessor where the compiler has not been asked: 64 registers per thread."""
-GROUP_TILES = {"forward": 16384, "backward": 8192}
-"""Elements that a group's one program loads at once; backward needs more registers for each."""
+GROUP_BYTES = {"forward": 2**15, "backward": 2**14}
+"""What a group's one program loads at once; backward needs more registers for each element."""
 
 
 @contextmanager
@@ -137,16 +137,18 @@ def plan(
 
 
 def group_plan(
-    c: int, s: int, groups: int, last: bool, chosen: Settings, direction: str
+    c: int, s: int, groups: int, last: bool, chosen: Settings, tile: int
 ) -> tuple[int, dict[str, Any]] | None:
     """Warps and compile-time constants of a kernel with one program per group.
 
-    None where a group is too large, or a channel of it larger than a tile.
+    None where a group is too large, or a channel of it larger than a ``tile`` of that many
+    elements. Channels last, fewer than 8 members are no vector, and only small groups pay.
     """
-    members, tile = c // groups, GROUP_TILES[direction]
+    members = c // groups
+    largest = chosen.group // 32 if last and members < 8 else chosen.group
     row, rows = (members, s) if last else (s, members)
     across = triton.next_power_of_2(row)
-    if members * s > chosen.group or across > tile:
+    if members * s > largest or across > tile:
         return None
     down = min(triton.next_power_of_2(rows), tile // across)
     block_c, block_s = (across, down) if last else (down, across)
@@ -206,6 +208,10 @@ class Case(NamedTuple):
             known |= {**cut.tiles, **cut.padded}
         return known
 
+    def tile(self, direction: str) -> int:
+        """Elements that the one program of a small group loads at once."""
+        return GROUP_BYTES[direction] // self.x.itemsize
+
     def stages(self, constants: dict[str, Any], tensors: int) -> int:
         """Tiles of ``tensors`` volumes that fit into a program's memory, up to 3."""
         tile = constants["BLOCK_C"] * constants["BLOCK_S"] * self.x.itemsize * tensors
@@ -244,7 +250,7 @@ class Launches(NamedTuple):
 def forward_launches(case: Case) -> Launches:
     """The kernels that `forward` launches."""
     n, c, s = case.sizes
-    small = group_plan(c, s, case.groups, case.last, case.chosen, "forward")
+    small = group_plan(c, s, case.groups, case.last, case.chosen, case.tile("forward"))
     if small:
         warps, constants = small
         values = {**case.values(), **constants, "STAGES": case.stages(constants, 1 + case.add)}
@@ -265,7 +271,7 @@ def forward_launches(case: Case) -> Launches:
 def backward_launches(case: Case) -> Launches:
     """The kernels that `backward` launches."""
     n, c, s = case.sizes
-    small = group_plan(c, s, case.groups, case.last, case.chosen, "backward")
+    small = group_plan(c, s, case.groups, case.last, case.chosen, case.tile("backward"))
     if small:
         warps, constants = small
         stages = case.stages(constants, 2 + (case.gate != "affine"))

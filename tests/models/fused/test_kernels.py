@@ -83,13 +83,12 @@ def test_groups_of_several_tiles_compute_the_same(
 ) -> None:
     from uncus.models.fused import kernels
 
-    monkeypatch.setattr(kernels, "GROUP_TILES", {"forward": 256, "backward": 128})
+    monkeypatch.setattr(kernels, "GROUP_BYTES", {"forward": 1024, "backward": 512})
     monkeypatch.setattr(kernels, "forward_launches", kernels.forward_launches.__wrapped__)
     monkeypatch.setattr(kernels, "backward_launches", kernels.backward_launches.__wrapped__)
-    for direction in kernels.GROUP_TILES:
-        found = kernels.group_plan(
-            10, 125, 2, layout == "channels_last", kernels.Settings(), direction
-        )
+    for tile in (512, 256, 128):
+        last = layout == "channels_last"
+        found = kernels.group_plan(10, 125, 2, last, kernels.Settings(), tile)
         assert found is not None and not found[1]["SINGLE"]
     check_against_float64((2, 10, 5, 5, 5), 2, layout, activation, True, torch.bfloat16)
     check_against_float64((1, 10, 5, 5, 5), 2, layout, activation, False, torch.float32, mean=300)
