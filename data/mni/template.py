@@ -19,14 +19,11 @@ from scipy import ndimage
 from uncus.data.cache import kept
 from uncus.data.errors import BadInput
 from uncus.data.geometry.grid import Grid
-from uncus.data.geometry.image import Affine, Image, coarser
+from uncus.data.geometry.image import Affine, Image
 
 NAME = "MNI152NLin2009aSym"  # TemplateFlow's identifier
 PAD = 20  # voxels of 1 mm around the template's brain
 MARGIN_MM = 6.0  # around the template's brain, from which brains differ by a few millimeters
-SHELL_MM = (2.0, 7.0)  # distance from the brain's edge of fluid and bone, dark in T1
-SHELL_VALUE = 0.2  # relative to white matter
-SHELL_WEIGHT = 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,25 +98,6 @@ def measure_brain(t1: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     inward = ndimage.distance_transform_edt(brain)
     distance = np.where(brain, 0.5 - inward, outward - 0.5).astype(np.float32)
     return {"brain": brain, "distance": distance}
-
-
-@lru_cache(maxsize=4)
-def pattern(spacing: float) -> tuple[Image, Image]:
-    """The expected intensities of a head in and around its brain, and their weights.
-
-    The template's T1 with a dark shell around its superior part for fluid and skull, at
-    ``spacing`` mm.
-    """
-    template = load_template()
-    height = template.affine[2, 3] + np.arange(template.t1.shape[2])
-    low, high = SHELL_MM
-    shell = (template.distance > low) & (template.distance < high) & (height > -20)
-    values = np.where(template.brain, template.t1, SHELL_VALUE).astype(np.float32)
-    weight = template.brain + np.float32(SHELL_WEIGHT) * shell
-    mean = coarser(Image(values * weight, template.affine), spacing)
-    share = coarser(Image(weight.astype(np.float32), template.affine), spacing)
-    array = (mean.array / np.maximum(share.array, 1e-3)).astype(np.float32)
-    return Image(array, share.affine), share
 
 
 def mni_grid(spacing: NDArray[np.float64]) -> Grid:

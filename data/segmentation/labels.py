@@ -1,8 +1,8 @@
 """The classes into which every head is segmented, and the numbers of other tools as these.
 
 Left and right are the subject's. The third and fourth ventricle are cerebrospinal fluid, the
-inferior horn and the choroid plexus belong to their lateral ventricle. Basal ganglia are caudate,
-putamen, pallidum and accumbens.
+inferior horn and the choroid plexus belong to their lateral ventricle, the ventral diencephalon to
+the brain stem. Basal ganglia are caudate, putamen, pallidum and accumbens.
 """
 
 from collections.abc import Iterable, Mapping
@@ -49,6 +49,8 @@ LABELS = (
     *_sides(18, "basal ganglia", "BG", "#c77dff"),
 )
 """The class of each number."""
+MIRRORED = (0, 1, 2, 4, 3, 6, 5, 8, 7, 9, 11, 10, 13, 12, 15, 14, 17, 16, 19, 18)
+"""Each class in the mirror image."""
 BRAIN, INTRACRANIAL = range(3, 20), range(2, 20)
 Table = Mapping[int, tuple[int, int]]
 
@@ -70,26 +72,37 @@ def _table(
 
 
 DLMUSE = _table(
-    {0: 0, 1: 2, 4: 2, 11: 2, 46: 2, 35: 9},
+    {0: 0, 1: 2, 4: 2, 11: 2, 46: 2, 69: 2, 35: 9, 61: 9, 62: 9},
     [
         *((30, 23, 18), (32, 31, 14), (37, 36, 18), (39, 38, 7), (41, 40, 7), (48, 47, 12)),
-        *((50, 49, 10), (52, 51, 10), (56, 55, 18), (58, 57, 18), (60, 59, 16), (62, 61, 5)),
+        *((50, 49, 10), (52, 51, 10), (56, 55, 18), (58, 57, 18), (60, 59, 16)),
         (75, 76, 3),
         *((number + 1, number, 5) for number in range(81, 94, 2)),
         *((number + 1, number, 3) for number in range(100, 208, 2)),
     ],
-    {69: 5, 71: 7, 72: 7, 73: 7, 95: 5},
+    {71: 7, 72: 7, 73: 7, 95: 5},
 )
 """DLMUSE's numbers, those of Neuromorphometrics: the cortex from 100 on."""
 FREESURFER = _table(
-    {0: 0, 14: 2, 15: 2, 16: 9, 24: 2, 72: 2, **dict.fromkeys(range(502, 531), 1)},
+    {
+        0: 0,
+        14: 2,
+        15: 2,
+        16: 9,
+        24: 2,
+        28: 9,
+        60: 9,
+        72: 2,
+        85: 2,
+        **dict.fromkeys(range(502, 531), 1),
+    },
     [
         *((2, 41, 5), (3, 42, 3), (4, 43, 10), (5, 44, 10), (7, 46, 7), (8, 47, 7), (10, 49, 16)),
         *((11, 50, 18), (12, 51, 18), (13, 52, 18), (17, 53, 12), (18, 54, 14), (25, 57, 5)),
-        *((26, 58, 18), (28, 60, 5), (30, 62, 5), (31, 63, 10), (78, 79, 5), (81, 82, 3)),
+        *((26, 58, 18), (30, 62, 18), (31, 63, 10), (78, 79, 5), (81, 82, 3)),
         *((136, 163, 10), (137, 164, 10)),
     ],
-    dict.fromkeys((77, 80, 85, *range(251, 256)), 5),
+    dict.fromkeys((77, 80, *range(251, 256)), 5),
 )
 """FreeSurfer's numbers, and those of SynthSeg's training maps: 502 and over outside the brain."""
 

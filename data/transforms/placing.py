@@ -81,7 +81,7 @@ class PlaceInMNI(Invertible):
             "overlap": result.overlap,
             "similarity": result.similarity,
             "seen": result.coverage,
-            "likeness": result.likeness,
+            "distance": result.distance,
             "contrast": result.contrast,
         }
         corrected = registration.corrected(volume, result)

@@ -16,6 +16,7 @@ from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume
 from uncus.data.segmentation.measures import measure
 from uncus.data.segmentation.segmentation import Segmentation
+from uncus.data.segmentation.segmenter import segment_scan
 from uncus.data.space import Placed
 from uncus.data.tables import limit_warnings, read_number
 from uncus.data.text import displayed
@@ -64,7 +65,7 @@ class Predictor:
         run: Path | str,
         device: str = "cpu",
         engine: engines.Engine = "auto",
-        segment: Segment | None = None,
+        segment: Segment | None = segment_scan,
     ) -> None:
         self.segment = segment
         self.run, self.device = Run(Path(run)), torch.device(device)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from uncus.data.imageio.volume import Native, Volume
 from uncus.data.mni import prealigned, registration
-from uncus.data.mni.affine import rotation
 from uncus.data.mni.template import mni_grid
 from uncus.data.phantom.anatomy import load_anatomy
 from uncus.data.phantom.subject import aligned, draw_parameters, make_subject
@@ -61,7 +61,7 @@ def test_a_shifted_brain_is_not_accepted(name: str, scan: Volume) -> None:
 
 def test_a_rotated_mirrored_or_scaled_brain_is_not_accepted(scan: Volume) -> None:
     for change in (
-        rotation((np.radians(6), 0, 0)),
+        Rotation.from_euler("x", 6, degrees=True).as_matrix(),
         np.diag([1.07, 1.07, 1.07]),
         np.diag([1.0, 1, -1]),
     ):

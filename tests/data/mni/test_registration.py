@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from uncus.data.errors import BadInput
 from uncus.data.geometry.image import Image, coarser
 from uncus.data.imageio.volume import Native, Volume
 from uncus.data.mni import registration
-from uncus.data.mni.affine import rotation
 from uncus.data.mni.template import load_template, mni_grid
 from uncus.data.transforms.path import place
 
@@ -18,7 +18,7 @@ from uncus.data.transforms.path import place
 def truth() -> np.ndarray:
     """The transform of the synthetic scan: template mm -> scan mm."""
     matrix = np.eye(4)
-    matrix[:3, :3] = rotation(tuple(np.radians([14.0, -6.0, 9.0]))) @ np.diag([1.04, 0.93, 0.97])
+    matrix[:3, :3] = turned(14.0, -6.0, 9.0) @ np.diag([1.04, 0.93, 0.97])
     matrix[:3, 3] = (9.0, -14.0, 6.0)
     return matrix
 
@@ -30,6 +30,11 @@ def scan(truth: np.ndarray) -> Volume:
     small = coarser(Image(template.t1 * 800, template.affine), 2.0)
     brain = coarser(Image(template.brain.astype(np.float32), template.affine), 2.0).array > 0.5
     return volume((small.array * brain).astype(np.float32), truth @ small.affine)
+
+
+def turned(*degrees: float) -> np.ndarray:
+    """The rotation about x, then y, then z."""
+    return Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
 
 
 def volume(array: np.ndarray, affine: np.ndarray) -> Volume:
@@ -64,16 +69,16 @@ def test_a_map_returns_to_the_scan(scan: Volume) -> None:
 
 def test_a_header_wrong_by_90_degrees_gets_a_warning(scan: Volume) -> None:
     wrong = np.eye(4)
-    wrong[:3, :3] = rotation((np.pi / 2, 0.0, 0.0)).round()
+    wrong[:3, :3] = turned(90, 0, 0).round()
     result = registration.register(volume(scan.array, wrong @ scan.affine))
-    assert result.overlap > 0.93 and (result.likeness or 0) > 0.6
+    assert result.overlap > 0.93 and (result.distance or 9) < 4
     assert 60 < result.rotation < 120
     assert [w for w in result.warnings if "degrees from the axes of the header" in w]
 
 
 def test_half_a_brain_is_rejected(scan: Volume) -> None:
     half = volume(scan.array[:, :, : scan.array.shape[2] // 2], scan.affine)
-    with pytest.raises(BadInput, match=r"cut off|failed|no brain"):
+    with pytest.raises(BadInput, match=r"cut off|does not look like"):
         registration.register(half)
 
 
@@ -88,12 +93,44 @@ def test_a_slab_is_rejected(scan: Volume) -> None:
         registration.register(volume(np.ascontiguousarray(scan.array[:, 60:65]), scan.affine))
 
 
-def test_a_warning_gives_measured_values_only(scan: Volume) -> None:
-    mask = scan.array > 0
-    field = Image(np.ones((1, 1, 1), np.float32), scan.affine)
-    for likeness, text in ((None, "similarity 0.70)"), (0.35, "similarity 0.70, likeness 0.35)")):
-        result = registration.Registration(
-            np.eye(4), mask, field, 0.95, 0.7, 1.0, True, likeness=likeness
-        )
-        (warning,) = result.warnings
+def registered(**changes: object) -> registration.Registration:
+    """A valid registration but for the given values."""
+    scale = changes.pop("scale", (1.0, 1.0, 1.0))
+    given = {
+        "to_mni": np.linalg.inv(np.diag([*scale, 1.0])),
+        "mask": np.ones((2, 2, 2), bool),
+        "field": Image(np.ones((1, 1, 1), np.float32), np.eye(4)),
+        "overlap": 0.95,
+        "similarity": 0.85,
+        "coverage": 1.0,
+        "skull_stripped": False,
+        "distance": 2.0,
+        "contrast": 0.4,
+    }
+    return registration.Registration(**(given | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"overlap": 0.8}, "does not look like a T1-weighted head"),
+        ({"similarity": 0.5}, "does not look like a T1-weighted head"),
+        ({"distance": 9.0}, r"labels 9\.0 mm apart"),
+        ({"scale": (0.5, 0.5, 0.5)}, r"scales 0\.50 to 0\.50"),
+        ({"scale": (1.2, 1.0, 0.7)}, r"scales 0\.70 to 1\.20"),
+        ({"coverage": 0.7}, "only 70% of the brain is in its field of view"),
+        ({"contrast": -0.18}, r"its white matter is 0\.82 times as bright"),
+    ],
+)
+def test_every_limit_rejects(changes: dict[str, object], cause: str) -> None:
+    registration.check(Path("scan.nii"), registered())
+    with pytest.raises(BadInput, match=cause) as caught:
+        registration.check(Path("scan.nii"), registered(**changes))
+    assert str(caught.value).startswith("scan.nii: ")
+
+
+def test_a_warning_gives_measured_values_only() -> None:
+    assert registered().warnings == ()
+    for distance, text in ((None, "(overlap 0.90)"), (4.5, "(overlap 0.90, labels 4.5 mm apart)")):
+        (warning,) = registered(overlap=0.9, distance=distance).warnings
         assert text in warning

@@ -13,13 +13,13 @@ from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import decollate_batch
 from monai.transforms.compose import Compose
 from monai.transforms.inverse import InvertibleTransform
+from scipy.spatial.transform import Rotation
 
 from tests.data.ellipsoid_brain import mm, scan, upright
 from tests.data.transforms.test_path import GRID
 from uncus.data import transforms
 from uncus.data.imageio.writer import native_array
 from uncus.data.mni import prealigned, registration
-from uncus.data.mni.affine import rotation
 from uncus.data.quality_control import Reference
 from uncus.data.transforms import (
     CheckImage,
@@ -36,7 +36,7 @@ from uncus.data.transforms.scan_tensor import affine_of, voxels, with_voxels
 
 ORIENTATIONS = ["RAS", "LAS", "LPI", "PSR"]
 MOVED = np.eye(4)
-MOVED[:3, :3] = rotation((0.2, -0.1, 0.3)) @ np.diag([1.1, 0.9, 1.05])
+MOVED[:3, :3] = Rotation.from_euler("xyz", (0.2, -0.1, 0.3)).as_matrix() @ np.diag([1.1, 0.9, 1.05])
 MOVED[:3, 3] = 4, -3, 2
 
 

@@ -1,0 +1,333 @@
+"""Segment a head: find the brain and its orientation, then label its voxels at 2 mm."""
+
+import itertools
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from uncus.data.geometry.foreground import constant_background, largest_part, otsu
+from uncus.data.geometry.grid import Grid
+from uncus.data.geometry.image import Affine, Image, coarser, upright
+from uncus.data.imageio.volume import Volume
+from uncus.data.segmentation.correction import load as load_corrections
+from uncus.data.segmentation.intensity import normalized
+from uncus.data.segmentation.labels import BRAIN, INTRACRANIAL, LABELS, MIRRORED
+from uncus.data.segmentation.network import SegmentationNet
+from uncus.data.segmentation.segmentation import Segmentation, region_volumes
+
+SPACING = 2.0  # mm, of the network
+SHAPE = (80, 96, 80)  # of its input, voxels; more for a larger brain
+MULTIPLE = 16  # of the sizes of its input
+MARGIN_MM = 8.0  # around the brain
+POINTS = 200_000  # interpolated at once
+# Distance in mm by which the centers of a brain's labels differ from the template's after an affine
+# transform, root mean square; labels of which at least so many voxels are found count.
+MAX_DISTANCE = 4.0
+MAX_BRAIN_ML = 2500.0
+MIN_VOXELS, MIN_LABELS = 20, 12
+WEIGHTS = Path(__file__).with_name("weights.safetensors")
+CARD = Path(__file__).with_name("network.json")
+Network = Callable[[Tensor], Tensor]
+
+
+class Match(NamedTuple):
+    """The affine transform that maps the template's labels onto a scan's.
+
+    Parameters
+    ----------
+    transform: float64 [4, 4], template mm -> scan mm.
+    distance: root mean square of what is left between the labels' centers, mm.
+    labels: how many labels were found.
+    """
+
+    transform: Affine
+    distance: float
+    labels: int
+
+    @property
+    def is_brain(self) -> bool:
+        """Whether the labels lie as in a brain."""
+        return self.labels >= MIN_LABELS and self.distance <= MAX_DISTANCE
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedBrain:
+    """The labels of a head, see :data:`uncus.data.segmentation.labels.LABELS`.
+
+    Parameters
+    ----------
+    probabilities: float32 [K, X, Y, Z] of the labels, on a grid of 2 mm around the brain along the
+        template's axes.
+    affine: float64 [4, 4], index of that grid -> mm of the scan, RAS+.
+    image: float32 [X, Y, Z], the scan on that grid, white matter about 1.
+    inside: bool [X, Y, Z], which of its voxels lie in the scan's field of view.
+    match: how the labels' centers fit the template's.
+    """
+
+    probabilities: NDArray[np.float32]
+    affine: Affine
+    image: NDArray[np.float32]
+    inside: NDArray[np.bool_]
+    match: Match
+
+    @cached_property
+    def labels(self) -> NDArray[np.uint8]:
+        """The likeliest label [X, Y, Z]."""
+        likeliest: NDArray[np.uint8] = self.probabilities.argmax(0).astype(np.uint8)
+        return likeliest
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """The brain with the fluid around and inside it: bool [X, Y, Z]."""
+        brain: NDArray[np.bool_] = self.probabilities[list(BRAIN)].sum(0) > 0.5
+        if not brain.any():
+            return brain
+        near = ndimage.binary_dilation(largest_part(brain), iterations=4)
+        inside = near & (self.probabilities[list(INTRACRANIAL)].sum(0) > 0.5)
+        filled: NDArray[np.bool_] = ndimage.binary_fill_holes(largest_part(inside))
+        return filled
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """Voxel size in mm [3]."""
+        return np.full(3, SPACING)
+
+    def centers(self) -> dict[int, NDArray[np.float64]]:
+        """The centers of the brain's labels, mm [3] each; of those with 20 voxels or more."""
+        return label_centers(self.labels, self.affine, template_centers())
+
+    def volume(self, *labels: int) -> float:
+        """The volume of some labels in ml: the sum of their probabilities."""
+        return float(self.probabilities[list(labels)].sum(dtype=np.float64)) * SPACING**3 / 1000
+
+
+def segment(image: Image, network: Network | None = None) -> SegmentedBrain:
+    """Segment a head or a skull-stripped brain in any orientation.
+
+    Parameters
+    ----------
+    image: the scan with its background at 0; mm, RAS+.
+    network: scores of the labels [N, K, X, Y, Z] for images [N, 1, X, Y, Z]; the trained one by
+        default.
+    """
+    network = network or load_network()
+    fine = coarser(image, SPACING)
+    match = locate(network, upright(fine, SPACING))
+    grid = brain_grid(match)
+    to_index = np.linalg.inv(fine.affine) @ grid.affine
+    sampled = ndimage.affine_transform(
+        fine.array,
+        to_index[:3, :3],
+        to_index[:3, 3],
+        grid.shape,
+        np.float32,
+        order=1,
+        cval=np.nan,
+    )
+    inside = np.isfinite(sampled)
+    array = normalized(torch.from_numpy(np.nan_to_num(sampled)))
+    scores = probabilities(network, array)
+    scores = (scores + probabilities(network, array.flip(0)).flip(1)[list(MIRRORED)]) / 2
+    result = scores.numpy()
+    result[:, ~inside], result[0, ~inside] = 0, 1
+    match = match_centers(result, grid.affine)
+    return SegmentedBrain(result, grid.affine, array.numpy(), inside, match)
+
+
+def segment_volume(volume: Volume) -> SegmentedBrain:
+    """Segment a scan as it was read; the last one is kept, since several steps need it."""
+    key = (volume.voxel_hash, volume.affine.tobytes())
+    if key not in _LAST:
+        image = background_at_zero(volume)
+        found = segment(image)
+        _LAST.clear()
+        _LAST[key] = found
+    return _LAST[key]
+
+
+_LAST: dict[tuple[str, bytes], SegmentedBrain] = {}
+
+
+def background_at_zero(volume: Volume) -> Image:
+    """The scan with 0 as its background and least value."""
+    background, array = constant_background(volume.array), volume.array
+    if background is None:
+        array = array - min(float(array.min()), 0.0)
+    else:
+        inside = array != background
+        darkest = float(np.percentile(array[inside], 0.5)) if inside.any() else 0.0
+        array = np.where(inside, np.maximum(array - min(darkest, 0.0), 0), 0)
+    return Image(array.astype(np.float32, copy=False), volume.affine)
+
+
+def on_scan(brain: SegmentedBrain, volume: Volume) -> Segmentation:
+    """The likeliest labels on the scan's own voxels, from interpolated probabilities."""
+    to_index = np.linalg.inv(brain.affine) @ volume.affine
+    rough = ndimage.affine_transform(
+        brain.labels, to_index[:3, :3], to_index[:3, 3], volume.array.shape, np.uint8, order=0
+    )
+    # Beyond the brain the nearest label is good enough.
+    near = ndimage.binary_dilation(rough >= INTRACRANIAL[0], iterations=2)
+    index = to_index[:3, :3] @ np.argwhere(near).T + to_index[:3, 3:]
+    size = np.array(brain.labels.shape)[:, None]
+    unit = (2 * index / (size - 1) - 1).astype(np.float32)[::-1].T
+    scores, labels = torch.from_numpy(brain.probabilities)[None], []
+    for part in np.array_split(np.ascontiguousarray(unit), max(1, len(unit) // POINTS)):
+        at = torch.from_numpy(part)[None, None, None]
+        values = torch.nn.functional.grid_sample(
+            scores, at, padding_mode="border", align_corners=True
+        )
+        labels.append(values[0, :, 0, 0].argmax(0).to(torch.uint8).numpy())
+    rough[near] = np.concatenate(labels)
+    sums = brain.probabilities.reshape(len(LABELS), -1).sum(1, dtype=np.float64)
+    volumes = region_volumes(sums * SPACING**3 / 1000)
+    return Segmentation(rough, volume.affine, volumes, method(), load_corrections(method()))
+
+
+def segment_scan(volume: Volume) -> Segmentation | None:
+    """The segmentation on the scan's own voxels; None where no brain was found."""
+    brain = segment_volume(volume)
+    return on_scan(brain, volume) if brain.match.is_brain else None
+
+
+def method() -> str:
+    """What segments: the SHA-256 of the network's weights."""
+    return str(card()["sha256"])
+
+
+def locate(network: Network, head: Image) -> Match:
+    """Find the brain in a head; if it is not as the header says, in the 23 other orientations."""
+    array = np.nan_to_num(head.array)
+    box = ndimage.find_objects((array > otsu(array) / 2).astype(np.uint8))
+    window = box[0] if box and box[0] else tuple(slice(0, n) for n in array.shape)
+    array = array[window]
+    affine = head.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [part.start for part in window]
+    best = Match(np.eye(4), float("inf"), 0)
+    for order, signs in orientations():
+        turned = array.transpose(order)[tuple(slice(None, None, sign) for sign in signs)]
+        to_array = np.zeros((4, 4))
+        to_array[3, 3] = 1
+        for axis, (source, sign) in enumerate(zip(order, signs, strict=True)):
+            to_array[source, axis] = sign
+            to_array[source, 3] = 0 if sign > 0 else array.shape[source] - 1
+        # In the turned array's own frame, where the network expects the head to be upright.
+        frame = np.diag([SPACING, SPACING, SPACING, 1.0])
+        scores = probabilities(network, padded(normalized(torch.tensor(turned.copy()))))
+        match = match_centers(scores.numpy(), frame)
+        if float(scores[list(BRAIN)].sum()) * SPACING**3 / 1000 > MAX_BRAIN_ML:
+            break  # noise, or another thing: it will not be a head from another side
+        to_scan = affine @ to_array @ np.linalg.inv(frame)
+        match = match._replace(transform=to_scan @ match.transform)
+        if match.is_brain:
+            return match
+        best = min(best, match, key=lambda one: (-one.labels // 4, one.distance))
+    return best
+
+
+def orientations() -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The 24 rotations by multiples of 90 degrees: order and direction of the axes."""
+    turns = []
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1, -1), repeat=3):
+            matrix = np.zeros((3, 3))
+            matrix[range(3), order] = signs
+            if np.linalg.det(matrix) > 0:
+                turns.append((order, signs))
+    # The header's own first, then half and quarter turns about one axis.
+    return sorted(turns, key=lambda turn: 3 - sum(a == b for a, b in enumerate(turn[0])))
+
+
+def padded(array: Tensor) -> Tensor:
+    """``array`` [X, Y, Z] with zeros at its end, to sizes that the network takes."""
+    margins = [(0, -n % MULTIPLE) for n in reversed(array.shape)]
+    return torch.nn.functional.pad(array, [size for margin in margins for size in margin])
+
+
+@torch.inference_mode()
+def probabilities(network: Network, image: Tensor) -> Tensor:
+    """Probabilities [K, X, Y, Z] of the labels of ``image`` [X, Y, Z]."""
+    return network(image[None, None])[0].float().softmax(0)
+
+
+def match_centers(scores: NDArray[np.float32], affine: Affine) -> Match:
+    """Fit the template's label centers to those of a segmentation, by an affine transform.
+
+    Parameters
+    ----------
+    scores: probabilities [K, X, Y, Z].
+    affine: their index -> mm.
+    """
+    found = label_centers(scores.argmax(0), affine, template_centers())
+    if len(found) < 4:
+        return Match(np.eye(4), float("inf"), len(found))
+    centers = np.array(list(found.values()))
+    expected = np.array([template_centers()[label] for label in found])
+    rows = np.hstack([expected, np.ones((len(found), 1))])
+    fitted, *_ = np.linalg.lstsq(rows, centers, rcond=None)
+    transform = np.eye(4)
+    transform[:3] = fitted.T
+    distance = float(np.sqrt(((rows @ fitted - centers) ** 2).sum(1).mean()))
+    if np.linalg.det(transform[:3, :3]) <= 0:
+        distance = float("inf")
+    return Match(transform, distance, len(found))
+
+
+def label_centers(
+    labels: NDArray[Any], affine: Affine, of: Iterable[int]
+) -> dict[int, NDArray[np.float64]]:
+    """The centers of labels in [X, Y, Z], mm [3] each; of those with 20 voxels or more."""
+    counts = np.bincount(labels.ravel(), minlength=len(LABELS))
+    found = [label for label in of if counts[label] >= MIN_VOXELS]
+    index = np.array(ndimage.center_of_mass(np.ones_like(labels), labels, found)).reshape(-1, 3)
+    return dict(zip(found, index @ affine[:3, :3].T + affine[:3, 3], strict=True))
+
+
+def brain_grid(match: Match) -> Grid:
+    """A grid around the brain, along the template's axes as they lie in the scan."""
+    u, _, v = np.linalg.svd(match.transform[:3, :3])
+    rotation = u @ v
+    low, high = np.array(card()["template_box"])
+    corners = np.array(list(itertools.product(*zip(low, high, strict=True))))
+    at = corners @ match.transform[:3, :3].T + match.transform[:3, 3]
+    along = at @ rotation  # mm along the axes of the brain
+    size = np.ptp(along, axis=0) + 2 * MARGIN_MM
+    counts = np.maximum(np.ceil(size / SPACING / MULTIPLE).astype(int) * MULTIPLE, SHAPE)
+    counts = np.minimum(counts, 160)
+    middle = rotation @ (along.min(axis=0) + along.max(axis=0)) / 2
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * SPACING
+    affine[:3, 3] = middle - affine[:3, :3] @ (counts - 1) / 2
+    x, y, z = counts.tolist()
+    return Grid((x, y, z), affine)
+
+
+@lru_cache(maxsize=1)
+def load_network() -> Network:
+    """The trained network, in float32."""
+    from safetensors.torch import load_file
+
+    network = SegmentationNet(len(LABELS))
+    network.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
+    return network.eval()
+
+
+@lru_cache(maxsize=1)
+def card() -> dict[str, Any]:
+    """What is known of the network: its data, the template's labels, the weights' hash."""
+    loaded: dict[str, Any] = json.loads(CARD.read_text())
+    return loaded
+
+
+def template_centers() -> dict[int, list[float]]:
+    """The centers of the labels in ICBM152, mm [3] each, by label."""
+    return {int(label): center for label, center in card()["template_centers"].items()}
