@@ -20,6 +20,8 @@ from uncus.data.imageio.volume import Volume
 from uncus.data.mni.affine import refine
 from uncus.data.mni.bias_field import bias_field, divide
 from uncus.data.mni.template import load_template
+from uncus.data.segmentation.quality import BrainQuality
+from uncus.data.segmentation.quality import measure as measure_quality
 from uncus.data.segmentation.segmenter import SegmentedBrain, segment_volume, template_centers
 
 MIN_EXTENT_MM = 80.0  # of the field of view along any axis; a brain has 120 mm or more
@@ -30,7 +32,6 @@ MIN_OVERLAP, WARN_OVERLAP = 0.86, 0.92
 MIN_SIMILARITY = 0.60
 # Distance in mm of the centers of a brain's labels from the template's after the registration.
 MAX_DISTANCE, WARN_DISTANCE = 6.0, 4.0
-MIN_CONTRAST, WARN_CONTRAST = 0.02, 0.08  # white over gray matter, minus one
 WARN_ROTATION = 60.0  # degrees
 MIN_BRAIN_ML = 300.0  # a child's of one year has 700
 MIN_COVERAGE = 0.85  # share of the template's brain in the field of view
@@ -39,7 +40,6 @@ WARN_COVERAGE = 0.985
 # IXI is 0.80, of AOMIC 0.83, of a smaller and atrophied copy of it 0.69, of a macaque about 0.5.
 SCALE_RANGE = (0.6, 1.4)
 MAX_STRETCH = 1.6  # ratio of the largest to the smallest scale: IXI 1.25, AOMIC 1.15, a thigh 3.8
-GRAY, WHITE = (3, 4), (5, 6)  # of the cerebrum
 NO_BRAIN = "does not look like a T1-weighted head"
 HEAD_SHARE = 0.1  # of the brain, outside it: less than that is a skull-stripped brain
 REMEDY = "give a whole T1-weighted head or brain with the right orientation"
@@ -60,7 +60,7 @@ class Registration:
     skull_stripped: whether the scan was skull-stripped.
     distance: of the centers of the brain's labels from the template's, mm, root mean square; None
         if not measured, since the scan was aligned.
-    contrast: median of white over gray matter, minus one; None likewise.
+    quality: what the segmentation shows of the scan's quality; None likewise.
     rotation: degrees between the head and the axes of the header.
     brain: the segmentation; None if the scan was aligned.
     """
@@ -73,7 +73,7 @@ class Registration:
     coverage: float
     skull_stripped: bool
     distance: float | None = None
-    contrast: float | None = None
+    quality: BrainQuality | None = None
     rotation: float = 0.0
     brain: SegmentedBrain | None = None
 
@@ -100,9 +100,12 @@ class Registration:
                 f"The head is rotated by {self.rotation:.0f} degrees from the axes of the header; "
                 "left and right cannot be determined from the image."
             )
-        if self.contrast is not None and self.contrast < WARN_CONTRAST:
-            warnings.append("Gray and white matter hardly differ: perhaps not T1-weighted.")
-        return tuple(warnings)
+        return (*warnings, *(self.quality.warnings if self.quality else ()))
+
+    @property
+    def contrast(self) -> float | None:
+        """White over gray matter, minus one; None if not measured."""
+        return 1 / max(self.quality.gray, 1e-6) - 1 if self.quality else None
 
 
 def register(volume: Volume) -> Registration:
@@ -156,7 +159,7 @@ def _register(volume: Volume, brain: SegmentedBrain) -> Registration:
         coverage=coverage,
         skull_stripped=bool(outside < HEAD_SHARE * np.count_nonzero(mask)),
         distance=float(np.sqrt((away**2).sum(axis=1).mean())),
-        contrast=_median(image, brain, WHITE) / max(_median(image, brain, GRAY), 1e-6) - 1,
+        quality=measure_quality(brain),
         rotation=float(np.degrees(np.arccos(np.clip((np.trace(u @ v) - 1) / 2, -1, 1)))),
         brain=brain,
     )
@@ -166,9 +169,11 @@ def check(path: Path, result: Registration) -> None:
     """Raise BadInput for an invalid registration."""
     least, most = float(result.scales.min()), float(result.scales.max())
     low, high = SCALE_RANGE
-    distance, contrast = result.distance or 0.0, result.contrast or 0.0
+    distance = result.distance or 0.0
     shaped = least >= low and most <= min(high, MAX_STRETCH * least)
     is_brain = shaped and distance <= MAX_DISTANCE
+    if result.quality and result.quality.refusal:
+        raise BadInput(path, f"{NO_BRAIN} ({result.quality.refusal})", REMEDY)
     if is_brain and result.coverage < MIN_COVERAGE:
         cause = f"only {result.coverage:.0%} of the brain is in its field of view: it is cut off"
         raise BadInput(path, cause, REMEDY)
@@ -179,13 +184,6 @@ def check(path: Path, result: Registration) -> None:
             f"{result.similarity:.2f}, labels {distance:.1f} mm apart, scales {least:.2f} to "
             f"{most:.2f})",
             REMEDY,
-        )
-    if contrast < MIN_CONTRAST:
-        raise BadInput(
-            path,
-            f"does not look T1-weighted (its white matter is {1 + contrast:.2f} times as bright as "
-            "its gray matter)",
-            "give a T1-weighted scan",
         )
 
 
@@ -208,12 +206,6 @@ def _overlap(brain: SegmentedBrain, transform: Affine) -> tuple[float, float]:
     scale = abs(float(np.linalg.det(transform[:3, :3])))
     voxels = scale * float(np.prod(small.spacing)) / float(np.prod(brain.spacing))
     return overlap, min(in_view / (voxels * float((small.array > 0.5).sum())), 1.0)
-
-
-def _median(image: Image, brain: SegmentedBrain, labels: tuple[int, ...]) -> float:
-    """The median intensity of some labels; 0 if there are none."""
-    inside = image.array[np.isin(brain.labels, labels)]
-    return float(np.median(inside)) if inside.size else 0.0
 
 
 def _mask_on_scan(mask: NDArray[np.bool_], affine: Affine, volume: Volume) -> NDArray[np.bool_]:

@@ -23,14 +23,15 @@ SURE = 0.8  # probability
 LEAST_VOXELS = 30
 
 # Of 19 good heads (8 of people of 73 to 96 years, 10 of IXI, AOMIC) gray matter is 0.57 to 0.73,
-# fluid 0.24 to 0.58; of T2, FLAIR, PD, CT and angiography made of them, one of both is higher or
-# 6 to 488 ml are darker than their label's tissue (good: 0 to 1.8 ml; large lesions: up to 10 ml).
-MAX_GRAY, MAX_FLUID, MAX_DARK_ML = 0.88, 0.85, 60.0
+# fluid 0.24 to 0.58, their sum at most 1.28. Of FLAIR, PD and CT made of them gray matter is 0.91
+# or more, of angiography the sum 1.41 or more, of T2 that too or 117 to 385 ml are darker than
+# their label's tissue (good: up to 1.8 ml, large lesions: up to 10 ml).
+MAX_GRAY, MAX_SUM, MAX_DARK_ML = 0.88, 1.36, 60.0
 MIN_CONFIDENCE, MIN_STRUCTURES = 0.58, 12
 # Good: 1.5 to 2.2; with noise of 0.35 of the white matter 0.9 to 1.3.
 WARN_SEPARATION = 1.25
-# Good: at most 0.01; with contrast agent 0.04.
-WARN_ENHANCED = 0.025
+# Good: at most 0.01; with contrast agent 0.03 to 0.05.
+WARN_ENHANCED = 0.02
 # Good: at most 1.6, 1.8 and 7.0 ml; of lesions of 40 to 56 mm, one is 8 to 25 ml.
 WARN_BRIGHT_ML, WARN_DARK_ML, WARN_HOLE_ML = 5.0, 5.0, 14.0
 BRIGHT, ENHANCED = 1.25, 1.1
@@ -79,8 +80,8 @@ class BrainQuality:
 
     @property
     def refusal(self) -> str:
-        """Why the scan is no T1-weighted head; empty if it is one."""
-        is_t1 = self.fluid < self.gray < MAX_GRAY and self.fluid < MAX_FLUID
+        """The figures by which the scan is no T1-weighted head; empty if it is one."""
+        is_t1 = self.fluid < self.gray < MAX_GRAY and self.gray + self.fluid < MAX_SUM
         if not is_t1 or self.dark > MAX_DARK_ML:
             figures = (
                 f"relative to white matter, gray matter is {self.gray:.2f} and fluid "
@@ -93,7 +94,7 @@ class BrainQuality:
             )
         else:
             return ""
-        return f"does not look like a T1-weighted head ({figures})"
+        return figures
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Registration to the template: known transforms are recovered, failures are rejected."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from uncus.data.geometry.image import Image, coarser
 from uncus.data.imageio.volume import Native, Volume
 from uncus.data.mni import registration
 from uncus.data.mni.template import load_template, mni_grid
+from uncus.data.segmentation.quality import BrainQuality
 from uncus.data.transforms.path import place
 
 
@@ -93,6 +95,9 @@ def test_a_slab_is_rejected(scan: Volume) -> None:
         registration.register(volume(np.ascontiguousarray(scan.array[:, 60:65]), scan.affine))
 
 
+GOOD = BrainQuality(0.7, 0.3, 1.8, 0.73, 17, 0.0, 0.0, 0.0, 3.0)
+
+
 def registered(**changes: object) -> registration.Registration:
     """A valid registration but for the given values."""
     scale = changes.pop("scale", (1.0, 1.0, 1.0))
@@ -105,7 +110,7 @@ def registered(**changes: object) -> registration.Registration:
         "coverage": 1.0,
         "skull_stripped": False,
         "distance": 2.0,
-        "contrast": 0.4,
+        "quality": GOOD,
     }
     return registration.Registration(**(given | changes))
 
@@ -119,7 +124,8 @@ def registered(**changes: object) -> registration.Registration:
         ({"scale": (0.5, 0.5, 0.5)}, r"scales 0\.50 to 0\.50"),
         ({"scale": (1.2, 1.0, 0.7)}, r"scales 0\.70 to 1\.20"),
         ({"coverage": 0.7}, "only 70% of the brain is in its field of view"),
-        ({"contrast": -0.18}, r"its white matter is 0\.82 times as bright"),
+        ({"quality": replace(GOOD, gray=1.2)}, r"T1-weighted head \(.*gray matter is 1\.20"),
+        ({"quality": replace(GOOD, structures=5)}, r"5 of 17 structures found"),
     ],
 )
 def test_every_limit_rejects(changes: dict[str, object], cause: str) -> None:
@@ -131,6 +137,7 @@ def test_every_limit_rejects(changes: dict[str, object], cause: str) -> None:
 
 def test_a_warning_gives_measured_values_only() -> None:
     assert registered().warnings == ()
+    assert "contrast agent" in registered(quality=replace(GOOD, enhanced=0.1)).warnings[0]
     for distance, text in ((None, "(overlap 0.90)"), (4.5, "(overlap 0.90, labels 4.5 mm apart)")):
         (warning,) = registered(overlap=0.9, distance=distance).warnings
         assert text in warning

@@ -72,7 +72,7 @@ def test_a_t1_weighted_brain_passes_whatever_its_bias_field() -> None:
 )
 def test_other_contrasts_are_refused(kind: str, levels: tuple[float, float, float]) -> None:
     refusal = measure(brain(*levels)).refusal
-    assert refusal.startswith("does not look like a T1-weighted head (relative to white matter")
+    assert refusal.startswith("relative to white matter, gray matter is ")
 
 
 def test_what_the_network_does_not_recognize_is_refused() -> None:
