@@ -1,0 +1,92 @@
+"""Measure quality control on good heads and on faults made of them, and write quality_control.md.
+
+    python docs/results/quality_control.py HEADS ...
+
+Each folder of HEADS has T1-weighted heads, NAME_T1w.nii.gz, with their DLMUSE segmentations,
+NAME_dseg.nii.gz. Rows already in quality_control.json are kept. Of the heads in the order of their
+names, every second is one on which limits may be chosen; rates are given for the others too.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from quality_cases import REFUSED, WARNED, Head
+from rich.progress import track
+
+from uncus.data.geometry.image import Image
+from uncus.data.segmentation.labels import DLMUSE, convert
+from uncus.data.segmentation.quality import measure
+from uncus.data.segmentation.segmenter import segment
+
+HERE = Path(__file__).parent
+KINDS = {"good": lambda head, _: head, **REFUSED, **WARNED}
+
+
+def load(path: Path) -> Head:
+    """A head with its labels, its bright tissue at 1."""
+    scan = nib.as_closest_canonical(nib.load(path))
+    numbers = nib.as_closest_canonical(nib.load(str(path).replace("_T1w", "_dseg")))
+    image = np.asarray(scan.dataobj, np.float32)
+    image = np.maximum(image - min(float(image.min()), 0.0), 0)
+    image /= np.percentile(image[image > 0.1 * image.mean()], 98)
+    affine = scan.affine.astype(float)
+    return Head(image, convert(np.asarray(numbers.dataobj).astype(int), affine, DLMUSE), affine)
+
+
+def row(head: Head, kind: str, seed: int) -> dict[str, object]:
+    """The measures of a head with a fault, and what quality control answers."""
+    made = KINDS[kind](head, np.random.default_rng(seed))
+    quality = measure(segment(Image(made.image.astype(np.float32), made.affine)))
+    measures = {name: round(float(value), 4) for name, value in asdict(quality).items()}
+    return {**measures, "refused": bool(quality.refusal), "warnings": list(quality.warnings)}
+
+
+def page(rows: dict[str, dict[str, object]]) -> str:
+    """The page's table: how many of each kind are refused and warned of, in both halves."""
+    lines = []
+    for kind in KINDS:
+        cells = [kind]
+        for half in "01":
+            found = [r for key, r in rows.items() if key.startswith(f"{half}|{kind}|")]
+            refused = sum(bool(r["refused"]) for r in found)
+            warned = sum(bool(r["warnings"]) and not r["refused"] for r in found)
+            cells.append(f"{refused} / {warned} of {len(found)}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(
+        [
+            "# Quality control of segmented heads",
+            "",
+            "Good heads, and faults made of them (`quality_cases.py`): *refused* / *warned of*, on",
+            "the heads from which the limits are (half 0) and on the others (half 1). The limits",
+            "are in `data/segmentation/quality.py`, each head's measures in",
+            "`quality_control.json`. Faults that are made are cleaner than real ones.",
+            "",
+            "| kind | half 0 | half 1 |",
+            "| --- | --- | --- |",
+            *lines,
+            "",
+        ]
+    )
+
+
+def main(folders: list[str]) -> None:
+    """Measure what is missing, write the rows and the page."""
+    store = HERE / "quality_control.json"
+    rows = json.loads(store.read_text()) if store.exists() else {}
+    paths = sorted(path for folder in folders for path in Path(folder).glob("*_T1w.nii.gz"))
+    for number, path in enumerate(track(paths, "heads")):
+        head = load(path)
+        for place, kind in enumerate(KINDS):
+            key = f"{number % 2}|{kind}|{path.name.split('_T1w')[0]}"
+            if key not in rows:
+                rows[key] = row(head, kind, 100 * number + place)
+                store.write_text(json.dumps(rows, indent=1) + "\n")
+        (HERE / "quality_control.md").write_text(page(rows))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
