@@ -40,9 +40,17 @@ BRIGHT, ENHANCED = 1.25, 1.1
 class Segmented(Protocol):
     """What is needed of a segmented scan, see uncus.data.segmentation.segmenter."""
 
-    probabilities: NDArray[np.float32]
-    image: NDArray[np.float32]
-    inside: NDArray[np.bool_]
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """Of the labels [K, X, Y, Z]."""
+
+    @property
+    def image(self) -> NDArray[np.float32]:
+        """The scan [X, Y, Z]."""
+
+    @property
+    def inside(self) -> NDArray[np.bool_]:
+        """Which voxels lie in the scan's field of view [X, Y, Z]."""
 
     @property
     def labels(self) -> NDArray[np.uint8]:
