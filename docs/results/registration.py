@@ -26,8 +26,7 @@ from uncus.data import image_quality
 from uncus.data.geometry.image import Image, coarser, points
 from uncus.data.imageio.volume import read_volume
 from uncus.data.mni.registration import (
-    MIN_CONTRAST,
-    MIN_LIKENESS,
+    MAX_DISTANCE,
     MIN_OVERLAP,
     MIN_SIMILARITY,
     register,
@@ -74,7 +73,7 @@ def measure(kind: str, name: str, head: str, labels: str) -> dict[str, Any]:
         "best": best(soft, voxels, result.to_mni, mask) if with_best else None,
         "overlap": result.overlap,
         "similarity": result.similarity,
-        "likeness": result.likeness,
+        "distance": result.distance,
         "contrast": result.contrast,
         "seen": result.coverage,
         "warnings": [*volume.warnings, *result.warnings, *image_quality.measure(volume).warnings],
@@ -120,7 +119,7 @@ def row(name: str, r: dict[str, Any]) -> str:
     known = f"{r['best']:.3f}" if r.get("best") else ""
     return (
         f"| {name} | {r['mask']:.3f} | {r['template']:.3f} | {known} | {r['overlap']:.2f} | "
-        f"{r['similarity']:.2f} | {r['likeness']:.2f} | {r['cpu']:.0f} | {warnings} |"
+        f"{r['similarity']:.2f} | {r['distance']:.1f} | {r['cpu']:.0f} | {warnings} |"
     )
 
 
@@ -154,13 +153,13 @@ def margins(results: dict[str, dict[str, Any]]) -> dict[str, str]:
     lost = [n for n, r in results.items() if r["kind"] != "bad" and "refused" in r]
     least = {
         f"least_{key}": f"{min(r[key] for r in passed):.2f}"
-        for key in ("overlap", "similarity", "likeness", "contrast")
+        for key in ("overlap", "similarity")
     }
+    least["most_distance"] = f"{max(r['distance'] for r in passed):.1f}"
     poor = [r for r in passed if min(r["mask"], r["template"]) <= 0.92]
     silent = [r for r in poor if not r["warnings"]]
     return least | {
-        "limits": f"{MIN_OVERLAP:.2f}, {MIN_SIMILARITY:.2f}, {MIN_LIKENESS:.2f} and "
-        f"{MIN_CONTRAST:.2f}",
+        "limits": f"{MIN_OVERLAP:.2f}, {MIN_SIMILARITY:.2f} and {MAX_DISTANCE:.1f} mm",
         "passed": str(len(passed)),
         "lost": ", ".join(lost) or "none",
         "above": str(len(passed) - len(poor)),
