@@ -47,7 +47,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     def register(volume: Any) -> registration.Registration:
         field = registration.Image(np.ones((1, 1, 1), np.float32), volume.affine)
         mask = volume.array > 0
-        return registration.Registration(MOVED, mask, field, 0.95, 0.9, 1.0, True, 0.5, 0.5)
+        return registration.Registration(MOVED, mask, field, 0.95, 0.9, 1.0, True, 0.5)
 
     monkeypatch.setattr(prealigned, "verify", lambda volume: None)
     monkeypatch.setattr(registration, "register", register)
