@@ -32,7 +32,7 @@ POINTS = 200_000  # interpolated at once
 # Distance in mm by which the centers of a brain's labels differ from the template's after an affine
 # transform, root mean square; labels of which at least so many voxels are found count.
 MAX_DISTANCE = 4.0
-MAX_BRAIN_ML = 2500.0
+BRAIN_ML = (300.0, 2500.0)  # of what is looked at from all sides
 MIN_VOXELS, MIN_LABELS = 20, 12
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 CARD = Path(__file__).with_name("network.json")
@@ -224,7 +224,7 @@ def locate(network: Network, head: Image) -> Match:
         frame = np.diag([SPACING, SPACING, SPACING, 1.0])
         scores = probabilities(network, padded(normalized(torch.tensor(turned.copy()))))
         match = match_centers(scores.numpy(), frame)
-        if float(scores[list(BRAIN)].sum()) * SPACING**3 / 1000 > MAX_BRAIN_ML:
+        if not BRAIN_ML[0] < float(scores[list(BRAIN)].sum()) * SPACING**3 / 1000 < BRAIN_ML[1]:
             break  # noise, or another thing: it will not be a head from another side
         to_scan = affine @ to_array @ np.linalg.inv(frame)
         match = match._replace(transform=to_scan @ match.transform)

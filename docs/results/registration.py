@@ -152,8 +152,7 @@ def margins(results: dict[str, dict[str, Any]]) -> dict[str, str]:
     passed = [r for r in results.values() if r["kind"] != "bad" and "refused" not in r]
     lost = [n for n, r in results.items() if r["kind"] != "bad" and "refused" in r]
     least = {
-        f"least_{key}": f"{min(r[key] for r in passed):.2f}"
-        for key in ("overlap", "similarity")
+        f"least_{key}": f"{min(r[key] for r in passed):.2f}" for key in ("overlap", "similarity")
     }
     least["most_distance"] = f"{max(r['distance'] for r in passed):.1f}"
     poor = [r for r in passed if min(r["mask"], r["template"]) <= 0.92]

@@ -59,6 +59,11 @@ def finished(page: Any) -> Any:
     return page
 
 
+def choice(page: Any, label: str) -> Any:
+    """The menu of this label."""
+    return next(box for box in page.selectbox if box.label == label)
+
+
 def upload(page: Any, *files: tuple[str, bytes]) -> Any:
     """The page after the prediction of an upload."""
     uploader = page.file_uploader[0]
@@ -121,9 +126,9 @@ def test_each_map_is_made_once(page: Any, scan: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(jobs, "submit", counted)
     for method in ("gradient", "grad_cam", "gradient"):
-        finished(page.selectbox[0].select(method).run())
+        finished(choice(page, "Method").select(method).run())
     other = next(name for name in ("CN", "AD") if name != label)
-    finished(page.selectbox[1].select(other).run())
+    finished(choice(page, "Class").select(other).run())
     assert asked == [("gradient", label), ("gradient", other)]
     assert list(uploaded.maps) == [("grad_cam", label), *asked]
     assert not page.error
@@ -134,7 +139,7 @@ def test_a_second_upload_during_a_map_replaces_the_first(
 ) -> None:
     upload(page, (scan.name, scan.read_bytes()))
     first = page.session_state["scan"]
-    page.selectbox[0].select("gradient").run()
+    choice(page, "Method").select("gradient").run()
     job = first.job
     while job.step != "Explaining":
         assert not job.finished

@@ -83,7 +83,7 @@ def finished(tmp_path_factory):
     """The whole demo on eight subjects at 6 mm: too few to learn from, but every step runs."""
     out = tmp_path_factory.mktemp("demo") / "demo"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "NEW_SPACING", 6.0)
+        patch.setattr(demo, "NEW_SPACING", 3.0)
         options = ["--subjects", "8", "--spacing", "6", "--epochs", "1", "--jobs", "1"]
         assert main(["demo", "--out", str(out), *options]) == 0
     return out

@@ -88,7 +88,7 @@ def test_the_networks_get_nothing_of_age_and_sex(predictor: Predictor, scan: Pat
 
 
 def test_without_a_segmentation_there_are_no_volumes(run: Path, scan: Path) -> None:
-    predictor = Predictor(run)
+    predictor = Predictor(run, segment=None)
     assert "volumes" not in predictor(scan).as_dict()
     with pytest.raises(BadInput, match="not a covariate of this run"):
         predictor(scan, covariates={"age": 72})
