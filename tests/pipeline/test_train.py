@@ -115,6 +115,7 @@ def test_jobs_of_a_fold_each_make_the_same_run(
     assert two == {**one, "given": two["given"]}
 
 
+@pytest.mark.slow
 def test_the_script_for_slurm_trains_a_run(cohort: Path, run: Path, tmp_path: Path) -> None:
     uncus = tmp_path / "bin" / "uncus"
     uncus.parent.mkdir()

@@ -46,6 +46,7 @@ def test_weights_do_not_depend_on_jobs_and_a_killed_worker_is_an_error(
     assert weights(tmp_path / "run") == weights(run)
 
 
+@pytest.mark.slow
 def test_a_script_trains_in_parallel_without_a_guard(cohort: Path, tmp_path: Path) -> None:
     script, run = tmp_path / "script.py", tmp_path / "run"
     script.write_text(
