@@ -9,9 +9,9 @@ WORKERS = """$(python3 -c 'import xdist; print("-n", 8)' 2>/dev/null)"""
 PYTEST = f"python3 -u -m pytest -p no:cacheprovider {WORKERS} {TESTS}"
 CHECK = (
     "python3 -c 'import uncus.pipeline.benchmark.training, uncus.pipeline.benchmark.data, "
-    "tensorboard, triton' || exit"
+    "tensorboard, triton' || echo 'Parts that need it will fail; the others are measured.'"
 )
-"""Names a package that is missing, and ends the call at once."""
+"""Names a package that is missing; not every part needs all of them."""
 CHECKING = 15
 AT_MOST = 360
 """Seconds that a call may take."""
