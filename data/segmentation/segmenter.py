@@ -105,10 +105,6 @@ class SegmentedBrain:
         """The centers of the brain's labels, mm [3] each; of those with 20 voxels or more."""
         return label_centers(self.labels, self.affine, template_centers())
 
-    def volume(self, *labels: int) -> float:
-        """The volume of some labels in ml: the sum of their probabilities."""
-        return float(self.probabilities[list(labels)].sum(dtype=np.float64)) * SPACING**3 / 1000
-
 
 def segment(image: Image, network: Network | None = None) -> SegmentedBrain:
     """Segment a head or a skull-stripped brain in any orientation.
@@ -155,6 +151,11 @@ def segment_volume(volume: Volume) -> SegmentedBrain:
 
 
 _LAST: dict[tuple[str, bytes], SegmentedBrain] = {}
+
+
+def forget() -> None:
+    """Keep nothing of the last scan."""
+    _LAST.clear()
 
 
 def background_at_zero(volume: Volume) -> Image:

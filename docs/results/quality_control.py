@@ -3,8 +3,8 @@
     python docs/results/quality_control.py HEADS ...
 
 Each folder of HEADS has T1-weighted heads, NAME_T1w.nii.gz, with their DLMUSE segmentations,
-NAME_dseg.nii.gz. Rows already in quality_control.json are kept. Of the heads in the order of their
-names, every second is one on which limits may be chosen; rates are given for the others too.
+NAME_dseg.nii.gz. Rows already in quality_control.json are kept. Every second head, in the order of
+their names, is in the first of two halves.
 """
 
 import json
@@ -61,9 +61,9 @@ def page(rows: dict[str, dict[str, object]]) -> str:
             "# Quality control of segmented heads",
             "",
             "Good heads, and faults made of them (`quality_cases.py`): *refused* / *warned of*, on",
-            "the heads from which the limits are (half 0) and on the others (half 1). The limits",
-            "are in `data/segmentation/quality.py`, each head's measures in",
-            "`quality_control.json`. Faults that are made are cleaner than real ones.",
+            "two halves of the heads. All were in view when the limits were chosen, so the rates",
+            "are optimistic. The limits are in `data/segmentation/quality.py`, each head's measures",
+            "in `quality_control.json`. Faults that are made are cleaner than real ones.",
             "",
             "| kind | half 0 | half 1 |",
             "| --- | --- | --- |",

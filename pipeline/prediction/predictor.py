@@ -16,7 +16,7 @@ from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume
 from uncus.data.segmentation.measures import measure
 from uncus.data.segmentation.segmentation import Segmentation
-from uncus.data.segmentation.segmenter import segment_scan
+from uncus.data.segmentation.segmenter import forget, segment_scan
 from uncus.data.space import Placed
 from uncus.data.tables import limit_warnings, read_number
 from uncus.data.text import displayed
@@ -146,6 +146,8 @@ class Predictor:
             placed = self.pipeline.place(scan)
         except BadInput as error:
             raise Refused(error, volume, segmentation) from error
+        finally:
+            forget()
         placed = replace(placed, warnings=(*placed.warnings, *doubts))
         on_step("Predicting")
         return self.of_placed(

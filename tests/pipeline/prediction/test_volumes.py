@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from tests.pipeline.segmented import segment
 from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume
+from uncus.data.segmentation import segmenter
 from uncus.data.segmentation.segmentation import Segmentation
 from uncus.pipeline.cli import main
 from uncus.pipeline.prediction.output import sentence, table_row, write, write_refusal
@@ -85,6 +87,21 @@ def test_the_networks_get_nothing_of_age_and_sex(predictor: Predictor, scan: Pat
         predictor(scan, covariates={"education": 12})
     with pytest.raises(BadInput, match="not a number"):
         predictor(scan, covariates={"age": "old"})
+
+
+def test_nothing_of_a_scan_is_kept(run: Path, scan: Path) -> None:
+    """Also where it is refused; the steps of one prediction share a segmentation."""
+    predictor = Predictor(run)
+    seen: list[int] = []
+    place = predictor.pipeline.place
+
+    def placed(*given: Any) -> Any:
+        seen.append(len(segmenter._LAST))
+        return place(*given)
+
+    predictor.pipeline.place = placed
+    predictor(scan)
+    assert seen == [1] and not segmenter._LAST
 
 
 def test_without_a_segmentation_there_are_no_volumes(run: Path, scan: Path) -> None:
