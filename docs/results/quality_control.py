@@ -62,7 +62,7 @@ def page(rows: dict[str, dict[str, object]]) -> str:
             "",
             "Good heads, and faults made of them (`quality_cases.py`): *refused* / *warned of*, on",
             "two halves of the heads. All were in view when the limits were chosen, so the rates",
-            "are optimistic. The limits are in `data/segmentation/quality.py`, each head's measures",
+            "are optimistic. The limits are in `data/segmentation/quality.py`, the measures",
             "in `quality_control.json`. Faults that are made are cleaner than real ones.",
             "",
             "| kind | half 0 | half 1 |",
