@@ -28,6 +28,12 @@ def shorten(names: list[str], limit: int | None = 5) -> str:
     return f"{', '.join(names[:limit])} and {len(names) - limit} more"
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them: ``a, b and c``."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def natural_text(text: str) -> list[tuple[int, int | str]]:
     """A sort key that puts scan-2 before scan-10."""
     parts = re.findall(r"\d+|\D+", text)

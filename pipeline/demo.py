@@ -23,6 +23,7 @@ from uncus.pipeline.evaluate import Evaluate
 from uncus.pipeline.phantom import MakePhantom
 from uncus.pipeline.predict import Predict
 from uncus.pipeline.prepare import Prepare
+from uncus.pipeline.rendering.numbers import estimate_text
 from uncus.pipeline.train import Train
 from uncus.pipeline.training.optimization import Optimization
 
@@ -158,6 +159,7 @@ class Demo:
         )
         return {
             "auc": report["metrics"]["auc"],
+            "headline": report["headline"],
             "baselines": {name: b["auc"] for name, b in report["baselines"].items()},
             "subjects": report["counts"]["subjects"],
             "new": {d: answer["probabilities"] for d, answer in answers.items()},
@@ -169,13 +171,13 @@ class Demo:
 
     def show(self, results: dict[str, Any], clock: "Clock") -> None:
         """Print the summary."""
-        auc, saliency = results["auc"], results["saliency"]
+        lead, saliency = results["headline"], results["saliency"]
         print(f"\n{'':2}{'step':<58}seconds")
         for name, seconds in results["seconds"].items():
             print(f"{'':2}{name:<58}{seconds:7.1f}")
         print(f"{'':2}{'all':<58}{clock.total():7.1f}\n")
         print(
-            f"AUC {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f}) over "
+            f"{lead['name']} {estimate_text(lead)} over "
             f"{results['subjects']} subjects, each tested by a network that was not trained on them"
         )
         for diagnosis, shares in results["new"].items():

@@ -15,7 +15,7 @@ from uncus.pipeline.evaluation import plots
 from uncus.pipeline.phantom import scan_paths
 from uncus.pipeline.prediction.output import scan_name
 from uncus.pipeline.rendering.html import card, document, image, notice, table, text
-from uncus.pipeline.rendering.numbers import estimate_text
+from uncus.pipeline.rendering.numbers import estimate_text, interval_text, number
 from uncus.pipeline.rendering.slices import OUTLINE, PLANES, View, draw_plane, save_png, widths
 from uncus.pipeline.runs import Run
 
@@ -80,10 +80,10 @@ def figure(demo: DemoFolder, results: dict[str, Any]) -> Figure:
 
 def headline(results: dict[str, Any]) -> str:
     """The demo's result in one line."""
-    auc, saliency = results["auc"], results["saliency"]
+    lead, saliency = results["headline"], results["saliency"]
     return (
-        f"P(AD) = {results['new']['AD']['AD']:.2f}      AUC of the cohort {auc['value']:.2f} "
-        f"({auc['low']:.2f} to {auc['high']:.2f})      saliency in the true atrophy: "
+        f"P(AD) = {results['new']['AD']['AD']:.2f}      {lead['name']} of the cohort "
+        f"{number(lead['value'])} ({interval_text(lead, 2)})      saliency in the true atrophy: "
         f"{saliency['times_brain']:.1f} x uniform"
     )
 
@@ -115,7 +115,8 @@ def page(demo: DemoFolder, results: dict[str, Any]) -> str:
     body = [
         "<h1>uncus demo <span class=faint>· synthetic brains with known atrophy</span></h1>",
         notice(),
-        f"<p class=lead>AUC <b>{estimate_text(results['auc'])}</b> over {results['subjects']} "
+        f"<p class=lead>{text(results['headline']['name'])} "
+        f"<b>{estimate_text(results['headline'])}</b> over {results['subjects']} "
         "subjects, each tested by a network that was not trained on them. For the scan of a new "
         f"patient {saliency['share']:.0%} of the saliency is inside the true atrophy: "
         f"<b>{saliency['times_brain']:.1f} times</b> the share of a map that is uniform over the "

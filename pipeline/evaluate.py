@@ -96,7 +96,7 @@ class Evaluate:
         if not shared and (warning := run.verify_results()):
             print(f"warning: {warning}")
         if not self.on:
-            study = Study.of(run.scans(), run.target, run.splits())
+            study = Study.of(run.scans(), run.target, run.splits(), run.card.get("covariates", ()))
             return Predicted(study, run.predictions(), {})
         cohort = PreparedCohort.open(self.on)
         scans = ExternalScans(cohort, self.target, self.classes, self.where, self.overlap)

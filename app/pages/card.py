@@ -11,6 +11,7 @@ from uncus.app.pages.runs import height, report_of
 from uncus.app.run_catalog import name
 from uncus.app.sanitize import plain
 from uncus.pipeline.evaluation import metrics
+from uncus.pipeline.evaluation.report_text import headline, unadjusted
 from uncus.pipeline.rendering.numbers import estimate_text
 from uncus.pipeline.runs import Run
 
@@ -28,6 +29,8 @@ def page() -> None:
     card, report = run.card, report_of(run.path)
     st.subheader(plain(name(run.path)))
     st.markdown(f"**Intended use.** {USE}")
+    if report:
+        st.markdown(f"**Result.** {plain(f'{headline(report)}. {unadjusted(report)}')}")
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("Target")
@@ -106,7 +109,7 @@ def what(card: dict[str, Any]) -> dict[str, object]:
 
 
 def groups(report: dict[str, Any] | None) -> None:
-    """The main metric by sex and age."""
+    """The main metric by sex, age, site and scanner."""
     rows = [
         {
             "group": f"{column} {level}",
@@ -114,6 +117,7 @@ def groups(report: dict[str, Any] | None) -> None:
             metrics.title(group["metric"]): "too few"
             if group["score"] is None
             else estimate_text(group["score"]),
+            "": "few" if group.get("few") else "",
         }
         for column, levels in (report or {}).get("subgroups", {}).items()
         for level, group in levels.items()

@@ -13,7 +13,7 @@ from uncus.app.run_catalog import all_comparisons, all_runs, report_page, verifi
 from uncus.app.sanitize import plain
 from uncus.data.errors import BadInput
 from uncus.pipeline.evaluation import metrics
-from uncus.pipeline.evaluation.report_text import main_of
+from uncus.pipeline.evaluation.report_text import headline
 from uncus.pipeline.evaluation.run_figures import figures
 from uncus.pipeline.rendering.numbers import estimate_text
 from uncus.pipeline.runs import Run
@@ -64,9 +64,7 @@ def overview(runs: dict[str, Path], measured: dict[str, Any]) -> pd.DataFrame:
         except (BadInput, OSError) as error:
             row["predicts"] = f"damaged: {error}"
         if name in measured:
-            metric = main_of(measured[name])
-            value = estimate_text(measured[name]["metrics"][metric])
-            row["main metric"] = f"{metrics.title(metric)} {value}"
+            row["main metric"] = headline(measured[name])
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -9,17 +9,22 @@ import numpy as np
 import pandas as pd
 
 from uncus import NOTICE, __version__
-from uncus.data.tables import clean, find_column, limit_warnings, read_column, text_warnings
+from uncus.data.tables import find_column, limit_warnings, text_warnings
+from uncus.data.text import listed
 from uncus.pipeline.evaluation import metrics
+from uncus.pipeline.evaluation.adjustment import NOTABLE, explained
 from uncus.pipeline.evaluation.baselines import choose, predict_baseline
-from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, intervals, plain
-from uncus.pipeline.evaluation.metrics import Array, Values
+from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, plain
+from uncus.pipeline.evaluation.measurement import (
+    adjustment_of,
+    counts,
+    main_metric,
+    measure,
+    measure_part,
+)
 from uncus.pipeline.evaluation.predictions import Outputs, Study, model_outputs
 from uncus.pipeline.evaluation.retest_agreement import MIN_PAIRS, agreement, session_pairs
-
-MIN_GROUP = 10
-"""Subgroups with fewer scans get no score."""
-MAX_GROUPS = 6
+from uncus.pipeline.evaluation.subgroups import few_warnings, subgroups
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,20 @@ def assess(
         "interval": {"level": LEVEL, "method": "bootstrap over subjects", "draws": draws},
         "baseline_columns": {name: list(some) for name, some in columns.items()},
         **measure_part(study, tested, draws, seed),
+        "adjustment": adjustment(study, tested, draws, seed),
         "folds": fold_rows(study, outputs),
         "within_folds": {},
         "confusion": confusion(study, tested),
         "subgroups": subgroups(study, tested, draws, seed),
         "test_retest": test_retest(study, pairs, draws, seed),
     }
+    report["headline"] = headline(study, report)
+    if study.target.is_classification and not report["adjustment"]:
+        warnings.append(
+            "the AUC is not adjusted for age and sex: they are unknown, or the classes share too "
+            "few of them"
+        )
+    warnings += few_warnings(report["subgroups"])
     scores = np.array([row["score"] for row in report["folds"] if row["score"] is not None])
     if len(scores):
         spread = plain(scores.std(ddof=1)) if len(scores) > 1 else None
@@ -117,18 +130,42 @@ def external_warnings(facts: Mapping[str, Any]) -> list[str]:
     return warnings + list(facts["warnings"])
 
 
-def measure(study: Study, labels: Array, values: Array, weights: Array) -> Values:
-    """All metrics of one set of outputs, [D] each."""
-    kind = metrics.regression if study.target.regression else metrics.classification
-    return kind(labels, values, weights, study.target.names)
+def adjustment(study: Study, outputs: Outputs, draws: int, seed: int) -> dict[str, Any] | None:
+    """What the adjusted metrics are adjusted for, and the part of the score that it explains.
+
+    None where nothing is adjusted. "auc" is the plain one of the same scans.
+    """
+    adjusted_for = adjustment_of(study, outputs)
+    if adjusted_for is None:
+        return None
+    known = outputs.take(adjusted_for.known)
+    values = outputs.values["model"]
+    share = bootstrap(
+        lambda weights: {"r2": explained(values, weights, adjusted_for)},
+        outputs.subjects,
+        draws,
+        seed,
+    )["r2"]
+    plain_one = measure(study, known.labels, known.values["model"], np.ones((1, len(known.rows))))
+    return {
+        "columns": list(adjusted_for.columns),
+        "scans": len(known.rows),
+        "auc": plain(plain_one["auc"][0]),
+        "explained": interval(share, centred=True),
+    }
 
 
-def main_metric(study: Study) -> str:
-    """The metric that is reported for folds and subgroups."""
-    if study.target.is_classification:
-        return "auc"
-    columns = study.target.columns
-    return "mae" if len(columns) == 1 else f"mae_{columns[0]}"
+def headline(study: Study, report: Mapping[str, Any]) -> dict[str, Any]:
+    """The figure to lead with: the adjusted AUC where it differs from the plain one."""
+    found, known = report["adjustment"], report["metrics"]
+    metric = main_metric(study)
+    lead = {"metric": metric, "name": metrics.title(metric), "adjusted_for": []}
+    if found and found["auc"] is not None:
+        value = known["auc_adjusted"]["value"]
+        if value is not None and abs(value - found["auc"]) > NOTABLE:
+            lead = {"metric": "auc_adjusted", "adjusted_for": found["columns"]}
+            lead["name"] = f"AUC adjusted for {listed(found['columns'])}"
+    return {**lead, **known[lead["metric"]]}
 
 
 def rule(study: Study) -> str:
@@ -138,46 +175,6 @@ def rule(study: Study) -> str:
     if len(study.target.names) == 2:
         return f"{study.target.names[1]} if its probability exceeds 0.5"
     return "the class of the highest probability"
-
-
-def measure_part(study: Study, outputs: Outputs, draws: int, seed: int) -> dict[str, Any]:
-    """Counts, metrics, baselines and the model's differences from them, with intervals."""
-    measured: dict[str, Values] = {}
-    for name, values in outputs.values.items():
-        measured[name] = bootstrap(
-            lambda weights, values=values: measure(study, outputs.labels, values, weights),  # type: ignore[misc]
-            outputs.subjects,
-            draws,
-            seed,
-            f"intervals: {name}",
-        )
-    model = measured.pop("model")
-    return {
-        "counts": counts(study, outputs),
-        "metrics": intervals(model),
-        "baselines": {name: intervals(values) for name, values in measured.items()},
-        # All use the same resamples, so that the differences are paired.
-        "differences": {
-            name: intervals({metric: model[metric] - values[metric] for metric in model})
-            for name, values in measured.items()
-        },
-    }
-
-
-def counts(study: Study, outputs: Outputs) -> dict[str, Any]:
-    """Numbers of scans and subjects, and of scans per class or column."""
-    names = study.target.names
-    if study.target.regression:
-        each = np.isfinite(outputs.labels).sum(axis=0)
-    else:
-        each = np.bincount(outputs.labels, minlength=len(names))
-    return {
-        "scans": len(outputs.rows),
-        "subjects": len(np.unique(outputs.subjects)),
-        "columns" if study.target.regression else "classes": dict(
-            zip(names, map(int, each), strict=True)
-        ),
-    }
 
 
 def fold_rows(study: Study, outputs: Outputs) -> list[dict[str, Any]]:
@@ -202,40 +199,6 @@ def confusion(study: Study, outputs: Outputs) -> list[list[int]] | None:
     predicted = outputs.values["model"].argmax(axis=1)
     table = np.bincount(outputs.labels * size + predicted, minlength=size * size)
     return [[int(cell) for cell in row] for row in table.reshape(size, size)]
-
-
-def subgroups(study: Study, outputs: Outputs, draws: int, seed: int) -> dict[str, dict[str, Any]]:
-    """The main metric by sex and by age (split at the median), if these columns exist."""
-    fields = study.scans.iloc[study.positions(outputs.rows)].reset_index(drop=True)
-    groups: dict[str, dict[str, Array]] = {}
-    sexes, ages = (find_column(fields, [name]) for name in ("sex", "age"))
-    if sexes:
-        cells = np.array([clean(cell) for cell in fields[sexes]], dtype=object)
-        levels = sorted({cell for cell in cells if cell})[:MAX_GROUPS]
-        groups["sex"] = {level: cells == level for level in levels}
-    if ages:
-        age = read_column(fields[ages])
-        if age is not None and np.isfinite(age).any():
-            middle = float(np.nanmedian(age))
-            groups["age"] = {f"up to {middle:g}": age <= middle, f"over {middle:g}": age > middle}
-    metric = main_metric(study)
-    result: dict[str, dict[str, Any]] = {}
-    for column, masks in groups.items():
-        for level, mask in masks.items():
-            some = outputs.take(mask)
-            entry: dict[str, Any] = {**counts(study, some), "metric": metric, "score": None}
-            if len(some.rows) >= MIN_GROUP:
-                resampled = bootstrap(
-                    lambda weights, some=some: {  # type: ignore[misc]
-                        metric: measure(study, some.labels, some.values["model"], weights)[metric]
-                    },
-                    some.subjects,
-                    draws,
-                    seed,
-                )
-                entry["score"] = interval(resampled[metric])
-            result.setdefault(column, {})[level] = entry
-    return result
 
 
 def output_frame(study: Study, outputs: Outputs) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,23 +43,24 @@ def choose(study: Study, columns: Sequence[str]) -> tuple[dict[str, tuple[str, .
         for name in (find_column(study.scans, [name]) for name in DEMOGRAPHICS)
         if name and name not in study.target.columns and any(map(clean, study.scans[name]))
     ]
-    levels = {name: set(map(clean, study.scans[name])) - {""} for name in there}
-    unusable = [
-        name
-        for name in there
-        if read_column(study.scans[name]) is None and len(levels[name]) > MAX_LEVELS
-    ]
     left_out = [
-        f"{name} is no baseline: {len(levels[name])} different texts, not numbers"
-        for name in unusable
+        f"{name} is no baseline: {count} different texts, not numbers"
+        for name in there
+        if (count := too_many_texts(study.scans[name]))
     ]
-    there = [name for name in there if name not in unusable]
+    there = [name for name in there if not too_many_texts(study.scans[name])]
     constant = "majority" if study.target.is_classification else "mean"
     chosen: dict[str, tuple[str, ...]] = {constant: ()}
     for group in (there, *([name] for name in columns), list(columns)):
         if group:
             chosen["+".join(group)] = tuple(group)
     return chosen, left_out
+
+
+def too_many_texts(cells: "pd.Series[Any]") -> int:
+    """The number of different texts in a column that has too many of them; else 0."""
+    count = len(set(map(clean, cells)) - {""})
+    return count if count > MAX_LEVELS and read_column(cells) is None else 0
 
 
 def predict_baseline(study: Study, rows: pd.DataFrame, columns: Sequence[str]) -> Array:

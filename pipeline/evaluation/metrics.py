@@ -19,7 +19,12 @@ Values = dict[str, Array]  # metric -> float64 [D]
 
 TITLES: Mapping[str, tuple[str, str]] = {
     "auc": ("AUC", "area under the ROC curve: how often a positive scan scores above a negative"),
+    "auc_adjusted": ("adjusted AUC", "the AUC among scans alike in age and sex (see below)"),
     "balanced_accuracy": ("balanced accuracy", "mean of the classes' sensitivities"),
+    "balanced_accuracy_weighted": (
+        "weighted balanced accuracy",
+        "the same, with scans weighted so that age and sex are alike in the classes",
+    ),
     "accuracy": ("accuracy", "share of scans whose class is predicted"),
     "sensitivity": ("sensitivity", "share of the positive scans predicted positive"),
     "specificity": ("specificity", "share of the negative scans predicted negative"),
@@ -85,6 +90,11 @@ def classification(
         recalls = [one["sensitivity"] for one in each]
     values["balanced_accuracy"] = np.mean(recalls, axis=0)
     values["accuracy"] = ratio(hits, weights.sum(axis=1))
+    return in_order(values)
+
+
+def in_order(values: Values) -> Values:
+    """The metrics as in ``TITLES``, those of single classes last."""
     order = {metric: k for k, metric in enumerate(TITLES)}
     return dict(
         sorted(values.items(), key=lambda item: (item[0] not in order, order[base(item[0])]))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from uncus.data.errors import BadInput
-from uncus.pipeline.evaluation.assessment import measure_part
+from uncus.pipeline.evaluation.measurement import measure_part
 from uncus.pipeline.evaluation.predictions import SCAN, Outputs, Predicted, model_outputs
 
 OTHER = "other"

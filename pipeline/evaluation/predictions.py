@@ -1,6 +1,6 @@
 """The inputs of an evaluation: a run's scans with their labels, and the outputs for test scans."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,15 +27,23 @@ class Study:
     target: the target, with its classes resolved.
     labels: int [N] classes, -1 for none; or float [N, K], NaN for missing.
     splits: the subjects of each part of each fold.
+    covariates: columns that the networks are given besides the scan.
     """
 
     scans: pd.DataFrame
     target: Target
     labels: Array
     splits: Splits
+    covariates: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, scans: pd.DataFrame, target: Target, splits: Splits) -> "Study":
+    def of(
+        cls,
+        scans: pd.DataFrame,
+        target: Target,
+        splits: Splits,
+        covariates: Sequence[str] = (),
+    ) -> "Study":
         """Label the scans; their index is reset."""
         scans = scans.reset_index(drop=True)
         for column in SCAN:
@@ -44,7 +52,7 @@ class Study:
             raise BadInput("scans.tsv", "lists a scan twice", "train the run again")
         target = target.resolve(scans)
         labels = target_values(scans, target) if target.regression else class_indices(scans, target)
-        return cls(scans, target, labels, splits)
+        return cls(scans, target, labels, splits, tuple(covariates))
 
     def positions(self, rows: pd.DataFrame) -> Array:
         """The position in ``scans``, int [M], of each row (participant_id, session_id).

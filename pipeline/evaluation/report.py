@@ -99,7 +99,7 @@ def figures(result: Assessment) -> list[str]:
     rows |= {name: values[metric] for name, values in report["baselines"].items()}
     lead = card(
         "Model and baselines",
-        plots.forest(rows, metrics.title(metric), 0.5 if metric == "auc" else None),
+        plots.forest(rows, metrics.title(metric), 0.5 if metric.startswith("auc") else None),
         "Value and 95% interval.",
         "double",
     )
@@ -176,21 +176,20 @@ def folds_table(report: Mapping[str, Any]) -> str:
 
 
 def groups_table(report: Mapping[str, Any]) -> str:
-    """The main metric by sex and age."""
+    """The metrics by sex, age, site and scanner."""
     rows: list[list[object]] = []
-    metric = ""
+    every = [group for groups in report["subgroups"].values() for group in groups.values()]
+    shown = list(dict.fromkeys(metric for group in every for metric in group["metrics"]))
     for column, groups in report["subgroups"].items():
         for level, group in groups.items():
-            metric = metrics.title(group["metric"])
-            each = group.get("classes", {})
-            score = "too few" if group["score"] is None else estimate_text(group["score"])
+            each, values = group.get("classes", {}), group["metrics"]
             counted = " + ".join(map(str, each.values())) if each else group["scans"]
-            rows.append([f"{column} {level}", counted, score])
+            cells = [estimate_text(values[m]) if m in values else "too few" for m in shown]
+            rows.append([f"{column} {level}", counted, *cells, "few" if group["few"] else ""])
     if not rows:
         return ""
-    names = report["names"]
-    head = "scans" if report["target"]["regression"] else " + ".join(names)
-    return table(["", head, metric], rows)
+    head = "scans" if report["target"]["regression"] else " + ".join(report["names"])
+    return table(["", head, *map(metrics.title, shown), ""], rows)
 
 
 def retest(result: Assessment) -> str:

@@ -4,14 +4,36 @@ from collections.abc import Mapping
 from typing import Any
 
 from uncus import NOTICE
+from uncus.data.text import listed
 from uncus.pipeline.evaluation import metrics
 from uncus.pipeline.rendering.html import text
 from uncus.pipeline.rendering.numbers import Estimate, estimate_text
 
 
 def main_of(report: Mapping[str, Any]) -> str:
-    """The metric that the page leads with."""
-    return "auc" if "auc" in report["metrics"] else next(iter(report["metrics"]))
+    """The metric that the page leads with; reports of early versions do not name it."""
+    known = "auc" if "auc" in report["metrics"] else next(iter(report["metrics"]))
+    return str(report["headline"]["metric"]) if "headline" in report else known
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """The figure to lead with: ``AUC adjusted for age and sex 0.701 (0.610 to 0.790)``."""
+    metric = main_of(report)
+    name = report["headline"]["name"] if "headline" in report else metrics.title(metric)
+    return f"{name} {estimate_text(report['metrics'][metric])}"
+
+
+def unadjusted(report: Mapping[str, Any]) -> str:
+    """What the headline leaves out: the plain AUC, and what the covariates explain; or ""."""
+    lead = report.get("headline", {"adjusted_for": []})
+    if not lead["adjusted_for"]:
+        return ""
+    share = report["adjustment"]["explained"]
+    around = f" ({share['low']:.0%} to {share['high']:.0%})" if share["low"] is not None else ""
+    return (
+        f"Unadjusted it is {estimate_text(report['metrics']['auc'])}; of the variance of the score "
+        f"{share['value']:.0%}{around} is explained by {listed(lead['adjusted_for'])}."
+    )
 
 
 def title(report: Mapping[str, Any]) -> str:
@@ -35,10 +57,13 @@ def summary(report: Mapping[str, Any]) -> str:
         else f"{where}, each tested only by networks that were not trained on that subject."
     )
     value = estimate_text(report["metrics"][metric])
+    name = headline(report).removesuffix(f" {value}")
     out = (
-        f"<p class=lead>{text(metrics.title(metric))} <b>{value}</b> on {counts['scans']} scans of "
+        f"<p class=lead>{text(name)} <b>{value}</b> on {counts['scans']} scans of "
         f"{counts['subjects']} subjects in {tested}"
     )
+    if without := unadjusted(report):
+        out += f" {text(without)}"
     if known:
         best = (min if lower else max)(known, key=lambda name: known[name]["value"])
         ahead = report["differences"][best][metric]
@@ -98,6 +123,16 @@ def explain(report: Mapping[str, Any]) -> str:
         parts.append(
             f"Baselines are fitted on {own} subjects and tested on the same test subjects: "
             f"{'; '.join(fits)}."
+        )
+    if adjustment := report.get("adjustment"):
+        share, known = adjustment["explained"], adjustment["scans"]
+        names = text(listed(adjustment["columns"]))
+        parts.append(
+            f"Adjusted for {names}, on the {known} scans where they are known: each scan is "
+            f"compared with those of its own {names} (covariate-adjusted ROC, Janes and Pepe 2009),"
+            f" and scans are weighted so that {names} are alike in the classes (overlap weights, "
+            f"Li et al. 2018). The part of the variance of the network's score that they explain: "
+            f"R² {estimate_text(share)}, on the logit scale."
         )
     if report["rule"]:
         parts.append(f"The predicted class is {text(report['rule'])}; no threshold was tuned.")

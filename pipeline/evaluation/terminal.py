@@ -4,7 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from uncus.pipeline.evaluation import metrics
-from uncus.pipeline.evaluation.report_text import against_table, against_title
+from uncus.pipeline.evaluation.report_text import (
+    against_table,
+    against_title,
+    headline,
+    unadjusted,
+)
 from uncus.pipeline.rendering.numbers import estimate_text, interval_text, number
 
 
@@ -18,6 +23,7 @@ def show(name: str, report: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)  # no wrapping in files and pipes
+    console.print(Text(f"{headline(report)}. {unadjusted(report)}".strip()), soft_wrap=True)
     console.print(terminal_table(f"{name}: {where}", report))
     if report.get("holdout"):
         console.print(terminal_table(f"{name}: holdout", report["holdout"]))
