@@ -122,6 +122,46 @@ def test_verdict_on_the_best_baseline(binary: Assessment) -> None:
     assert "not significant" in report_text.summary(worse)
 
 
+@pytest.fixture(scope="module")
+def confounded() -> Assessment:
+    """Networks whose answer follows the age, which differs between the classes."""
+    study, said = case(n=200)
+    age = study.scans["age"].to_numpy(dtype=float) + 4 * study.labels
+    scans = study.scans.assign(age=[f"{value:.2f}" for value in age])
+    places = study.positions(said)
+    share = 1 / (1 + np.exp(-0.3 * (age[places] - 70)))
+    said = said.assign(p_AD=share, p_CN=1 - share)
+    return assess(Study(scans, study.target, study.labels, study.splits), said, draws=100)
+
+
+def test_the_adjusted_auc_leads_where_it_differs(
+    confounded: Assessment, binary: Assessment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = confounded.report
+    plain, adjusted = (found["metrics"][m]["value"] for m in ("auc", "auc_adjusted"))
+    assert plain > 0.75 and adjusted == pytest.approx(0.5, abs=0.05)
+    assert found["headline"]["metric"] == "auc_adjusted"
+    assert found["headline"]["value"] == adjusted
+    assert found["adjustment"]["explained"]["value"] > 0.95
+    assert found["baselines"]["age+sex"]["auc_adjusted"]["value"] < 0.6
+    page = report.page("r", confounded, {})
+    check(page)
+    lead = f"<p class=lead>AUC adjusted for age and sex <b>{adjusted:.3f}"
+    assert lead in page and f"Unadjusted it is {plain:.3f}" in page
+    terminal.show("r", found)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"AUC adjusted for age and sex {adjusted:.3f}")
+    assert "is explained by age and sex" in printed
+    assert binary.report["headline"]["metric"] == "auc"
+    assert "<p class=lead>AUC <b>" in report.page("r", binary, {})
+
+
+def test_a_report_of_an_early_version_leads_with_its_auc(binary: Assessment) -> None:
+    early = {k: v for k, v in binary.report.items() if k not in ("headline", "adjustment")}
+    assert report_text.headline(early).startswith("AUC 0.")
+    assert report_text.unadjusted(early) == ""
+
+
 def test_page_and_terminal_show_the_warnings(capsys: pytest.CaptureFixture[str]) -> None:
     study, said = case()
     scans = study.scans.copy()
