@@ -11,9 +11,9 @@ from uncus import NOTICE, __version__
 from uncus.data import files
 from uncus.data.tables import write_table
 from uncus.pipeline.comparison.cells import Cell, Design
-from uncus.pipeline.evaluation.assessment import measure
 from uncus.pipeline.evaluation.baselines import predict_baseline
 from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, plain
+from uncus.pipeline.evaluation.measurement import measure
 from uncus.pipeline.evaluation.metrics import Array, Values
 from uncus.pipeline.evaluation.predictions import Study, model_outputs
 from uncus.pipeline.runs import Comparison, Run

@@ -201,4 +201,4 @@ def explained(probabilities: Array, weights: Array, adjustment: Adjustment) -> A
         spread = weights @ centred**2 - ratio((weights @ centred) ** 2, total)
         degrees = ratio(total - 1, np.maximum(total - design.shape[1], 1))
         parts.append(1 - ratio(error, spread) * degrees)
-    return np.clip(np.mean(parts, axis=0), 0, 1)
+    return np.asarray(np.clip(np.mean(parts, axis=0), 0, 1))

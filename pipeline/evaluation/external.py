@@ -187,5 +187,5 @@ def as_study(run: Run, target: Target, table: pd.DataFrame, labels: np.ndarray[A
         table = pd.concat([before[columns], table]).fillna("")
         labels = np.concatenate([own.labels[used], labels])
     frame = pd.DataFrame({"participant_id": list(parts), "fold-0": list(parts.values())})
-    used = tuple(run.card.get("covariates", ()))
-    return Study(table.reset_index(drop=True), target, labels, Splits(frame), used)
+    given = tuple(run.card.get("covariates", ()))
+    return Study(table.reset_index(drop=True), target, labels, Splits(frame), given)
