@@ -29,6 +29,8 @@ from uncus.pipeline.prediction.predictor import AUTO, Predictor, common_path
 from uncus.pipeline.prediction.prepared_scans import check_space, predict_prepared
 from uncus.pipeline.prediction.results import Prediction, Refused
 from uncus.pipeline.progress_bars import track
+from uncus.pipeline.trust.conformal import ERROR_LEVEL
+from uncus.pipeline.trust.reliability import Setting
 
 __all__ = ["Predict", "Prediction", "Predictor"]
 
@@ -58,12 +60,18 @@ class Predict(ScanOptions):
     """Inference engine: torch, or openvino (the extra fast, on a CPU); auto uses OpenVINO for
     several scans if it is faster. openvino-bf16 has two or three correct digits and is meant for
     CPUs with AMX; uncus bench predict measures whether it is faster."""
+    prevalence: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=SHARE...")] = ()
+    """Share of a class where the scans come from, AD=0.1, by default as in the run's cohort: the
+    calibrated probabilities are for that place."""
+    error_level: float = ERROR_LEVEL
+    """Share of the scans of each class that may be answered without it: 0.01 to 0.5. The less, the
+    more often the answer is: cannot tell."""
 
     def run(self) -> int:
         """Predict every scan; returns 0 when all succeeded, 1 when some failed, 2 when all did."""
         if not self.scans:
             raise ValueError("no scan given; uncus predict RUN SCAN... --out DIR")
-        items = self.items()
+        setting, items = self.setting, self.items()
         counts = Counter(item.name for item in items)
         if self.covariates and len(items) > 1:
             raise ValueError("--covariates applies to one subject; predict each scan separately")
@@ -74,6 +82,7 @@ class Predict(ScanOptions):
         # Loading OpenVINO takes longer than it saves on one or two scans.
         several = len(items) > 2 or self.engine != "auto"
         predictor = Predictor(self.trained, self.device, self.engine if several else "torch")
+        predictor.reliability.shares(setting)
         if self.engine != "auto" and predictor.engine_error:
             print(f"uncus: {predictor.engine_error}; using torch instead", file=sys.stderr)
         for cohort in {id(item.cohort): item.cohort for item in items if item.cohort}.values():
@@ -104,6 +113,11 @@ class Predict(ScanOptions):
             print(f"uncus: {error_line(failure)}", file=sys.stderr)
         return 1 if failures else 0
 
+    @property
+    def setting(self) -> Setting:
+        """How the outputs are judged; raises BadInput for unsuitable options."""
+        return Setting.parse(self.prevalence, self.error_level)
+
     def items(self) -> list["Item"]:
         """The scans to predict, those of a prepared cohort one by one."""
         cohorts = {path: PreparedCohort.open(path) for path in self.scans if is_prepared(path)}
@@ -119,7 +133,7 @@ class Predict(ScanOptions):
         """Predict one scan; write and print the result as requested."""
         known = covariates.parse(self.covariates)
         if item.cohort:
-            prediction = predict_prepared(predictor, item.cohort, item.row, known)
+            prediction = predict_prepared(predictor, item.cohort, item.row, known, self.setting)
         else:
             prediction = self.predicted(predictor, item, known)
         answer = prediction.as_dict()
@@ -133,7 +147,7 @@ class Predict(ScanOptions):
     def predicted(self, predictor: Predictor, item: "Item", known: dict[str, str]) -> Prediction:
         """The prediction for one scan; the picture of a refused one is written."""
         try:
-            return predictor(item.paths, series=self.series, covariates=known)
+            return predictor(item.paths, series=self.series, covariates=known, setting=self.setting)
         except Refused as refused:
             if not self.out:
                 raise

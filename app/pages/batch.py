@@ -17,7 +17,8 @@ from uncus.app.uploaded_scan import UploadedScan
 from uncus.app.uploads import LIMIT
 from uncus.data.segmentation.measures import volume_columns
 from uncus.data.tables import escape_cell
-from uncus.pipeline.prediction.scan_report import shares
+from uncus.pipeline.prediction.answer_text import interval_columns, named
+from uncus.pipeline.prediction.scan_report import calibration, shares
 from uncus.pipeline.runs import Run
 
 MAX_SCANS = 50
@@ -64,10 +65,9 @@ def batch(run: Run, jobs: JobQueue) -> None:
     for scan in scans:
         if text := messages(scan):
             st.markdown(f"`{scan.name}`: {plain(text)}")
-    st.caption(
-        "Probabilities or values, ± one standard deviation over the networks; not calibrated, not "
-        "a diagnosis."
-    )
+    predictions = [scan.prediction for scan in scans if scan.prediction]
+    how = calibration(predictions[0]) if predictions else "This is not a diagnosis."
+    st.caption(f"± one standard deviation over the networks. {plain(how)}")
     left, right = st.columns([1, 4])
     left.download_button(
         "Table (CSV)", to_csv(scans), "answers.csv", "text/csv", on_click="ignore", width="stretch"
@@ -119,10 +119,12 @@ def rows(scans: list[UploadedScan]) -> list[dict[str, Any]]:
     for scan in scans:
         row: dict[str, Any] = {"scan": scan.name, "state": state_of(scan)}
         if scan.prediction:
-            row["more similar to"] = scan.prediction.get("label", "")
+            if "label" in scan.prediction:
+                row["answer"] = named(scan.prediction)
             for name, value in shares(scan.prediction).items():
                 row[name] = round(value, 4)
                 row[f"± {name}"] = round(scan.prediction["spread"][name], 4)
+            row |= interval_columns(scan.prediction)
             row |= volume_columns(scan.prediction.get("volumes", {}))
         row[MESSAGES] = messages(scan)
         table_rows.append(row)

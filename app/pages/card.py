@@ -147,7 +147,8 @@ def limits(card: dict[str, Any], report: dict[str, Any] | None) -> list[str]:
         named = " or ".join(card["target"]["classes"])
         lines.append(f"The prediction is always {named}: other diseases are not recognized.")
     if not card.get("calibration"):
-        lines.append("Not calibrated: the probabilities do not state how likely a class is.")
+        why = f" ({plain(card['not_calibrated'])})" if "not_calibrated" in card else ""
+        lines.append(f"Not calibrated{why}: the probabilities do not state how likely a class is.")
     if report is None:
         lines.append("Not evaluated: its performance is unknown.")
     lines.append("Quality control rejects scans unlike those of the cohort, but not all of them.")

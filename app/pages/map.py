@@ -34,10 +34,8 @@ def explanation(scan: UploadedScan, jobs: JobQueue, run: Run) -> None:
     )
     classes = "probabilities" in scan.prediction
     names = list(scan.prediction["probabilities" if classes else "values"])
-    label = scan.prediction.get("label")
-    name = right.selectbox(
-        "Class" if classes else "Value", names, index=names.index(label) if label else 0
-    )
+    leading = max(names, key=scan.prediction["probabilities"].get) if classes else names[0]
+    name = right.selectbox("Class" if classes else "Value", names, index=names.index(leading))
     st.caption(plain(methods[method]))
     facts = scan.maps.get((method, name))
     if facts is None:

@@ -32,6 +32,7 @@ from uncus.pipeline.prediction.results import Explanation, Prediction
 from uncus.pipeline.saliency import SALIENCY
 from uncus.pipeline.timing import Timing, Work, matrix_rate
 from uncus.pipeline.timing import measure as time_all
+from uncus.pipeline.trust.judgement import Judgement
 
 SHAPE, SPACING, FINE = (96, 112, 96), 2.0, 1.0
 QUICK_SHAPE, QUICK_SPACING, QUICK_FINE = (16, 16, 16), 12.0, 6.0
@@ -157,9 +158,8 @@ def _stages(
                 differences[name] = openvino_engine.difference(network, trunks[name], both.shape)
     feature_map = trunks["torch"](both)[:1].clone()
     saliency = SALIENCY["grad_cam"](network, volume, 1, feature_map=feature_map).cpu().numpy()
-    prediction = Prediction(
-        scan.name, {"a": 0.5, "b": 0.5}, {}, {"a": 0.0, "b": 0.0}, (), {}, (), {}, placed
-    )
+    shares, judgement = {"a": 0.5, "b": 0.5}, Judgement(np.zeros((1, 2)), np.zeros((1, 2)), 0.1)
+    prediction = Prediction(scan.name, shares, {}, shares, (), {}, (), {}, judgement, placed)
     explanation = Explanation(prediction, "grad_cam", "b", saliency, grid)
 
     def forward(trunk: Trunk) -> Work:

@@ -18,6 +18,7 @@ from uncus.data.segmentation.measures import centile_text, volume_columns, write
 from uncus.data.segmentation.segmentation import Segmentation
 from uncus.data.tables import write_table
 from uncus.data.text import displayed
+from uncus.pipeline.prediction.answer_text import interval_columns, named, trust_lines
 from uncus.pipeline.prediction.results import Explanation, Prediction, Refused
 from uncus.pipeline.rendering.growth_chart import growth_charts_svg, has_charts
 from uncus.pipeline.rendering.head_picture import head_picture
@@ -62,9 +63,12 @@ def table_row(name: str, answer: dict[str, Any]) -> dict[str, Any]:
     )
     return {
         "scan": displayed(name),
-        "label": answer.get("label", ""),
+        "label": answer.get("label") or "",
+        **({"answer": named(answer)} if "label" in answer else {}),
         **{f"{kind}_{name}": value for name, value in outputs.items()},
         **{f"spread_{name}": value for name, value in answer["spread"].items()},
+        **{f"uncalibrated_{n}": value for n, value in answer.get("uncalibrated", {}).items()},
+        **interval_columns(answer),
         **volume_columns(answer.get("volumes", {})),
         "warnings": "; ".join(answer["warnings"]),
     }
@@ -166,6 +170,7 @@ def sentence(prediction: Prediction) -> str:
         values = prediction.values.items()
         outputs = "  ".join(f"{n} {v:.4g} ± {prediction.spread[n]:.2g}" for n, v in values)
     lines = [f"{prediction.scan}: {outputs}  (± over {len(prediction.members)} networks) {NOTICE}"]
+    lines += [f"  {line}" for line in trust_lines(prediction.as_dict())]
     if line := volumes_sentence(prediction.volumes):
         lines.append(f"  {line}")
     return "\n".join([*lines, *(f"  warning: {warning}" for warning in prediction.warnings)])

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +26,15 @@ from uncus.data.transforms.scan_tensor import to_volume
 from uncus.models.inference import predict, torch_trunk
 from uncus.pipeline.prediction import openvino_engine as engines
 from uncus.pipeline.prediction.results import Explanation, Map, Prediction, Refused
-from uncus.pipeline.prediction.trained_networks import read_networks, read_pipeline
+from uncus.pipeline.prediction.trained_networks import (
+    read_networks,
+    read_pipeline,
+    read_reliability,
+)
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency import SALIENCY
+from uncus.pipeline.trust.judgement import Judgement
+from uncus.pipeline.trust.reliability import DEFAULT, Setting
 
 AUTO = "auto"
 PERSON = ("age", "sex")
@@ -72,6 +79,7 @@ class Predictor:
         sums = self.run.verify()
         self.card = self.run.card
         self.target = self.run.target
+        self.reliability = read_reliability(self.run)
         self.training_scans = self.run.training_scans()
         self.covariates = self.card.get("covariates", {})
         self.pipeline = read_pipeline(self.run)
@@ -113,6 +121,7 @@ class Predictor:
         on_step: Callable[[str], object] = str,
         series: str = "",
         covariates: Mapping[str, str | float | None] = MappingProxyType({}),
+        setting: Setting = DEFAULT,
     ) -> Prediction:
         """Predict for one scan.
 
@@ -124,15 +133,17 @@ class Predictor:
         covariates: of the subject, ``{"age": 72}``; those left out are read from the tables of the
             BIDS tree around the scan, or from the DICOM header. Where scans are segmented, age and
             sex are always allowed.
+        setting: the classes' shares where the scan comes from, and the error level.
 
         Raises
         ------
-        BadInput: a scan that cannot be read, or invalid covariates.
+        BadInput: a scan that cannot be read, invalid covariates, or shares of other classes.
         Refused: a scan that was read and fails quality control.
         """
         paths = (Path(path),) if isinstance(path, str | Path) else tuple(path)
         path = common_path(paths)
         to_row(covariates, self.accepted)  # raises before anything is read
+        self.reliability.shares(setting)
         on_step("Reading")
         scan = self.pipeline.read(Source(paths, series))
         volume = to_volume(scan)
@@ -151,7 +162,7 @@ class Predictor:
         placed = replace(placed, warnings=(*placed.warnings, *doubts))
         on_step("Predicting")
         return self.of_placed(
-            displayed(path.name), placed, known, placed.volume.voxel_hash, segmentation
+            displayed(path.name), placed, known, placed.volume.voxel_hash, segmentation, setting
         )
 
     def of_placed(
@@ -161,6 +172,7 @@ class Predictor:
         known: Mapping[str, str | float | None],
         voxel_hash: str,
         segmentation: Segmentation | None = None,
+        setting: Setting = DEFAULT,
     ) -> Prediction:
         """Predict for the scan called ``name``, placed by the run's pipeline.
 
@@ -187,14 +199,9 @@ class Predictor:
         outputs, feature_maps = self.outputs(placed, row)
         if not np.isfinite(outputs).all():
             raise BadInput(name, "the networks' outputs are not finite", "check the scan's voxels")
-        names = self.names
-        mean = dict(zip(names, outputs.mean(0).tolist(), strict=True))
         return Prediction(
             scan=name,
-            probabilities=mean if self.target.is_classification else {},
-            values={} if self.target.is_classification else mean,
-            spread=dict(zip(names, outputs.std(0).tolist(), strict=True)),
-            members=tuple(dict(zip(names, one.tolist(), strict=True)) for one in outputs),
+            **self.judged(self.reliability.judge(outputs, setting)),
             covariates={
                 name: float(value) if np.isfinite(value) else None
                 for name, value in zip(self.covariates, row, strict=True)
@@ -206,6 +213,26 @@ class Predictor:
             segmentation=segmentation,
             feature_maps=feature_maps,
         )
+
+    def judged(self, judgement: Judgement) -> dict[str, Any]:
+        """A prediction's fields that depend on how its outputs are judged."""
+        rows = judgement.members
+        members = tuple(dict(zip(self.names, one, strict=True)) for one in rows.tolist())
+        mean, spread = (
+            dict(zip(self.names, one.tolist(), strict=True)) for one in (rows.mean(0), rows.std(0))
+        )
+        return {
+            "probabilities": mean if self.target.is_classification else {},
+            "values": {} if self.target.is_classification else mean,
+            "spread": spread,
+            "members": members,
+            "judgement": judgement,
+        }
+
+    def again(self, prediction: Prediction, setting: Setting) -> Prediction:
+        """The same scan judged by another setting; raises BadInput as a new prediction does."""
+        judgement = self.reliability.judge(prediction.judgement.outputs, setting)
+        return replace(prediction, **self.judged(judgement))
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -288,7 +315,8 @@ class Predictor:
         ------
         ValueError: no such method or class.
         """
-        method, name = self.method(prediction, method), name or prediction.label or self.names[0]
+        method = self.method(prediction, method)
+        name = name or prediction.most_probable or self.names[0]
         if method not in SALIENCY:
             raise ValueError(
                 f"unknown saliency method {method!r}; use one of {', '.join(SALIENCY)}"

@@ -19,6 +19,7 @@ from uncus.data.transforms.resampling import ToGrid
 from uncus.data.transforms.scan_tensor import to_tensor, with_voxels
 from uncus.pipeline.prediction.predictor import Predictor
 from uncus.pipeline.prediction.results import Prediction
+from uncus.pipeline.trust.reliability import DEFAULT, Setting
 
 RESAMPLED = (
     "the cohort's grid is not the run's: its volumes were resampled a second time, which blurs "
@@ -43,6 +44,7 @@ def predict_prepared(
     cohort: PreparedCohort,
     row: int,
     covariates: Mapping[str, str | float | None] = MappingProxyType({}),
+    setting: Setting = DEFAULT,
 ) -> Prediction:
     """The prediction for one scan of a cohort; covariates not given are those of its table.
 
@@ -55,7 +57,9 @@ def predict_prepared(
     cells = {name: clean(cohort.table[name].iloc[row]) for name in cohort.table}
     known = {name: cells[name] for name in predictor.covariates if cells.get(name)}
     placed = place(cohort, row, entry, predictor.pipeline)
-    return predictor.of_placed(entry.name, placed, {**known, **covariates}, entry.voxel_hash)
+    return predictor.of_placed(
+        entry.name, placed, {**known, **covariates}, entry.voxel_hash, setting=setting
+    )
 
 
 def place(cohort: PreparedCohort, row: int, entry: Entry, pipeline: ScanPipeline) -> Placed:

@@ -14,6 +14,7 @@ from uncus.data.geometry.grid import Grid
 from uncus.data.imageio.volume import Volume
 from uncus.data.segmentation.segmentation import Segmentation
 from uncus.data.space import Placed
+from uncus.pipeline.trust.judgement import Judgement
 
 Map = NDArray[np.float32]
 
@@ -49,6 +50,7 @@ class Prediction:
         column, in the target's units, for a regression; the other one is empty.
     spread: standard deviation over the networks.
     members: each network's own probabilities or values.
+    judgement: how far they can be trusted: the calibration, and whether a class is named.
     covariates: those used besides the scan; None where unknown, so the training mean was used.
     warnings: quality control findings and others.
     model: identifies the run and its networks.
@@ -67,25 +69,39 @@ class Prediction:
     covariates: Mapping[str, float | None]
     warnings: tuple[str, ...]
     model: Mapping[str, Any]
+    judgement: Judgement = field(repr=False)
     placed: Placed = field(repr=False)
     volumes: Mapping[str, Any] = field(default_factory=dict)
     segmentation: Segmentation | None = field(default=None, repr=False)
     feature_maps: tuple[Map, ...] = field(default=(), repr=False)
 
     @property
-    def label(self) -> str | None:
+    def most_probable(self) -> str | None:
         """The most probable class; None for a regression."""
         return max(self.probabilities, key=self.probabilities.__getitem__, default=None)
+
+    @property
+    def label(self) -> str | None:
+        """The class that is named: the only one that fits or, without sets, the most probable.
+
+        None for a regression, and where ``judgement.abstains`` says why none is named.
+        """
+        if self.judgement.abstains:
+            return None
+        return self.judgement.fits[0] if self.judgement.fits else self.most_probable
 
     def as_dict(self) -> dict[str, Any]:
         """The content of prediction.json."""
         answer: dict[str, Any] = {"scan": self.scan}
         if self.probabilities:
-            answer |= {"label": self.label, "probabilities": dict(self.probabilities)}
+            answer |= {"class": self.label, "label": self.label}
+            if reason := self.judgement.abstains:
+                answer["abstains"] = reason
+            answer["probabilities"] = dict(self.probabilities)
         else:
             answer |= {"values": dict(self.values)}
         return answer | {
-            "calibrated": False,
+            **self.judgement.as_dict(),
             "spread": dict(self.spread),
             "members": [dict(member) for member in self.members],
             **({"covariates": dict(self.covariates)} if self.covariates else {}),

@@ -10,6 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from uncus.data.segmentation.measures import centile_text
+from uncus.pipeline.prediction.answer_text import (
+    because,
+    calibrated_for,
+    first_upper,
+    intervals_note,
+    named,
+    why,
+)
 from uncus.pipeline.rendering.html import card, document, image, notice, table, text
 from uncus.pipeline.rendering.numbers import fixed, number
 
@@ -58,6 +66,8 @@ class ScanReport:
             ("Made", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
             ("Made by", f"uncus {model['uncus']}"),
         ]
+        for name, share in self.answer.get("uncalibrated", {}).items():
+            facts.append((f"{name}, not calibrated", fixed(share, 3)))
         for name, value in self.answer.get("covariates", {}).items():
             facts.insert(1, (name, "unknown" if value is None else f"{value:g}"))
         if volumes := self.answer.get("volumes"):
@@ -143,6 +153,8 @@ def sentence(answer: Answer) -> str:
     if "probabilities" not in answer:
         values = [f"{name} {number(value)}" for name, value in answer["values"].items()]
         return f"The networks estimate {', '.join(values)}."
+    if "set" in answer or "abstains" in answer:
+        return f"{first_upper(named(answer))}: {why(answer)}."
     probabilities = answer["probabilities"]
     label = answer["label"]
     agree = sum(max(member, key=member.get) == label for member in members)
@@ -163,13 +175,13 @@ def sentence(answer: Answer) -> str:
 def calibration(answer: Answer) -> str:
     """How far the numbers can be trusted."""
     if answer.get("calibrated"):
-        return "Calibrated on scans like those of the run's cohort. This is not a diagnosis."
+        return f"Calibrated: {calibrated_for(answer)}. This is not a diagnosis."
     if "probabilities" in answer:
         return (
             "Not calibrated: the probabilities show how strongly the networks favor a class, not "
-            "how likely it is to be true. This is not a diagnosis."
+            f"how likely it is to be true{because(answer)}. This is not a diagnosis."
         )
-    return "Not calibrated: estimates, not measurements. This is not a diagnosis."
+    return f"{intervals_note(answer)} Estimates, not measurements. This is not a diagnosis."
 
 
 def volume_rows(answer: Answer) -> list[list[str]]:

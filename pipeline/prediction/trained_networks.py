@@ -17,6 +17,7 @@ from uncus.models.build import ModelConfig, build_model
 from uncus.models.weights import check_header, load_weights
 from uncus.pipeline.config import from_dict
 from uncus.pipeline.runs import COPY, Run
+from uncus.pipeline.trust.reliability import Reliability
 
 
 def read_grid(run: Run) -> Grid:
@@ -63,6 +64,15 @@ def read_pipeline(run: Run) -> ScanPipeline:
         return rebuild(run.card.get("pipeline", default.describe()), default)
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(run.card_path, f"describes no valid pipeline ({error})", COPY) from error
+
+
+def read_reliability(run: Run) -> Reliability:
+    """The run's calibration and conformal sets; raises BadInput where they are of other classes."""
+    try:
+        return Reliability.from_card(run.card, run.target)
+    except KeyError as error:
+        cause = f"has no calibration or conformal set of {error}"
+        raise BadInput(run.card_path, cause, COPY) from error
 
 
 def read_networks(run: Run, device: torch.device) -> tuple[ModelConfig, tuple[Classifier, ...]]:

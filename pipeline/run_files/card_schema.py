@@ -25,6 +25,7 @@ from uncus.data.json_schema import (
     row,
 )
 from uncus.data.json_schema import fault as schema_fault
+from uncus.pipeline.trust.conformal import LEVELS
 
 MAX_MEMBERS = 1000
 MAX_BYTES = 1 << 24
@@ -53,6 +54,19 @@ TRAINING = record(
     scans=COUNT,
     folds=COUNT,
 )
+CALIBRATION = record(
+    slope=mapping(number(0, 1e6)),
+    offset=mapping(VALUE),
+    prevalence=mapping({**number(0, 1), "exclusiveMinimum": 0}),
+    scans=COUNT,
+)
+CONFORMAL = record(
+    levels={"const": list(LEVELS)},
+    thresholds=mapping(
+        {**array({"anyOf": [VALUE, {"type": "null"}]}, len(LEVELS)), "minItems": len(LEVELS)}
+    ),
+    scans=mapping(COUNT),
+)
 CARD: Schema = {
     **record(
         {
@@ -60,6 +74,9 @@ CARD: Schema = {
             "init_from": {"anyOf": [TEXT, {"type": "null"}]},
             "pipeline": array(STEP, 100),
             "results": mapping(HASH),
+            "calibration": CALIBRATION,
+            "not_calibrated": TEXT,
+            "conformal": CONFORMAL,
         },
         schema=integer(1, 1),
         notice=TEXT,

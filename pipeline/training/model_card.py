@@ -22,6 +22,8 @@ from uncus.pipeline.run_files.training_scans import TrainingScans
 from uncus.pipeline.runs import SCHEMA, Member, Run
 from uncus.pipeline.training import neighbours
 from uncus.pipeline.training.task import Task
+from uncus.pipeline.trust.out_of_fold import OutOfFold
+from uncus.pipeline.trust.reliability import Reliability
 
 
 def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
@@ -57,6 +59,7 @@ def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
         "training": training(task),
         "results": {p.name: files.sha256(p) for p in (*run.results, *run.about_subjects)},
         "init_from": started_from(task),
+        **Reliability.fit(OutOfFold.of(run.predictions(), task.target)).as_card(),
     }
     files.write_json(run.card_path, card)
     run.seal()

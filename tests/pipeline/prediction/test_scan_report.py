@@ -56,9 +56,21 @@ def test_texts() -> None:
     assert "1 of 2 networks" in sentence(answer(0.1, 0.6))
     assert "favor no class" in sentence(answer(0.45, 0.5))
     assert "Not calibrated" in calibration(answer())
-    assert "Not calibrated" not in calibration(answer(calibrated=True))
+    assert "(3 subjects of AD)" in calibration(answer(not_calibrated="3 subjects of AD"))
+    shares = {"CN": 0.9, "AD": 0.1}
+    known = calibration(answer(calibrated=True, prevalence=shares))
+    assert known.startswith("Calibrated: ") and "90% CN, 10% AD" in known
+    fits = sentence(answer(set=["AD"], error_level=0.1, prevalence=shares))
+    assert fits.startswith("AD-like: at an error level of 10% this scan fits") and "0.75" in fits
+    doubt = {"label": None, "abstains": "CN and AD both fit", "set": ["CN", "AD"]}
+    assert sentence(answer(**doubt)) == "Cannot tell: CN and AD both fit."
     values = {"values": {"age": 71.25}, "members": [{}], "spread": {"age": 0.0}}
     assert sentence(values) == "The networks estimate age 71.25."
+    assert "errors of too few scans" in calibration(values)
+    ends = {"intervals": {"age": [65.0, 77.5]}, "error_level": 0.1}
+    assert "the value of 90% of scans like the run's: age 65.00 to 77.50" in calibration(
+        values | ends
+    )
 
 
 VOLUMES = {

@@ -14,6 +14,8 @@ from uncus.pipeline.run_files.card_schema import CARD as SCHEMA
 from uncus.pipeline.run_files.card_schema import MAX_MEMBERS, fault
 from uncus.pipeline.runs import Run
 
+MAP = {"slope": {"AD": 1.0}, "offset": {"AD": 0.0}, "prevalence": {"AD": 0.5}, "scans": 9}
+
 
 def changed(path: str, value: Any) -> dict[str, Any]:
     """The card with the value at ``path`` (``a.0.b``) replaced; removed where it is None."""
@@ -33,7 +35,7 @@ def test_the_schema_is_one_and_real_cards_pass(run: Any) -> None:
     [
         ("covariates", None),
         ("init_from", "/runs/earlier"),
-        ("calibration", {"of": "a later version"}),
+        ("adaptation", {"of": "a later version"}),
         ("pipeline", [{"step": "resample", "spacing": [1, 1, 1]}, {"step": "normalize"}]),
         ("training.voxel_hashes", ["a" * 64]),
         ("training.sex", None),
@@ -94,12 +96,18 @@ def test_a_missing_key_is_named(key: str) -> None:
         ("training.age_years", {"min": 60}),
         ("training.sex", {"F": "one"}),
         ("init_from", 5),
+        ("calibration", {"slope": {"AD": 1.0}}),
+        ("calibration", {**MAP, "slope": {"AD": -1.0}}),
+        ("calibration", {**MAP, "offset": {"AD": float("inf")}}),
+        ("calibration", {**MAP, "prevalence": {"AD": 0}}),
+        ("conformal", {"levels": [0.1], "thresholds": {"AD": [0.5]}, "scans": {"AD": 9}}),
         ("pipeline", [{"name": "resample"}]),
         ("pipeline", {"step": "resample"}),
     ],
 )
 def test_a_wrong_value_is_named_by_its_place(path: str, value: Any) -> None:
     line = fault(changed(path, value))
+    assert line
     place = path.replace(".0", "[0]").replace(".3", "[3]").replace(".1", "[1]")
     assert line.startswith(place)
     assert line.isprintable() and len(line) <= 200

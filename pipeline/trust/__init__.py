@@ -1,0 +1,1 @@
+"""What a run knows of its own outputs, from scans that its networks were not trained on."""

@@ -1,0 +1,92 @@
+"""A run's predictions of subjects that the predicting network was not trained on."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from uncus.data.design.targets import Target
+
+Array = np.ndarray[Any, Any]
+PARTS = 5
+"""Parts that the subjects are divided into where the run has a single fold."""
+SCAN = ["participant_id", "session_id"]
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """N predictions, one per scan, fold and seed.
+
+    Attributes
+    ----------
+    names: K classes, or a regression's columns.
+    scans: participant_id and session_id, N rows.
+    folds: int [N].
+    labels: int [N] classes, or float [N, K] values, NaN where unknown.
+    outputs: float [N, K] probabilities or values, as the networks gave them.
+    """
+
+    names: tuple[str, ...]
+    scans: pd.DataFrame
+    folds: Array
+    labels: Array
+    outputs: Array
+
+    @classmethod
+    def of(cls, predictions: pd.DataFrame, target: Target) -> "OutOfFold":
+        """The labelled test scans of a run's predictions.tsv."""
+        names, regression = target.names, target.regression
+        table = predictions[predictions["part"] == "test"]
+        if not regression:
+            table = table[table["true"].isin(names)]
+        table = table.reset_index(drop=True)
+        if regression:
+            labels: Array = table[[f"true_{name}" for name in names]].to_numpy(dtype=float)
+        else:
+            labels = table["true"].map({name: k for k, name in enumerate(names)}).to_numpy(int)
+        columns = [f"pred_{name}" if regression else f"p_{name}" for name in names]
+        outputs = table[columns].to_numpy(dtype=float)
+        return cls(names, table[SCAN], table["fold"].to_numpy(int), labels, outputs)
+
+    def take(self, rows: Array) -> "OutOfFold":
+        """Some of the predictions, by a mask or by their positions."""
+        scans = self.scans.iloc[np.arange(len(self.scans))[rows]].reset_index(drop=True)
+        return OutOfFold(self.names, scans, self.folds[rows], self.labels[rows], self.outputs[rows])
+
+    def mean(self, outputs: Array) -> "OutOfFold":
+        """One row per scan: the mean over folds and seeds of ``outputs`` [N, K]."""
+        groups = self.scans.groupby(SCAN, sort=False)
+        mean = pd.DataFrame(outputs).groupby(groups.ngroup().to_numpy()).mean().to_numpy()
+        one = self.take(~self.scans.duplicated(SCAN).to_numpy())
+        return OutOfFold(one.names, one.scans, one.folds, one.labels, mean)
+
+    def subjects_of_classes(self) -> Mapping[str, int]:
+        """Class -> how many subjects have a scan of it; column -> how many have a value."""
+        known = self.labels[:, None] == np.arange(len(self.names))
+        if self.labels.ndim > 1:
+            known = np.isfinite(self.labels)
+        subjects = self.scans["participant_id"]
+        return {name: subjects[known[:, k]].nunique() for k, name in enumerate(self.names)}
+
+    def nested(self) -> Iterator[tuple[Array, Array]]:
+        """Positions to fit on and to measure on, which share no subject.
+
+        Measured is one fold after another; of a single fold, one part of its subjects after
+        another, with the classes' shares kept.
+        """
+        subjects = self.scans["participant_id"].to_numpy(str)
+        if len(np.unique(self.folds)) > 1:
+            for fold in np.unique(self.folds):
+                here = self.folds == fold
+                yield np.flatnonzero(~np.isin(subjects, subjects[here])), np.flatnonzero(here)
+            return
+        from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+        fewest = min(self.subjects_of_classes().values(), default=0)
+        if (parts := min(PARTS, fewest)) < 2:
+            return
+        grouped = self.labels.ndim > 1
+        divide = GroupKFold(parts) if grouped else StratifiedGroupKFold(parts)
+        yield from divide.split(self.outputs, None if grouped else self.labels, subjects)
