@@ -16,13 +16,14 @@ from uncus.data.errors import BadInput
 from uncus.data.files import read_json, sha256, write_json
 from uncus.data.imageio.gzip_stream import RawFile
 from uncus.data.imageio.writer import write_nifti
-from uncus.data.json_schema import VALUE, fault, mapping
+from uncus.data.json_schema import VALUE, fault, mapping, row
 from uncus.data.space import LABELS, Grid, Placed
 
 # Increase it when the same source and options give other voxels: all results are then redone.
 SCHEMA = 1
 REMEDY = "run `uncus prepare` on the cohort again"
 MEASURES = mapping(VALUE, 100)
+MATRIX = row(*[row(*[VALUE] * 4)] * 4)
 
 
 @dataclass(frozen=True)
@@ -149,3 +150,17 @@ def read_registration(image: Path) -> dict[str, float]:
         case {"Registration": dict(measures)} if not fault(measures, MEASURES):
             return measures
     raise BadInput(path, "has no measures of a registration", REMEDY)
+
+
+def read_transform(image: Path) -> NDArray[np.float64]:
+    """The matrix [4, 4] from the scan's mm to the grid's (RAS+), from an image's sidecar.
+
+    Raises
+    ------
+    BadInput: it has none.
+    """
+    path = sidecar_path(image)
+    match read_json(path):
+        case {"Transform": list(matrix)} if not fault(matrix, MATRIX):
+            return np.array(matrix, dtype=np.float64)
+    raise BadInput(path, "has no transform", REMEDY)

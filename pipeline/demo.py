@@ -24,6 +24,7 @@ from uncus.pipeline.phantom import MakePhantom
 from uncus.pipeline.predict import Predict
 from uncus.pipeline.prepare import Prepare
 from uncus.pipeline.rendering.numbers import estimate_text
+from uncus.pipeline.saliency.passport.lesions import concentration
 from uncus.pipeline.train import Train
 from uncus.pipeline.training.optimization import Optimization
 
@@ -237,28 +238,3 @@ def done(verb: Any) -> None:
 def canonical(path: Path) -> NDArray[Any]:
     """A volume's array [X, Y, Z], RAS+."""
     return np.asanyarray(nibabel.as_closest_canonical(nibabel.load(path)).dataobj)
-
-
-def concentration(
-    saliency: NDArray[Any], atrophy: NDArray[np.bool_], brain: NDArray[np.bool_]
-) -> dict[str, float]:
-    """Localization of positive saliency in the atrophy, relative to a uniform map.
-
-    Parameters
-    ----------
-    saliency: [X, Y, Z]; negative values, evidence against the class, are ignored.
-    atrophy, brain: [X, Y, Z], on the same grid.
-
-    Returns
-    -------
-    ``share``: the share of the saliency inside the atrophy. ``times_brain``, ``times_volume``: that
-    share divided by the share of a map that is uniform over the brain, or over the volume.
-    """
-    mass = np.clip(saliency.astype(np.float64), 0, None)
-    share = float(mass[atrophy].sum() / mass.sum()) if mass.any() else 0.0
-    inside = int(atrophy.sum())
-    return {
-        "share": share,
-        "times_brain": share * int(brain.sum()) / inside,
-        "times_volume": share * atrophy.size / inside,
-    }

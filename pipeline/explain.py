@@ -1,17 +1,48 @@
-"""``uncus explain``: saliency maps of one scan by several methods."""
+"""``uncus explain``: saliency maps of one scan by several methods, and a run's check of them."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 
 from uncus import NOTICE
+from uncus.data import files
 from uncus.data.design import covariates
+from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.prediction.options import ScanOptions
 from uncus.pipeline.prediction.output import check_writable, scan_name, sentence, write_map
 from uncus.pipeline.prediction.predictor import Predictor
+from uncus.pipeline.prediction.trained_networks import read_networks
+from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency import SALIENCY
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """How to check the saliency methods of a run."""
+
+    check: bool = False
+    """Check the methods on the run's own test scans instead of explaining one, and write
+    RUN/passport.json and .html: weights randomized, deletion and insertion against random order,
+    known lesions, agreement. A method that fails is marked wherever the run shows its maps."""
+    subjects: int | None = None
+    """Scans to check on, one a subject; 12, or 6 if quick. Fewer than 5 give no verdict."""
+    quick: bool = False
+    """Check in a reduced form: fewer stages, steps and gradients."""
+    cohort: Path | None = None
+    """The run's cohort, where it was moved."""
+    lesions: Path | None = None
+    """Folder with masks of known lesions, SCAN_mask.nii.gz or SCAN_desc-NAME_mask.nii.gz, such as
+    the derivatives of uncus phantom; those of the run's last class are to be found."""
+
+    def __post_init__(self) -> None:
+        if self.subjects is not None and self.subjects < 1:
+            raise ValueError(f"subjects={self.subjects}: must be at least 1")
+        for name in ("subjects", "quick", "cohort", "lesions"):
+            if getattr(self, name) and not self.check:
+                raise ValueError(f"--{name} is for the check of a run; add --check")
 
 
 @dataclass(frozen=True)
@@ -19,18 +50,31 @@ class Explain(ScanOptions):
     """Saliency maps of a scan by several methods, on the scan's own grid, with a figure for each.
 
     Writes OUT/<scan>/saliency_<method>.nii.gz and .png and, if the run's space is mni,
-    atlas_<method>.tsv.
+    atlas_<method>.tsv. With --check RUN and no scan, the methods themselves are tested.
     """
 
-    scan: Annotated[Path, tyro.conf.Positional]
+    scan: Annotated[Path | None, tyro.conf.Positional] = None
     """A T1w volume: NIfTI, Analyze, MGZ, or a DICOM series as a folder, a zip or one file."""
-    out: Path
+    _: KW_ONLY
+    out: Path | None = None
     """Folder for the maps."""
     methods: tuple[str, ...] = tuple(SALIENCY)
     """Methods to use."""
+    passport: Annotated[CheckOptions, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=CheckOptions
+    )
 
     def run(self) -> int:
-        """Write the maps; returns 0."""
+        """Write the maps, or the passport; returns 0."""
+        for method in self.methods:
+            if method not in SALIENCY:
+                raise ValueError(
+                    f"unknown saliency method {method!r}; use one of {', '.join(SALIENCY)}"
+                )
+        if self.passport.check:
+            return self.check()
+        if self.scan is None or self.out is None:
+            raise ValueError("give a scan and a folder: uncus explain RUN SCAN --out DIR")
         check_writable(self.out)
         predictor = Predictor(self.trained, self.device)
         prediction = predictor(
@@ -42,9 +86,44 @@ class Explain(ScanOptions):
             explanation = predictor.explain(prediction, method, self.explain)
             regions = write_map(folder, explanation, f"_{method}").get("regions")
             print(f"{method}: {folder / f'saliency_{method}'}.nii.gz and .png")
+            for doubt in explanation.doubts:
+                print(f"  {doubt}")
             if regions:
                 print(f"  {leading(regions)}")
         print(NOTICE)
+        return 0
+
+    def check(self) -> int:
+        """Write the passport; returns 0."""
+        from uncus.pipeline.saliency.passport.check import (
+            QUICK_SUBJECTS,
+            SUBJECTS,
+            Check,
+            Networks,
+        )
+
+        if self.scan is not None or self.out is not None:
+            raise ValueError("--check tests the methods of a run; leave out the scan and --out")
+        run, options = Run(self.trained), self.passport
+        if warning := run.verify_results():
+            print(f"warning: {warning}")
+        check_writable(run.path)
+        cohort = PreparedCohort.open(options.cohort or Path(run.config["cohort"]))
+        config, members = read_networks(run, torch.device(self.device))
+        how = Check(
+            self.methods,
+            options.subjects or (QUICK_SUBJECTS if options.quick else SUBJECTS),
+            options.quick,
+            options.lesions,
+        )
+        with files.locked(run.path, "passport"):
+            passport = how.run(run, cohort, Networks(config, members))
+        for method, one in passport["methods"].items():
+            why = f": {'; '.join(one['reasons'])}" if one["reasons"] else ""
+            print(f"{method}: {one['verdict']}{why}")
+        for line in passport["not_done"]:
+            print(f"not done: {line}")
+        print(f"{run.passport_page}. {NOTICE}")
         return 0
 
 

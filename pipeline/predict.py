@@ -142,6 +142,8 @@ class Predict(ScanOptions):
             answer = write(self.out / item.name, explanation)
         if not self.as_json:
             print(sentence(prediction))
+            for doubt in answer.get("saliency_warnings", ()):
+                print(f"  warning: {answer['saliency']}: {doubt}")
         return answer
 
     def predicted(self, predictor: Predictor, item: "Item", known: dict[str, str]) -> Prediction:

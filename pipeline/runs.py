@@ -4,6 +4,7 @@
 
     RUN/  config.json environment.json splits.tsv scans.tsv predictions.tsv report.html report.json
           neighbours.safetensors neighbours.json training_scans.json train.log
+          passport.json passport.html passport/SCAN.json
           fold-K/  metrics.csv predictions.tsv tensorboard/
                    checkpoints/last.ckpt checkpoints/best.safetensors
           model/   card.json fold-K.safetensors reference.safetensors SHA256SUMS
@@ -32,6 +33,7 @@ from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
 from uncus.data.tables import need_column, read_table
 from uncus.pipeline.run_files import card_schema, seal
+from uncus.pipeline.run_files.passport import Verdicts
 from uncus.pipeline.run_files.training_scans import TrainingScans
 
 SCHEMA = 1
@@ -112,6 +114,8 @@ class Run:
         self.neighbours_path = self.path / "neighbours.json"
         self.neighbour_features_path = self.path / "neighbours.safetensors"
         self.training_scans_path = self.path / "training_scans.json"
+        self.passport_path = self.path / "passport.json"
+        self.passport_page = self.path / "passport.html"
         self.seal_path = self.model_folder / "SHA256SUMS"
 
     # Before training
@@ -165,6 +169,10 @@ class Run:
         """The member's final weights; they exist once it is trained."""
         return self.model_folder / f"{member.name}.safetensors"
 
+    def passport_case(self, scan: str) -> Path:
+        """What the check of the saliency methods measured on one scan."""
+        return self.path / "passport" / f"{scan}.json"
+
     @property
     def failure_path(self) -> Path:
         """Why a cell of a comparison could not be trained, for the job that completes it."""
@@ -215,6 +223,27 @@ class Run:
     def report(self) -> dict[str, Any]:
         """What ``uncus evaluate`` measured."""
         return read_object(self.report_path)
+
+    def verdicts(self) -> Verdicts:
+        """Which saliency methods passed the check of this run; none where it was not checked.
+
+        Raises
+        ------
+        BadInput: a damaged passport.
+        """
+        if not self.passport_path.exists():
+            return Verdicts()
+        try:
+            return Verdicts.of(read_object(self.passport_path), self.weights_sums())
+        except BadInput:
+            raise
+        except ValueError as error:
+            cause, remedy = f"is not a passport: {error}", "delete it, or check the run again"
+            raise BadInput(self.passport_path, cause, remedy) from error
+
+    def weights_sums(self) -> dict[str, str]:
+        """Name -> SHA-256 of the weights of each network, "" where an early card has none."""
+        return {member["file"]: member.get("sha256", "") for member in self.card["members"]}
 
     @cached_property
     def card(self) -> dict[str, Any]:

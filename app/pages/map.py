@@ -62,6 +62,8 @@ def make(scan: UploadedScan, jobs: JobQueue, method: str, name: str) -> None:
 def show(scan: UploadedScan, facts: dict[str, Any], name: str) -> None:
     """The viewer, and the same as a figure."""
     folder = facts["folder"]
+    for doubt in facts["doubts"]:
+        st.warning(plain(doubt), icon=":material/warning:")
     viewer(
         scan=scan.url("scan.nii.gz"),
         overlay=scan.url(f"{folder}/map.nii.gz"),
@@ -82,7 +84,8 @@ def show(scan: UploadedScan, facts: dict[str, Any], name: str) -> None:
             f" {outside:.0%} of it is outside, where the networks have no input. Some of a coarse "
             "map always is; if it is most of the map, do not trust the map or the prediction."
         )
-    st.caption(f"{shown} {CAUTION}")
+    check = "" if facts["check"] in facts["doubts"] else plain(facts["check"])
+    st.caption(f"{shown} {CAUTION} {check}")
     with st.expander("As a figure"):
         st.html(
             f'<img src="{scan.url(f"{folder}/saliency.png")}" style="width: 100%" '

@@ -1,6 +1,7 @@
 """Write and print predictions and explanations."""
 
 import re
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from uncus.pipeline.prediction.results import Explanation, Prediction, Refused
 from uncus.pipeline.rendering.growth_chart import growth_charts_svg, has_charts
 from uncus.pipeline.rendering.head_picture import head_picture
 from uncus.pipeline.rendering.slices import three_planes
+from uncus.pipeline.saliency.structure import NO_STRUCTURE
 
 PICTURE = "scan.png"
 """The scan with the outlines of its segmentation, also where it was refused."""
@@ -46,12 +48,17 @@ def check_writable(folder: Path) -> None:
 def write(folder: Path, explanation: Explanation) -> dict[str, Any]:
     """Write prediction.json and the files of `write_map` and `write_scan` to ``folder``.
 
-    Returns the content of prediction.json: the prediction, the map's method, and "regions", or
-    "no_regions" with the reason.
+    Returns the content of prediction.json: the prediction, the map's method, why not to trust the
+    map ("saliency_warnings"), and "regions", or "no_regions" with the reason.
     """
     regions = write_map(folder, explanation)
     write_scan(folder, explanation.prediction)
-    answer = explanation.prediction.as_dict() | {"saliency": explanation.method, **regions}
+    answer = explanation.prediction.as_dict() | {
+        "saliency": explanation.method,
+        "saliency_warnings": list(explanation.doubts),
+        "saliency_check": explanation.check,
+        **regions,
+    }
     files.write_json(folder / "prediction.json", answer)
     return answer
 
@@ -134,21 +141,25 @@ def write_map(folder: Path, explanation: Explanation, suffix: str = "") -> dict[
     )
     if reason := atlas.why_no_regions(placed):
         return {"no_regions": reason}
+    if not explanation.has_structure:
+        (folder / f"atlas{suffix}.tsv").unlink(missing_ok=True)
+        return {"no_regions": NO_STRUCTURE}
     rows = atlas.regions(placed, saliency)
     write_table(folder / f"atlas{suffix}.tsv", pd.DataFrame(rows))
     return {"regions": rows, "atlas": atlas.CREDIT}
 
 
 def figure(explanation: Explanation) -> Figure:
-    """Three planes of the scan with the map overlaid."""
+    """Three planes of the scan with the map overlaid, if it has structure, and its doubts."""
     volume = explanation.prediction.placed.volume
+    doubts = [line for doubt in explanation.doubts for line in textwrap.wrap(doubt, 150)]
     return three_planes(
         volume.array,
         volume.affine,
-        explanation.on_scan,
+        explanation.on_scan if explanation.has_structure else None,
         title=caption(explanation),
         label=explanation.method,
-        note=NOTICE,
+        note="\n".join([*doubts, NOTICE]),
     )
 
 

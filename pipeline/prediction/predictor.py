@@ -81,6 +81,7 @@ class Predictor:
         self.target = self.run.target
         self.reliability = read_reliability(self.run)
         self.training_scans = self.run.training_scans()
+        self.verdicts = self.run.verdicts()
         self.covariates = self.card.get("covariates", {})
         self.pipeline = read_pipeline(self.run)
         self.grid = self.pipeline.grid
@@ -299,11 +300,15 @@ class Predictor:
         return torch.from_numpy(stored)[None, None].to(self.device)
 
     def method(self, prediction: Prediction, requested: str = AUTO) -> str:
-        """The saliency method that ``auto`` stands for, chosen by the size of the feature maps."""
+        """The saliency method that ``auto`` stands for, chosen by the size of the feature maps; one
+        that passed the run's check where that method failed it."""
         if requested != AUTO:
             return requested
         features = min(math.prod(one.shape[2:]) for one in prediction.feature_maps)
-        return "integrated_gradients" if features < FEW_FEATURES else "grad_cam"
+        usual = "integrated_gradients" if features < FEW_FEATURES else "grad_cam"
+        if not self.verdicts.failed(usual):
+            return usual
+        return next((m for m in SALIENCY if self.verdicts.methods.get(m) == "passed"), usual)
 
     def explain(self, prediction: Prediction, method: str = AUTO, name: str = "") -> Explanation:
         """Saliency for the class, or column, ``name``: the mean over the networks' maps.
@@ -336,7 +341,15 @@ class Predictor:
             )
             total += (one / one.abs().max().clamp(min=1e-12)).cpu()
         saliency: Map = (total / len(self.networks)).numpy()
-        return Explanation(prediction, method, name, saliency, self.grid)
+        return Explanation(
+            prediction,
+            method,
+            name,
+            saliency,
+            self.grid,
+            warning=self.verdicts.warning(method),
+            check=self.verdicts.state(method),
+        )
 
 
 def common_path(paths: Sequence[Path]) -> Path:

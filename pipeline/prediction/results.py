@@ -14,6 +14,7 @@ from uncus.data.geometry.grid import Grid
 from uncus.data.imageio.volume import Volume
 from uncus.data.segmentation.segmentation import Segmentation
 from uncus.data.space import Placed
+from uncus.pipeline.saliency.structure import NO_STRUCTURE, lacks_structure
 from uncus.pipeline.trust.judgement import Judgement
 
 Map = NDArray[np.float32]
@@ -123,6 +124,8 @@ class Explanation:
     name: the class, or column of a regression, explained.
     saliency: [X, Y, Z] on ``grid``.
     grid: the run's grid.
+    warning: what the run's check found wrong with the method, if anything.
+    check: the check's verdict on the method, in a sentence.
     """
 
     prediction: Prediction
@@ -130,6 +133,18 @@ class Explanation:
     name: str
     saliency: Map = field(repr=False)
     grid: Grid = field(repr=False)
+    warning: str = ""
+    check: str = ""
+
+    @cached_property
+    def has_structure(self) -> bool:
+        """Whether the map says where: a map that is the same everywhere is not shown."""
+        return not lacks_structure(self.saliency, self.prediction.placed.mask)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why not to trust the map, one sentence each."""
+        return tuple(filter(None, ("" if self.has_structure else NO_STRUCTURE, self.warning)))
 
     @cached_property
     def on_scan(self) -> Map:

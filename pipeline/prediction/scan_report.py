@@ -101,6 +101,17 @@ class ScanReport:
             for row in self.answer.get("regions", [])[:REGIONS]
         ]
 
+    @property
+    def doubts(self) -> list[str]:
+        """Why not to trust the map."""
+        return list(self.answer.get("saliency_warnings", []))
+
+    @property
+    def caution(self) -> str:
+        """What holds of any map, and the verdict on the method that the doubts do not name."""
+        check = self.answer.get("saliency_check", "")
+        return CAUTION if check in self.doubts else f"{CAUTION} {check}".strip()
+
     def html(self) -> str:
         """A self-contained page."""
         body = [
@@ -110,7 +121,8 @@ class ScanReport:
             "".join(f"<div class=note><p>{text(w)}</p></div>" for w in self.answer["warnings"]),
             table(HEADS, self.rows),
             f"<h2>Evidence for {text(self.name)} in the scan</h2>",
-            image(self.figure, "Three planes of the scan with the map", CAUTION),
+            "".join(f"<div class=note><p>{text(doubt)}</p></div>" for doubt in self.doubts),
+            image(self.figure, "Three planes of the scan with the map", self.caution),
         ]
         if self.picture:
             body += ["<h2>The scan</h2>", image(self.picture, PICTURE_TEXT)]

@@ -10,7 +10,6 @@ from PIL import Image
 
 from uncus import NOTICE
 from uncus.pipeline.prediction.scan_report import (
-    CAUTION,
     CHARTS_TEXT,
     HEADS,
     PICTURE_TEXT,
@@ -42,9 +41,11 @@ def pdf(report: ScanReport) -> bytes:
     _table(page, HEADS, report.rows, (60, 60, 50))
     page.ln(4)
     _text(page, f"Evidence for {report.name} in the scan", 12, style="B", gap=2)
+    for doubt in report.doubts:
+        _text(page, f"Warning: {doubt}", 9.5, gap=2)
     page.image(io.BytesIO(report.figure), w=page.epw)
     page.ln(1)
-    _text(page, CAUTION, 8.5, FAINT, gap=4)
+    _text(page, report.caution, 8.5, FAINT, gap=4)
     if report.picture:
         _picture(page, "The scan", report.picture, f"{PICTURE_TEXT}.")
     if report.volumes:

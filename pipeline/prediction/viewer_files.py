@@ -42,11 +42,14 @@ def write_map(path: Path, explanation: Explanation) -> dict[str, Any]:
     -------
     ``top``, the stored value at the end of the color scale; ``signed``, whether there are negative
     values; ``peak``, the position of the strongest voxel in the scan's mm (RAS+); ``outside``, the
-    share of the whole map that is outside the brain and so left out.
+    share of the whole map that is outside the brain and so left out. ``doubts``: why not to trust
+    the map; one without structure is empty. ``check``: the verdict on its method.
     """
     placed, grid = explanation.prediction.placed, explanation.grid
     total = float(np.abs(explanation.saliency).sum())
     saliency = np.where(placed.mask, explanation.saliency, np.float32(0))
+    if not explanation.has_structure:
+        saliency, total = np.zeros_like(saliency), 0.0
     inside = float(np.abs(saliency).sum())
     strength = np.abs(saliency)
     top = float(np.percentile(strength[strength > 0], STRONG)) if inside else 0.0
@@ -61,6 +64,8 @@ def write_map(path: Path, explanation: Explanation) -> dict[str, Any]:
         "signed": bool((scaled < 0).any()),
         "peak": [round(float(c), 1) for c in peak[:3]],
         "outside": round(1 - inside / total, 4) if total else 0.0,
+        "doubts": list(explanation.doubts),
+        "check": explanation.check,
     }
 
 

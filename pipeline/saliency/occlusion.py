@@ -26,16 +26,21 @@ Block = tuple[slice, slice, slice]
 
 
 def occlusion(
-    model: Classifier, volume: Tensor, score: Score, feature_map: Tensor | None = None
+    model: Classifier,
+    volume: Tensor,
+    score: Score,
+    feature_map: Tensor | None = None,
+    *,
+    most: int = OCCLUSIONS,
 ) -> Tensor:
     """Occlusion (Zeiler & Fergus 2014, arXiv 1311.2901): what the score loses.
 
     One cube of the volume after another is set to 0, the mean of the brain; a voxel's value is the
     mean of ``S(x) - S(x without the cube)`` over the cubes that contain it. Cubes overlap by half,
-    and are the smallest for which at most ``OCCLUSIONS`` contain any brain.
+    and are the smallest for which at most ``most`` contain any brain.
     """
     shape = tuple(volume.shape[2:])
-    blocks = choose_blocks(volume[0, 0] != BACKGROUND, OCCLUSIONS)
+    blocks = choose_blocks(volume[0, 0] != BACKGROUND, most)
     masks = (block_mask(block, shape, volume.device) for block in blocks)
     total, times = torch.zeros(shape).to(volume), torch.zeros(shape).to(volume)
     for block, drop in zip(blocks, score_drops(model, volume, score, masks), strict=True):

@@ -1,9 +1,8 @@
-"""The demo: its measure of saliency, its folder, and the whole path on a few subjects."""
+"""The demo: its folder, and the whole path on a few subjects."""
 
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,34 +10,7 @@ from uncus.data.errors import BadInput
 from uncus.data.tables import read_table
 from uncus.pipeline import demo
 from uncus.pipeline.cli import main
-from uncus.pipeline.demo import Demo, concentration, start_over
-
-
-def grid():
-    brain = np.zeros((10, 10, 10), dtype=bool)
-    brain[2:8, 2:8, 2:8] = True  # 216 of 1000 voxels
-    atrophy = np.zeros_like(brain)
-    atrophy[3:6, 3:5, 3:6] = True  # 18 voxels
-    return atrophy, brain
-
-
-def test_a_uniform_map_scores_one():
-    atrophy, brain = grid()
-    assert concentration(np.ones(brain.shape), atrophy, brain)["times_volume"] == pytest.approx(1)
-    assert concentration(brain * 2.0, atrophy, brain)["times_brain"] == pytest.approx(1)
-
-
-def test_saliency_outside_the_brain_or_against_the_class_scores_zero():
-    atrophy, brain = grid()
-    exact = concentration(atrophy * 1.0, atrophy, brain)
-    assert exact["share"] == 1 and exact["times_brain"] == pytest.approx(216 / 18)
-    outside = np.where(brain, 0.0, 1.0)
-    outside[atrophy] = 1
-    assert concentration(outside, atrophy, brain)["share"] == pytest.approx(18 / (784 + 18))
-    against = np.where(atrophy, -5.0, 0.0)
-    against[2, 2, 2] = 1
-    assert concentration(against, atrophy, brain)["share"] == 0
-    assert concentration(np.zeros(brain.shape), atrophy, brain)["times_brain"] == 0
+from uncus.pipeline.demo import Demo, start_over
 
 
 def test_only_a_folder_of_the_demo_is_emptied(tmp_path):
