@@ -3,6 +3,7 @@
 Nothing in a file is evaluated: values are numbers, strings, lists and nested dataclasses.
 """
 
+import contextlib
 import difflib
 import types
 import typing
@@ -64,11 +65,13 @@ def convert(hint: Any, value: Any, key: str) -> Any:
         if value in get_args(hint):
             return value
     elif origin in (typing.Union, types.UnionType):
-        for option in get_args(hint):
-            if option is type(None) and value is None:
-                return None
-            if option is not type(None) and value is not None:
+        *first, last = [option for option in get_args(hint) if option is not type(None)]
+        if value is None and type(None) in get_args(hint):
+            return None
+        for option in first:
+            with contextlib.suppress(BadInput):
                 return convert(option, value, key)
+        return convert(last, value, key)
     elif origin is tuple:
         if isinstance(value, list):
             return tuple(convert(get_args(hint)[0], item, key) for item in value)

@@ -9,7 +9,7 @@ import tyro
 from uncus import NOTICE
 from uncus.data import files
 from uncus.data.prepared_cohort import PreparedCohort
-from uncus.data.tables import write_table
+from uncus.data.tables import find_column, write_table
 from uncus.pipeline.evaluation.assessment import assess
 from uncus.pipeline.evaluation.external import (
     ExternalScans,
@@ -79,6 +79,14 @@ class Evaluate:
         result = assess(
             found.study, found.predictions, self.baseline, self.draws, self.seed, found.facts
         )
+        known = run.card.get("covariates", {}).values()
+        result.report["warnings"] += [
+            covariate["tie"]["warning"]
+            for covariate in known
+            if covariate.get("tie", {}).get("warning")
+        ]
+        if not self.on:
+            name_folds(result.report["folds"], found.study, run)
         if self.against and other:
             against = Run(self.against).path.resolve().name
             result.report["against"] = compare(found, other, against, self.draws, self.seed)
@@ -111,6 +119,15 @@ class Evaluate:
         out = Run(self.out) if self.out else run.external(self.on.resolve().name)
         check_writable(next(path for path in (out.path, *out.path.parents) if path.exists()))
         return out
+
+
+def name_folds(folds: list[dict[str, Any]], study: Study, run: Run) -> None:
+    """Add the site that each fold tests, of a run whose folds are by site."""
+    by = run.config.get("folds") if run.config_path.exists() else None
+    column = find_column(study.scans, [by.lower()]) if isinstance(by, str) else None
+    for row in folds if column else ():
+        tested = study.scans["participant_id"].isin(study.splits.subjects(row["fold"], "test"))
+        row["tested"] = f"{by} {' '.join(sorted(set(study.scans.loc[tested, column])))}"
 
 
 def evaluate(run: Path | str, **options: Any) -> dict[str, Any]:

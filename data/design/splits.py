@@ -116,6 +116,7 @@ def make_splits(
     validation: float = 0.15,
     holdout: Collection[str] = (),
     stratify: Sequence[str] = (),
+    tests: Sequence[Collection[str]] = (),
 ) -> Splits:
     """Assign the subjects of ``table`` to folds, stratified by class, sex and age.
 
@@ -137,6 +138,7 @@ def make_splits(
         trained on; names not in ``table`` are ignored (``holdout_subjects`` checks them).
     stratify: further columns to stratify by, between class and sex; over ten distinct numbers are
         binned by quintile.
+    tests: the subjects that each fold tests, instead of assigning them; ``folds`` is their number.
 
     Raises
     ------
@@ -160,8 +162,9 @@ def make_splits(
     rng = np.random.default_rng(seed)
     order = serpentine(free, rng, folds)
     order_of_folds = rng.permutation(folds)
-    tests: list[set[str]]
-    if folds == 1:
+    if tests:
+        tests = [set(test) & set(free.index) for test in tests]
+    elif folds == 1:
         tests = [draw(order, free, TEST_FRACTION, rng)]
     else:
         tests = [set(order[order_of_folds[fold] :: folds]) for fold in range(folds)]

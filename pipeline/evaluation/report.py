@@ -165,7 +165,12 @@ def folds_table(report: Mapping[str, Any]) -> str:
     within = report["within_folds"]
     metric = metrics.title(within["metric"]) if within else ""
     rows: list[list[object]] = [
-        [f"fold {row['fold']}", row["trained_subjects"], row["scans"], number(row["score"])]
+        [
+            row.get("tested", f"fold {row['fold']}"),
+            row["trained_subjects"],
+            row["scans"],
+            number(row["score"]),
+        ]
         for row in report["folds"]
     ]
     if within and len(rows) > 1:

@@ -37,7 +37,10 @@ def show(name: str, report: Mapping[str, Any]) -> None:
         console.print(grid)
     within = report["within_folds"]
     if within and len(report["folds"]) > 1:
-        folds = "  ".join(number(row["score"]) for row in report["folds"])
+        folds = "  ".join(
+            f"{row['tested']} {number(row['score'])}" if "tested" in row else number(row["score"])
+            for row in report["folds"]
+        )
         mean = f"{number(within['mean'])}, SD {number(within['sd'])}"
         console.print(f"{metrics.title(within['metric'])} within folds: {folds}  (mean {mean})")
     for warning in report["warnings"]:

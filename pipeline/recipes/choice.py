@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from uncus.data.design.row_filter import select
-from uncus.data.design.targets import Target, labelled
+from uncus.data.design.site_folds import leave_one_out
+from uncus.data.design.targets import Target, class_indices, labelled
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import TABLE
-from uncus.data.tables import clean, read_number, read_table
+from uncus.data.tables import clean, find_column, read_number, read_table
 from uncus.pipeline.runs import Run
 from uncus.pipeline.training.options import (
     SCHEDULE,
@@ -88,9 +89,32 @@ def steps(options: Options) -> list[Options]:
     if options.init_from:
         return [final]
     task: Values = {"target": columns, "classes": (), "regression": True, "covariates": ()}
-    task |= {"where": "", "stratify": (*options.stratify, *options.target)}
+    task |= {
+        "where": tested_sites(options, table, used),
+        "stratify": (*options.stratify, *options.target),
+    }
     task |= {"recipe": "none", "only": (), "resume": options.continues}
     return [edit(options, FIRST, out=first.path, **task), final]
+
+
+def tested_sites(options: TrainingOptions, table: pd.DataFrame, used: pd.DataFrame) -> str:
+    """The scans to pre-train on: all, or with folds by site those of the sites of the training.
+
+    Then both have the same folds.
+
+    Raises
+    ------
+    BadInput: a site that cannot be tested.
+    """
+    if not isinstance(options.folds, str):
+        return ""
+    target = Target.parse(options.target, options.classes, options.regression).resolve(used)
+    names, labels = (), None
+    if target.is_classification:
+        names, labels = target.names, class_indices(used, target)
+    sites = leave_one_out(used, options.folds, labels, names)
+    column = find_column(table, [options.folds.lower()]) or options.folds
+    return f"{column} in [{', '.join(map(repr, sites))}]"
 
 
 def interrupted(options: Options, pretraining: Run) -> Options:

@@ -70,7 +70,9 @@ CONFORMAL = record(
 CARD: Schema = {
     **record(
         {
-            "covariates": mapping(record(min=VALUE, max=VALUE, mean=VALUE), 100),
+            "covariates": mapping(
+                record({"tie": record(warning=TEXT)}, min=VALUE, max=VALUE, mean=VALUE), 100
+            ),
             "init_from": {"anyOf": [TEXT, {"type": "null"}]},
             "pipeline": array(STEP, 100),
             "results": mapping(HASH),

@@ -13,6 +13,7 @@ from safetensors.numpy import save
 from uncus import NOTICE
 from uncus.data import files
 from uncus.data.design import covariates
+from uncus.data.design.ties import Tie, ties
 from uncus.data.quality_control import Reference
 from uncus.data.tables import find_column, read_column
 from uncus.data.transforms.custom import recorded
@@ -49,7 +50,7 @@ def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
         },
         "model": config.to_dict(task.model),
         "members": [describe(run, member, task) for member in members],
-        "covariates": covariate_ranges(task),
+        "covariates": covariate_facts(task),
         "flip_average": task.flip_average,
         "space": cohort.space,
         "grid": cohort.grid.as_dict(),
@@ -80,10 +81,25 @@ def fit_reference(task: Task) -> Reference:
     return Reference.fit(task.cohort.volumes[positions], task.cohort.contacts[positions])
 
 
-def covariate_ranges(task: Task) -> dict[str, dict[str, float]]:
-    """The covariates that a prediction requires, with their range over the subjects."""
+def covariate_facts(task: Task) -> dict[str, dict[str, Any]]:
+    """The covariates that a prediction requires: range over the subjects, tie with the class."""
     rows = task.rows(0, "train", "validation", "test")
-    return covariates.ranges(task.covariates[rows], task.covariate_names)
+    facts = covariates.ranges(task.covariates[rows], task.covariate_names)
+    found = covariate_ties(task)
+    return {
+        name: {**known, **({"tie": found[name].as_dict()} if name in found else {})}
+        for name, known in facts.items()
+    }
+
+
+def covariate_ties(task: Task) -> dict[str, Tie]:
+    """Covariate -> its tie with the class, over the subjects that are not held out."""
+    if not task.target.is_classification:
+        return {}
+    rows = task.rows(0, "train", "validation", "test")
+    first = rows[~task.table["participant_id"].iloc[rows].duplicated().to_numpy()]
+    found = ties(task.covariates[first], task.covariate_names, task.labels[first])
+    return {tie.covariate: tie for tie in found}
 
 
 def describe(run: Run, member: Member, task: Task) -> dict[str, Any]:

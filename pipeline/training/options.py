@@ -40,8 +40,9 @@ class TrainingOptions:
     requires their values. Never a diagnosis, nor a test that it is based on."""
     where: str = ""
     """Scans to use, such as "age >= 60"."""
-    folds: int = 5
-    """Folds of a cross-validation over subjects; 1 is a single split with a fifth for testing."""
+    folds: int | str = 5
+    """Folds of a cross-validation over subjects; 1 is a single split with a fifth for testing. Or a
+    column such as site: each of its values is tested by networks trained on the others."""
     validation: float = 0.15
     """Share of a fold's training subjects held out to choose the best epoch; 0 for none."""
     stratify: tuple[str, ...] = ()
@@ -91,6 +92,8 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         for name in ("folds", "seeds", "jobs"):
+            if isinstance(getattr(self, name), str):
+                continue
             if not 1 <= getattr(self, name) <= MOST:
                 raise ValueError(f"{name}={getattr(self, name)}: must be 1 to {MOST}")
         if not 0 <= self.seed < 2**63:

@@ -1,5 +1,6 @@
 """Setting up a run from its options: scans, labels and folds; and completing it."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import torch
 from uncus.data import files
 from uncus.data.design import covariates
 from uncus.data.design.row_filter import select, undecided
+from uncus.data.design.site_folds import leave_one_out
 from uncus.data.design.splits import Splits, check_leakage, holdout_subjects, make_splits
 from uncus.data.design.targets import Target, labelled
 from uncus.data.errors import BadInput
@@ -102,7 +104,7 @@ def check(options: TrainingOptions, task: Task) -> None:
     accelerator = options.devices.accelerator
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     check_bf16(precision(options.optimization.precision, accelerator), on_gpu)
-    for warning in state_warnings(task):
+    for warning in (*state_warnings(task), *tie_warnings(task)):
         print(f"warning: {warning}")
     counts = [
         check_member(Run(options.out), Member(fold, options.seed, f"fold-{fold}"), task)
@@ -151,6 +153,11 @@ def state_warnings(task: Task) -> list[str]:
         for one in (*before, *after)
         if one.keeps_state(volume)
     ]
+
+
+def tie_warnings(task: Task) -> list[str]:
+    """A warning for each covariate that goes with the class in the cohort."""
+    return [tie.warning for tie in model_card.covariate_ties(task).values() if tie.warning]
 
 
 def save_plan(run: Run, task: Task) -> None:
@@ -252,17 +259,23 @@ def assign_folds(
     own = path.exists() and (run.is_begun() or not run.config_path.exists())
     source = path if own else shared
     known = given or (Splits.load(source) if source else None)
+    held = holdout_subjects(options.holdout, cohort.table) if options.holdout else frozenset()
+    tests = tested_sites(options, scans, held)
     if known and subjects & set(known.frame["participant_id"]):
         splits = known.restricted(subjects)
+        tested = [splits.subjects(fold, "test") for fold in range(splits.folds)]
+        if tests and tested != tests:
+            raise BadInput(shared or path, f"folds are not by {options.folds}", "leave it out")
     else:
         splits = make_splits(
             scans.table,
             scans.labels,
-            folds=options.folds,
+            folds=len(tests) or int(options.folds),
             seed=options.seed,
             validation=options.validation,
-            holdout=holdout_subjects(options.holdout, cohort.table) if options.holdout else (),
+            holdout=held,
             stratify=options.stratify,
+            tests=tests,
         )
     missing = sorted(subjects - set(splits.frame["participant_id"]))
     if missing:
@@ -275,6 +288,23 @@ def assign_folds(
     if isinstance(earlier, Run):
         pretraining.check(earlier, splits, scans.table)
     return splits
+
+
+def tested_sites(
+    options: TrainingOptions, scans: LabelledScans, held: Collection[str]
+) -> list[frozenset[str]]:
+    """The subjects that each fold tests, of one site each; empty for a number of folds.
+
+    Raises
+    ------
+    BadInput: no such column, or a site that cannot be tested.
+    """
+    if not isinstance(options.folds, str):
+        return []
+    free = ~scans.table["participant_id"].isin(set(held)).to_numpy()
+    names = scans.target.names if scans.target.is_classification else ()
+    sites = leave_one_out(scans.table[free], options.folds, scans.labels[free], names)
+    return list(sites.values())
 
 
 def begin(

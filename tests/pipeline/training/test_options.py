@@ -25,7 +25,7 @@ def test_numbers_of_networks_and_seeds_are_limited(number: int) -> None:
     ("change", "message"),
     [
         ({"fold": 3}, "did you mean 'folds'"),
-        ({"folds": "two"}, "folds"),
+        ({"folds": 2.5}, "folds"),
         ({"where": "$import os"}, ""),
         ({"model": {"norm": "grup"}}, "group"),
     ],
