@@ -109,10 +109,8 @@ def tested_sites(options: TrainingOptions, table: pd.DataFrame, used: pd.DataFra
     if not isinstance(options.folds, str):
         return ""
     target = Target.parse(options.target, options.classes, options.regression).resolve(used)
-    names, labels = (), None
-    if target.is_classification:
-        names, labels = target.names, class_indices(used, target)
-    sites = leave_one_out(used, options.folds, labels, names)
+    labels = class_indices(used, target) if target.is_classification else None
+    sites = leave_one_out(used, options.folds, labels, target.names)
     column = find_column(table, [options.folds.lower()]) or options.folds
     return f"{column} in [{', '.join(map(repr, sites))}]"
 
