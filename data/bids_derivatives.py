@@ -15,8 +15,9 @@ from uncus.data.cohorts.scans import Scan
 from uncus.data.errors import BadInput
 from uncus.data.files import read_json, sha256, write_json
 from uncus.data.imageio.gzip_stream import RawFile
+from uncus.data.imageio.volume import Volume
 from uncus.data.imageio.writer import write_nifti
-from uncus.data.json_schema import VALUE, fault, mapping, row
+from uncus.data.json_schema import VALUE, fault, integer, mapping, number, record, row
 from uncus.data.space import LABELS, Grid, Placed
 
 # Increase it when the same source and options give other voxels: all results are then redone.
@@ -24,6 +25,12 @@ SCHEMA = 1
 REMEDY = "run `uncus prepare` on the cohort again"
 MEASURES = mapping(VALUE, 100)
 MATRIX = row(*[row(*[VALUE] * 4)] * 4)
+POSITIVE = number(0, 1e6)
+ORIGIN = record(
+    spacing=row(POSITIVE, POSITIVE, POSITIVE),
+    shape=row(*[integer(1, 1 << 20)] * 3),
+    brightness=number(-1e30, 1e30),
+)
 
 
 @dataclass(frozen=True)
@@ -112,9 +119,40 @@ def save(
         # Scan mm -> grid mm (RAS+), and measures of its quality.
         "Transform": placed.to_grid.tolist(),
         "Registration": dict(placed.quality),
+        "Origin": origin(placed.volume),
     }
     write_json(sidecar_path(image), {**bids, "Intensity": "z-score", "Uncus": asdict(entry)})
     return entry
+
+
+def origin(volume: Volume) -> dict[str, Any]:
+    """What tells of the scanner: voxel size (mm), voxels, and median bright intensity, as stored.
+
+    Nothing of it reaches a network; an audit asks whether it goes with the class.
+    """
+    sample = volume.array[::2, ::2, ::2]
+    bright = sample[sample > sample.mean()]
+    return {
+        "spacing": [round(size, 4) for size in volume.spacing],
+        "shape": list(volume.array.shape),
+        "brightness": float(np.median(bright)) if bright.size else 0.0,
+    }
+
+
+def read_origin(image: Path) -> dict[str, Any]:
+    """An image's ``origin``, from its sidecar; empty for cohorts prepared before it was kept.
+
+    Raises
+    ------
+    BadInput: it is malformed.
+    """
+    path = sidecar_path(image)
+    match read_json(path):
+        case {"Origin": known}:
+            if isinstance(known, dict) and not fault(known, ORIGIN):
+                return known
+            raise BadInput(path, "has a malformed Origin", REMEDY)
+    return {}
 
 
 def load_entry(root: Path, scan: Scan, space: str, key: str) -> Entry | None:

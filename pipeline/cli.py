@@ -28,6 +28,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "uncus.pipeline.evaluate:Evaluate",
         "compute metrics with confidence intervals, compared with baselines",
     ),
+    "audit": (
+        "uncus.pipeline.audit.audit:Audit",
+        "look for leaks, confounders, shortcuts and label errors",
+    ),
     "predict": (
         "uncus.pipeline.predict:Predict",
         "predict new scans: probabilities and a saliency map",
@@ -59,7 +63,8 @@ def usage() -> str:
         "at tiny batch sizes. Research use only, not a medical device.\n\n"
         f"verbs:\n{verbs}\n\n"
         "uncus VERB --help lists a verb's options. Exit codes: 0 success, 1 some of several scans\n"
-        "failed, 2 error (one line on stderr). UNCUS_TRACEBACK=1 prints an error's traceback.\n"
+        "failed or an audit found a fault, 2 error (one line on stderr). UNCUS_TRACEBACK=1 prints\n"
+        "an error's traceback.\n"
     )
 
 

@@ -5,6 +5,7 @@
     RUN/  config.json environment.json splits.tsv scans.tsv predictions.tsv report.html report.json
           neighbours.safetensors neighbours.json training_scans.json train.log
           passport.json passport.html passport/SCAN.json
+          audit.html audit.json
           fold-K/  metrics.csv predictions.tsv tensorboard/
                    checkpoints/last.ckpt checkpoints/best.safetensors
           model/   card.json fold-K.safetensors reference.safetensors SHA256SUMS
@@ -107,6 +108,8 @@ class Run:
         self.predictions_path = self.path / "predictions.tsv"
         self.report_path = self.path / "report.json"
         self.report_page = self.path / "report.html"
+        self.audit_path = self.path / "audit.json"
+        self.audit_page = self.path / "audit.html"
         self.model_folder = model
         """All that a prediction needs."""
         self.card_path = self.model_folder / "card.json"
@@ -219,6 +222,10 @@ class Run:
     def external(self, cohort: str) -> "Run":
         """Where the predictions and the report on another cohort are kept."""
         return Run(self.path / "external" / cohort)
+
+    def audit(self) -> dict[str, Any] | None:
+        """What ``uncus audit`` found; None for a run that is not audited."""
+        return read_object(self.audit_path) if self.audit_path.exists() else None
 
     def report(self) -> dict[str, Any]:
         """What ``uncus evaluate`` measured."""

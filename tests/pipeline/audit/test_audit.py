@@ -1,0 +1,100 @@
+"""The audit of phantoms: planted faults are named, and where there are none, none is found."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline.audit.phantoms import disguise, make, prepare
+from uncus.data import files
+from uncus.pipeline.audit.audit import audit
+from uncus.pipeline.cli import main
+from uncus.pipeline.runs import Run
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("clean") / "phantom", 24, "--seed", "3")
+
+
+@pytest.fixture(scope="module")
+def clean(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(scans, tmp_path_factory.mktemp("clean") / "cohort")
+
+
+def status(found: dict[str, Any]) -> dict[str, str]:
+    return {one["check"]: one["status"] for one in found["findings"]}
+
+
+def faults(found: dict[str, Any]) -> set[str]:
+    return {check for check, what in status(found).items() if what == "fault"}
+
+
+def test_a_faultless_cohort_gets_no_fault(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", str(clean), "--target", "diagnosis"]) == 0
+    found = files.read_json(Run(clean).audit_path)
+    assert isinstance(found, dict)
+    assert faults(found) == set()
+    checked = {check for check, what in status(found).items() if what != "not checked"}
+    assert checked >= {
+        *("duplicates", "sessions", "conflicts", "fitted", "site", "sex", "age", "shuffled"),
+        *("probe-age-sex", "probe-site", "probe-voxel-size", "probe-head-position"),
+        *("probe-outside-the-brain", "probe-brain-mask", "probe-histogram"),
+        "probe-intensity-units",
+    }
+    page = Run(clean).audit_page.read_text()
+    assert "No fault in" in page and "http" not in page
+    assert "no fault in" in capsys.readouterr().out
+
+
+def test_one_person_under_two_names_is_found(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = shutil.ignore_patterns("sub-P001[3-9]", "sub-P002?", "derivatives")
+    shutil.copytree(scans, tmp_path / "scans", ignore=others)
+    disguise(tmp_path / "scans", "sub-P0004", "sub-X01")
+    out = tmp_path / "page"
+    assert main(["audit", str(tmp_path / "scans"), "--out", str(out)]) == 1
+    found = Run(out).audit()
+    assert found is not None and faults(found) == {"duplicates"}
+    duplicates = next(one for one in found["findings"] if one["check"] == "duplicates")
+    assert [pair[:2] for pair in duplicates["details"]["pairs"]] == [["sub-P0004", "sub-X01"]]
+    assert "sub-P0004 = sub-X01" in capsys.readouterr().out
+    assert not (tmp_path / "scans" / "audit.json").exists()
+
+
+def test_a_run_is_audited(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    found = audit(tmp_path / "run")
+    assert status(found)["parts"] == "passed"
+    assert found["hashes"]["fold-0.safetensors"] == Run(run).card["members"][0]["sha256"]
+    assert Run(tmp_path / "run").audit() == found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ([], "COHORT or RUN is missing"),
+        (["nowhere"], "does not exist"),
+        (["{scans}"], "is not prepared; add --out"),
+        (["{clean}", "--target", "dx"], "'dx'"),
+        (["{clean}", "--target", "diagnosis", "--columns", "iq"], "iq"),
+        (["{clean}", "--cohort", "{clean}"], "is no run"),
+        (["{run}", "--target", "diagnosis"], "a run knows its target"),
+        (["{run}", "--cohort", "{clean}"], "is not the cohort of the run"),
+        (["{clean}", "--classes", "A=1"], "--classes needs --target"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str],
+    part: str,
+    scans: Path,
+    clean: Path,
+    run: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = {"scans": scans, "clean": clean, "run": run}
+    assert main(["audit", *(one.format(**places) for one in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and part in error
