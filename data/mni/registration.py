@@ -22,7 +22,8 @@ from uncus.data.mni.bias_field import bias_field, divide
 from uncus.data.mni.template import load_template
 from uncus.data.segmentation.quality import BrainQuality
 from uncus.data.segmentation.quality import measure as measure_quality
-from uncus.data.segmentation.segmenter import SegmentedBrain, segment_volume, template_centers
+from uncus.data.segmentation.segmenter import SegmentedBrain, segment_volume
+from uncus.data.segmentation.trained import template_centers
 
 MIN_EXTENT_MM = 80.0  # of the field of view along any axis; a brain has 120 mm or more
 FINAL_MM = 3.0

@@ -1,4 +1,4 @@
-"""A small U-Net with Group Normalization that labels the voxels of a whole head."""
+"""A small U-Net with Group Normalization that labels the voxels of a head or a part of it."""
 
 from collections.abc import Sequence
 
@@ -6,34 +6,44 @@ from torch import Tensor, nn
 
 
 class SegmentationNet(nn.Module):
-    """U-Net (Ronneberger et al. 2015) whose first convolution halves the resolution.
+    """U-Net (Ronneberger et al. 2015) whose first convolution may halve the resolution.
 
-    The output has the input's resolution again: a last transposed convolution gives each voxel its
-    scores from features at half the resolution, which costs an eighth and sees further.
+    The output has the input's resolution: where it was halved, a last transposed convolution gives
+    each voxel its scores, which costs an eighth and sees further.
 
     Parameters
     ----------
     labels: number of labels K.
-    widths: channels of the levels, from half the resolution on.
+    widths: channels of the levels, each at half the resolution of the one before.
+    halved: whether the first level has half the input's resolution.
     groups: of Group Normalization.
     """
 
-    def __init__(self, labels: int, widths: Sequence[int] = (32, 48, 64, 96), groups: int = 8):
+    def __init__(
+        self,
+        labels: int,
+        widths: Sequence[int] = (32, 48, 64, 96),
+        halved: bool = True,
+        groups: int = 8,
+    ) -> None:
         super().__init__()
-        self.multiple = 2 ** len(widths)
-        self.stem = nn.Conv3d(1, widths[0], 4, 2, 1)
+        self.multiple = 2 ** (len(widths) - (not halved))
+        self.stem = (
+            nn.Conv3d(1, widths[0], 4, 2, 1) if halved else nn.Conv3d(1, widths[0], 3, padding=1)
+        )
         self.encoder, self.up, self.decoder = (nn.ModuleList() for _ in range(3))
         previous = widths[0]
-        for width in widths:
-            self.encoder.append(
-                nn.Sequential(block(previous, width, groups), block(width, width, groups))
-            )
+        for level, width in enumerate(widths):
+            first = [block(previous, width, groups)] if level or halved else []
+            self.encoder.append(nn.Sequential(*first, block(width, width, groups)))
             previous = width
         for width in reversed(widths[:-1]):
             self.up.append(nn.ConvTranspose3d(previous, width, 2, 2))
             self.decoder.append(block(width, width, groups))
             previous = width
-        self.head = nn.ConvTranspose3d(previous, labels, 2, 2)
+        self.head = (
+            nn.ConvTranspose3d(previous, labels, 2, 2) if halved else nn.Conv3d(previous, labels, 1)
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores [N, K, X, Y, Z] of ``image`` [N, 1, X, Y, Z], sizes multiples of ``multiple``."""

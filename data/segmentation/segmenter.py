@@ -1,11 +1,11 @@
-"""Segment a head: find the brain and its orientation, then label its voxels at 2 mm."""
+"""Segment a head: find the brain and its orientation, then label its voxels at 2 mm and, where
+hippocampus and amygdala lie, at 1 mm.
+"""
 
 import itertools
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,11 +18,12 @@ from uncus.data.geometry.foreground import constant_background, largest_part, ot
 from uncus.data.geometry.grid import Grid
 from uncus.data.geometry.image import Affine, Image, coarser, upright
 from uncus.data.imageio.volume import Volume
+from uncus.data.segmentation.boxes import AMYGDALA, HIPPOCAMPUS, Box, box_affine, label_box
 from uncus.data.segmentation.correction import load as load_corrections
 from uncus.data.segmentation.intensity import normalized
 from uncus.data.segmentation.labels import BRAIN, INTRACRANIAL, LABELS, MIRRORED
-from uncus.data.segmentation.network import SegmentationNet
-from uncus.data.segmentation.segmentation import Segmentation, region_volumes
+from uncus.data.segmentation.segmentation import REGIONS, Segmentation, region_volumes
+from uncus.data.segmentation.trained import card, load_network, method, template_centers
 
 SPACING = 2.0  # mm, of the network
 SHAPE = (80, 96, 80)  # of its input, voxels; more for a larger brain
@@ -34,9 +35,8 @@ POINTS = 200_000  # interpolated at once
 MAX_DISTANCE = 4.0
 BRAIN_ML = (300.0, 2500.0)  # of what is looked at from all sides
 MIN_VOXELS, MIN_LABELS = 20, 12
-WEIGHTS = Path(__file__).with_name("weights.safetensors")
-CARD = Path(__file__).with_name("network.json")
 Network = Callable[[Tensor], Tensor]
+_NAMES = {parts: name for name, (parts, *others) in REGIONS.items() if not others}
 
 
 class Match(NamedTuple):
@@ -71,6 +71,8 @@ class SegmentedBrain:
     image: float32 [X, Y, Z], the scan on that grid, white matter about 1.
     inside: bool [X, Y, Z], which of its voxels lie in the scan's field of view.
     match: how the labels' centers fit the template's.
+    boxes: hippocampus and amygdala of the left and the right side, at 1 mm; none if there is no
+        brain.
     """
 
     probabilities: NDArray[np.float32]
@@ -78,6 +80,7 @@ class SegmentedBrain:
     image: NDArray[np.float32]
     inside: NDArray[np.bool_]
     match: Match
+    boxes: tuple[Box, ...] = ()
 
     @cached_property
     def labels(self) -> NDArray[np.uint8]:
@@ -113,9 +116,10 @@ def segment(image: Image, network: Network | None = None) -> SegmentedBrain:
     ----------
     image: the scan with its background at 0; mm, RAS+.
     network: scores of the labels [N, K, X, Y, Z] for images [N, 1, X, Y, Z]; the trained one by
-        default.
+        default, and with it that of the boxes.
     """
-    network = network or load_network()
+    box_network = None if network else load_network("box")
+    network = network or load_network("head")
     fine = coarser(image, SPACING)
     match = locate(network, upright(fine, SPACING))
     grid = brain_grid(match)
@@ -136,7 +140,24 @@ def segment(image: Image, network: Network | None = None) -> SegmentedBrain:
     result = scores.numpy()
     result[:, ~inside], result[0, ~inside] = 0, 1
     match = match_centers(result, grid.affine)
-    return SegmentedBrain(result, grid.affine, array.numpy(), inside, match)
+    brain = SegmentedBrain(result, grid.affine, array.numpy(), inside, match)
+    if not (box_network and match.is_brain):
+        return brain
+    found = (label_box(box_network, image, one, side) for side, one in enumerate(_boxes(brain)))
+    return replace(brain, boxes=tuple(found))
+
+
+def _boxes(brain: SegmentedBrain) -> Iterator[Affine]:
+    """The left and the right box, each around what the labels call hippocampus and amygdala."""
+    for side in range(2):
+        structures = (HIPPOCAMPUS + side, AMYGDALA + side)
+        together = np.isin(brain.labels, structures)
+        if together.sum() >= MIN_VOXELS:
+            center = brain.affine[:3, :3] @ ndimage.center_of_mass(together) + brain.affine[:3, 3]
+        else:
+            expected = np.mean([template_centers()[label] for label in structures], axis=0)
+            center = brain.match.transform[:3, :3] @ expected + brain.match.transform[:3, 3]
+        yield box_affine(center, brain.affine[:3, :3] / SPACING, side)
 
 
 def segment_volume(volume: Volume) -> SegmentedBrain:
@@ -187,10 +208,16 @@ def on_scan(brain: SegmentedBrain, volume: Volume) -> Segmentation:
         values = torch.nn.functional.grid_sample(
             scores, at, padding_mode="border", align_corners=True
         )
-        labels.append(values[0, :, 0, 0].argmax(0).to(torch.uint8).numpy())
+        of = values[0, :, 0, 0]
+        for box in brain.boxes:
+            of[list(box.structures)] = 0
+        labels.append(of.argmax(0).to(torch.uint8).numpy())
     rough[near] = np.concatenate(labels)
     sums = brain.probabilities.reshape(len(LABELS), -1).sum(1, dtype=np.float64)
     volumes = region_volumes(sums * SPACING**3 / 1000)
+    for box in brain.boxes:
+        box.draw(rough, volume.affine)
+        volumes |= {_NAMES[label]: ml for label, ml in box.volumes().items()}
     return Segmentation(rough, volume.affine, volumes, method(), load_corrections(method()))
 
 
@@ -198,11 +225,6 @@ def segment_scan(volume: Volume) -> Segmentation | None:
     """The segmentation on the scan's own voxels; None where no brain was found."""
     brain = segment_volume(volume)
     return on_scan(brain, volume) if brain.match.is_brain else None
-
-
-def method() -> str:
-    """What segments: the SHA-256 of the network's weights."""
-    return str(card()["sha256"])
 
 
 def locate(network: Network, head: Image) -> Match:
@@ -310,25 +332,3 @@ def brain_grid(match: Match) -> Grid:
     affine[:3, 3] = middle - affine[:3, :3] @ (counts - 1) / 2
     x, y, z = counts.tolist()
     return Grid((x, y, z), affine)
-
-
-@lru_cache(maxsize=1)
-def load_network() -> Network:
-    """The trained network, in float32."""
-    from safetensors.torch import load_file
-
-    network = SegmentationNet(len(LABELS))
-    network.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
-    return network.eval()
-
-
-@lru_cache(maxsize=1)
-def card() -> dict[str, Any]:
-    """What is known of the network: its data, the template's labels, the weights' hash."""
-    loaded: dict[str, Any] = json.loads(CARD.read_text())
-    return loaded
-
-
-def template_centers() -> dict[int, list[float]]:
-    """The centers of the labels in ICBM152, mm [3] each, by label."""
-    return {int(label): center for label, center in card()["template_centers"].items()}

@@ -27,7 +27,8 @@ from uncus.data.mni.template import load_template
 from uncus.data.segmentation import correction
 from uncus.data.segmentation.labels import DLMUSE, FREESURFER, convert
 from uncus.data.segmentation.segmentation import Segmentation
-from uncus.data.segmentation.segmenter import method, on_scan, segment_volume
+from uncus.data.segmentation.segmenter import on_scan, segment_volume
+from uncus.data.segmentation.trained import method
 
 HERE = Path(__file__).parent
 SETS = {"elderly-heads": DLMUSE, "ixi-heads": DLMUSE, "heads": FREESURFER}

@@ -1,10 +1,12 @@
-"""Train the segmentation network on synthetic heads, and write it into the package.
+"""Train a network of the segmentation on synthetic heads, and write it into the package.
 
-    python docs/results/train_segmentation.py LABEL_MAPS OUT [--steps N] [--threads N]
+    python docs/results/train_segmentation.py LABEL_MAPS OUT --part head|box [--steps N]
 
-LABEL_MAPS is a folder of whole-head label maps (``*_dseg.nii.gz``) with FreeSurfer's numbers, those
-outside the brain as in SynthSeg's repository. OUT keeps the state: the same command goes on where
-it stopped. On a GPU if there is one; on one processor core 7,000 steps take some 75 minutes.
+The one labels a whole head at 2 mm, the other hippocampus and amygdala at 1 mm in a box around
+those of one side. LABEL_MAPS is a folder of whole-head label maps (``*_dseg.nii.gz``) with
+FreeSurfer's numbers, those outside the brain as in SynthSeg's repository. OUT keeps the state: the
+same command goes on where it stopped. On a GPU if there is one; on one processor core 7,000 steps
+of the head take some 75 minutes, 14,000 of the box 50.
 """
 
 import argparse
@@ -13,44 +15,60 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from monai.losses import DiceCELoss
 from rich.progress import track
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from uncus.data.files import write_json
 from uncus.data.geometry.image import Image, upright
 from uncus.data.mni.template import load_template
-from uncus.data.segmentation import segmenter
+from uncus.data.segmentation import segmenter, trained
 from uncus.data.segmentation.intensity import normalized
-from uncus.data.segmentation.labels import BRAIN, LABELS, MIRRORED
-from uncus.data.segmentation.network import SegmentationNet
-from uncus.data.segmentation.synthesis import LabelMap, SyntheticHeads
+from uncus.data.segmentation.labels import BRAIN, MIRRORED
+from uncus.data.segmentation.synthesis.images import SyntheticBoxes, SyntheticHeads
+from uncus.data.segmentation.synthesis.label_map import LabelMap
 
-SPACING = 2.0  # mm
 SHAPES = ((80, 96, 80),) * 8 + ((96, 112, 96), (112, 128, 112))
-# Of the cross-entropy; their logarithms are subtracted from the scores again in use.
+# Of the head's cross-entropy; their logarithms are subtracted from the scores again in use.
 WEIGHTS = torch.tensor(
     [0.5, 0.5, 1, 1, 1, 1, 1, 0.8, 0.8, 0.8, 2, 2, 4, 4, 4, 4, 2, 2, 2, 2], dtype=torch.float32
 )
+STEPS, RATE = {"head": 7000, "box": 14000}, {"head": 1.5e-3, "box": 2e-3}
 EVERY = 100  # steps between two checkpoints
 
 
-class Indexed(Dataset[tuple[Tensor, Tensor]]):
-    """Heads ``first`` to ``last`` of the endless series."""
+class Images(Protocol):
+    """An endless series of images and labels."""
 
-    def __init__(self, heads: SyntheticHeads, first: int, last: int) -> None:
-        self.heads, self.first, self.last = heads, first, last
+    def __call__(self, index: int) -> tuple[Tensor, Tensor]: ...
+
+
+class Indexed(Dataset[tuple[Tensor, Tensor]]):
+    """Images ``first`` to ``last`` of the endless series."""
+
+    def __init__(self, images: Images, first: int, last: int) -> None:
+        self.images, self.first, self.last = images, first, last
 
     def __len__(self) -> int:
         return self.last - self.first
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         torch.set_num_threads(1)
-        return self.heads(self.first + index)
+        return self.images(self.first + index)
+
+
+class WeightedCrossEntropy(nn.Module):
+    """Cross-entropy with ``WEIGHTS``, of scores [N, K, X, Y, Z] and labels [N, 1, X, Y, Z]."""
+
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        weights = WEIGHTS.to(scores.device)
+        return nn.functional.cross_entropy(scores, labels[:, 0], weights)
 
 
 def save(path: Path, state: object) -> None:
@@ -63,26 +81,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("label_maps", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--part", choices=trained.PARTS, required=True)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--rate", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    part = options.part
+    steps, rate = options.steps or STEPS[part], options.rate or RATE[part]
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options.out.mkdir(parents=True, exist_ok=True)
-    net = SegmentationNet(len(LABELS)).to(device)
+    net = trained.untrained(part).to(device)
     average = torch.optim.swa_utils.AveragedModel(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
     )
-    optimizer = torch.optim.AdamW(net.parameters(), options.rate, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(net.parameters(), rate, weight_decay=1e-4)
 
-    def rate(step: int) -> float:
+    def factor(step: int) -> float:
         warm = min(1.0, (step + 1) / 100)
-        return warm * 0.5 * (1 + math.cos(math.pi * min(step / options.steps, 1)))
+        return warm * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     first, path = 0, options.out / "state.pt"
     if path.exists():
         state = torch.load(path, weights_only=True)
@@ -92,17 +113,21 @@ def main() -> None:
         schedule.load_state_dict(state["schedule"])
         first = state["step"]
     maps = [LabelMap.load(file) for file in sorted(options.label_maps.glob("*_dseg.nii.gz"))]
-    heads = SyntheticHeads(maps, SPACING, SHAPES, options.seed)
-    loader = DataLoader(Indexed(heads, first, options.steps), batch_size=1, num_workers=1)
-    weights, total, began = WEIGHTS.to(device), 0.0, time.time()
-    steps = track(loader, "Training", total=options.steps - first)
-    for step, (image, labels) in enumerate(steps, first + 1):
-        image, labels = image.to(device), labels.to(device)
+    images: Images
+    criterion: nn.Module
+    if part == "head":
+        images = SyntheticHeads(maps, segmenter.SPACING, SHAPES, options.seed)
+        criterion = WeightedCrossEntropy()
+    else:
+        images = SyntheticBoxes(maps, options.seed)
+        criterion = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True)
+    loader = DataLoader(Indexed(images, first, steps), batch_size=1, num_workers=1)
+    total, began = 0.0, time.time()
+    batches = track(loader, "Training", total=steps - first)
+    for step, (image, labels) in enumerate(batches, first + 1):
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            scores = net(image)
-        losses = nn.functional.cross_entropy(scores, labels, reduction="none")
-        weight = weights[labels]
-        loss = (losses * weight).sum() / weight.sum()
+            scores = net(image.to(device))
+        loss = criterion(scores.float(), labels.to(device)[:, None])
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -110,7 +135,7 @@ def main() -> None:
         schedule.step()
         average.update_parameters(net)
         total += loss.item()
-        if step % EVERY == 0 or step == options.steps:
+        if step % EVERY == 0 or step == steps:
             state = {
                 "net": net.state_dict(),
                 "average": average.state_dict(),
@@ -124,21 +149,44 @@ def main() -> None:
             with (options.out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             total = 0.0
-    write(average.module, options.steps)
+    write(part, average.module, steps)
 
 
-def write(network: nn.Module, steps: int) -> None:
-    """Write weights and card into the package."""
-    network = network.cpu().float().eval()
-    with torch.no_grad():
+def write(part: str, network: nn.Module, steps: int) -> None:
+    """Write weights and card into the package; the other network's stay."""
+    network = network.cpu().float()
+    tensors = load_file(trained.WEIGHTS) if trained.WEIGHTS.exists() else {}
+    tensors = {name: one for name, one in tensors.items() if not name.startswith(f"{part}.")}
+    if part == "head":
         # The weighted loss made these labels likelier than they are.
-        network.head.bias.sub_(WEIGHTS.log())
-    halves = {name: value.half() for name, value in network.state_dict().items()}
-    save_file(halves, segmenter.WEIGHTS)
-    segmenter.WEIGHTS.chmod(0o644)
-    network.load_state_dict({name: value.float() for name, value in halves.items()})
+        with torch.no_grad():
+            network.head.bias.sub_(WEIGHTS.log())
+    tensors |= {f"{part}.{name}": value.half() for name, value in network.state_dict().items()}
+    save_file(dict(sorted(tensors.items())), trained.WEIGHTS)
+    trained.WEIGHTS.chmod(0o644)
+    card: dict[str, Any] = {
+        "name": "uncus head segmentation",
+        "networks": "U-Nets with Group Normalization: the head at 2 mm, 20 labels; hippocampus and "
+        "amygdala at 1 mm",
+        "trained_on": "synthetic heads, drawn from the label maps of 20 people in the SynthSeg "
+        "repository (Billot et al. 2023, doi:10.1016/j.media.2023.102789; Apache-2.0); no scan",
+        "steps": {},
+        "notice": "research use only, not a medical device",
+    }
+    if trained.CARD.exists():
+        card |= json.loads(trained.CARD.read_text())
+    card["steps"][part] = steps
+    card["sha256"] = hashlib.sha256(trained.WEIGHTS.read_bytes()).hexdigest()
+    if part == "head":
+        card |= template_places()
+    write_json(trained.CARD, card)
+
+
+def template_places() -> dict[str, Any]:
+    """Where the network of the head sees the labels and the brain of the template, in mm."""
     template = load_template()
-    head = upright(Image(template.t1, template.affine), SPACING)
+    network = trained.load_network("head")
+    head = upright(Image(template.t1, template.affine), segmenter.SPACING)
     image = segmenter.padded(normalized(torch.from_numpy(np.nan_to_num(head.array))))
     scores = segmenter.probabilities(network, image)
     mirrored = segmenter.probabilities(network, image.flip(0)).flip(1)[list(MIRRORED)]
@@ -146,18 +194,10 @@ def write(network: nn.Module, steps: int) -> None:
     centers = segmenter.label_centers(labels, head.affine, BRAIN)
     inside = np.argwhere(template.brain)
     box = np.array([inside.min(axis=0), inside.max(axis=0)]) + template.affine[:3, 3]
-    card = {
-        "name": "uncus head segmentation",
-        "network": "U-Net with Group Normalization, 2 mm, 20 labels",
-        "trained_on": "synthetic heads, drawn from the label maps of 20 people in the SynthSeg "
-        "repository (Billot et al. 2023, doi:10.1016/j.media.2023.102789; Apache-2.0); no scan",
-        "steps": steps,
-        "notice": "research use only, not a medical device",
-        "sha256": hashlib.sha256(segmenter.WEIGHTS.read_bytes()).hexdigest(),
+    return {
         "template_centers": {str(k): center.round(2).tolist() for k, center in centers.items()},
         "template_box": box.tolist(),
     }
-    write_json(segmenter.CARD, card)
 
 
 if __name__ == "__main__":

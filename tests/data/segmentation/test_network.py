@@ -9,6 +9,8 @@ from uncus.data.segmentation.network import SegmentationNet
 def test_every_voxel_gets_its_scores() -> None:
     network = SegmentationNet(5, widths=(8, 8, 16))
     assert network(torch.zeros(1, 1, 16, 24, 32)).shape == (1, 5, 16, 24, 32)
+    network = SegmentationNet(5, widths=(8, 8, 16), halved=False)
+    assert network(torch.zeros(1, 1, 16, 24, 32)).shape == (1, 5, 16, 24, 32)
     kinds = {type(module) for module in network.modules()}
     assert nn.GroupNorm in kinds and nn.BatchNorm3d not in kinds
 

@@ -1,13 +1,17 @@
 """Synthetic heads: reproducible, anatomical, left and right kept apart."""
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
-from uncus.data.segmentation import synthesis
+from uncus.data.segmentation.boxes import CLASSES, HIPPOCAMPUS
 from uncus.data.segmentation.labels import MIRRORED
-from uncus.data.segmentation.synthesis import LabelMap, SyntheticHeads
+from uncus.data.segmentation.synthesis import view
+from uncus.data.segmentation.synthesis.images import SyntheticBoxes, SyntheticHeads
+from uncus.data.segmentation.synthesis.label_map import LabelMap
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +65,31 @@ def test_atrophy_grows_the_ventricles(label_map: LabelMap, monkeypatch: pytest.M
     for amount in (-1.0, 4.0):
         fixed = tuple(
             (numbers, -amount, amount) if 4 in numbers else (numbers, 0.0, 0.0)
-            for numbers, _, _ in synthesis.ATROPHY
+            for numbers, _, _ in view.ATROPHY
         )
-        monkeypatch.setattr(synthesis, "ATROPHY", fixed)
+        monkeypatch.setattr(view, "ATROPHY", fixed)
         sizes.append(sum(int(((heads(k)[1] == 10) | (heads(k)[1] == 11)).sum()) for k in range(6)))
     assert sizes[1] > 1.3 * sizes[0]
+
+
+def test_a_box_shows_a_hippocampus_of_the_left(label_map: LabelMap) -> None:
+    """In the middle, whichever side it was; the lateral ventricle lies towards the midline."""
+    boxes = SyntheticBoxes([label_map], seed=4)
+    for index in range(8):
+        image, labels = boxes(index)
+        assert image.shape == (1, 48, 64, 48) and torch.isfinite(image).all()
+        where = np.argwhere(labels.numpy() == CLASSES[HIPPOCAMPUS])
+        assert np.abs(where.mean(0) - [24, 32, 24]).max() < 12
+        ventricle = np.argwhere(labels.numpy() == CLASSES[10])
+        assert not len(ventricle) or ventricle[:, 0].mean() > where[:, 0].mean()
+
+
+def test_a_hippocampus_that_is_hardly_there_is_not_drawn_from(tmp_path: Path) -> None:
+    head = np.zeros((16, 16, 16), np.int16)
+    head[2:6, 4:8, 4:8], head[10:12, 4:6, 4:6] = 17, 53
+    nib.save(nib.Nifti1Image(head, np.diag([4.0, 4, 4, 1])), tmp_path / "sub-1_dseg.nii.gz")
+    left, right = LabelMap.load(tmp_path / "sub-1_dseg.nii.gz").sides
+    assert left is not None and right is None
 
 
 def test_mirrored_labels_swap_sides() -> None:
