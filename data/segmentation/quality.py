@@ -69,7 +69,7 @@ class BrainQuality:
 
     Parameters
     ----------
-    gray, fluid: medians of cortex, and of ventricles or, if those are too small, all fluid.
+    gray, fluid: medians of cortex, and of the ventricles or all fluid, whichever is darker.
     separation: difference of white and gray matter in their common standard deviation.
     confidence: mean probability of the labels in the brain, 0 to 1.
     structures: how many of the brain's 17 labels are there.
@@ -135,17 +135,18 @@ def measure(brain: Segmented) -> BrainQuality:
         return BrainQuality(1.0, 1.0, 0.0, 0.0, 0, 0.0, 0.0, 0.0, 0.0)
     step = float(np.prod(brain.spacing) ** (1 / 3))
     image = _relative(brain.image, white & (confidence > SURE), FIELD_MM / step)
+    fluids = np.isin(labels, FLUID)
+    # Small ventricles in large voxels look brighter than they are: so may the fluid of sulci.
+    fluid = _median(image, fluids, 0.0)
     ventricles = ndimage.binary_erosion(np.isin(labels, VENTRICLES))
-    if np.count_nonzero(ventricles) < LEAST_VOXELS:
-        ventricles = np.isin(labels, FLUID)
-    fluid = _median(image, ventricles, 0.0)
+    if np.count_nonzero(ventricles) >= LEAST_VOXELS:
+        fluid = min(fluid, _median(image, ventricles, 0.0))
     middle = _median(image, gray, 1.0)
     spread = float(np.hypot(_spread(image, white), _spread(image, gray)))
     hull = _hull(tissue, round(GAP_MM / step))
     rim = ndimage.binary_dilation(hull, iterations=round(RIM_MM / step)) & ~tissue & brain.inside
     depth = ndimage.distance_transform_edt(hull, sampling=brain.spacing)
     within = depth > DEPTH_MM
-    fluids = np.isin(labels, FLUID)
     voxel = float(np.prod(brain.spacing)) / 1000
 
     def largest(region: NDArray[np.bool_], opened: int = 1) -> float:
