@@ -59,6 +59,8 @@ def coarser(image: Image, spacing: float) -> Image:
     shape = np.array(image.array.shape)
     factor = np.maximum(spacing / image.spacing, 1.0)
     counts = np.maximum(np.round(shape / factor), 1).astype(int)
+    if (counts == shape).all():
+        return image
     step = shape / counts
     matrix, offset = np.diag(step), (step - 1) / 2
     sigma = np.sqrt(np.maximum(step**2 - 1, 0)) / np.sqrt(8 * np.log(2))

@@ -63,6 +63,34 @@ def onto_voxels(
     return result
 
 
+def labels_onto_voxels(
+    labels: NDArray[np.uint8], to_index: NDArray[np.float64], shape: tuple[int, ...], least: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The nearest label at each voxel of an array, and where it is one of several around.
+
+    Where all neighbours of the nearest voxel have its label, linear interpolation of the labels'
+    shares gives it too.
+
+    Parameters
+    ----------
+    labels: [x, y, z], below 128.
+    to_index: [4, 4], index of the array -> index of ``labels``; 0 beyond them.
+    shape: of the array.
+    least: borders between smaller labels do not count.
+
+    Returns
+    -------
+    labels uint8 [X, Y, Z]; border bool [X, Y, Z].
+    """
+    highest = ndimage.maximum_filter(labels, 3)
+    border = (highest >= least) & (highest != ndimage.minimum_filter(labels, 3))
+    marked = np.where(border, labels | np.uint8(128), labels)
+    nearest: NDArray[np.uint8] = ndimage.affine_transform(
+        marked, to_index[:3, :3], to_index[:3, 3], shape, np.uint8, order=0
+    )
+    return nearest & np.uint8(127), nearest >= 128
+
+
 def field_of_view(volume: Volume, grid: Grid) -> NDArray[np.bool_]:
     """Which grid voxels have their center inside the scan's array: bool [X, Y, Z]."""
     to_index = np.linalg.inv(volume.affine) @ grid.affine

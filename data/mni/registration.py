@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from uncus.data.errors import BadInput
 from uncus.data.geometry import resample
-from uncus.data.geometry.grid import Grid
 from uncus.data.geometry.image import Affine, Image, coarser, points
 from uncus.data.imageio.volume import Volume
 from uncus.data.mni.affine import refine
@@ -211,6 +211,10 @@ def _overlap(brain: SegmentedBrain, transform: Affine) -> tuple[float, float]:
 
 def _mask_on_scan(mask: NDArray[np.bool_], affine: Affine, volume: Volume) -> NDArray[np.bool_]:
     """Resample a mask from its grid to the voxels of the scan."""
-    grid = Grid(mask.shape, affine)
-    shape = volume.array.shape
-    return resample.onto_voxels(mask.astype(np.float32), grid, shape, volume.affine) > 0.5
+    to_index = np.linalg.inv(affine) @ volume.affine
+    labels = mask.astype(np.uint8)
+    nearest, border = resample.labels_onto_voxels(labels, to_index, volume.array.shape)
+    at = to_index[:3, :3] @ np.argwhere(border).T + to_index[:3, 3:]
+    result = nearest > 0
+    result[border] = ndimage.map_coordinates(labels, at, np.float32, order=1) > 0.5
+    return result

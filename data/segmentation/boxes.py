@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from uncus.data.geometry.image import Affine, Image, coarser
+from uncus.data.geometry.image import Affine, Image
 from uncus.data.segmentation.intensity import normalized
 
 SPACING, SHAPE = 1.0, (48, 64, 48)  # of a box: mm, voxels
@@ -81,11 +81,10 @@ def box_affine(center: NDArray[np.float64], rotation: NDArray[np.float64], side:
 
 @torch.inference_mode()
 def label_box(network: Callable[[Tensor], Tensor], image: Image, affine: Affine, side: int) -> Box:
-    """Label the box with index -> mm ``affine`` in a scan."""
-    fine = coarser(image, SPACING)
-    to_index = np.linalg.inv(fine.affine) @ affine
+    """Label the box with index -> mm ``affine`` in a scan, its voxels about ``SPACING`` or more."""
+    to_index = np.linalg.inv(image.affine) @ affine
     sampled = ndimage.affine_transform(
-        fine.array, to_index[:3, :3], to_index[:3, 3], SHAPE, np.float32, order=1, cval=np.nan
+        image.array, to_index[:3, :3], to_index[:3, 3], SHAPE, np.float32, order=1, cval=np.nan
     )
     inside = np.isfinite(sampled)
     array = normalized(torch.from_numpy(np.nan_to_num(sampled)))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class SegmentationNet(nn.Module):
@@ -41,9 +42,7 @@ class SegmentationNet(nn.Module):
             self.up.append(nn.ConvTranspose3d(previous, width, 2, 2))
             self.decoder.append(block(width, width, groups))
             previous = width
-        self.head = (
-            nn.ConvTranspose3d(previous, labels, 2, 2) if halved else nn.Conv3d(previous, labels, 1)
-        )
+        self.head = Doubled(previous, labels, 2, 2) if halved else nn.Conv3d(previous, labels, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Scores [N, K, X, Y, Z] of ``image`` [N, 1, X, Y, Z], sizes multiples of ``multiple``."""
@@ -56,6 +55,17 @@ class SegmentationNet(nn.Module):
             x = decode(up(x) + skip)
         scores: Tensor = self.head(x)
         return scores
+
+
+class Doubled(nn.ConvTranspose3d):
+    """A transposed convolution of 2 x 2 x 2 with stride 2, as a product: half the time on a CPU."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """[N, C, X, Y, Z] -> [N, K, 2 X, 2 Y, 2 Z]."""
+        weight = self.weight.flatten(1).t()[..., None, None, None]
+        bias = None if self.bias is None else self.bias.repeat_interleave(8)
+        y = F.conv3d(x, weight, bias).unflatten(1, (-1, 2, 2, 2))
+        return y.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
 
 def block(inputs: int, outputs: int, groups: int) -> nn.Sequential:

@@ -17,7 +17,9 @@ from torch import Tensor
 from uncus.data.geometry.foreground import constant_background, largest_part, otsu
 from uncus.data.geometry.grid import Grid
 from uncus.data.geometry.image import Affine, Image, coarser, upright
+from uncus.data.geometry.resample import labels_onto_voxels
 from uncus.data.imageio.volume import Volume
+from uncus.data.segmentation import boxes
 from uncus.data.segmentation.boxes import AMYGDALA, HIPPOCAMPUS, Box, box_affine, label_box
 from uncus.data.segmentation.correction import load as load_corrections
 from uncus.data.segmentation.intensity import normalized
@@ -143,6 +145,7 @@ def segment(image: Image, network: Network | None = None) -> SegmentedBrain:
     brain = SegmentedBrain(result, grid.affine, array.numpy(), inside, match)
     if not (box_network and match.is_brain):
         return brain
+    image = coarser(image, boxes.SPACING)
     found = (label_box(box_network, image, one, side) for side, one in enumerate(_boxes(brain)))
     return replace(brain, boxes=tuple(found))
 
@@ -194,11 +197,8 @@ def background_at_zero(volume: Volume) -> Image:
 def on_scan(brain: SegmentedBrain, volume: Volume) -> Segmentation:
     """The likeliest labels on the scan's own voxels, from interpolated probabilities."""
     to_index = np.linalg.inv(brain.affine) @ volume.affine
-    rough = ndimage.affine_transform(
-        brain.labels, to_index[:3, :3], to_index[:3, 3], volume.array.shape, np.uint8, order=0
-    )
     # Beyond the brain the nearest label is good enough.
-    near = ndimage.binary_dilation(rough >= INTRACRANIAL[0], iterations=2)
+    rough, near = labels_onto_voxels(brain.labels, to_index, volume.array.shape, INTRACRANIAL[0])
     index = to_index[:3, :3] @ np.argwhere(near).T + to_index[:3, 3:]
     size = np.array(brain.labels.shape)[:, None]
     unit = (2 * index / (size - 1) - 1).astype(np.float32)[::-1].T

@@ -177,12 +177,13 @@ def wide_type(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype is torch.float64 else torch.float32
 
 
-# Of a `triton_op`, torch.compile sees the kernels and allocations; an export keeps it whole.
-group_norm_act: Any = torch.library.triton_op("uncus::group_norm_act", _forward, mutates_args=())
+# Of a `triton_op`, torch.compile sees the kernels and allocations; an export keeps it whole. It
+# imports the compiler, over a second that a machine without a GPU need not spend.
+SEEN = INTERPRETED or torch.cuda.is_available()
+_register: Any = torch.library.triton_op if SEEN else torch.library.custom_op
+group_norm_act = _register("uncus::group_norm_act", _forward, mutates_args=())
 """The operation: y like x, and the statistics [2, N, groups] for its backward pass."""
-group_norm_act_backward: Any = torch.library.triton_op(
-    "uncus::group_norm_act_backward", _backward, mutates_args=()
-)
+group_norm_act_backward = _register("uncus::group_norm_act_backward", _backward, mutates_args=())
 
 
 def _fake_forward(x: Tensor, *inputs: Any) -> tuple[Tensor, Tensor]:

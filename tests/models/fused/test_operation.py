@@ -1,6 +1,7 @@
 """The fused operation against float64, and as a registered operation of torch."""
 
 import math
+import os
 import subprocess
 import sys
 from itertools import product
@@ -25,7 +26,7 @@ from tests.models.fused.checks import (
 )
 from uncus.models.fused import FusedGroupNorm, fused_group_norm
 from uncus.models.fused.layer import ACTIVATIONS
-from uncus.models.fused.operation import INTERPRETED, group_norm_act
+from uncus.models.fused.operation import INTERPRETED, SEEN, group_norm_act
 
 
 @pytest.mark.parametrize("number", range(10))
@@ -140,8 +141,9 @@ def test_compiles_exports_and_wraps(registered: None) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend=aot_autograd(fw_compiler=keep))
     torch.testing.assert_close(gradients(compiled, x), wanted)
-    assert len(graphs) == 2  # torch sees through the operation, forward and backward
-    assert not any("uncus" in str(node.target) for graph in graphs for node in graph.graph.nodes)
+    assert len(graphs) == 2
+    whole = [any("uncus" in str(node.target) for node in graph.graph.nodes) for graph in graphs]
+    assert whole == [not SEEN, not SEEN]  # forward and backward
     program = torch.export.export(model, (x,))
     assert torch.ops.uncus.group_norm_act.default in {node.target for node in program.graph.nodes}
     torch.testing.assert_close(program.module()(x), model(x))
@@ -156,6 +158,25 @@ def test_compiles_exports_and_wraps(registered: None) -> None:
         torch.testing.assert_close([p.grad for p in model.parameters()], wanted[1:])
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_with_a_gpu_torch_sees_through_the_operation() -> None:
+    """A process that finds a GPU while it registers the operation."""
+    code = (
+        "import sys, torch, pytest; known = torch.cuda.is_available\n"
+        "torch.cuda.is_available = lambda: True\n"
+        "from uncus.models.fused.operation import SEEN\n"
+        "torch.cuda.is_available = known\n"
+        f"test = {str(Path(__file__))!r} + '::test_compiles_exports_and_wraps'\n"
+        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', test]) or not SEEN)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_start_does_not_import_the_compiler() -> None:
+    code = "import sys, uncus.models.fused; sys.exit('torch._inductor' in sys.modules)"
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 def test_gradients_in_double_precision(way: str) -> None:
