@@ -64,7 +64,7 @@ class Doubled(nn.ConvTranspose3d):
         """[N, C, X, Y, Z] -> [N, K, 2 X, 2 Y, 2 Z]."""
         weight = self.weight.flatten(1).t()[..., None, None, None]
         bias = None if self.bias is None else self.bias.repeat_interleave(8)
-        y = F.conv3d(x, weight, bias).unflatten(1, (-1, 2, 2, 2))
+        y = F.conv3d(x, weight, bias).view(len(x), -1, 2, 2, 2, *x.shape[2:])
         return y.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
 
