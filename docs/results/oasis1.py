@@ -16,7 +16,7 @@ from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run
 
 HERE = Path(__file__).parent
-JOBS = 2
+JOBS = 1
 NETWORK = "--backbone resnet10 --width 16 --stem-kernel 5 --norm group --groups 8"
 COMMON = f"{NETWORK} --batch-size 2 --seeds 2 --seed 10 --keep last --flip-average --jobs {JOBS}"
 # A slab of ten slices rotated or shifted out of its plane would mostly be cut off.
@@ -49,8 +49,13 @@ STEPS = {
     "aged": "the same, age as a covariate",
     "dementia": "the same, age and sex as covariates",
 }
+LEAD, GIVEN = "scan", "dementia"
+"""The run that the page leads with, from the scan alone; and the one given age and sex besides."""
+FIGURES = ("metrics", "baselines", "differences", "folds")
 METRICS = (
+    ("auc_adjusted", "AUC adjusted for age and sex"),
     ("auc", "AUC"),
+    ("balanced_accuracy_weighted", "weighted balanced accuracy"),
     ("balanced_accuracy", "balanced accuracy"),
     ("sensitivity", "sensitivity"),
     ("specificity", "specificity"),
@@ -72,7 +77,7 @@ def run(source: str, work: str) -> None:
 
 
 def minutes(run: Path) -> float:
-    """Duration of a run's epochs (minutes), with two networks trained at a time."""
+    """Duration of a run's epochs (minutes), with ``JOBS`` networks trained at a time."""
     curves = Run(run).training_curves().values()
     return sum(float(table["seconds"].sum()) for table in curves) / JOBS / 60
 
@@ -82,17 +87,30 @@ def span(score: dict[str, float]) -> str:
     return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
 
 
+def share(report: dict[str, Any]) -> str:
+    """The part of the score's variance that age and sex explain, with its interval."""
+    found = report["adjustment"]["explained"]
+    return f"{found['value']:.0%} ({found['low']:.0%} to {found['high']:.0%})"
+
+
+def adjusted(report: dict[str, Any]) -> str:
+    """The adjusted AUC with its interval."""
+    return span(report["metrics"]["auc_adjusted"])
+
+
 def page(work: Path) -> tuple[str, dict[str, Any]]:
     """The text of the page, and its figures."""
     reports = {name: Run(work / name).report() for name in ("age", *STEPS)}
-    age, dementia = reports["age"], reports["dementia"]
+    age, lead, given = (reports[name] for name in ("age", LEAD, GIVEN))
     duration = {name: minutes(work / name) for name in reports}
-    environment = Run(work / "dementia").environment
-    columns = {"network": dementia["metrics"]} | dementia["baselines"]
+    environment = Run(work / LEAD).environment
+    columns = {"network": lead["metrics"]} | lead["baselines"]
     steps = [
-        f"| {what} | {span(reports[name]['metrics']['auc'])} | {duration[name]:.0f} |"
+        f"| {what} | {adjusted(reports[name])} | {span(reports[name]['metrics']['auc'])} | "
+        f"{share(reports[name])} | {duration[name]:.0f} |"
         for name, what in STEPS.items()
     ]
+    ties = [covariate["tie"] for covariate in Run(work / GIVEN).card["covariates"].values()]
     rows = [
         f"| {title} | " + " | ".join(span(c[key]) if key in c else "" for c in columns.values())
         for key, title in METRICS
@@ -106,21 +124,31 @@ def page(work: Path) -> tuple[str, dict[str, Any]]:
         f"| {name} | {span(age['metrics'][f'mae_{name}'])} | {span(age['metrics'][f'r2_{name}'])} |"
         for name in ("age", "nwbv", "etiv")
     ]
-    folds = ", ".join(f"{row['score']:.3f}" for row in dementia["folds"])
+    folds = ", ".join(f"{row['score']:.3f}" for row in lead["folds"])
     template = (HERE / "oasis1.template.md").read_text()
+    ahead = {name: span(found["auc_adjusted"]) for name, found in lead["differences"].items()}
+    auc = lead["metrics"]["auc_adjusted"]
     text = template.format(
-        people=dementia["counts"]["subjects"],
+        people=lead["counts"]["subjects"],
         everybody=age["counts"]["subjects"],
         scans=age["counts"]["scans"],
-        auc=span(dementia["metrics"]["auc"]),
-        aged=f"{reports['aged']['metrics']['auc']['value']:.3f}",
-        scan=f"{reports['scan']['metrics']['auc']['value']:.3f}",
-        ahead=span(dementia["differences"]["age+sex"]["auc"]),
-        ahead_nwbv=span(dementia["differences"]["nwbv"]["auc"]),
-        ahead_both=span(dementia["differences"]["nwbv+age"]["auc"]),
-        width=f"{dementia['metrics']['auc']['high'] - dementia['metrics']['auc']['low']:.2f}",
-        only_age=f"{dementia['baselines']['age']['auc']['value']:.3f}",
-        only_both=f"{dementia['baselines']['age+sex']['auc']['value']:.3f}",
+        adjusted=adjusted(lead),
+        adjusted_given=adjusted(given),
+        auc=f"{lead['metrics']['auc']['value']:.3f}",
+        auc_given=f"{given['metrics']['auc']['value']:.3f}",
+        explained=share(lead),
+        explained_given=share(given),
+        ties="; ".join(
+            f"{tie['covariate']} {tie['measure']} {tie['value']:.2f} ({tie['test']}, "
+            f"p = {tie['p']:.2g})"
+            for tie in ties
+        ),
+        ahead=ahead["age+sex"],
+        ahead_nwbv=ahead["nwbv"],
+        ahead_both=ahead["nwbv+age"],
+        width=f"{auc['high'] - auc['low']:.2f}",
+        only_both=f"{lead['baselines']['age+sex']['auc']['value']:.3f}",
+        jobs=JOBS,
         mae=span(age["metrics"]["mae_age"]),
         commands="\n".join(COMMANDS),
         steps="\n".join(steps),
@@ -131,13 +159,20 @@ def page(work: Path) -> tuple[str, dict[str, Any]]:
         regression="\n".join(regression),
         retest="\n".join(retest),
         pretraining=f"{duration['age']:.0f}",
-        mean=f"{dementia['within_folds']['mean']:.3f}",
+        mean=f"{lead['within_folds']['mean']:.3f}",
         torch=environment["versions"]["torch"],
         uncus=environment["versions"]["uncus"],
     )
     figures = {
-        "dementia": {k: dementia[k] for k in ("metrics", "baselines", "differences", "folds")},
-        "steps": {name: reports[name]["metrics"]["auc"] for name in STEPS},
+        **{
+            name: {k: reports[name][k] for k in ("headline", "adjustment", *FIGURES)}
+            for name in (LEAD, GIVEN)
+        },
+        "steps": {
+            name: {k: reports[name]["metrics"][k] for k in ("auc_adjusted", "auc")}
+            for name in STEPS
+        },
+        "ties": ties,
         "age": {k: age[k] for k in ("metrics", "test_retest")},
         "minutes": duration,
         "versions": environment["versions"],

@@ -259,9 +259,12 @@ def assign_folds(
     own = path.exists() and (run.is_begun() or not run.config_path.exists())
     source = path if own else shared
     known = given or (Splits.load(source) if source else None)
-    held = holdout_subjects(options.holdout, cohort.table) if options.holdout else frozenset()
+    again = known and subjects & set(known.frame["participant_id"])
+    held: frozenset[str] = frozenset()
+    if options.holdout and (not again or isinstance(options.folds, str)):
+        held = holdout_subjects(options.holdout, cohort.table)
     tests = tested_sites(options, scans, held)
-    if known and subjects & set(known.frame["participant_id"]):
+    if known and again:
         splits = known.restricted(subjects)
         tested = [splits.subjects(fold, "test") for fold in range(splits.folds)]
         if tests and tested != tests:
