@@ -47,7 +47,6 @@ class Job:
     request: Request
     step: str = "Waiting"
     prediction: dict[str, Any] | None = None
-    nearest: list[dict[str, Any]] = field(default_factory=list)
     map: dict[str, Any] | None = None
     series: list[dict[str, Any]] = field(default_factory=list)
     timings: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -58,7 +57,7 @@ class Job:
 
     def add(self, reply: Reply) -> None:
         """Add what a reply reports."""
-        for name in ("step", "prediction", "nearest", "map", "series", "timings", "error"):
+        for name in ("step", "prediction", "map", "series", "timings", "error"):
             if (value := getattr(reply, name)) is not None:
                 setattr(self, name, value)
 

@@ -64,7 +64,6 @@ class Reply(Message):
     failure: why the networks cannot be loaded.
     step: the step that begins.
     prediction: as in prediction.json.
-    nearest: the nearest training scans.
     map: the map's facts for the viewer, with "method", "name" and "regions".
     error: why the request failed. ``series``: the DICOM series to choose from in that case.
     timings: name of a step -> "seconds" and "processor" (s); the request is finished.
@@ -75,7 +74,6 @@ class Reply(Message):
     failure: str | None = None
     step: str | None = None
     prediction: dict[str, Any] | None = None
-    nearest: list[dict[str, Any]] | None = None
     map: dict[str, Any] | None = None
     error: str | None = None
     series: list[dict[str, Any]] | None = None

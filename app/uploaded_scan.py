@@ -45,7 +45,6 @@ class UploadedScan:
     ----------
     name: the upload's name, safe to show; never used on disk.
     prediction: as in prediction.json; None before it is there.
-    nearest: the nearest training scans, nearest first; empty if the run does not store them.
     error: why there is no prediction; "" otherwise. ``series``: the DICOM series to choose from.
     maps: (method, class) -> the map's facts, with its folder's name, in the order of requests.
     """
@@ -63,7 +62,6 @@ class UploadedScan:
         self.token = secrets.token_urlsafe(24)
         self.folder = tempfile.TemporaryDirectory(prefix="uncus-scan-", ignore_cleanup_errors=True)
         self.prediction: dict[str, Any] | None = None
-        self.nearest: list[dict[str, Any]] = []
         self.error = ""
         self.series: list[dict[str, Any]] = []
         self.chosen = ""
@@ -114,7 +112,6 @@ class UploadedScan:
         if job is None:
             return False
         self.prediction = job.prediction or self.prediction
-        self.nearest = job.nearest or self.nearest
         if not job.finished:
             return False
         self.job = None

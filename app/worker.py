@@ -18,8 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from uncus.app.protocol import Reply, Request
 from uncus.data.atlas import load_atlas
 from uncus.data.dicom.reader import list_series
@@ -27,7 +25,6 @@ from uncus.data.errors import BadInput
 from uncus.data.mni.template import load_template
 from uncus.pipeline.predict import Prediction, Predictor
 from uncus.pipeline.prediction import viewer_files
-from uncus.pipeline.prediction.neighbours import Neighbours, features
 from uncus.pipeline.prediction.output import PICTURE, write, write_picture
 from uncus.pipeline.prediction.results import Refused
 from uncus.pipeline.prediction.scan_report import ScanReport
@@ -111,8 +108,7 @@ class Worker:
                 self.predictions[request.token] = prediction
                 while len(self.predictions) > MAX_SCANS:
                     self.predictions.popitem(last=False)
-            nearest = self.nearest(predictor, prediction)
-            self.send(Reply(prediction=prediction.as_dict(), nearest=nearest))
+            self.send(Reply(prediction=prediction.as_dict()))
         if request.method:
             self.step("Explaining")
             self.explain(predictor, prediction, request)
@@ -169,13 +165,6 @@ class Worker:
             centers = viewer_files.centres(prediction.placed)
             regions = [{**row, "mm": centers[row["region"]]} for row in regions]
         self.send(Reply(map={**facts, "method": method, "name": name, "regions": regions}))
-
-    def nearest(self, predictor: Predictor, prediction: Prediction) -> list[dict[str, Any]]:
-        """The nearest training scans, if the run stores them."""
-        neighbours = Neighbours.read(predictor.run)
-        if neighbours is None:
-            return []
-        return neighbours.nearest(features(torch.from_numpy(prediction.feature_maps[0])))
 
     def predictor(self, run: str) -> Predictor:
         """The networks of a run; loaded again if it has changed on disk."""

@@ -84,6 +84,12 @@ class PreparedCohort:
     def __len__(self) -> int:
         return len(self.table)
 
+    @property
+    def synthetic(self) -> bool | None:
+        """Whether its scans are phantoms; None if an earlier version prepared it."""
+        value = self.manifest.get("synthetic")
+        return value if isinstance(value, bool) else None
+
     @classmethod
     def open(cls, path: Path) -> "PreparedCohort":
         """Open the cohort in folder ``path``.
@@ -181,6 +187,7 @@ def finish(
     fields: pd.DataFrame,
     entries: Sequence[Entry],
     left_out: Mapping[str, str] = MappingProxyType({}),
+    synthetic: bool = False,
 ) -> None:
     """Write the table, the description and, last, the manifest; ``volumes.npy`` must exist."""
     write_table(root / TABLE, scans_table(fields, entries))
@@ -201,6 +208,7 @@ def finish(
         "volumes_sha256": sha256(root / VOLUMES),
         "scans": [asdict(entry) for entry in entries],
         "left_out": dict(left_out),
+        "synthetic": synthetic,
     }
     write_json(root / MANIFEST, {**manifest, "fingerprint": _fingerprint(manifest)})
 

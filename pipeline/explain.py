@@ -12,7 +12,7 @@ from uncus.data import files
 from uncus.data.design import covariates
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.prediction.options import ScanOptions
-from uncus.pipeline.prediction.output import check_writable, scan_name, sentence, write_map
+from uncus.pipeline.prediction.output import check_writable, scan_name, show, write_map
 from uncus.pipeline.prediction.predictor import Predictor
 from uncus.pipeline.prediction.trained_networks import read_networks
 from uncus.pipeline.runs import Run
@@ -80,7 +80,7 @@ class Explain(ScanOptions):
         prediction = predictor(
             self.scan, series=self.series, covariates=covariates.parse(self.covariates)
         )
-        print(sentence(prediction))
+        show(prediction)
         folder = self.out / scan_name(self.scan)
         for method in self.methods:
             explanation = predictor.explain(prediction, method, self.explain)

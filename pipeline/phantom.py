@@ -19,6 +19,7 @@ from uncus import __version__
 from uncus.data import files
 from uncus.data.errors import BadInput
 from uncus.data.phantom.anatomy import load_anatomy
+from uncus.data.phantom.recipe import RECIPE
 from uncus.data.phantom.subject import (
     MIN_DISPLACEMENT,
     SEVERITY,
@@ -213,7 +214,7 @@ def claim(out: Path, recipe: dict[str, Any]) -> None:
     description = out / "dataset_description.json"
     if description.exists():
         existing = files.read_json(description)
-        if not isinstance(existing, dict) or existing.get("PhantomRecipe") != recipe:
+        if not isinstance(existing, dict) or existing.get(RECIPE) != recipe:
             raise BadInput(
                 out,
                 "contains another cohort",
@@ -227,7 +228,7 @@ def claim(out: Path, recipe: dict[str, Any]) -> None:
     files.write_json(out / "derivatives" / "atrophy" / "dataset_description.json", truth)
     files.write_json(out / "participants.json", COLUMNS)
     files.write_text(out / "README", README.format(visible=MIN_DISPLACEMENT))
-    raw = {"Name": "uncus phantom", "DatasetType": "raw", **common, "PhantomRecipe": recipe}
+    raw = {"Name": "uncus phantom", "DatasetType": "raw", **common, RECIPE: recipe}
     files.write_json(description, raw)
 
 

@@ -19,7 +19,7 @@ from uncus.pipeline.prediction.options import ScanOptions
 from uncus.pipeline.prediction.output import (
     check_writable,
     scan_name,
-    sentence,
+    show,
     table_row,
     write,
     write_predictions,
@@ -141,7 +141,7 @@ class Predict(ScanOptions):
             explanation = predictor.explain(prediction, self.method, self.explain)
             answer = write(self.out / item.name, explanation)
         if not self.as_json:
-            print(sentence(prediction))
+            show(prediction)
             for doubt in answer.get("saliency_warnings", ()):
                 print(f"  warning: {answer['saliency']}: {doubt}")
         return answer

@@ -3,12 +3,11 @@
 ::
 
     RUN/  config.json environment.json splits.tsv scans.tsv predictions.tsv report.html report.json
-          neighbours.safetensors neighbours.json training_scans.json train.log
-          passport.json passport.html passport/SCAN.json
+          training_scans.json passport.json passport.html passport/SCAN.json train.log
           audit.html audit.json
           fold-K/  metrics.csv predictions.tsv tensorboard/
                    checkpoints/last.ckpt checkpoints/best.safetensors
-          model/   card.json fold-K.safetensors reference.safetensors SHA256SUMS
+          model/   card.json fold-K.safetensors reference.safetensors domain.safetensors SHA256SUMS
 
     COMPARISON/  config.json compare.json table.tsv METRIC.svg index.html dynamics/
                  cells/CELL/  folds/  pretrained/CELL/   each a run
@@ -114,8 +113,7 @@ class Run:
         """All that a prediction needs."""
         self.card_path = self.model_folder / "card.json"
         self.reference_path = self.model_folder / "reference.safetensors"
-        self.neighbours_path = self.path / "neighbours.json"
-        self.neighbour_features_path = self.path / "neighbours.safetensors"
+        self.domain_path = self.model_folder / "domain.safetensors"
         self.training_scans_path = self.path / "training_scans.json"
         self.passport_path = self.path / "passport.json"
         self.passport_page = self.path / "passport.html"
@@ -302,7 +300,8 @@ class Run:
             raise BadInput(self.seal_path, "is missing", "finish the run with uncus train --resume")
         sums = seal.verify(self.seal_path, COPY)
         weights = [member["file"] for member in self.card["members"]]
-        for name in (self.card_path.name, self.reference_path.name, *weights):
+        domain = [self.domain_path.name] if "limits" in self.card.get("domain", {}) else []
+        for name in (self.card_path.name, self.reference_path.name, *domain, *weights):
             if name not in sums:
                 raise BadInput(self.seal_path, f"does not list {name}", COPY)
         return sums
@@ -315,7 +314,7 @@ class Run:
     @property
     def about_subjects(self) -> tuple[Path, ...]:
         """What is known of single training subjects: not needed for a prediction, nor shared."""
-        return self.neighbours_path, self.neighbour_features_path, self.training_scans_path
+        return (self.training_scans_path,)
 
     def sealed(self, path: Path) -> Path | None:
         """One of :attr:`about_subjects`, verified; None where it was taken away.

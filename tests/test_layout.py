@@ -142,7 +142,7 @@ def test_the_command_loads_nothing_heavy() -> None:
 def test_one_file_knows_the_layout_of_a_run() -> None:
     names = {"splits.tsv", "report.json", "environment.json", "card.json", "compare.json"}
     names |= {"SHA256SUMS", "metrics.csv", "last.ckpt", "best.safetensors"}
-    names |= {"reference.safetensors", "neighbours.json", "neighbours.safetensors"}
+    names |= {"reference.safetensors", "domain.safetensors"}
     names |= {"training_scans.json", "passport.json", "passport.html"}
     for name, path in MODULES.items():
         tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))

@@ -6,6 +6,7 @@ import streamlit as st
 
 from uncus.app.sanitize import plain
 from uncus.app.uploaded_scan import CHARTS, PICTURE, UploadedScan
+from uncus.pipeline.prediction.answer_text import domain_line, is_foreign
 from uncus.pipeline.prediction.scan_report import (
     CHARTS_TEXT,
     PICTURE_TEXT,
@@ -26,13 +27,21 @@ def quality_control(scan: UploadedScan) -> None:
     assert scan.prediction is not None
     st.subheader("Quality control")
     st.markdown(f"`{scan.name}`")
+    domain(scan.prediction)
     for warning in scan.prediction["warnings"]:
         st.warning(plain(warning), icon=":material/warning:")
-    if not scan.prediction["warnings"]:
-        st.success(
-            "No warnings: the scan resembles those of the run's cohort.", icon=":material/check:"
-        )
     picture(scan)
+
+
+def domain(result: Answer) -> None:
+    """Whether the scan is of the run's domain: in red where it is of another."""
+    line = plain(domain_line(result))
+    if is_foreign(result):
+        st.error(line, icon=":material/block:")
+    elif result["domain"]["inside"]:
+        st.success(line, icon=":material/check:")
+    else:
+        st.info(line, icon=":material/help:")
 
 
 def picture(scan: UploadedScan) -> None:
@@ -61,6 +70,8 @@ def prediction(scan: UploadedScan) -> None:
     result = scan.prediction
     st.subheader("Prediction")
     st.markdown(f"**{plain(sentence(result))}**")
+    if is_foreign(result):
+        return
     if "probabilities" in result:
         st.altair_chart(bars(result), theme="streamlit")
     else:
@@ -80,20 +91,6 @@ def steps(scan: UploadedScan) -> str:
     """The duration of each step."""
     parts = [f"{name.lower()} {time['seconds']:.1f}" for name, time in scan.timings.items()]
     return f": {', '.join(parts)}" if parts else ""
-
-
-def nearest(scan: UploadedScan) -> None:
-    """The nearest training scans by the features of the first network."""
-    if not scan.nearest:
-        return
-    st.subheader("Nearest training scans")
-    table = pd.DataFrame(scan.nearest)
-    table.insert(0, "nearest", range(1, len(table) + 1))
-    st.dataframe(table, hide_index=True, width="stretch", column_config={"nearest": ""})
-    st.caption(
-        "By the features of the first network. Distances are relative to the median distance "
-        "between a training scan and its nearest neighbor: far above 1, none is similar."
-    )
 
 
 def calibration_line(result: Answer) -> str:

@@ -17,13 +17,19 @@ from uncus.app.uploaded_scan import UploadedScan
 from uncus.app.uploads import LIMIT
 from uncus.data.segmentation.measures import volume_columns
 from uncus.data.tables import escape_cell
-from uncus.pipeline.prediction.answer_text import interval_columns, named
+from uncus.pipeline.prediction.answer_text import (
+    domain_line,
+    interval_columns,
+    is_foreign,
+    named,
+)
 from uncus.pipeline.prediction.scan_report import calibration, shares
 from uncus.pipeline.runs import Run
 
 MAX_SCANS = 50
 """Scans of one batch."""
 MESSAGES = "warnings and errors"
+DOMAIN = {True: "the run's", False: "another", None: "not checked"}
 MAX_QUEUED = 2
 """Jobs of one batch in the queue at a time, so that other users get their turn."""
 
@@ -64,7 +70,9 @@ def batch(run: Run, jobs: JobQueue) -> None:
     st.dataframe(table(scans).drop(columns=MESSAGES), hide_index=True, width="stretch")
     for scan in scans:
         if text := messages(scan):
-            st.markdown(f"`{scan.name}`: {plain(text)}")
+            line = f"`{scan.name}`: {plain(text)}"
+            foreign = scan.prediction is not None and is_foreign(scan.prediction)
+            st.markdown(f":red[{line}]" if foreign else line)
     predictions = [scan.prediction for scan in scans if scan.prediction]
     how = calibration(predictions[0]) if predictions else "This is not a diagnosis."
     st.caption(f"± one standard deviation over the networks. {plain(how)}")
@@ -119,9 +127,11 @@ def rows(scans: list[UploadedScan]) -> list[dict[str, Any]]:
     for scan in scans:
         row: dict[str, Any] = {"scan": scan.name, "state": state_of(scan)}
         if scan.prediction:
+            foreign = is_foreign(scan.prediction)
+            row["domain"] = DOMAIN[scan.prediction["domain"]["inside"]]
             if "label" in scan.prediction:
                 row["answer"] = named(scan.prediction)
-            for name, value in shares(scan.prediction).items():
+            for name, value in () if foreign else shares(scan.prediction).items():
                 row[name] = round(value, 4)
                 row[f"± {name}"] = round(scan.prediction["spread"][name], 4)
             row |= interval_columns(scan.prediction)
@@ -132,8 +142,11 @@ def rows(scans: list[UploadedScan]) -> list[dict[str, Any]]:
 
 
 def messages(scan: UploadedScan) -> str:
-    """The scan's warnings, or its error."""
-    return " ".join(scan.prediction["warnings"] if scan.prediction else [scan.error])
+    """Why the scan is of another domain, and its warnings; or its error."""
+    if not scan.prediction:
+        return scan.error
+    reason = [domain_line(scan.prediction)] if is_foreign(scan.prediction) else []
+    return " ".join([*reason, *scan.prediction["warnings"]])
 
 
 def state_of(scan: UploadedScan) -> str:

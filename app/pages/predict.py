@@ -68,7 +68,6 @@ def single(run: Run, jobs: JobQueue) -> None:
         answer.prediction(scan)
         answer.volumes(scan)
         map.explanation(scan, jobs, run)
-        answer.nearest(scan)
 
 
 def receive(run: Run, jobs: JobQueue) -> UploadedScan | None:

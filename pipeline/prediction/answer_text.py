@@ -9,6 +9,22 @@ from uncus.pipeline.trust.judgement import CANNOT_TELL
 Answer = Mapping[str, Any]
 
 
+def is_foreign(answer: Answer) -> bool:
+    """Whether a scan is of another domain than the run's."""
+    return answer.get("domain", {}).get("inside") is False
+
+
+def domain_line(answer: Answer) -> str:
+    """Whether a scan is of the run's domain, as a sentence."""
+    domain = answer.get("domain", {})
+    reasons = "; ".join(domain.get("reasons", ()))
+    if domain.get("inside"):
+        return "Like the scans that the run was trained on."
+    if is_foreign(answer):
+        return f"Another domain than the run's, so no answer is given: {reasons}."
+    return f"Not checked whether the scan is like those that the run was trained on: {reasons}."
+
+
 def named(answer: Answer) -> str:
     """The answer in words: ``AD-like``, or ``cannot tell``."""
     return f"{answer['label']}-like" if answer["label"] else CANNOT_TELL
@@ -51,10 +67,14 @@ def intervals_note(answer: Answer) -> str:
 
 
 def trust_lines(answer: Answer) -> list[str]:
-    """The lines of the terminal: the answer with its reason, and the calibration."""
+    """The lines of the terminal: the answer with its reason, the domain, and the calibration."""
+    domain = domain_line(answer)
+    if is_foreign(answer):
+        return [domain]
     if "probabilities" not in answer:
-        return [intervals_note(answer)]
+        return [intervals_note(answer), domain]
     lines = [f"{named(answer)}: {why(answer)}"] if "set" in answer or "abstains" in answer else []
+    lines.append(domain)
     if answer["calibrated"]:
         return [*lines, f"calibrated: {calibrated_for(answer)}"]
     return [*lines, f"not calibrated{because(answer)}"]

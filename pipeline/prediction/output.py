@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from rich.console import Console
+from rich.text import Text
 
 from uncus import NOTICE
 from uncus.data import atlas, files
@@ -19,7 +21,12 @@ from uncus.data.segmentation.measures import centile_text, volume_columns, write
 from uncus.data.segmentation.segmentation import Segmentation
 from uncus.data.tables import write_table
 from uncus.data.text import displayed
-from uncus.pipeline.prediction.answer_text import interval_columns, named, trust_lines
+from uncus.pipeline.prediction.answer_text import (
+    domain_line,
+    interval_columns,
+    named,
+    trust_lines,
+)
 from uncus.pipeline.prediction.results import Explanation, Prediction, Refused
 from uncus.pipeline.rendering.growth_chart import growth_charts_svg, has_charts
 from uncus.pipeline.rendering.head_picture import head_picture
@@ -77,6 +84,7 @@ def table_row(name: str, answer: dict[str, Any]) -> dict[str, Any]:
         **{f"uncalibrated_{n}": value for n, value in answer.get("uncalibrated", {}).items()},
         **interval_columns(answer),
         **volume_columns(answer.get("volumes", {})),
+        "domain": domain_line(answer),
         "warnings": "; ".join(answer["warnings"]),
     }
 
@@ -166,6 +174,8 @@ def figure(explanation: Explanation) -> Figure:
 def caption(explanation: Explanation) -> str:
     """The title of a saliency figure: the scan, and the output that the map explains."""
     prediction, name = explanation.prediction, explanation.name
+    if prediction.domain.inside is False:
+        return f"{prediction.scan}: what the networks used, of another domain than the run's"
     if prediction.probabilities:
         share = prediction.probabilities[name]
         return f"{prediction.scan}: evidence for {name}, P = {share:.2f}"
@@ -180,11 +190,20 @@ def sentence(prediction: Prediction) -> str:
     else:
         values = prediction.values.items()
         outputs = "  ".join(f"{n} {v:.4g} ± {prediction.spread[n]:.2g}" for n, v in values)
-    lines = [f"{prediction.scan}: {outputs}  (± over {len(prediction.members)} networks) {NOTICE}"]
+    outputs += f"  (± over {len(prediction.members)} networks)"
+    if prediction.domain.inside is False:
+        outputs = "no answer"
+    lines = [f"{prediction.scan}: {outputs} {NOTICE}"]
     lines += [f"  {line}" for line in trust_lines(prediction.as_dict())]
     if line := volumes_sentence(prediction.volumes):
         lines.append(f"  {line}")
     return "\n".join([*lines, *(f"  warning: {warning}" for warning in prediction.warnings)])
+
+
+def show(prediction: Prediction) -> None:
+    """Print the prediction, in red where the scan is of another domain than the run's."""
+    style = "bold red" if prediction.domain.inside is False else ""
+    Console(soft_wrap=True).print(Text(sentence(prediction), style=style))
 
 
 def volumes_sentence(volumes: Mapping[str, Any]) -> str:

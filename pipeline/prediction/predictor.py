@@ -15,6 +15,7 @@ from uncus.data.cohorts.bids import bids_fields
 from uncus.data.design.covariates import SEXES, range_warnings, to_row
 from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume
+from uncus.data.phantom.recipe import is_synthetic
 from uncus.data.segmentation.measures import measure
 from uncus.data.segmentation.segmentation import Segmentation
 from uncus.data.segmentation.segmenter import forget, segment_scan
@@ -27,14 +28,18 @@ from uncus.models.inference import predict, torch_trunk
 from uncus.pipeline.prediction import openvino_engine as engines
 from uncus.pipeline.prediction.results import Explanation, Map, Prediction, Refused
 from uncus.pipeline.prediction.trained_networks import (
+    measured,
+    read_domain,
     read_networks,
     read_pipeline,
     read_reliability,
 )
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency import SALIENCY
+from uncus.pipeline.trust.domain import SCANNER, UNKNOWN, Scan, Verdict
 from uncus.pipeline.trust.judgement import Judgement
 from uncus.pipeline.trust.reliability import DEFAULT, Setting
+from uncus.pipeline.trust.statistics import Vector, image_statistics, joined, watched
 
 AUTO = "auto"
 PERSON = ("age", "sex")
@@ -86,6 +91,8 @@ class Predictor:
         self.pipeline = read_pipeline(self.run)
         self.grid = self.pipeline.grid
         config, self.networks = read_networks(self.run, self.device)
+        self.measured = measured(self.run)
+        self.domain = read_domain(self.run, self.grid, [self.networks[k] for k in self.measured])
         self.trunks = tuple(torch_trunk(network) for network in self.networks)
         self.engine_error = ""
         self.engine = engines.choose(engine, self.device, math.prod(self.grid.shape))
@@ -197,7 +204,7 @@ class Predictor:
                 "the run was trained on this scan; its out-of-fold prediction is in the run's "
                 "predictions.tsv",
             )
-        outputs, feature_maps = self.outputs(placed, row)
+        outputs, feature_maps, features = self.outputs(placed, row)
         if not np.isfinite(outputs).all():
             raise BadInput(name, "the networks' outputs are not finite", "check the scan's voxels")
         return Prediction(
@@ -213,6 +220,7 @@ class Predictor:
             volumes=measure(segmentation, *age_and_sex(known)) if segmentation else {},
             segmentation=segmentation,
             feature_maps=feature_maps,
+            domain=self.verdict(placed, known, features),
         )
 
     def judged(self, judgement: Judgement) -> dict[str, Any]:
@@ -234,6 +242,26 @@ class Predictor:
         """The same scan judged by another setting; raises BadInput as a new prediction does."""
         judgement = self.reliability.judge(prediction.judgement.outputs, setting)
         return replace(prediction, **self.judged(judgement))
+
+    def verdict(
+        self,
+        placed: Placed,
+        known: Mapping[str, str | float | None],
+        features: Sequence[Vector],
+    ) -> Verdict:
+        """Whether a scan is of the run's domain; ``features``: each member's statistics of them."""
+        if self.domain is None:
+            return Verdict(None, (UNKNOWN,))
+        volume = placed.volume
+        scan = Scan(
+            size=tuple(np.multiply(volume.array.shape, volume.spacing).tolist()),
+            age=age_and_sex(known)[0],
+            synthetic=any(map(is_synthetic, list(volume.native.path.resolve().parents)[:5]))
+            or None,
+            scanner={name: str(known[name]) for name in SCANNER if known.get(name)},
+        )
+        image = image_statistics(placed.array)
+        return self.domain.check(scan, [image | {"features": features[k]} for k in self.measured])
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -273,26 +301,30 @@ class Predictor:
     @torch.inference_mode()
     def outputs(
         self, placed: Placed, covariates: Map
-    ) -> tuple[NDArray[np.float64], tuple[Map, ...]]:
+    ) -> tuple[NDArray[np.float64], tuple[Map, ...], tuple[Vector, ...]]:
         """[members, K]: class probabilities, or values in the target's units; and feature maps.
 
-        ``covariates``: [P], NaN where unknown. Each member's feature map [1, C, x, y, z] is that of
-        the scan, not of its mirror image.
+        ``covariates``: [P], NaN where unknown. Each member's feature map [1, C, x, y, z] and the
+        statistics of its features are those of the scan, not of its mirror image.
         """
         volume, flip = self.tensor(placed), self.card["flip_average"]
         row = torch.from_numpy(covariates)[None].to(self.device)
-        rows, maps = [], []
+        rows, maps, statistics = [], [], []
         for network, trunk, member in zip(
             self.networks, self.trunks, self.card["members"], strict=True
         ):
-            logits, feature_map = predict(network, volume, flip, row, trunk)
+            with watched(network) as seen:
+                logits, feature_map = predict(network, volume, flip, row, trunk)
+                if not seen:  # another engine computed the feature map
+                    network.features(volume)
+            statistics.append(joined(seen))
             output = logits[0].double().cpu()
             if self.target.is_classification:
                 rows.append(output.softmax(0).numpy())
             else:
                 rows.append(output.numpy() * np.asarray(member["std"]) + np.asarray(member["mean"]))
             maps.append(feature_map.float().cpu().numpy())
-        return np.stack(rows), tuple(maps)
+        return np.stack(rows), tuple(maps), tuple(statistics)
 
     def tensor(self, placed: Placed) -> torch.Tensor:
         """The placed scan as a batch [1, 1, X, Y, Z], rounded to float16 like a prepared cohort."""

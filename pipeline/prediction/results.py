@@ -15,6 +15,7 @@ from uncus.data.imageio.volume import Volume
 from uncus.data.segmentation.segmentation import Segmentation
 from uncus.data.space import Placed
 from uncus.pipeline.saliency.structure import NO_STRUCTURE, lacks_structure
+from uncus.pipeline.trust.domain import Verdict
 from uncus.pipeline.trust.judgement import Judgement
 
 Map = NDArray[np.float32]
@@ -60,6 +61,7 @@ class Prediction:
     placed: the scan as given to the networks.
     segmentation: the scan's, if it was segmented.
     feature_maps: each network's last feature map [1, C, x, y, z].
+    domain: whether the scan is of the run's domain.
     """
 
     scan: str
@@ -75,6 +77,7 @@ class Prediction:
     volumes: Mapping[str, Any] = field(default_factory=dict)
     segmentation: Segmentation | None = field(default=None, repr=False)
     feature_maps: tuple[Map, ...] = field(default=(), repr=False)
+    domain: Verdict = field(default=Verdict(None), repr=False)
 
     @property
     def most_probable(self) -> str | None:
@@ -82,12 +85,17 @@ class Prediction:
         return max(self.probabilities, key=self.probabilities.__getitem__, default=None)
 
     @property
+    def abstains(self) -> str:
+        """Why no class is named, and no value stands; "" where one does."""
+        return self.domain.abstains or self.judgement.abstains
+
+    @property
     def label(self) -> str | None:
         """The class that is named: the only one that fits or, without sets, the most probable.
 
-        None for a regression, and where ``judgement.abstains`` says why none is named.
+        None for a regression, and where :attr:`abstains` says why none is named.
         """
-        if self.judgement.abstains:
+        if self.abstains:
             return None
         return self.judgement.fits[0] if self.judgement.fits else self.most_probable
 
@@ -96,12 +104,12 @@ class Prediction:
         answer: dict[str, Any] = {"scan": self.scan}
         if self.probabilities:
             answer |= {"class": self.label, "label": self.label}
-            if reason := self.judgement.abstains:
-                answer["abstains"] = reason
             answer["probabilities"] = dict(self.probabilities)
         else:
             answer |= {"values": dict(self.values)}
         return answer | {
+            **({"abstains": self.abstains} if self.abstains else {}),
+            "domain": self.domain.as_dict(),
             **self.judgement.as_dict(),
             "spread": dict(self.spread),
             "members": [dict(member) for member in self.members],

@@ -13,8 +13,10 @@ from uncus.data.segmentation.measures import centile_text
 from uncus.pipeline.prediction.answer_text import (
     because,
     calibrated_for,
+    domain_line,
     first_upper,
     intervals_note,
+    is_foreign,
     named,
     why,
 )
@@ -79,7 +81,12 @@ class ScanReport:
 
     @property
     def rows(self) -> list[list[str]]:
-        """One row per class or column: name, value, standard deviation over the networks."""
+        """One row per class or column: name, value, standard deviation over the networks.
+
+        There are none for a scan of another domain than the run's.
+        """
+        if is_foreign(self.answer):
+            return []
         digits = 2 if "probabilities" in self.answer else 3
         spread = self.answer["spread"]
         several = len(self.answer["members"]) > 1
@@ -114,12 +121,14 @@ class ScanReport:
 
     def html(self) -> str:
         """A self-contained page."""
+        foreign = is_foreign(self.answer)
         body = [
             f"<h1>{text(self.answer['scan'])}</h1>{notice()}",
             f"<p class=lead>{text(sentence(self.answer))}</p>",
-            f"<p class=faint>{text(calibration(self.answer))}</p>",
+            f"<p class={'alarm' if foreign else 'faint'}>{text(domain_line(self.answer))}</p>",
+            "" if foreign else f"<p class=faint>{text(calibration(self.answer))}</p>",
             "".join(f"<div class=note><p>{text(w)}</p></div>" for w in self.answer["warnings"]),
-            table(HEADS, self.rows),
+            table(HEADS, self.rows) if self.rows else "",
             f"<h2>Evidence for {text(self.name)} in the scan</h2>",
             "".join(f"<div class=note><p>{text(doubt)}</p></div>" for doubt in self.doubts),
             image(self.figure, "Three planes of the scan with the map", self.caution),
@@ -162,6 +171,8 @@ def shares(answer: Answer) -> Mapping[str, float]:
 def sentence(answer: Answer) -> str:
     """The prediction in words: the most similar training scans, and how many networks agree."""
     members = answer["members"]
+    if is_foreign(answer):
+        return "The networks give no answer for this scan."
     if "probabilities" not in answer:
         values = [f"{name} {number(value)}" for name, value in answer["values"].items()]
         return f"The networks estimate {', '.join(values)}."

@@ -9,6 +9,7 @@ import matplotlib
 from PIL import Image
 
 from uncus import NOTICE
+from uncus.pipeline.prediction.answer_text import domain_line, is_foreign
 from uncus.pipeline.prediction.scan_report import (
     CHARTS_TEXT,
     HEADS,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fpdf import FPDF
 
 INK, FAINT, RULE = (34, 48, 58), (98, 113, 124), (210, 216, 221)
+ALARM = (179, 38, 30)
 FONT = "DejaVu"  # ships with matplotlib; file names may contain any letter
 
 
@@ -35,11 +37,15 @@ def pdf(report: ScanReport) -> bytes:
     _text(page, str(report.answer["scan"]), 15, style="B")
     _text(page, NOTICE, 10, style="B", gap=4)
     _text(page, sentence(report.answer), 11)
-    _text(page, calibration(report.answer), 9, FAINT, gap=3)
+    foreign = is_foreign(report.answer)
+    _text(page, domain_line(report.answer), 11 if foreign else 9, ALARM if foreign else FAINT)
+    if not foreign:
+        _text(page, calibration(report.answer), 9, FAINT, gap=3)
     for warning in report.answer["warnings"]:
         _text(page, f"Warning: {warning}", 9.5, gap=2)
-    _table(page, HEADS, report.rows, (60, 60, 50))
-    page.ln(4)
+    if report.rows:
+        _table(page, HEADS, report.rows, (60, 60, 50))
+        page.ln(4)
     _text(page, f"Evidence for {report.name} in the scan", 12, style="B", gap=2)
     for doubt in report.doubts:
         _text(page, f"Warning: {doubt}", 9.5, gap=2)

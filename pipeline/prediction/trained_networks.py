@@ -1,6 +1,7 @@
 """Load a run's pipeline and networks: what their files must fit before memory is spent on them."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,7 +18,9 @@ from uncus.models.build import ModelConfig, build_model
 from uncus.models.weights import check_header, load_weights
 from uncus.pipeline.config import from_dict
 from uncus.pipeline.runs import COPY, Run
+from uncus.pipeline.trust.domain import Domain
 from uncus.pipeline.trust.reliability import Reliability
+from uncus.pipeline.trust.statistics import feature_count, image_statistics
 
 
 def read_grid(run: Run) -> Grid:
@@ -48,6 +51,41 @@ def read_reference(run: Run, grid: Grid) -> Reference:
     if not np.isfinite(reference.mean).all():
         raise BadInput(path, "has values that are not finite", COPY)
     return reference
+
+
+def read_domain(run: Run, grid: Grid, networks: Sequence[Classifier]) -> Domain | None:
+    """The run's domain; None in a run of an earlier version.
+
+    Parameters
+    ----------
+    networks: each fold's, see :func:`measured`.
+
+    Raises
+    ------
+    BadInput: its distributions do not fit the networks.
+    """
+    known, path, sizes = run.card.get("domain"), run.domain_path, []
+    if known is None:
+        return None
+    if "limits" in known:
+        image = {
+            n: len(one) for n, one in image_statistics(np.ones(grid.shape, np.float32)).items()
+        }
+        sizes = [image | {"features": feature_count(network)} for network in networks]
+    ages = run.card["training"].get("age_years")
+    try:
+        if sizes:
+            check_header(path)
+        tensors = load_file(path) if sizes else {}
+        return Domain.of(known, tensors, sizes, ages and (ages["min"], ages["max"]))
+    except (SafetensorError, ValueError) as error:
+        raise BadInput(path, f"cannot be read ({error})", COPY) from error
+
+
+def measured(run: Run) -> tuple[int, ...]:
+    """The members that the domain is known of: each fold's of the first seed."""
+    members = run.card["members"]
+    return tuple(k for k, one in enumerate(members) if one["seed"] == members[0]["seed"])
 
 
 def read_pipeline(run: Run) -> ScanPipeline:

@@ -20,6 +20,7 @@ from uncus.data.bids_derivatives import Entry
 from uncus.data.cohorts.scans import Scan
 from uncus.data.dicom import reader
 from uncus.data.errors import BadInput
+from uncus.data.phantom.recipe import is_synthetic
 from uncus.data.space import GRIDS, Grid
 from uncus.data.tables import write_table
 from uncus.data.text import grouped, shorten
@@ -179,7 +180,8 @@ class Preparation:
                 self.root, grid, bar.track(voxels, len(rows), description="join")
             )
         table = self.table.iloc[list(entries)]
-        prepared_cohort.finish(self.root, self.options, grid, table, rows, self.left_out)
+        synthetic = is_synthetic(self.source)
+        prepared_cohort.finish(self.root, self.options, grid, table, rows, self.left_out, synthetic)
         for warning in repeated_voxels(rows):
             log(f"warning: {warning}")
         warnings = ((row.name, warning) for row in rows for warning in row.warnings)

@@ -26,6 +26,7 @@ from uncus.data.json_schema import (
 )
 from uncus.data.json_schema import fault as schema_fault
 from uncus.pipeline.trust.conformal import LEVELS
+from uncus.pipeline.trust.domain import PARTS
 
 MAX_MEMBERS = 1000
 MAX_BYTES = 1 << 24
@@ -67,12 +68,24 @@ CONFORMAL = record(
     ),
     scans=mapping(COUNT),
 )
+DOMAIN = record(
+    {
+        "synthetic": BOOLEAN,
+        "limits": record(**dict.fromkeys(PARTS, number(1e-6, 1e6))),
+        "tested": COUNT,
+        "false_alarms": COUNT,
+    },
+    scans=COUNT,
+    slab=BOOLEAN,
+    scanner=mapping(array(NAME, 1000)),
+)
 CARD: Schema = {
     **record(
         {
             "covariates": mapping(
                 record({"tie": record(warning=TEXT)}, min=VALUE, max=VALUE, mean=VALUE), 100
             ),
+            "domain": DOMAIN,
             "init_from": {"anyOf": [TEXT, {"type": "null"}]},
             "pipeline": array(STEP, 100),
             "results": mapping(HASH),

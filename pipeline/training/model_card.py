@@ -21,7 +21,7 @@ from uncus.data.transforms.path import scan_pipeline
 from uncus.pipeline import config, environment
 from uncus.pipeline.run_files.training_scans import TrainingScans
 from uncus.pipeline.runs import SCHEMA, Member, Run
-from uncus.pipeline.training import neighbours
+from uncus.pipeline.training.domain import fit_domain
 from uncus.pipeline.training.task import Task
 from uncus.pipeline.trust.out_of_fold import OutOfFold
 from uncus.pipeline.trust.reliability import Reliability
@@ -34,7 +34,10 @@ def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
     images, state = reference.state()
     content = save(images)  # save_file's own error on a full disk is not an OSError
     files.write_atomically(run.reference_path, lambda path: path.write_bytes(content))
-    neighbours.write(run, task, members[0])
+    domain = fit_domain(run, task, members)
+    if domain.networks:
+        stored = save(domain.tensors())
+        files.write_atomically(run.domain_path, lambda path: path.write_bytes(stored))
     used = task.rows(0, "train", "validation", "test")
     known = TrainingScans.of(task.table["voxel_hash"].iloc[used])
     files.write_json(run.training_scans_path, known.as_dict())
@@ -56,6 +59,7 @@ def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
         "grid": cohort.grid.as_dict(),
         "pipeline": scan_pipeline(cohort.space, cohort.grid, reference).describe(),
         "reference": state,
+        "domain": dict(domain.known),
         "cohort_fingerprint": cohort.fingerprint,
         "training": training(task),
         "results": {p.name: files.sha256(p) for p in (*run.results, *run.about_subjects)},

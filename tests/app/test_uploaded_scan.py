@@ -15,9 +15,9 @@ def test_the_prediction_comes_before_its_map(tmp_path: Path) -> None:
     scan = UploadedScan(tmp_path, [File("a.nii", NII)])
     scan.job = job = Job(Request(scan.token, folder="map-0"))
     assert not scan.update() and scan.prediction is None
-    job.add(Reply(prediction={"label": "AD"}, nearest=[{"distance": 1.0}]))
+    job.add(Reply(prediction={"label": "AD"}))
     assert not scan.update() and scan.job is job
-    assert scan.prediction == {"label": "AD"} and scan.nearest and not scan.maps
+    assert scan.prediction == {"label": "AD"} and not scan.maps
     assert not done(scan)  # its files are still needed
     job.add(Reply(map={"method": "grad_cam", "name": "AD"}))
     job.finished = True

@@ -12,7 +12,6 @@ from uncus.data import files
 from uncus.data.errors import BadInput
 from uncus.pipeline.cli import main
 from uncus.pipeline.predict import Predictor
-from uncus.pipeline.prediction.neighbours import Neighbours
 from uncus.pipeline.runs import Run
 
 
@@ -66,7 +65,7 @@ def test_the_model_folder_tells_of_no_single_subject(run: Path, tmp_path: Path, 
         assert not [cell for cell in scans[column] if cell in text]
     prediction, own = Predictor(shared)(scan), Predictor(run)(scan)
     assert prediction.probabilities == own.probabilities
-    assert Neighbours.read(Run(shared)) is None and not Run(shared).training_scans().hashes
+    assert not Run(shared).training_scans().hashes
 
 
 def test_what_is_known_of_subjects_may_be_taken_away(
@@ -94,11 +93,10 @@ def early(run: Path, out: Path) -> Run:
     """A run as early versions wrote it: facts about subjects in the model folder."""
     shutil.copytree(run, out)
     copied = Run(out)
-    for path in copied.about_subjects[:2]:
-        path.rename(copied.model_folder / path.name)
     copied.training_scans_path.unlink()
+    (copied.model_folder / "neighbours.json").write_text("[]")
     card = files.read_json(copied.card_path)
-    del card["results"]
+    del card["results"], card["domain"]
     card["training"]["voxel_hashes"] = sorted(copied.scans()["voxel_hash"])
     files.write_json(copied.card_path, card)
     copied.seal()
@@ -107,8 +105,6 @@ def early(run: Path, out: Path) -> Run:
 
 def test_runs_of_early_versions_load(run: Path, source: Path, scan: Path, tmp_path: Path) -> None:
     before = early(run, tmp_path / "run")
-    neighbours = Neighbours.read(before)
-    assert neighbours is not None and len(neighbours.subjects) == len(before.scans())
     predictor = Predictor(before.path)
     assert predictor(scan).probabilities == Predictor(run)(scan).probabilities
     known = predictor(source / "sub-00" / "anat" / "sub-00_T1w.nii.gz")
