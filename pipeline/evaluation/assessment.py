@@ -11,7 +11,7 @@ import pandas as pd
 from uncus import NOTICE, __version__
 from uncus.data.tables import find_column, limit_warnings, text_warnings
 from uncus.data.text import listed
-from uncus.pipeline.evaluation import metrics
+from uncus.pipeline.evaluation import metrics, reliability
 from uncus.pipeline.evaluation.adjustment import NOTABLE, explained
 from uncus.pipeline.evaluation.baselines import choose, predict_baseline
 from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, plain
@@ -25,6 +25,8 @@ from uncus.pipeline.evaluation.measurement import (
 from uncus.pipeline.evaluation.predictions import Outputs, Study, model_outputs
 from uncus.pipeline.evaluation.retest_agreement import MIN_PAIRS, agreement, session_pairs
 from uncus.pipeline.evaluation.subgroups import few_warnings, subgroups
+from uncus.pipeline.trust.nested import Nested
+from uncus.pipeline.trust.out_of_fold import OutOfFold
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,13 @@ class Assessment:
     report: the content of report.json.
     outputs: out-of-fold outputs of model and baselines, one row per labelled scan, for the plots.
     pairs: the first two sessions of each subject with several, see ``session_pairs``.
+    nested: the scans judged by what was fitted on other subjects; None where these are too few.
     """
 
     report: dict[str, Any]
     outputs: Outputs
     pairs: pd.DataFrame
+    nested: Nested | None = None
 
 
 def assess(
@@ -82,6 +86,9 @@ def assess(
         "subgroups": subgroups(study, tested, draws, seed),
         "test_retest": test_retest(study, pairs, draws, seed),
     }
+    nested, reason = judged(study, predictions, external)
+    report |= reliability.measured(study, nested, draws, seed) if nested else {}
+    report |= {"not_calibrated": reason} if reason else {}
     report["headline"] = headline(study, report)
     if study.target.is_classification and not report["adjustment"]:
         warnings.append(
@@ -112,7 +119,21 @@ def assess(
         report["folds"][0]["trained_subjects"] = external["trained_subjects"]
         warnings += external_warnings(external)
     report |= {"warnings": warnings, "notice": NOTICE, "version": __version__}
-    return Assessment(report, tested, pairs)
+    return Assessment(report, tested, pairs, nested)
+
+
+def judged(
+    study: Study, predictions: pd.DataFrame, external: Mapping[str, Any]
+) -> tuple[Nested | None, str]:
+    """The scans judged by what was fitted on other subjects, or None and why they are not."""
+    known = OutOfFold.of(predictions, study.target)
+    if external:
+        reason = external["not_calibrated"]
+        return (None if reason else reliability.judged_by_the_run(predictions, known)), reason
+    try:
+        return Nested.of(known), ""
+    except ValueError as error:
+        return None, str(error)
 
 
 def external_warnings(facts: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from uncus.data.text import grouped, shorten
 from uncus.pipeline.evaluation.predictions import SCAN, Predicted, Study
 from uncus.pipeline.prediction.predictor import Predictor
 from uncus.pipeline.prediction.prepared_scans import check_space, predict_prepared
+from uncus.pipeline.prediction.results import Prediction
 from uncus.pipeline.progress_bars import track
 from uncus.pipeline.runs import Run
 from uncus.pipeline.training.pretraining import TrainingData, training_data
@@ -112,6 +113,7 @@ def predict_external(run: Run, scans: ExternalScans, device: str = "cpu") -> Pre
         else:
             rows[-1]["true"] = target.names[label]
             rows[-1] |= {f"p_{name}": share for name, share in prediction.probabilities.items()}
+        rows[-1] |= judged(prediction, label)
     if not rows:
         cause = next(iter(rejected.values()), "all of its subjects were used in training")
         raise BadInput(cohort.path, f"none of its scans can be predicted ({cause})", "check them")
@@ -124,8 +126,26 @@ def predict_external(run: Run, scans: ExternalScans, device: str = "cpu") -> Pre
         "rejected": rejected,
         "warnings": [f"{text} ({shorten(names)})" for text, names in grouped(warnings, len(rows))],
         "unchecked": unchecked,
+        "not_calibrated": predictor.reliability.reason,
     }
     return Predicted(as_study(run, target, table, labels), pd.DataFrame(rows), facts)
+
+
+def judged(prediction: Prediction, label: Any) -> dict[str, float]:
+    """Class or column -> what it was before calibration, and whether it fits (1 or 0).
+
+    ``label`` are the true values of a regression, which fit if they are in the interval.
+    """
+    judgement = prediction.judgement
+    fits: dict[str, bool] = {}
+    if judgement.fits is not None:
+        fits = {name: name in judgement.fits for name in prediction.probabilities}
+    for k, (name, ends) in enumerate(judgement.intervals.items()):
+        fits[name] = ends is None or ends[0] <= label[k] <= ends[1]
+    raw = judgement.uncalibrated or prediction.values or prediction.probabilities
+    return {f"uncalibrated_{name}": value for name, value in raw.items()} | {
+        f"fits_{name}": int(fit) for name, fit in fits.items()
+    }
 
 
 def training_of(run: Run) -> tuple[TrainingData, str]:

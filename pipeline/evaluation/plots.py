@@ -90,7 +90,9 @@ def roc(labels: Array, values: Mapping[str, Array], names: Sequence[str]) -> str
 
 
 @styled
-def calibration(labels: Array, probabilities: Array, names: Sequence[str]) -> str:
+def calibration(
+    labels: Array, probabilities: Array, names: Sequence[str], title: str = "calibration"
+) -> str:
     """Share of positives against the mean probability in ten bins, with the number of scans."""
     drawn = Figure(figsize=(SIDE, SIDE), layout="constrained")
     top, bottom = drawn.subplots(2, 1, sharex=True, height_ratios=[3.4, 1])
@@ -118,7 +120,7 @@ def calibration(labels: Array, probabilities: Array, names: Sequence[str]) -> st
     bottom.set_ylabel("scans")
     if len(shown) > 1:
         top.legend(loc="upper left")
-    return svg(drawn, "calibration")
+    return svg(drawn, title)
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:

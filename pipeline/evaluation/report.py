@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from uncus.pipeline.evaluation import metrics, plots
+from uncus.pipeline.evaluation import metrics, plots, reliability
 from uncus.pipeline.evaluation.assessment import Assessment
 from uncus.pipeline.evaluation.report_text import (
     against_table,
@@ -43,6 +43,7 @@ def page(name: str, result: Assessment, curves: Mapping[str, pd.DataFrame]) -> s
         f"<p class=faint><small>{explain(report)}</small></p>",
         caveats(report),
         f"<div class=figures>{''.join(figures(result))}</div>",
+        reliability.section(report, result.nested),
         holdout(report),
         against(report),
         "<h2>Folds and subgroups</h2>",
@@ -110,19 +111,16 @@ def figures(result: Assessment) -> list[str]:
             for k, name in enumerate(names)
         ]
         return [lead, *drawn]
-    several = len(names) > 2
+    several, unmeasured = len(names) > 2, []
+    if not result.nested:  # otherwise before and after, in a section of their own
+        unmeasured = [reliability.diagram("Calibration", outputs.labels, model, names)]
     cards = [
         card(
             "ROC",
             plots.roc(outputs.labels, outputs.values, names),
             "Each class against the rest." if several else "Model and baselines.",
         ),
-        card(
-            "Calibration",
-            plots.calibration(outputs.labels, model, names),
-            "Ten bins; the dashed line is perfect calibration."
-            + ("" if several else " Bars: 95% (Wilson)."),
-        ),
+        *unmeasured,
         card(
             "Confusion",
             plots.confusion(report["confusion"], names),

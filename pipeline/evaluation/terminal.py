@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from uncus.pipeline.evaluation import metrics
+from uncus.pipeline.evaluation import metrics, reliability
 from uncus.pipeline.evaluation.report_text import (
     against_table,
     against_title,
@@ -43,6 +43,8 @@ def show(name: str, report: Mapping[str, Any]) -> None:
         )
         mean = f"{number(within['mean'])}, SD {number(within['sd'])}"
         console.print(f"{metrics.title(within['metric'])} within folds: {folds}  (mean {mean})")
+    for line in reliability.lines(report):
+        console.print(Text(line), soft_wrap=True)
     for warning in report["warnings"]:
         console.print(Text(f"warning: {warning}"), soft_wrap=True)
     for what, result in (report["test_retest"] or {"of": {}})["of"].items():

@@ -58,6 +58,8 @@ TRAINING = record(
 CALIBRATION = record(
     slope=mapping(number(0, 1e6)),
     offset=mapping(VALUE),
+    low=mapping(VALUE),
+    high=mapping(VALUE),
     prevalence=mapping({**number(0, 1), "exclusiveMinimum": 0}),
     scans=COUNT,
 )

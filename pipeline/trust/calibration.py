@@ -4,7 +4,8 @@ Platt scaling (Platt 1999, "Probabilistic outputs for support vector machines") 
 log odds. For two classes the slope is the inverse of a temperature (Guo et al. 2017, "On
 calibration of modern neural networks"), to which the offset adds the share of the classes, which
 networks that were trained on balanced classes do not know. For more classes, each against the rest,
-it is vector scaling. Platt's targets keep the slope finite where no scan is on the wrong side.
+it is vector scaling. Platt's targets keep the slope finite where no scan is on the wrong side. The
+map never extrapolates: log odds beyond those that it was fitted on are taken as the last of them.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from uncus.pipeline.trust.out_of_fold import Array, OutOfFold
 
 MIN_SUBJECTS = 10
 """Subjects of each class that a calibration, or a conformal set, comes from, at least."""
+PARTS = ("slope", "offset", "low", "high", "prevalence")
 SMALLEST = 1e-12
 """Probabilities below are taken as this."""
 
@@ -29,12 +31,15 @@ class Calibration:
     Attributes
     ----------
     slope, offset: float [K], one for each class.
+    low, high: float [K], the range of the log odds that it was fitted on.
     prevalence: float [K], the share of each class in the predictions that it was fitted on.
     scans: the number of these scans.
     """
 
     slope: Array
     offset: Array
+    low: Array
+    high: Array
     prevalence: Array
     scans: int
 
@@ -50,8 +55,8 @@ class Calibration:
 
         if reason := why_not(known):
             raise ValueError(reason)
-        fitted = []
-        for k, scores in enumerate(log_odds(known.outputs).T):
+        fitted, odds = [], log_odds(known.outputs)
+        for k, scores in enumerate(odds.T):
             positive = known.labels == k
             # Platt's targets, as weights of a positive and a negative copy of each scan.
             target = np.where(
@@ -68,12 +73,12 @@ class Calibration:
         slopes, offsets = np.array(fitted).T
         shares = np.bincount(known.labels, minlength=len(known.names)) / len(known.labels)
         scans = len(known.scans.drop_duplicates())
-        return cls(slopes, offsets, shares, scans)
+        return cls(slopes, offsets, odds.min(axis=0), odds.max(axis=0), shares, scans)
 
     def __call__(self, probabilities: Array) -> Array:
         """Calibrate probabilities [..., K]."""
-        odds = log_expit(self.slope * log_odds(probabilities) + self.offset)
-        return np.asarray(softmax(odds, axis=-1))
+        known = np.clip(log_odds(probabilities), self.low, self.high)
+        return np.asarray(softmax(log_expit(self.slope * known + self.offset), axis=-1))
 
     def shifted(self, calibrated: Array, prevalence: Array) -> Array:
         """Calibrated probabilities [..., K] where the classes have other shares [K].
@@ -86,20 +91,18 @@ class Calibration:
 
     def as_dict(self, names: tuple[str, ...]) -> dict[str, Any]:
         """The map for the model card."""
-        parts = {"slope": self.slope, "offset": self.offset, "prevalence": self.prevalence}
         named = {
-            part: dict(zip(names, values.tolist(), strict=True)) for part, values in parts.items()
+            part: dict(zip(names, getattr(self, part).tolist(), strict=True)) for part in PARTS
         }
         return {**named, "scans": self.scans}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any], names: tuple[str, ...]) -> "Calibration":
         """The inverse of :meth:`as_dict`; raises KeyError for other classes."""
-        slope, offset, prevalence = (
-            np.array([stored[part][name] for name in names], dtype=float)
-            for part in ("slope", "offset", "prevalence")
+        slope, offset, low, high, prevalence = (
+            np.array([stored[part][name] for name in names], dtype=float) for part in PARTS
         )
-        return cls(slope, offset, prevalence, int(stored["scans"]))
+        return cls(slope, offset, low, high, prevalence, int(stored["scans"]))
 
 
 def log_odds(probabilities: Array) -> Array:

@@ -11,7 +11,7 @@ from uncus.data.design.targets import Target
 
 Array = np.ndarray[Any, Any]
 PARTS = 5
-"""Parts that the subjects are divided into where the run has a single fold."""
+"""Parts that the subjects are divided into, to measure on each what was fitted on the others."""
 SCAN = ["participant_id", "session_id"]
 
 
@@ -71,22 +71,19 @@ class OutOfFold:
         return {name: subjects[known[:, k]].nunique() for k, name in enumerate(self.names)}
 
     def nested(self) -> Iterator[tuple[Array, Array]]:
-        """Positions to fit on and to measure on, which share no subject.
+        """Positions to fit on and to measure on, which share no subject, part by part.
 
-        Measured is one fold after another; of a single fold, one part of its subjects after
-        another, with the classes' shares kept.
+        The networks of all folds are in each part, as they are behind the answer for a new scan: a
+        map that is fitted on some networks does not tell of others. Nothing is yielded where a
+        class has one subject only.
         """
-        subjects = self.scans["participant_id"].to_numpy(str)
-        if len(np.unique(self.folds)) > 1:
-            for fold in np.unique(self.folds):
-                here = self.folds == fold
-                yield np.flatnonzero(~np.isin(subjects, subjects[here])), np.flatnonzero(here)
-            return
         from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-        fewest = min(self.subjects_of_classes().values(), default=0)
-        if (parts := min(PARTS, fewest)) < 2:
+        subjects = self.scans["participant_id"].to_numpy(str)
+        if (parts := min(PARTS, *self.subjects_of_classes().values())) < 2:
             return
-        grouped = self.labels.ndim > 1
-        divide = GroupKFold(parts) if grouped else StratifiedGroupKFold(parts)
-        yield from divide.split(self.outputs, None if grouped else self.labels, subjects)
+        values = self.labels.ndim > 1
+        divide: Any = GroupKFold if values else StratifiedGroupKFold
+        labels = None if values else self.labels
+        # An order of its own: subjects are listed fold by fold.
+        yield from divide(parts, shuffle=True, random_state=0).split(subjects, labels, subjects)

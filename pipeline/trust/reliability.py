@@ -166,5 +166,6 @@ class Reliability:
             calibration = Calibration.from_dict(stored, names)
         if stored := card.get("conformal"):
             conformal = Conformal.from_dict(stored, names)
-        reason = "" if calibration or target.regression else card.get("not_calibrated", EARLIER)
+        known = conformal if target.regression else calibration
+        reason = "" if known else str(card.get("not_calibrated", EARLIER))
         return cls(names, target.regression, calibration, conformal, reason)

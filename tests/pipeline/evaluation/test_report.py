@@ -66,7 +66,7 @@ def test_page_of_two_classes(binary: Assessment) -> None:
     check(page)
     for heading in ("ROC", "Calibration", "Confusion", "Scores", "Training", "Holdout"):
         assert heading in page
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 7
     value = binary.report["metrics"]["auc"]["value"]
     assert f">{value:.3f}<" in page
     for name in ("majority", "age+sex", "volume"):

@@ -14,7 +14,8 @@ from uncus.pipeline.run_files.card_schema import CARD as SCHEMA
 from uncus.pipeline.run_files.card_schema import MAX_MEMBERS, fault
 from uncus.pipeline.runs import Run
 
-MAP = {"slope": {"AD": 1.0}, "offset": {"AD": 0.0}, "prevalence": {"AD": 0.5}, "scans": 9}
+MAP: dict[str, Any] = {"slope": {"AD": 1.0}, "offset": {"AD": 0.0}, "prevalence": {"AD": 0.5}}
+MAP |= {"low": {"AD": -3.0}, "high": {"AD": 3.0}, "scans": 9}
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:

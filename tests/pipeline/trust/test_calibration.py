@@ -103,6 +103,14 @@ def test_networks_worse_than_chance_give_the_share_of_the_class() -> None:
     assert calibrated[0] == pytest.approx(Calibration.fit(known).prevalence, abs=0.02)
 
 
+def test_nothing_is_more_certain_than_what_was_seen() -> None:
+    known = made(60)
+    near = 0.5 + (known.outputs - 0.5) / 100  # networks that hardly learned: a steep map
+    fitted = Calibration.fit(type(known)(known.names, known.scans, known.folds, known.labels, near))
+    assert fitted.slope.min() > 20
+    assert fitted(np.array([0.999, 0.001]))[0] == fitted(near)[:, 0].max() < 0.999
+
+
 def test_probabilities_of_0_and_1_stay_finite() -> None:
     known = made(400)
     assert np.isfinite(Calibration.fit(known)(np.array([[0.0, 1.0], [1.0, 0.0]]))).all()

@@ -26,8 +26,8 @@ def test_test_scans_with_a_label_are_read() -> None:
 
 
 def test_no_subject_is_fitted_on_and_measured() -> None:
-    for folds in (5, 1):
-        known = made(60, folds=folds, seeds=2)
+    for names in (("CN", "AD"), ("CN", "MCI", "AD")):
+        known = made(60, names, seeds=2)
         subjects = known.scans["participant_id"].to_numpy()
         measured: list[int] = []
         for fitted_on, measured_on in known.nested():
@@ -37,8 +37,8 @@ def test_no_subject_is_fitted_on_and_measured() -> None:
         assert sorted(measured) == list(range(120))
 
 
-def test_one_fold_with_one_subject_of_a_class_is_not_divided() -> None:
-    known = made(30, folds=1)
+def test_one_subject_of_a_class_is_not_divided() -> None:
+    known = made(30)
     few = known.take(np.r_[np.flatnonzero(known.labels == 0), np.flatnonzero(known.labels)[0]])
     assert not list(few.nested())
 
