@@ -20,6 +20,7 @@ from uncus.models.build import ModelConfig
 from uncus.pipeline import demo_page
 from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.evaluate import Evaluate
+from uncus.pipeline.explain import CheckOptions, Explain
 from uncus.pipeline.phantom import MakePhantom
 from uncus.pipeline.predict import Predict
 from uncus.pipeline.prepare import Prepare
@@ -72,6 +73,8 @@ class Demo:
                 done(self.training())
             with clock.step("evaluate on held-out subjects"):
                 done(Evaluate(self.out / "run", baseline=("hippocampi_ml",)))
+            with clock.step("check the saliency methods"):
+                done(self.check())
             with clock.step("register, predict and explain new scans"):
                 done(self.new_subjects())
                 scans = tuple(scan for scan, _ in self.folder.new_scans().values())
@@ -145,6 +148,14 @@ class Demo:
             ),
         )
 
+    def check(self) -> Explain:
+        """The check of the saliency methods, in a reduced form: the fast ones, on a few scans."""
+        return Explain(
+            self.out / "run",
+            methods=("grad_cam", "integrated_gradients", "gradient"),
+            passport=CheckOptions(check=True, quick=True, lesions=self.out / "phantom"),
+        )
+
     def measure(self, seconds: dict[str, float]) -> dict[str, Any]:
         """The content of demo.json: scores, predictions of new scans, localization of saliency."""
         report = self.folder.run.report()
@@ -166,6 +177,7 @@ class Demo:
             "new": {d: answer["probabilities"] for d, answer in answers.items()},
             "warnings": {d: answer["warnings"] for d, answer in answers.items()},
             "saliency": {"method": method, **concentration(saliency, atrophy > 0, brain > 0)},
+            "passport": dict(self.folder.run.verdicts().methods),
             "seconds": seconds,
             "notice": NOTICE,
         }
@@ -201,7 +213,7 @@ class Clock:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time the context (s)."""
-        print(f"\n[{len(self.seconds) + 1}/6] {name}", flush=True)
+        print(f"\n[{len(self.seconds) + 1}/7] {name}", flush=True)
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 1)

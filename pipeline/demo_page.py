@@ -136,6 +136,8 @@ def page(demo: DemoFolder, results: dict[str, Any]) -> str:
         f"<div class=figures>{card('ROC', roc, 'Out of fold, on the whole cohort.')}"
         f"{card('Training', curves, 'By epoch.', 'double')}</div>",
         '<p>All metrics and baselines: <a href="run/report.html">run/report.html</a>.</p>',
+        f'<p>Saliency methods (<a href="run/passport.html">passport</a>): '
+        f"{text(run.verdicts().line())}</p>",
         "<h2>Times</h2>",
         table(["step", "seconds"], seconds),
         "<h2>Limitations</h2><p>These brains are made from a single template, and the severity of "

@@ -1,9 +1,10 @@
 """``uncus explain``: saliency maps of one scan by several methods, and a run's check of them."""
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import tyro
 
@@ -11,11 +12,14 @@ from uncus import NOTICE
 from uncus.data import files
 from uncus.data.design import covariates
 from uncus.data.prepared_cohort import PreparedCohort
+from uncus.models.build import build_model
+from uncus.models.weights import load_weights
+from uncus.pipeline.config import from_dict
 from uncus.pipeline.prediction.options import ScanOptions
 from uncus.pipeline.prediction.output import check_writable, scan_name, show, write_map
 from uncus.pipeline.prediction.predictor import Predictor
 from uncus.pipeline.prediction.trained_networks import read_networks
-from uncus.pipeline.runs import Run
+from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.saliency import SALIENCY
 
 
@@ -29,6 +33,9 @@ class CheckOptions:
     known lesions, agreement. A method that fails is marked wherever the run shows its maps."""
     subjects: int | None = None
     """Scans to check on, one a subject; 12, or 6 if quick. Fewer than 5 give no verdict."""
+    shuffled: bool = False
+    """Also train a network on shuffled labels, as long as one of the run's, to compare maps with;
+    it is kept."""
     quick: bool = False
     """Check in a reduced form: fewer stages, steps and gradients."""
     cohort: Path | None = None
@@ -40,7 +47,7 @@ class CheckOptions:
     def __post_init__(self) -> None:
         if self.subjects is not None and self.subjects < 1:
             raise ValueError(f"subjects={self.subjects}: must be at least 1")
-        for name in ("subjects", "quick", "cohort", "lesions"):
+        for name in ("subjects", "shuffled", "quick", "cohort", "lesions"):
             if getattr(self, name) and not self.check:
                 raise ValueError(f"--{name} is for the check of a run; add --check")
 
@@ -117,7 +124,14 @@ class Explain(ScanOptions):
             options.lesions,
         )
         with files.locked(run.path, "passport"):
-            passport = how.run(run, cohort, Networks(config, members))
+            networks = Networks(config, members)
+            if options.shuffled:
+                path = train_shuffled(run, cohort)
+                network = build_model(config)
+                load_weights(network, path)
+                network = network.eval().to(self.device)
+                networks = Networks(config, members, network, files.sha256(path))
+            passport = how.run(run, cohort, networks)
         for method, one in passport["methods"].items():
             why = f": {'; '.join(one['reasons'])}" if one["reasons"] else ""
             print(f"{method}: {one['verdict']}{why}")
@@ -125,6 +139,29 @@ class Explain(ScanOptions):
             print(f"not done: {line}")
         print(f"{run.passport_page}. {NOTICE}")
         return 0
+
+
+def train_shuffled(run: Run, cohort: PreparedCohort) -> Path:
+    """Train a network as the first of ``run`` was, but on shuffled labels; returns its weights.
+
+    Its initial weights, its order and its augmentation have a seed of their own.
+    """
+    from uncus.pipeline.training.options import TrainingOptions
+    from uncus.pipeline.training.parallel import Job, train_networks
+    from uncus.pipeline.training.run_setup import label_scans, plan
+
+    card = run.card["members"][0]
+    seed = max(int(member["seed"]) for member in run.card["members"]) + 1
+    member = Member(int(card["fold"]), seed, "shuffled-labels")
+    path = run.shuffled.weights(member)
+    if not path.exists():
+        options = from_dict(TrainingOptions, run.config, run.config_path)
+        options = replace(options, cohort=cohort.path, out=run.shuffled.path, only=())
+        task = plan(options, cohort, label_scans(options, cohort), run.splits())
+        labels = np.random.default_rng(seed).permutation(task.labels)
+        task = replace(task, labels=labels)
+        train_networks([Job("", member.name, run.shuffled, member, task)], 1)
+    return path
 
 
 def leading(rows: list[dict[str, Any]], count: int = 3) -> str:

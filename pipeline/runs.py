@@ -175,6 +175,11 @@ class Run:
         return self.path / "passport" / f"{scan}.json"
 
     @property
+    def shuffled(self) -> "Run":
+        """A network trained on shuffled labels, to compare saliency maps with."""
+        return Run(self.path / "passport" / "shuffled")
+
+    @property
     def failure_path(self) -> Path:
         """Why a cell of a comparison could not be trained, for the job that completes it."""
         return self.path / "failure.txt"

@@ -44,6 +44,8 @@ def page() -> None:
         groups(report)
     st.subheader("Limitations")
     st.markdown("\n".join(f"- {plain(line)}" for line in limits(card, report)))
+    st.subheader("Saliency methods")
+    st.markdown(plain(run.verdicts().line()))
     st.subheader("Hashes")
     hashes(run)
 

@@ -82,4 +82,4 @@ class Verdicts:
         named: dict[str, list[str]] = {}
         for method, verdict in self.methods.items():
             named.setdefault(verdict, []).append(method.replace("_", " "))
-        return "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in named.items())
+        return "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in named.items()) + "."

@@ -64,7 +64,7 @@ def finished(tmp_path_factory):
 def test_the_results_of_the_demo(finished):
     results = json.loads((finished / "demo.json").read_text())
     assert 0 <= results["auc"]["value"] <= 1 and results["subjects"] == 8
-    assert set(results["new"]) == {"CN", "AD"} and len(results["seconds"]) == 5
+    assert set(results["new"]) == {"CN", "AD"} and len(results["seconds"]) == 6
     assert 0 <= results["saliency"]["share"] <= 1
     report = json.loads((finished / "run" / "report.json").read_text())
     assert results["auc"] == report["metrics"]["auc"]
@@ -88,6 +88,14 @@ def test_the_page_is_self_contained_and_has_the_notice(finished):
     width, height = Image.open(finished / "demo.png").size
     assert width > 800 and height > 400
     assert (finished / "demo.png").stat().st_size < 400_000
+
+
+def test_the_saliency_methods_were_checked(finished):
+    passport = json.loads((finished / "run" / "passport.json").read_text())
+    verdicts = {method: one["verdict"] for method, one in passport["methods"].items()}
+    assert verdicts == json.loads((finished / "demo.json").read_text())["passport"]
+    assert set(verdicts) == {"grad_cam", "integrated_gradients", "gradient"} and passport["quick"]
+    assert 'href="run/passport.html"' in (finished / "index.html").read_text()
 
 
 def test_new_subjects_were_never_trained_on(finished):

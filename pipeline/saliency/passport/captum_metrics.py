@@ -76,7 +76,7 @@ def captum_metrics(
         shuffled = torch.where(inside, means[torch.randperm(count)][place.clamp(min=0)], 0.0)
         whole = torch.where(inside, means[place.clamp(min=0)], 0.0)
         change: Any = sensitivity_max(
-            lambda x: torch.stack([explain(one[None])[None] for one in x]),
+            lambda inputs: torch.stack([explain(one[None])[None] for one in inputs[0]]),
             volume,
             perturb_radius=NOISE,
             n_perturb_samples=COPIES,

@@ -29,6 +29,7 @@ class Chosen:
     row: its position in the cohort; ``second``: that of another scan of the subject, if any.
     member: position of the network in the run's model card.
     output: the class, or column, that is explained.
+    right: whether that is the scan's own class; True for a regression.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Chosen:
     second: int | None
     member: int
     output: int
+    right: bool
 
 
 def choose(run: Run, cohort: PreparedCohort, count: int, lesions: bool, seed: int) -> list[Chosen]:
@@ -66,7 +68,8 @@ def choose(run: Run, cohort: PreparedCohort, count: int, lesions: bool, seed: in
         "right", ascending=False, kind="stable"
     )
     table = table.iloc[balanced(table["output"].to_numpy(), len(names), count, lesions)]
-    rows = {scan: row for row, scan in enumerate(zip(*(cohort.table[c] for c in SCAN)))}  # noqa: B905
+    scans = zip(*(cohort.table[column] for column in SCAN), strict=True)
+    rows = {scan: row for row, scan in enumerate(scans)}
     return [
         Chosen(
             name="_".join(filter(None, scan)),
@@ -74,9 +77,12 @@ def choose(run: Run, cohort: PreparedCohort, count: int, lesions: bool, seed: in
             second=second_scan(rows, scan) if cohort.space == "mni" else None,
             member=first[int(fold)],
             output=int(output),
+            right=bool(right),
         )
-        for *scan_cells, fold, output in table[[*SCAN, "fold", "output"]].itertuples(index=False)
-        if (scan := (str(scan_cells[0]), str(scan_cells[1]))) in rows
+        for *cells, fold, output, right in table[[*SCAN, "fold", "output", "right"]].itertuples(
+            index=False
+        )
+        if (scan := (str(cells[0]), str(cells[1]))) in rows
     ]
 
 

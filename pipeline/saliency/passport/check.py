@@ -37,12 +37,13 @@ class Networks:
     Attributes
     ----------
     members: in the order of the model card.
-    shuffled: one that was trained on shuffled labels, if there is one.
+    shuffled: one that was trained on shuffled labels, if there is one; and its weights' SHA-256.
     """
 
     config: ModelConfig
     members: Sequence[Classifier]
     shuffled: Classifier | None = None
+    shuffled_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,12 @@ class Check:
         return passport
 
     def masks(self, run: Run, chosen: Sequence[Chosen]) -> dict[str, Path]:
-        """Scan -> mask of its lesion, for scans whose last class is explained: the disease's."""
+        """Scan -> mask of its lesion, for scans of the last class that are predicted right."""
         if self.lesions is None or run.target.regression:
             return {}
-        diseased = [one.name for one in chosen if one.output == len(run.target.names) - 1]
-        return lesion_masks(self.lesions, diseased)
+        last = len(run.target.names) - 1
+        diseased = [one.name for one in chosen if one.output == last and one.right]
+        return lesion_masks(self.lesions, diseased) if diseased else {}
 
     def settings(self, weights: Mapping[str, str], networks: Networks) -> dict[str, Any]:
         """What the measures of a scan depend on, for JSON."""
@@ -121,7 +123,7 @@ class Check:
             "methods": list(effort.methods),
             "quick": self.quick,
             "captum": effort.captum,
-            "shuffled": networks.shuffled is not None,
+            "shuffled": networks.shuffled_sha256,
             "lesions": str(self.lesions.resolve()) if self.lesions else "",
             "seed": SEED,
         }
@@ -185,6 +187,7 @@ def make_case(
         return voxels[None, None].to(device)
 
     others = len(networks.members)
+    lesion = lesion_on_grid(masks[one.name], cohort, one.row) if one.name in masks else None
     return Case(
         name=one.name,
         volume=volume(one.row),
@@ -194,6 +197,6 @@ def make_case(
         other=networks.members[(one.member + 1) % others] if others > 1 else None,
         shuffled=networks.shuffled,
         second=None if one.second is None else volume(one.second),
-        lesion=lesion_on_grid(masks[one.name], cohort, one.row) if one.name in masks else None,
+        lesion=lesion if lesion is not None and lesion.any() else None,
         seed=one.row,
     )

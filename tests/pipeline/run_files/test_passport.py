@@ -26,7 +26,7 @@ def test_the_verdict_on_each_method_in_words() -> None:
     assert "passed the check" in verdicts.state("gradient")
     assert "too few scans" in verdicts.state("occlusion")
     assert "not include" in verdicts.state("other")
-    assert verdicts.line() == "passed: gradient; failed: grad cam; not judged: occlusion"
+    assert verdicts.line() == "passed: gradient; failed: grad cam; not judged: occlusion."
 
 
 def test_a_passport_of_other_weights_counts_as_none() -> None:
