@@ -18,8 +18,9 @@ from uncus.pipeline.evaluation.report_text import (
     title,
 )
 from uncus.pipeline.evaluation.run_facts import facts_table
+from uncus.pipeline.evaluation.subgroups import FEW
 from uncus.pipeline.rendering.html import card, document, notice, table, text
-from uncus.pipeline.rendering.numbers import estimate_text, interval_text, number
+from uncus.pipeline.rendering.numbers import Estimate, estimate_text, fixed, interval_text, number
 
 
 def page(name: str, result: Assessment, curves: Mapping[str, pd.DataFrame]) -> str:
@@ -187,12 +188,22 @@ def groups_table(report: Mapping[str, Any]) -> str:
         for level, group in groups.items():
             each, values = group.get("classes", {}), group["metrics"]
             counted = " + ".join(map(str, each.values())) if each else group["scans"]
-            cells = [estimate_text(values[m]) if m in values else "too few" for m in shown]
-            rows.append([f"{column} {level}", counted, *cells, "few" if group["few"] else ""])
+            cells = [short(values[m]) if m in values else "too few" for m in shown]
+            rows.append([f"{column} {level}{' *' if group['few'] else ''}", counted, *cells])
     if not rows:
         return ""
     head = "scans" if report["target"]["regression"] else " + ".join(report["names"])
-    return table(["", head, *map(metrics.title, shown), ""], rows)
+    note = f"<p class=faint><small>* under {FEW} subjects of a class: uncertain</small></p>"
+    few = any(group["few"] for group in every)
+    return table(["", head, *map(metrics.title, shown)], rows) + note * few
+
+
+def short(estimate: Estimate) -> str:
+    """``0.80 (0.73 to 0.87)``: two decimals, for wide tables."""
+    value, around = estimate["value"], interval_text(estimate, 2)
+    if value is None or abs(value) >= 10:
+        return estimate_text(estimate)
+    return fixed(value, 2) + (f" ({around})" if around else "")
 
 
 def retest(result: Assessment) -> str:
