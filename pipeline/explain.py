@@ -16,7 +16,13 @@ from uncus.models.build import build_model
 from uncus.models.weights import load_weights
 from uncus.pipeline.config import from_dict
 from uncus.pipeline.prediction.options import ScanOptions
-from uncus.pipeline.prediction.output import check_writable, scan_name, show, write_map
+from uncus.pipeline.prediction.output import (
+    check_writable,
+    refusal_pictured,
+    scan_name,
+    show,
+    write_map,
+)
 from uncus.pipeline.prediction.predictor import Predictor
 from uncus.pipeline.prediction.trained_networks import read_networks
 from uncus.pipeline.runs import Member, Run
@@ -84,11 +90,12 @@ class Explain(ScanOptions):
             raise ValueError("give a scan and a folder: uncus explain RUN SCAN --out DIR")
         check_writable(self.out)
         predictor = Predictor(self.trained, self.device)
-        prediction = predictor(
-            self.scan, series=self.series, covariates=covariates.parse(self.covariates)
-        )
-        show(prediction)
         folder = self.out / scan_name(self.scan)
+        with refusal_pictured(folder):
+            prediction = predictor(
+                self.scan, series=self.series, covariates=covariates.parse(self.covariates)
+            )
+        show(prediction)
         for method in self.methods:
             explanation = predictor.explain(prediction, method, self.explain)
             regions = write_map(folder, explanation, f"_{method}").get("regions")

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,16 +19,16 @@ from uncus.pipeline.prediction.openvino_engine import Engine
 from uncus.pipeline.prediction.options import ScanOptions
 from uncus.pipeline.prediction.output import (
     check_writable,
+    refusal_pictured,
     scan_name,
     show,
     table_row,
     write,
     write_predictions,
-    write_refusal,
 )
 from uncus.pipeline.prediction.predictor import AUTO, Predictor, common_path
 from uncus.pipeline.prediction.prepared_scans import check_space, predict_prepared
-from uncus.pipeline.prediction.results import Prediction, Refused
+from uncus.pipeline.prediction.results import Prediction
 from uncus.pipeline.progress_bars import track
 from uncus.pipeline.trust.conformal import ERROR_LEVEL
 from uncus.pipeline.trust.reliability import Setting
@@ -148,13 +149,9 @@ class Predict(ScanOptions):
 
     def predicted(self, predictor: Predictor, item: "Item", known: dict[str, str]) -> Prediction:
         """The prediction for one scan; the picture of a refused one is written."""
-        try:
+        pictured = refusal_pictured(self.out / item.name) if self.out else nullcontext()
+        with pictured:
             return predictor(item.paths, series=self.series, covariates=known, setting=self.setting)
-        except Refused as refused:
-            if not self.out:
-                raise
-            error = write_refusal(self.out / item.name, refused)
-        raise error
 
 
 @dataclass(frozen=True)

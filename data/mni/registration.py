@@ -42,6 +42,8 @@ WARN_COVERAGE = 0.985
 SCALE_RANGE = (0.6, 1.4)
 MAX_STRETCH = 1.6  # ratio of the largest to the smallest scale: IXI 1.25, AOMIC 1.15, a thigh 3.8
 NO_BRAIN = "does not look like a T1-weighted head"
+CUT_OFF = "the edge of the field of view cuts the brain off"
+MAX_CUT_CM2 = 60.0  # of the brain at the edge, tangents of a tightly cropped brain included
 HEAD_SHARE = 0.1  # of the brain, outside it: less than that is a skull-stripped brain
 REMEDY = "give a whole T1-weighted head or brain with the right orientation"
 
@@ -122,7 +124,7 @@ def register(volume: Volume) -> Registration:
             raise BadInput(path, NO_BRAIN, REMEDY)
         if not brain.match.distance <= MAX_DISTANCE:
             figures = f"{brain.match.labels} of 17 structures, {brain.match.distance:.1f} mm apart"
-            raise BadInput(path, f"{NO_BRAIN} ({figures})", REMEDY)
+            raise BadInput(path, f"{_unlike(brain)} ({figures})", REMEDY)
         result = _register(volume, brain)
     check(path, result)
     return result
@@ -181,11 +183,21 @@ def check(path: Path, result: Registration) -> None:
     if not is_brain or result.overlap < MIN_OVERLAP or result.similarity < MIN_SIMILARITY:
         raise BadInput(
             path,
-            f"{NO_BRAIN} (overlap with the template {result.overlap:.2f}, similarity "
+            f"{_unlike(result.brain)} (overlap with the template {result.overlap:.2f}, similarity "
             f"{result.similarity:.2f}, labels {distance:.1f} mm apart, scales {least:.2f} to "
             f"{most:.2f})",
             REMEDY,
         )
+
+
+def _unlike(brain: SegmentedBrain | None) -> str:
+    """What is wrong with a brain that is unlike the template's."""
+    if brain is None:
+        return NO_BRAIN
+    outside = np.pad(~brain.inside, 1, constant_values=True)
+    edge = ndimage.binary_dilation(outside)[1:-1, 1:-1, 1:-1] & brain.mask
+    area = np.count_nonzero(edge) * float(np.prod(brain.spacing)) ** (2 / 3) / 100
+    return CUT_OFF if area > MAX_CUT_CM2 else NO_BRAIN
 
 
 def corrected(volume: Volume, registration: Registration) -> Volume:

@@ -94,7 +94,7 @@ def why_no_centiles(age: float | None, sex: str, lines: Corrections) -> str:
     if not lines:
         return "this segmentation has not been compared with DLMUSE, whose volumes the centiles are"
     if age is None:
-        return "the age is unknown: give --covariates age=72 sex=F"
+        return "the age is unknown"
     curves = load_curves()[sex, "brain"]
     if not curves.covers(age):
         return f"the reference is of people of {curves.ages[0]:g} to {curves.ages[-1]:g} years"

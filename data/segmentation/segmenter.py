@@ -174,6 +174,12 @@ def segment_volume(volume: Volume) -> SegmentedBrain:
     return _LAST[key]
 
 
+def known_segmentation(volume: Volume) -> Segmentation | None:
+    """The labels on the scan's own voxels, brain or not, if it was the last to be segmented."""
+    brain = _LAST.get((volume.voxel_hash, volume.affine.tobytes()))
+    return on_scan(brain, volume) if brain else None
+
+
 _LAST: dict[tuple[str, bytes], SegmentedBrain] = {}
 
 

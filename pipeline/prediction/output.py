@@ -2,7 +2,8 @@
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,17 @@ def write_scan(folder: Path, prediction: Prediction) -> None:
     if has_charts(segmentation, age, sex):
         for dark, name in CHARTS.items():
             files.write_text(folder / name, growth_charts_svg(segmentation, age, sex, dark))
+
+
+@contextmanager
+def refusal_pictured(folder: Path) -> Iterator[None]:
+    """Write the picture of a scan that is refused inside, with the reason, and raise the error."""
+    try:
+        yield
+        return
+    except Refused as refused:
+        error = write_refusal(folder, refused)
+    raise error
 
 
 def write_refusal(folder: Path, refused: Refused) -> BadInput:

@@ -18,7 +18,7 @@ from uncus.data.imageio.volume import Volume
 from uncus.data.phantom.recipe import is_synthetic
 from uncus.data.segmentation.measures import measure
 from uncus.data.segmentation.segmentation import Segmentation
-from uncus.data.segmentation.segmenter import forget, segment_scan
+from uncus.data.segmentation.segmenter import forget, known_segmentation, segment_scan
 from uncus.data.space import Placed
 from uncus.data.tables import limit_warnings, read_number
 from uncus.data.text import displayed
@@ -164,7 +164,7 @@ class Predictor:
             on_step("Placing")
             placed = self.pipeline.place(scan)
         except BadInput as error:
-            raise Refused(error, volume, segmentation) from error
+            raise Refused(error, volume, segmentation or known_segmentation(volume)) from error
         finally:
             forget()
         placed = replace(placed, warnings=(*placed.warnings, *doubts))

@@ -19,15 +19,20 @@ def picture_path(root: Path, name: str) -> Path:
 
 @contextmanager
 def pictured(root: Path, name: str, volume: Volume) -> Iterator[None]:
-    """Write the scan's picture with the reason where it is rejected inside, and raise it again."""
+    """Write the scan's picture with the reason where it is rejected inside, and raise it again.
+
+    If the scan was segmented by then, its outlines are drawn too.
+    """
     try:
         yield
     except BadInput as error:
+        from uncus.data.segmentation.segmenter import known_segmentation
         from uncus.pipeline.rendering.head_picture import head_picture
         from uncus.pipeline.rendering.slices import save_png
 
         title = f"{name}: {error.cause}"
-        save_png(head_picture(volume, None, title, NOTICE), picture_path(root, name))
+        picture = head_picture(volume, known_segmentation(volume), title, NOTICE)
+        save_png(picture, picture_path(root, name))
         raise
 
 

@@ -141,6 +141,8 @@ def test_a_refused_scan_leaves_its_picture(
     with Image.open(out / "ct" / "scan.png") as picture:
         assert picture.width == 1000 and np.asarray(picture.convert("L")).std() > 20
     assert main(["predict", str(run), scans[0]]) == 2
+    assert main(["explain", str(run), scans[0], "--out", str(tmp_path / "maps")]) == 2
+    assert [path.name for path in (tmp_path / "maps").rglob("*.*")] == ["scan.png"]
 
 
 def test_a_refusal_has_the_segmentation_and_lets_go_of_the_voxels(

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import AFFINE, write_source
+from tests.data.segmentation.heads import MRI, needs_heads
 from tests.pipeline.preparation.cohorts import image, prepare
+from uncus.pipeline.cli import main
 
 
 def test_a_ct_among_brains_leaves_its_picture(
@@ -28,3 +30,19 @@ def test_a_ct_among_brains_leaves_its_picture(
     image(source, 1).write_bytes(before)
     assert prepare(source, out) == 1
     assert not (out / "refused").exists()
+
+
+@needs_heads
+def test_a_head_that_is_cut_off_leaves_its_picture_with_outlines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = nib.load(MRI / "elderly-heads" / "sub-NC09_T1w.nii.gz")
+    (tmp_path / "source").mkdir()
+    cut = head.slicer[:, :, round(0.42 * head.shape[2]) :]
+    nib.save(cut, tmp_path / "source" / "sub-01_T1w.nii.gz")
+    command = ["prepare", str(tmp_path / "source"), str(tmp_path / "out"), "--space", "mni"]
+    assert main([*command, "--workers", "1"]) == 2
+    assert "edge of the field of view cuts the brain off" in capsys.readouterr().err
+    with Image.open(next((tmp_path / "out" / "refused").iterdir())) as picture:
+        red, green, blue = np.asarray(picture.convert("RGB"), int).reshape(-1, 3).T
+    assert ((red < 100) & (green > 180) & (blue > 200)).any()  # the outline of a ventricle
