@@ -18,6 +18,8 @@ from uncus.data.augment import Augment
 from uncus.data.errors import BadInput
 from uncus.models.build import ModelConfig
 from uncus.pipeline import demo_page
+from uncus.pipeline.audit.audit import audit
+from uncus.pipeline.audit.finding import summary
 from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.evaluate import Evaluate
 from uncus.pipeline.explain import CheckOptions, Explain
@@ -75,6 +77,9 @@ class Demo:
                 done(Evaluate(self.out / "run", baseline=("hippocampi_ml",)))
             with clock.step("check the saliency methods"):
                 done(self.check())
+            with clock.step("audit the cohort and the run"):
+                found = audit(self.out / "run")
+                print(summary(found["findings"]))
             with clock.step("register, predict and explain new scans"):
                 done(self.new_subjects())
                 scans = tuple(scan for scan, _ in self.folder.new_scans().values())
@@ -174,6 +179,7 @@ class Demo:
             "headline": report["headline"],
             "baselines": {name: b["auc"] for name, b in report["baselines"].items()},
             "subjects": report["counts"]["subjects"],
+            "audit": summary((self.folder.run.audit() or {"findings": []})["findings"]),
             "new": {d: answer["probabilities"] for d, answer in answers.items()},
             "warnings": {d: answer["warnings"] for d, answer in answers.items()},
             "saliency": {"method": method, **concentration(saliency, atrophy > 0, brain > 0)},
@@ -193,6 +199,7 @@ class Demo:
             f"{lead['name']} {estimate_text(lead)} over "
             f"{results['subjects']} subjects, each tested by a network that was not trained on them"
         )
+        print(f"audit: {results['audit']}")
         for diagnosis, shares in results["new"].items():
             print(f"new scan, {diagnosis}: P({POSITIVE}) = {shares[POSITIVE]:.3f}")
         print(
@@ -213,7 +220,7 @@ class Clock:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time the context (s)."""
-        print(f"\n[{len(self.seconds) + 1}/7] {name}", flush=True)
+        print(f"\n[{len(self.seconds) + 1}/8] {name}", flush=True)
         start = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - start, 1)

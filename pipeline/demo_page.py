@@ -138,6 +138,8 @@ def page(demo: DemoFolder, results: dict[str, Any]) -> str:
         '<p>All metrics and baselines: <a href="run/report.html">run/report.html</a>.</p>',
         f'<p>Saliency methods (<a href="run/passport.html">passport</a>): '
         f"{text(run.verdicts().line())}</p>",
+        f"<p>Audit: {text(results['audit'])}; every check with its verdict: "
+        '<a href="run/audit.html">run/audit.html</a>.</p>',
         "<h2>Times</h2>",
         table(["step", "seconds"], seconds),
         "<h2>Limitations</h2><p>These brains are made from a single template, and the severity of "

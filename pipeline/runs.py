@@ -4,7 +4,7 @@
 
     RUN/  config.json environment.json splits.tsv scans.tsv predictions.tsv report.html report.json
           training_scans.json passport.json passport.html passport/SCAN.json train.log
-          audit.html audit.json
+          audit.html audit.json certificate.json
           fold-K/  metrics.csv predictions.tsv tensorboard/
                    checkpoints/last.ckpt checkpoints/best.safetensors
           model/   card.json fold-K.safetensors reference.safetensors domain.safetensors SHA256SUMS
@@ -115,6 +115,7 @@ class Run:
         self.reference_path = self.model_folder / "reference.safetensors"
         self.domain_path = self.model_folder / "domain.safetensors"
         self.training_scans_path = self.path / "training_scans.json"
+        self.certificate_path = self.path / "certificate.json"
         self.passport_path = self.path / "passport.json"
         self.passport_page = self.path / "passport.html"
         self.seal_path = self.model_folder / "SHA256SUMS"
@@ -319,7 +320,7 @@ class Run:
     @property
     def about_subjects(self) -> tuple[Path, ...]:
         """What is known of single training subjects: not needed for a prediction, nor shared."""
-        return (self.training_scans_path,)
+        return self.training_scans_path, self.certificate_path
 
     def sealed(self, path: Path) -> Path | None:
         """One of :attr:`about_subjects`, verified; None where it was taken away.

@@ -19,6 +19,7 @@ from uncus.pipeline.audit.evidence import Evidence, of_cohort, of_run
 from uncus.pipeline.audit.finding import decide, summary
 from uncus.pipeline.prediction.output import check_writable
 from uncus.pipeline.prepare import Prepare
+from uncus.pipeline.run_files.certificate import Certificate
 from uncus.pipeline.runs import Run
 
 SPACING = 4.0
@@ -50,15 +51,22 @@ class Audit:
     """The prepared cohort of a run's pre-training, if it was moved."""
     out: Path | None = None
     """Folder of the page; by default the run or the prepared cohort."""
+    rebuild: Annotated[Path | None, tyro.conf.arg(metavar="RUN/certificate.json")] = None
+    """Do not audit, but rebuild the folds of another's run for this cohort, by the salted hashes in
+    its certificate; writes splits.tsv to --out, for uncus train --splits."""
 
     def __post_init__(self) -> None:
         if self.regression and not self.target:
             raise ValueError("--regression needs --target COLUMN")
         if self.classes and not self.target:
             raise ValueError("--classes needs --target COLUMN")
+        if self.rebuild and not self.out:
+            raise ValueError("--rebuild needs --out FOLDER for splits.tsv")
 
     def run(self) -> int:
         """Audit, write and print; returns the exit code."""
+        if self.rebuild:
+            return self.rebuild_folds(Certificate.read(self.rebuild))
         found = self.audit()
         for finding in found["findings"]:
             print(f"{finding['status']:<12}{finding['title']}: {finding['verdict']}")
@@ -75,6 +83,18 @@ class Audit:
         files.write_json(where.audit_path, result)
         files.write_text(where.audit_page, page.page(result))
         return result
+
+    def rebuild_folds(self, certificate: Certificate) -> int:
+        """Write the folds of a certificate for this cohort's subjects."""
+        there = Run(self.folder).splits_path
+        cohort = PreparedCohort.open(self.path)
+        splits = certificate.rebuild(set(cohort.table["participant_id"]), self.path)
+        splits.save(there)
+        same = files.sha256(there) == certificate.splits, cohort.fingerprint == certificate.cohort
+        for what, equal in zip(("folds", "cohort"), same, strict=True):
+            print(f"{what}: {'the same, byte by byte' if equal else 'other bytes'}")
+        print(f"{there}: {len(splits.frame)} subjects in {splits.folds} folds")
+        return 0
 
     @property
     def is_run(self) -> bool:

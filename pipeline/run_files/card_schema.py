@@ -25,6 +25,7 @@ from uncus.data.json_schema import (
     row,
 )
 from uncus.data.json_schema import fault as schema_fault
+from uncus.pipeline.run_files.certificate import CERTIFICATE
 from uncus.pipeline.trust.conformal import LEVELS
 from uncus.pipeline.trust.domain import PARTS
 
@@ -89,6 +90,7 @@ CARD: Schema = {
             ),
             "domain": DOMAIN,
             "init_from": {"anyOf": [TEXT, {"type": "null"}]},
+            "certificate": CERTIFICATE,
             "pipeline": array(STEP, 100),
             "results": mapping(HASH),
             "calibration": CALIBRATION,

@@ -19,6 +19,7 @@ from uncus.data.tables import find_column, read_column
 from uncus.data.transforms.custom import recorded
 from uncus.data.transforms.path import scan_pipeline
 from uncus.pipeline import config, environment
+from uncus.pipeline.run_files.certificate import Certificate
 from uncus.pipeline.run_files.training_scans import TrainingScans
 from uncus.pipeline.runs import SCHEMA, Member, Run
 from uncus.pipeline.training.domain import fit_domain
@@ -41,6 +42,9 @@ def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
     used = task.rows(0, "train", "validation", "test")
     known = TrainingScans.of(task.table["voxel_hash"].iloc[used])
     files.write_json(run.training_scans_path, known.as_dict())
+    weights = {run.weights(one).name: files.sha256(run.weights(one)) for one in members}
+    certificate = Certificate.of(cohort.fingerprint, run.splits_path, weights)
+    files.write_json(run.certificate_path, certificate.as_dict())
     card = {
         "schema": SCHEMA,
         "notice": NOTICE,
@@ -64,6 +68,7 @@ def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
         "training": training(task),
         "results": {p.name: files.sha256(p) for p in (*run.results, *run.about_subjects)},
         "init_from": started_from(task),
+        "certificate": certificate.public(),
         **Reliability.fit(OutOfFold.of(run.predictions(), task.target)).as_card(),
     }
     files.write_json(run.card_path, card)

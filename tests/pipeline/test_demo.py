@@ -64,7 +64,9 @@ def finished(tmp_path_factory):
 def test_the_results_of_the_demo(finished):
     results = json.loads((finished / "demo.json").read_text())
     assert 0 <= results["auc"]["value"] <= 1 and results["subjects"] == 8
-    assert set(results["new"]) == {"CN", "AD"} and len(results["seconds"]) == 6
+    assert set(results["new"]) == {"CN", "AD"} and len(results["seconds"]) == 7
+    assert "checks" in results["audit"]
+    assert f"Audit: {results['audit']}" in (finished / "index.html").read_text()
     assert 0 <= results["saliency"]["share"] <= 1
     report = json.loads((finished / "run" / "report.json").read_text())
     assert results["auc"] == report["metrics"]["auc"]
