@@ -71,7 +71,7 @@ class Audit:
         for finding in found["findings"]:
             print(f"{finding['status']:<12}{finding['title']}: {finding['verdict']}")
         line = summary(found["findings"])
-        print(f"\n{found['name']}: {line}\n{self.folder / 'audit.html'}. {NOTICE}")
+        print(f"\n{found['name']}: {line}\n{Run(self.folder).audit_page}. {NOTICE}")
         return int(any(finding["status"] == "fault" for finding in found["findings"]))
 
     def audit(self) -> dict[str, Any]:
