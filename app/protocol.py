@@ -4,6 +4,8 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from uncus.pipeline.trust.conformal import ERROR_LEVEL
+
 Covariates = dict[str, float | str | None]
 
 
@@ -35,6 +37,7 @@ class Request(Message):
     name: the name of the scan in the prediction.
     series: one of several DICOM series; "" for the only one.
     covariates: ``{"age": 72.0}``; None where unknown.
+    prevalence, error_level: as of :class:`uncus.pipeline.trust.reliability.Setting`.
     method, target: saliency method ("" for none) and the class or column to explain ("" for auto).
     folder: folder for the map's files.
     keep: whether the worker keeps the prediction, for another map.
@@ -47,6 +50,8 @@ class Request(Message):
     name: str = ""
     series: str = ""
     covariates: Covariates = field(default_factory=dict)
+    prevalence: dict[str, float] = field(default_factory=dict)
+    error_level: float = ERROR_LEVEL
     method: str = ""
     target: str = ""
     folder: str = ""

@@ -15,6 +15,7 @@ from uncus.app.protocol import Covariates, Request
 from uncus.app.sanitize import safe_name
 from uncus.app.uploads import Upload, store
 from uncus.data.errors import BadInput
+from uncus.pipeline.trust.reliability import DEFAULT, Setting
 
 DOWNLOADS = {
     "report.html": "Report (HTML)",
@@ -46,6 +47,7 @@ class UploadedScan:
     name: the upload's name, safe to show; never used on disk.
     prediction: as in prediction.json; None before it is there.
     error: why there is no prediction; "" otherwise. ``series``: the DICOM series to choose from.
+    setting: where it comes from, and how strictly it is judged.
     maps: (method, class) -> the map's facts, with its folder's name, in the order of requests.
     """
 
@@ -65,6 +67,8 @@ class UploadedScan:
         self.error = ""
         self.series: list[dict[str, Any]] = []
         self.chosen = ""
+        self.setting = DEFAULT
+        self.submitted = 0
         self.maps: dict[tuple[str, str], dict[str, Any]] = {}
         self.job: Job | None = None
         self.seconds = 0.0
@@ -90,9 +94,11 @@ class UploadedScan:
                 name=self.name,
                 series=self.chosen,
                 covariates=self.covariates,
+                prevalence=dict(self.setting.prevalence),
+                error_level=self.setting.error_level,
                 method=method,
                 target=target,
-                folder=str(Path(self.folder.name) / f"map-{len(self.maps)}"),
+                folder=str(Path(self.folder.name) / f"map-{self.submitted}"),
                 keep=keep,
             )
         )
@@ -102,6 +108,7 @@ class UploadedScan:
             self.error = f"the queue is full: {error}"
             return
         self.job = job
+        self.submitted += 1
 
     def update(self) -> bool:
         """Take over the prediction as soon as it is there, the rest when the job has finished.
@@ -127,6 +134,10 @@ class UploadedScan:
     def choose(self, series: str) -> None:
         """Select one of several DICOM series."""
         self.chosen, self.error, self.series = series, "", []
+
+    def judge(self, setting: Setting) -> None:
+        """Have the prediction judged by another setting; it and the maps are asked for anew."""
+        self.setting, self.prediction, self.error, self.maps = setting, None, "", {}
 
     def shown(self, name: str) -> str:
         """The URL of a picture of its first map, or of its refusal; "" if there is none."""

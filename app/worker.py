@@ -32,6 +32,7 @@ from uncus.pipeline.prediction.scan_report_pdf import pdf
 from uncus.pipeline.rendering.growth_chart import growth_charts
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency import SALIENCY
+from uncus.pipeline.trust.reliability import Setting
 
 MAX_RUNS, MAX_SCANS = 2, 3  # in memory
 
@@ -100,6 +101,7 @@ class Worker:
     def predict(self, request: Request) -> None:
         """Predict, unless the prediction is in memory, and explain if a method is given."""
         predictor = self.predictor(request.run)
+        setting = Setting(request.prevalence, request.error_level)
         prediction = self.predictions.get(request.token)
         if prediction is None:
             prediction = self.predicted(predictor, request)
@@ -108,7 +110,8 @@ class Worker:
                 self.predictions[request.token] = prediction
                 while len(self.predictions) > MAX_SCANS:
                     self.predictions.popitem(last=False)
-            self.send(Reply(prediction=prediction.as_dict()))
+        prediction = predictor.again(prediction, setting)
+        self.send(Reply(prediction=prediction.as_dict()))
         if request.method:
             self.step("Explaining")
             self.explain(predictor, prediction, request)

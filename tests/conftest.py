@@ -93,6 +93,17 @@ def run(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def sure_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two folds on 40 small brains, enough to be calibrated."""
+    folder = tmp_path_factory.mktemp("sure")
+    source = write_source(folder / "source", subjects=40)
+    options = ["--spacing", "4", "--workers", "1"]
+    assert main(["prepare", str(source), str(folder / "cohort"), *options]) == 0
+    assert main(["train", str(folder / "cohort"), str(folder / "run"), *TRAIN]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
 def mni_run(mni_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two folds on scans in space mni."""
     out = tmp_path_factory.mktemp("runs") / "mni"

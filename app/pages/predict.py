@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from uncus.app.job_queue import JobQueue
-from uncus.app.pages import answer, batch, map
+from uncus.app.pages import answer, batch, map, setting
 from uncus.app.pages.chosen_run import chosen_run
 from uncus.app.pages.progress import progress
 from uncus.app.pages.upload_memory import free, session_id
@@ -66,6 +66,7 @@ def single(run: Run, jobs: JobQueue) -> None:
     if scan.prediction is not None:
         answer.quality_control(scan)
         answer.prediction(scan)
+        setting.setting(scan, run)
         answer.volumes(scan)
         map.explanation(scan, jobs, run)
 

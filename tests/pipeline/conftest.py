@@ -6,9 +6,8 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
-from tests.conftest import TRAIN, small_brain, write_source
+from tests.conftest import small_brain
 from uncus.pipeline import cli
-from uncus.pipeline.cli import main
 
 
 @pytest.fixture
@@ -18,17 +17,6 @@ def scan(source: Path, tmp_path: Path) -> Path:
     path = tmp_path / "new_T1w.nii.gz"
     nib.save(nib.Nifti1Image(small_brain(99, ill=True), like.affine), path)
     return path
-
-
-@pytest.fixture(scope="session")
-def sure_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of two folds on 40 small brains, enough to be calibrated."""
-    folder = tmp_path_factory.mktemp("sure")
-    source = write_source(folder / "source", subjects=40)
-    options = ["--spacing", "4", "--workers", "1"]
-    assert main(["prepare", str(source), str(folder / "cohort"), *options]) == 0
-    assert main(["train", str(folder / "cohort"), str(folder / "run"), *TRAIN]) == 0
-    return folder / "run"
 
 
 @pytest.fixture(scope="session")

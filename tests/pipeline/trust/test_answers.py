@@ -35,7 +35,7 @@ def test_each_networks_probabilities_are_calibrated_then_averaged(
     assert prediction.probabilities["AD"] == pytest.approx(calibration(raw)[:, 1].mean())
     assert prediction.judgement.uncalibrated["AD"] == pytest.approx(raw[:, 1].mean())
     assert prediction.label in {None, "CN", "AD"}
-    assert (prediction.label is None) == bool(prediction.judgement.abstains)
+    assert (prediction.label is None) == bool(prediction.abstains)
 
 
 def test_predict_shows_and_writes_the_answer(
@@ -54,6 +54,7 @@ def test_predict_shows_and_writes_the_answer(
     assert answer["uncalibrated"] == pytest.approx(here.judgement.uncalibrated)
     assert answer["probabilities"]["AD"] < here.probabilities["AD"]
     assert answer["set"] == list(here.judgement.fits or ())
+    assert answer["domain"]["inside"] is not False
     assert answer["class"] == (answer["set"][0] if len(answer["set"]) == 1 else None)
     assert (answer["class"] is None) == ("abstains" in answer)
     row = read_table(out / "predictions.tsv").iloc[0]
