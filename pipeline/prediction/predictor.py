@@ -34,6 +34,7 @@ from uncus.pipeline.prediction.trained_networks import (
     read_pipeline,
     read_reliability,
 )
+from uncus.pipeline.run_files.passport import Verdicts
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency import SALIENCY
 from uncus.pipeline.trust.domain import SCANNER, UNKNOWN, Scan, Verdict
@@ -86,7 +87,7 @@ class Predictor:
         self.target = self.run.target
         self.reliability = read_reliability(self.run)
         self.training_scans = self.run.training_scans()
-        self.verdicts = self.run.verdicts()
+        self.run.verdicts()  # raises for a damaged passport before anything is predicted
         self.covariates = self.card.get("covariates", {})
         self.pipeline = read_pipeline(self.run)
         self.grid = self.pipeline.grid
@@ -117,6 +118,11 @@ class Predictor:
             "uncus": self.card["versions"]["uncus"],
             "card_sha256": sums[self.run.card_path.name],
         }
+
+    @property
+    def verdicts(self) -> Verdicts:
+        """The check of the run's saliency methods as it is now: a run may be checked any time."""
+        return self.run.verdicts()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -338,9 +344,10 @@ class Predictor:
             return requested
         features = min(math.prod(one.shape[2:]) for one in prediction.feature_maps)
         usual = "integrated_gradients" if features < FEW_FEATURES else "grad_cam"
-        if not self.verdicts.failed(usual):
+        verdicts = self.verdicts
+        if not verdicts.failed(usual):
             return usual
-        return next((m for m in SALIENCY if self.verdicts.methods.get(m) == "passed"), usual)
+        return next((m for m in SALIENCY if verdicts.methods.get(m) == "passed"), usual)
 
     def explain(self, prediction: Prediction, method: str = AUTO, name: str = "") -> Explanation:
         """Saliency for the class, or column, ``name``: the mean over the networks' maps.
@@ -373,14 +380,15 @@ class Predictor:
             )
             total += (one / one.abs().max().clamp(min=1e-12)).cpu()
         saliency: Map = (total / len(self.networks)).numpy()
+        verdicts = self.verdicts
         return Explanation(
             prediction,
             method,
             name,
             saliency,
             self.grid,
-            warning=self.verdicts.warning(method),
-            check=self.verdicts.state(method),
+            warning=verdicts.warning(method),
+            check=verdicts.state(method),
         )
 
 

@@ -41,7 +41,8 @@ def write_map(path: Path, explanation: Explanation) -> dict[str, Any]:
     Returns
     -------
     ``top``, the stored value at the end of the color scale; ``signed``, whether there are negative
-    values; ``peak``, the position of the strongest voxel in the scan's mm (RAS+); ``outside``, the
+    values; ``peak``, the position of the strongest voxel in the scan's mm (RAS+), None
+    of an empty map; ``outside``, the
     share of the whole map that is outside the brain and so left out. ``doubts``: why not to trust
     the map; one without structure is empty. ``check``: the verdict on its method.
     """
@@ -62,7 +63,7 @@ def write_map(path: Path, explanation: Explanation) -> dict[str, Any]:
     return {
         "top": STRONGEST,
         "signed": bool((scaled < 0).any()),
-        "peak": [round(float(c), 1) for c in peak[:3]],
+        "peak": [round(float(c), 1) for c in peak[:3]] if inside else None,
         "outside": round(1 - inside / total, 4) if total else 0.0,
         "doubts": list(explanation.doubts),
         "check": explanation.check,

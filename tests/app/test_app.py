@@ -17,7 +17,9 @@ from uncus.app import server, settings
 from uncus.app.job_queue import Job
 from uncus.app.sessions import SESSIONS
 from uncus.app.uploaded_scan import DOWNLOADS, UploadedScan
+from uncus.data import files
 from uncus.pipeline.predict import Predictor
+from uncus.pipeline.runs import Run
 
 pytest.importorskip("streamlit", reason="the page needs the extra 'app'")
 
@@ -132,6 +134,31 @@ def test_each_map_is_made_once(page: Any, scan: Path, monkeypatch: pytest.Monkey
     assert asked == [("gradient", label), ("gradient", other)]
     assert list(uploaded.maps) == [("grad_cam", label), *asked]
     assert not page.error
+
+
+def test_a_method_that_failed_the_check_is_marked(page: Any, served: Path, scan: Path) -> None:
+    upload(page, (scan.name, scan.read_bytes()))
+    assert "were not checked" in texts(page) and not page.warning
+    run = Run(served)
+    reasons = {"grad_cam": [], "gradient": ["it is <b>blind</b>"]}
+    verdicts = {
+        m: {"verdict": "failed" if r else "passed", "reasons": r} for m, r in reasons.items()
+    }
+    try:
+        passport = {"weights": run.weights_sums(), "methods": verdicts}
+        files.write_json(run.passport_path, passport)
+        finished(choice(page, "Method").select("gradient").run())
+    finally:
+        run.passport_path.unlink()
+    (warning,) = page.warning
+    assert "did not pass the check of this run" in warning.value and "<b>" not in warning.value
+    shown = page.session_state["scan"].maps[
+        "gradient", page.session_state["scan"].prediction["label"]
+    ]
+    folder = Path(page.session_state["scan"].folder.name) / shown["folder"]
+    assert "did not pass the check" in (folder / "report.html").read_text()
+    answer = files.read_json(folder / "prediction.json")
+    assert answer["saliency_warnings"] == [answer["saliency_check"]]
 
 
 def test_a_second_upload_during_a_map_replaces_the_first(

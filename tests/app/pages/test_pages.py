@@ -92,6 +92,7 @@ def test_the_model_card(serve: Any, folder: Path) -> None:
     assert dict(tables[-1].to_numpy().tolist()) == Run(folder / "plain").verify()
     shown_text = "\n".join(str(part.value) for part in page.markdown)
     assert "not a medical device" in shown_text and "Not calibrated" in shown_text
+    assert "saliency methods of this run were not checked" in shown_text
     other = serve("aged", card_script)
     shown_text = "\n".join(str(part.value) for part in other.markdown)
     assert "Not evaluated" in shown_text and not other.exception

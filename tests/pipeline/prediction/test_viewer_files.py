@@ -51,3 +51,8 @@ def test_an_empty_map(run: Path, tmp_path: Path) -> None:
     explanation = Explanation(prediction, "", "", empty, predictor.grid)
     written = viewer_files.write_map(tmp_path / "map.nii.gz", explanation)
     assert written["outside"] == 0 and not written["signed"]
+    assert written["peak"] is None and "the same everywhere" in written["doubts"][0]
+    # The same everywhere in the brain: not painted, whatever the value.
+    even = Explanation(prediction, "", "", empty + 3, predictor.grid)
+    assert viewer_files.write_map(tmp_path / "map.nii.gz", even) == written
+    assert not nib.load(tmp_path / "map.nii.gz").get_fdata().any()
