@@ -73,8 +73,10 @@ def batch(run: Run, jobs: JobQueue) -> None:
             line = f"`{scan.name}`: {plain(text)}"
             foreign = scan.prediction is not None and is_foreign(scan.prediction)
             st.markdown(f":red[{line}]" if foreign else line)
-    predictions = [scan.prediction for scan in scans if scan.prediction]
-    how = calibration(predictions[0]) if predictions else "This is not a diagnosis."
+    first = next((scan.prediction for scan in scans if scan.prediction), {})
+    how = "Estimates, not measurements, with conformal intervals. This is not a diagnosis."
+    if "probabilities" in first:
+        how = calibration(first)
     st.caption(f"± one standard deviation over the networks. {plain(how)}")
     left, right = st.columns([1, 4])
     left.download_button(
@@ -134,7 +136,7 @@ def rows(scans: list[UploadedScan]) -> list[dict[str, Any]]:
             for name, value in () if foreign else shares(scan.prediction).items():
                 row[name] = round(value, 4)
                 row[f"± {name}"] = round(scan.prediction["spread"][name], 4)
-            row |= interval_columns(scan.prediction)
+            row |= {} if foreign else interval_columns(scan.prediction)
             row |= volume_columns(scan.prediction.get("volumes", {}))
         row[MESSAGES] = messages(scan)
         table_rows.append(row)

@@ -52,6 +52,7 @@ STEPS = {
 LEAD, GIVEN = "scan", "dementia"
 """The run that the page leads with, from the scan alone; and the one given age and sex besides."""
 FIGURES = ("metrics", "baselines", "differences", "folds")
+TRUST = ("calibration", "conformal")
 METRICS = (
     ("auc_adjusted", "AUC adjusted for age and sex"),
     ("auc", "AUC"),
@@ -91,6 +92,27 @@ def share(report: dict[str, Any]) -> str:
     """The part of the score's variance that age and sex explain, with its interval."""
     found = report["adjustment"]["explained"]
     return f"{found['value']:.0%} ({found['low']:.0%} to {found['high']:.0%})"
+
+
+def calibration(report: dict[str, Any]) -> list[str]:
+    """Rows of the table of calibration, and of the coverage of the conformal sets."""
+    found, sets = report["calibration"], report["conformal"]["of"]
+    return [
+        *(
+            f"| {title} | {span(found['before'][key])} | {span(found['after'][key])} | "
+            f"{found['perfect'][key]:.3f} |"
+            for key, title in METRICS
+            if key in found["before"]
+        ),
+        "",
+        "| class | scans | covered | one class named | another one named |",
+        "| --- | --- | --- | --- | --- |",
+        *(
+            f"| {name} | {one['scans']} | {span(one['covered'])} | {one['named']:.0%} | "
+            f"{one['wrong']:.0%} |"
+            for name, one in sets.items()
+        ),
+    ]
 
 
 def adjusted(report: dict[str, Any]) -> str:
@@ -158,6 +180,8 @@ def page(work: Path) -> tuple[str, dict[str, Any]]:
         folds=folds,
         regression="\n".join(regression),
         retest="\n".join(retest),
+        calibration="\n".join(calibration(lead)),
+        error_level=f"{lead['conformal']['error_level']:.0%}",
         pretraining=f"{duration['age']:.0f}",
         mean=f"{lead['within_folds']['mean']:.3f}",
         torch=environment["versions"]["torch"],
@@ -165,7 +189,7 @@ def page(work: Path) -> tuple[str, dict[str, Any]]:
     )
     figures = {
         **{
-            name: {k: reports[name][k] for k in ("headline", "adjustment", *FIGURES)}
+            name: {k: reports[name][k] for k in ("headline", "adjustment", *TRUST, *FIGURES)}
             for name in (LEAD, GIVEN)
         },
         "steps": {

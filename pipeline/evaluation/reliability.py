@@ -12,14 +12,15 @@ from uncus.pipeline.evaluation import metrics, plots
 from uncus.pipeline.evaluation.bootstrap import bootstrap, intervals, plain
 from uncus.pipeline.evaluation.metrics import Array, Values
 from uncus.pipeline.evaluation.predictions import SCAN, Study
-from uncus.pipeline.evaluation.subgroups import COLUMNS, levels
+from uncus.pipeline.evaluation.subgroups import COLUMNS, MIN_GROUP, levels
 from uncus.pipeline.rendering.html import card, table, text
-from uncus.pipeline.rendering.numbers import estimate_text
+from uncus.pipeline.rendering.numbers import estimate_text, number
 from uncus.pipeline.trust.conformal import ERROR_LEVEL
 from uncus.pipeline.trust.nested import Nested
 from uncus.pipeline.trust.out_of_fold import OutOfFold
 
 SHOWN = ("ece", "brier")
+PERFECT_DRAWS = 200
 
 
 def measured(study: Study, nested: Nested, draws: int, seed: int) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def measured(study: Study, nested: Nested, draws: int, seed: int) -> dict[str, A
                 seed,
             )
             report["calibration"][when] = intervals(drawn)
+        report["calibration"]["perfect"] = perfect(nested.calibrated, known.names, seed)
     fields = study.scans.iloc[study.positions(known.scans)].reset_index(drop=True)
     groups: dict[str, dict[str, Any]] = {}
     for group, names in COLUMNS.items():
@@ -58,6 +60,20 @@ def errors(labels: Array, probabilities: Array, weights: Array, names: tuple[str
     """ECE and Brier score, over the classes' mean for more than two."""
     found = metrics.classification(labels, probabilities, weights, names)
     return {name: found[name] for name in SHOWN}
+
+
+def perfect(probabilities: Array, names: tuple[str, ...], seed: int) -> dict[str, float]:
+    """What the errors would be on average if the probabilities [N, K] were true, by chance alone.
+
+    Few scans in a bin differ from its probability although nothing is wrong.
+    """
+    rng, edges = np.random.default_rng(seed), probabilities.cumsum(axis=1)[:, :-1]
+    weights = np.ones((1, len(probabilities)))
+    drawn = [
+        errors((rng.random((len(edges), 1)) > edges).sum(axis=1), probabilities, weights, names)
+        for _ in range(PERFECT_DRAWS)
+    ]
+    return {name: float(np.mean([one[name] for one in drawn])) for name in SHOWN}
 
 
 def coverage(nested: Nested, mask: Array) -> dict[str, dict[str, Any]]:
@@ -98,7 +114,11 @@ def section(report: Mapping[str, Any], nested: Nested | None) -> str:
     if found := report.get("calibration"):
         whens = ("before", "after")
         rows = [
-            [metrics.title(name), *(estimate_text(found[when][name]) for when in whens)]
+            [
+                metrics.title(name),
+                *(estimate_text(found[when][name]) for when in whens),
+                number(found["perfect"][name]),
+            ]
             for name in SHOWN
         ]
         known = nested.known
@@ -109,7 +129,7 @@ def section(report: Mapping[str, Any], nested: Nested | None) -> str:
         parts += [
             "<h2>Calibration</h2>",
             f"<p class=faint><small>{NESTED}</small></p>",
-            table(["", "before", "after calibration"], rows),
+            table(["", "before", "after calibration", "by chance alone"], rows),
             f'<div class=figures style="margin-top:16px">{"".join(drawn)}</div>',
         ]
     parts += [
@@ -130,7 +150,8 @@ def diagram(title: str, labels: Array, values: Array, names: Sequence[str]) -> s
 
 NESTED = (
     "Each scan's probability is calibrated by a map that was fitted on the out-of-fold predictions "
-    "of other subjects (five parts); the run's own map is fitted on all of them."
+    "of other subjects (five parts); the run's own map is fitted on all of them. By chance alone: "
+    "the mean for labels drawn with the calibrated probabilities, which are then perfect."
 )
 SETS = (
     "A class is in a scan's set unless the scan is less like it than all but that share of the "
@@ -154,7 +175,7 @@ def coverage_rows(conformal: Mapping[str, Any]) -> list[list[object]]:
     for column, found in groups.items():
         for level, classes in found.items():
             for name, entry in classes.items():
-                if entry["scans"]:
+                if entry["scans"] >= (MIN_GROUP if column else 1):
                     shares = [f"{entry[key]:.0%}" for key in ("named", "wrong") if key in entry]
                     where = ": ".join(filter(None, [f"{column} {level}".strip(), name]))
                     rows.append([where, entry["scans"], estimate_text(entry["covered"]), *shares])
@@ -170,7 +191,8 @@ def lines(report: Mapping[str, Any]) -> list[str]:
     if found:
         parts = [
             f"{metrics.title(name)} {estimate_text(found['before'][name])} before, "
-            f"{estimate_text(found['after'][name])} after"
+            f"{estimate_text(found['after'][name])} after "
+            f"(by chance alone {number(found['perfect'][name])})"
             for name in SHOWN
         ]
         shown.append(f"calibration measured on other subjects: {'; '.join(parts)}")

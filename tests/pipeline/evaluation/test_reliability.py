@@ -33,6 +33,7 @@ def test_errors_before_and_after_and_the_coverage_of_groups() -> None:
     found, sets = report["calibration"], report["conformal"]
     assert found["after"]["ece"]["value"] < 0.05 < found["before"]["ece"]["value"]
     assert found["after"]["brier"]["high"] < found["before"]["brier"]["high"]
+    assert found["perfect"]["ece"] == pytest.approx(found["after"]["ece"]["value"], abs=0.02)
     for k, name in enumerate(known.names):
         mine = nested.known.labels == k
         assert sets["of"][name]["covered"]["value"] == nested.fits[mine, k].mean()
@@ -43,6 +44,16 @@ def test_errors_before_and_after_and_the_coverage_of_groups() -> None:
     assert page.count("<svg") == 2 and "sex F: AD" in page
     text = " ".join(reliability.lines(report))
     assert "before" in text and "covered by sets of 90%: CN 0." in text
+
+
+def test_perfect_probabilities_have_errors_by_chance() -> None:
+    p = np.linspace(0.05, 0.95, 50)[:, None]
+    few = reliability.perfect(np.hstack([1 - p, p]), ("CN", "AD"), 0)
+    many = reliability.perfect(np.hstack([1 - p, p]).repeat(100, axis=0), ("CN", "AD"), 0)
+    assert few["ece"] > 0.1 > 0.02 > many["ece"]
+    assert many["brier"] == pytest.approx((p * (1 - p)).mean(), abs=0.005)
+    three = np.array([[0.7, 0.2, 0.1]] * 4000)
+    assert reliability.perfect(three, ("a", "b", "c"), 0)["ece"] < 0.02
 
 
 def test_another_cohorts_scans_are_as_the_run_judged_them() -> None:
