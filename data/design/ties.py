@@ -39,10 +39,10 @@ class Tie:
             return ""
         chance = "p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}"
         return (
-            f"covariate {self.covariate} goes with the class in this cohort ({self.measure} "
-            f"{self.value:.2f}, {self.test}, {chance}): the network can answer by it without a "
-            "sign of disease, and will fail where it goes with the class otherwise; go by the AUC "
-            "adjusted for it"
+            f"covariate {self.covariate} goes with the class in the training cohort "
+            f"({self.measure} {self.value:.2f}, {self.test}, {chance}): the network can answer by "
+            "it without a sign of disease, and will fail where it goes with the class otherwise; "
+            "go by the AUC adjusted for it"
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def test_the_results_of_the_demo(finished):
     assert 0 <= results["saliency"]["share"] <= 1
     report = json.loads((finished / "run" / "report.json").read_text())
     assert results["auc"] == report["metrics"]["auc"]
+    assert results["headline"] == report["headline"]
 
 
 def test_new_scans_are_registered_and_have_regions(finished):

@@ -56,6 +56,8 @@ def test_the_same_report_on_another_cohort(
     assert report["counts"] == {"scans": 7, "subjects": 7, "classes": {"CN": 3, "AD": 4}}
     assert set(report["baselines"]) == {"majority", "age+sex", "age"}
     assert report["folds"][0]["trained_subjects"] == 12
+    assert report["headline"]["metric"] == "auc" and report["adjustment"] is None, "too few scans"
+    assert report["subgroups"]["sex"]["F"]["few"] == ["CN", "AD"]
     assert "1 scans of other are not labelled and left out" in report["warnings"]
     value = auc((table["true"] == "AD").to_numpy(), table["p_AD"].to_numpy(), np.ones((1, 7)))
     assert report["metrics"]["auc"]["value"] == pytest.approx(value[0])

@@ -34,7 +34,7 @@ def test_each_fold_tests_a_site_and_the_covariate_is_warned_of(
     command = ["train", str(sites), str(run.path), *SMALL, "--folds", "site"]
     assert main([*command, "--covariates", "sex", "--validation", "0"]) == 0
     printed = capsys.readouterr().out
-    warning = "covariate sex goes with the class in this cohort (Cramér's V 1.00"
+    warning = "covariate sex goes with the class in the training cohort (Cramér's V 1.00"
     assert f"warning: {warning}" in printed
     tie = run.card["covariates"]["sex"]["tie"]
     assert tie["value"] == pytest.approx(1) and tie["warning"].startswith(warning)
