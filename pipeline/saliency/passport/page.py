@@ -9,16 +9,18 @@ from uncus.pipeline.rendering.svg import FAINT, SIDE, colours, figure, styled, s
 
 CSS = ".passed { color:#2b7a3d } .failed { color:#b3261e } .judged { color:var(--faint) }"
 TITLES = {
-    "weights": "another trained network against an untrained one (rank correlation of maps)",
-    "labels": "another trained network against one on shuffled labels (rank correlation of maps)",
-    "order": "the map's order against random order (insertion − deletion, in units of the score)",
-    "lesions": "known lesions, against an untrained network's map (AUC)",
+    "weights": "likeness to a trained / an untrained network",
+    "labels": "likeness to true / shuffled labels",
+    "order": "change of the score by the map's / random order",
+    "lesions": "AUC for lesions, trained / untrained network",
 }
 MEANING = (
     "Each method explains scans by a network that was not trained on their subjects. A method "
     "passes a test where its maps do better than the reference on the same scans (Wilcoxon's "
     "signed-rank test, one-sided, p below 0.05). References are networks without training, other "
-    "networks of the run and random order; no threshold was set by hand. Passing shows that maps "
+    "networks of the run and random order; no threshold was set by hand. Likeness is the rank "
+    "correlation of maps in the brain; the change of the score is that by inserting what the map "
+    "marks first, minus that by deleting it, on average. Passing shows that maps "
     "depend on what the networks learned and mark what the score rests on; not that this is the "
     "disease."
 )
@@ -164,7 +166,9 @@ def likeness(passport: Mapping[str, Any]) -> str:
         for pair, value in passport["agreement"].items()
     ]
     parts = ["<h2>Likeness of maps</h2>", table(heads, rows)] if rows else []
-    return "".join(parts + ([table(("methods", "rank correlation"), pairs)] if pairs else []))
+    if pairs:
+        parts += ["<h2>Likeness of methods</h2>", table(("methods", "rank correlation"), pairs)]
+    return "".join(parts)
 
 
 def others(methods: Mapping[str, Any]) -> str:

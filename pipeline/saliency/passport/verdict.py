@@ -57,9 +57,9 @@ def judge_method(name: str, scans: Sequence[Measured]) -> dict[str, Any]:
     tests = {
         test: paired(
             [values(scan, own) for scan, own in known if needs in own],
-            {"title": title, "failed": failed},
+            failed,
         )
-        for test, (title, needs, values, failed) in TESTS.items()
+        for test, (needs, values, failed) in TESTS.items()
     }
     tests = {test: found for test, found in tests.items() if found["scans"]}
     judged = [found["passed"] for found in tests.values() if found["passed"] is not None]
@@ -82,40 +82,36 @@ def judge_method(name: str, scans: Sequence[Measured]) -> dict[str, Any]:
 
 
 Values = Callable[[Measured, Measured], tuple[float, float]]
-TESTS: dict[str, tuple[str, str, Values, str]] = {
+TESTS: dict[str, tuple[str, Values, str]] = {
     "weights": (
-        "likeness to maps of another trained network, and of an untrained one",
         "cascade",
         lambda scan, own: (own["trained"]["spearman"], own["cascade"][-1]["spearman"]),
         "its maps are as much like those of an untrained network, rank correlation "
         "{reference:.2f}, as like those of another trained one, {value:.2f}",
     ),
     "labels": (
-        "likeness to maps of another trained network, and of one trained on shuffled labels",
         "shuffled",
         lambda scan, own: (own["trained"]["spearman"], own["shuffled"]["spearman"]),
         "its maps are as much like those of a network trained on shuffled labels, rank correlation "
         "{reference:.2f}, as like those of one trained on the true ones, {value:.2f}",
     ),
     "order": (
-        "change of the score, insertion minus deletion, by the map's order and by random order",
         "removal",
         lambda scan, own: (own["removal"]["gain"], mean([r["gain"] for r in scan["random"]])),
         "removing and inserting what it marks changes the score no more than random order does, "
         "by {value:.2f} and {reference:.2f}",
     ),
     "lesions": (
-        "AUC for the known lesion, and that of an untrained network's map",
         "lesion",
         lambda scan, own: (own["lesion"]["auc"], own["lesion_untrained"]["auc"]),
         "it finds the known lesions no better than maps of an untrained network, AUC {value:.2f} "
         "and {reference:.2f}",
     ),
 }
-"""Test -> what is compared, the measure it needs, (value, reference) of a scan, and its failure."""
+"""Test -> the measure it needs, (value, reference) of a scan, and a failure in words."""
 
 
-def paired(pairs: Sequence[tuple[float, float]], texts: Mapping[str, str]) -> dict[str, Any]:
+def paired(pairs: Sequence[tuple[float, float]], failed: str) -> dict[str, Any]:
     """Whether values exceed their references: means, p, and the verdict (None: too few scans)."""
     if not pairs:
         return {"scans": 0, "passed": None}
@@ -126,8 +122,7 @@ def paired(pairs: Sequence[tuple[float, float]], texts: Mapping[str, str]) -> di
     return {
         **facts,
         "passed": p < LEVEL if len(pairs) >= FEWEST else None,
-        "title": texts["title"],
-        "failed": texts["failed"].format(**facts) + f" (p = {p:.2f}, {len(pairs)} scans)",
+        "failed": failed.format(**facts) + f" (p = {p:.2f}, {len(pairs)} scans)",
     }
 
 

@@ -139,6 +139,20 @@ def test_a_network_on_shuffled_labels_is_trained_once(
     assert "shuffled labels" in (own / "passport.html").read_text()
 
 
+def test_a_regression_by_one_network(
+    cohort: Path, lesions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "age"
+    options = ["--target", "age", "--regression", "--backbone", "tiny", "--width", "16"]
+    options += ["--folds", "1", "--epochs", "1", "--validation", "0", "--accelerator", "cpu"]
+    assert main(["train", str(cohort), str(run), *options]) == 0
+    command = ["explain", "--check", str(run), "--quick", "--methods", "gradient"]
+    assert main([*command, "--lesions", str(lesions)]) == 0
+    printed = capsys.readouterr().out
+    assert "not judged" in printed and "lesion's sign" in printed and "noisy copy" in printed
+    assert "a noisy copy" in (run / "passport.html").read_text()
+
+
 def test_a_method_that_failed_is_marked_and_not_chosen(own: Path, scan: Path) -> None:
     run = Run(own)
     before = Predictor(own, segment=None)

@@ -6,7 +6,7 @@ from scipy.stats import wilcoxon
 
 from uncus.pipeline.saliency.passport.verdict import judge, paired
 
-TEXTS = {"title": "", "failed": "{value:.2f} and {reference:.2f}"}
+TEXT = "{value:.2f} and {reference:.2f}"
 
 
 def scan(trained: float, untrained: float, gain: float, structure: bool = True) -> dict:
@@ -30,11 +30,12 @@ def scan(trained: float, untrained: float, gain: float, structure: bool = True) 
 
 def test_p_is_scipys_and_few_scans_give_no_verdict() -> None:
     pairs = [(0.5, 0.1), (0.4, 0.2), (0.3, 0.35), (0.6, 0.1), (0.5, 0.0), (0.7, 0.4)]
-    found = paired(pairs, TEXTS)
+    found = paired(pairs, TEXT)
     assert found["p"] == wilcoxon(*np.array(pairs).T, alternative="greater").pvalue
     assert found["passed"] is True
-    assert paired(pairs[:4], TEXTS)["passed"] is None
-    assert paired([(0.5, 0.5)] * 9, TEXTS)["passed"] is False
+    assert found["failed"].startswith("0.50 and 0.19 (p = 0.0")
+    assert paired(pairs[:4], TEXT)["passed"] is None
+    assert paired([(0.5, 0.5)] * 9, TEXT)["passed"] is False
 
 
 def test_a_method_passes_every_test_or_fails_and_says_why() -> None:
