@@ -37,6 +37,8 @@ TAGS = [
     "PatientAge",
     "PatientSex",
     "Modality",
+    "MagneticFieldStrength",
+    "Manufacturer",
     "ImageType",
     "ComplexImageComponent",
     "BodyPartExamined",

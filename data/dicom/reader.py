@@ -30,7 +30,8 @@ class Decoded:
     affine: float64 [4, 4], index -> mm, RAS+.
     series: the fields of uncus.data.dicom.series.Series.
     warnings: one sentence each.
-    demographics: "age" in years and "sex" from the header, "" if absent.
+    demographics: from the header, "" if absent: "age" in years, "sex", "manufacturer" and
+        "magneticfieldstrength" (T).
     """
 
     array: NDArray[np.float32]

@@ -96,8 +96,14 @@ def load(folder: Path, paths: list[str], name: str, series: str, voxels: int) ->
         "affine": stacked.affine.tolist(),
         "warnings": list(dict.fromkeys(warnings)),
         "series": asdict(found.series),
-        "demographics": {"age": record.age, "sex": record.sex},
+        "demographics": {"age": record.age, "sex": record.sex, **scanner(found.headers[0])},
     }
+
+
+def scanner(header: frame.Header) -> dict[str, str]:
+    """Field strength (T) and manufacturer; "" where the header has none."""
+    names = ("MagneticFieldStrength", "Manufacturer")
+    return {name.lower(): header.text(name) for name in names}
 
 
 def group_files(folder: Path, paths: list[str], name: str) -> list[list[int]]:

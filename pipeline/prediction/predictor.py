@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from uncus.data.cohorts.bids import bids_fields
 from uncus.data.design.covariates import SEXES, range_warnings, to_row
 from uncus.data.errors import BadInput
+from uncus.data.files import read_json
 from uncus.data.imageio.volume import Volume
 from uncus.data.phantom.recipe import is_synthetic
 from uncus.data.segmentation.measures import measure
@@ -37,7 +39,7 @@ from uncus.pipeline.prediction.trained_networks import (
 from uncus.pipeline.run_files.passport import Verdicts
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency import SALIENCY
-from uncus.pipeline.trust.domain import SCANNER, UNKNOWN, Scan, Verdict
+from uncus.pipeline.trust.domain import UNKNOWN, Scan, Verdict, scanner_of
 from uncus.pipeline.trust.judgement import Judgement
 from uncus.pipeline.trust.reliability import DEFAULT, Setting
 from uncus.pipeline.trust.statistics import Vector, image_statistics, joined, watched
@@ -174,6 +176,7 @@ class Predictor:
         finally:
             forget()
         placed = replace(placed, warnings=(*placed.warnings, *doubts))
+        known = {**scanner_fields(path, volume), **known}
         on_step("Predicting")
         return self.of_placed(
             displayed(path.name), placed, known, placed.volume.voxel_hash, segmentation, setting
@@ -264,7 +267,7 @@ class Predictor:
             age=age_and_sex(known)[0],
             synthetic=any(map(is_synthetic, list(volume.native.path.resolve().parents)[:5]))
             or None,
-            scanner={name: str(known[name]) for name in SCANNER if known.get(name)},
+            scanner=scanner_of(known),
         )
         image = image_statistics(placed.array)
         return self.domain.check(scan, [image | {"features": features[k]} for k in self.measured])
@@ -390,6 +393,18 @@ class Predictor:
             warning=verdicts.warning(method),
             check=verdicts.state(method),
         )
+
+
+def scanner_fields(path: Path, volume: Volume) -> dict[str, str]:
+    """What a scan's header, sidecar and BIDS tables say of its scanner, as far as readable."""
+    fields: dict[str, str] = dict(volume.demographics)
+    sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    with suppress(BadInput):
+        fields |= bids_fields(path)
+    with suppress(BadInput):
+        content = read_json(sidecar) if sidecar != path and sidecar.is_file() else {}
+        fields |= {n: str(v) for n, v in content.items()} if isinstance(content, dict) else {}
+    return scanner_of(fields)
 
 
 def common_path(paths: Sequence[Path]) -> Path:

@@ -19,6 +19,7 @@ from uncus.data.transforms.resampling import ToGrid
 from uncus.data.transforms.scan_tensor import to_tensor, with_voxels
 from uncus.pipeline.prediction.predictor import Predictor
 from uncus.pipeline.prediction.results import Prediction
+from uncus.pipeline.trust.domain import scanner_of
 from uncus.pipeline.trust.reliability import DEFAULT, Setting
 
 RESAMPLED = (
@@ -55,7 +56,10 @@ def predict_prepared(
     to_row(covariates, predictor.accepted)
     entry = Entry.from_dict(cohort.manifest["scans"][row])
     cells = {name: clean(cohort.table[name].iloc[row]) for name in cohort.table}
-    known = {name: cells[name] for name in predictor.covariates if cells.get(name)}
+    known: dict[str, str | float | None] = {
+        name: cells[name] for name in predictor.accepted if cells.get(name)
+    }
+    known |= scanner_of({str(name): cell for name, cell in cells.items()})
     placed = place(cohort, row, entry, predictor.pipeline)
     return predictor.of_placed(
         entry.name, placed, {**known, **covariates}, entry.voxel_hash, setting=setting

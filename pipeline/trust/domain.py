@@ -272,8 +272,21 @@ def is_slab(size: Sequence[float]) -> bool:
     return min(size) < SLAB_MM
 
 
+def scanner_of(fields: Mapping[str, object]) -> dict[str, str]:
+    """The keys of `SCANNER` that ``fields`` know, from columns, a sidecar or a DICOM header."""
+    known = {name.casefold(): same_scanner(cell) for name, cell in fields.items()}
+    found = {what: [known[n] for n in names if known.get(n)] for what, names in SCANNER.items()}
+    return {what: values[0] for what, values in found.items() if values}
+
+
 def same_scanner(cell: object) -> str:
-    """A field strength or manufacturer in one way of writing; "" where it is missing."""
+    """A manufacturer's first word, or a field strength as it is called, in tesla: 2.89 is 3.
+
+    "" where it is missing.
+    """
     text = clean(cell).casefold()
-    value = read_number(text.removesuffix("t").strip())
-    return f"{value:g}" if value else text
+    value = read_number(text.removesuffix("t").strip()) if text else None
+    if value:
+        tesla = value / 10_000 if value > 100 else value  # old headers are in gauss
+        return f"{round(2 * tesla) / 2:g}"
+    return "ge" if text.startswith("general electric") else text.split(" ")[0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from uncus.pipeline.trust.domain import ALARMS, FEWEST, Domain, Gaussian, Scan, limits
+from uncus.pipeline.trust.domain import ALARMS, FEWEST, Domain, Gaussian, Scan, limits, scanner_of
 
 HEAD = (180.0, 220.0, 170.0)
 KNOWN = {"scans": 120, "slab": False, "synthetic": True, "scanner": {"field strength": ["1.5"]}}
@@ -61,6 +61,19 @@ def test_what_is_known_of_a_scan_is_compared(scan: Scan, reason: str) -> None:
     else:
         assert verdict.inside is None and not verdict.abstains
         assert verdict.reasons == (f"the run was trained on fewer than {FEWEST} scans",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "known"),
+    [
+        ({"MagneticFieldStrength": 2.89362, "Manufacturer": "Siemens Healthineers"}, "3 siemens"),
+        ({"magneticfieldstrength": "15000", "vendor": "GENERAL ELECTRIC"}, "1.5 ge"),
+        ({"field_strength": "1.5T", "Manufacturer": "n/a"}, "1.5"),
+        ({"age": "70"}, ""),
+    ],
+)
+def test_scanners_are_written_in_one_way(fields: dict[str, object], known: str) -> None:
+    assert " ".join(scanner_of(fields).values()) == known
 
 
 def test_files_that_do_not_fit_are_refused() -> None:
