@@ -14,6 +14,7 @@ from uncus.pipeline.evaluation import metrics
 from uncus.pipeline.evaluation.report_text import headline, unadjusted
 from uncus.pipeline.rendering.numbers import estimate_text
 from uncus.pipeline.runs import Run
+from uncus.pipeline.trust.domain import domain_limits, in_words
 
 USE = (
     "For research by people who know the study that the networks were trained on. Not for "
@@ -85,6 +86,7 @@ def trained_on(card: dict[str, Any]) -> dict[str, object]:
         rows["age in years"] = f"{age['min']:g} to {age['max']:g}"
     for sex, count in training.get("sex", {}).items():
         rows[f"sex {sex}"] = count
+    rows["domain"] = in_words(card)
     return rows
 
 
@@ -153,7 +155,7 @@ def limits(card: dict[str, Any], report: dict[str, Any] | None) -> list[str]:
         lines.append(f"Not calibrated{why}: the probabilities do not state how likely a class is.")
     if report is None:
         lines.append("Not evaluated: its performance is unknown.")
-    lines.append("Quality control rejects scans unlike those of the cohort, but not all of them.")
+    lines.append(domain_limits(card))
     return lines
 
 

@@ -24,6 +24,7 @@ from uncus.pipeline.training.pretraining import TrainingData, training_data
 Overlap = Literal["refuse", "leave-out", "other-people"]
 TRAINED = "training/"
 """Before the names of the subjects that baselines are fitted on: no subject of a cohort has it."""
+FOREIGN = "is of another domain than the run's: uncus predict names no class for it"
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,8 @@ def predict_external(run: Run, scans: ExternalScans, device: str = "cpu") -> Pre
             rejected[name] = str(error)
             continue
         warnings += [(name, text) for text in prediction.warnings]
+        if prediction.domain.inside is False:
+            warnings.append((name, FOREIGN))
         rows.append({**scan, "fold": 0, "seed": 0, "part": "test"})
         if target.regression:
             rows[-1] |= {f"true_{n}": label[k] for k, n in enumerate(target.names)}

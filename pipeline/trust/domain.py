@@ -215,7 +215,8 @@ class Domain:
             f"{ratio:.1f} times the limit in {PARTS[n]}" for n, ratio in ratios.items() if ratio > 1
         ]
         if far:
-            reasons.append(f"it is unlike the run's scans of {self.people}: {', '.join(far)}")
+            scans = f"scans of {self.people}" if self.people else "scans"
+            reasons.append(f"it is unlike the run's {scans}: {', '.join(far)}")
         if not reasons and not ratios:
             return Verdict(None, (f"the run was trained on fewer than {FEWEST} scans",))
         return Verdict(not reasons, tuple(reasons), ratios)
@@ -245,13 +246,9 @@ class Domain:
 
     @property
     def people(self) -> str:
-        """Whom the run was trained on, in words."""
+        """Whom the run was trained on, in words; "" where that is not known."""
         synthetic = self.known.get("synthetic")
-        return (
-            "people or phantoms"
-            if synthetic is None
-            else ("people", "synthetic phantoms")[synthetic]
-        )
+        return "" if synthetic is None else ("people", "synthetic phantoms")[synthetic]
 
     def __str__(self) -> str:
         """In words: ``120 scans, synthetic phantoms, whole heads, 57 to 89 years``."""
@@ -264,7 +261,27 @@ class Domain:
         if self.ages:
             parts.append(f"{self.ages[0]:.0f} to {self.ages[1]:.0f} years")
         parts += [f"{name} {' or '.join(values)}" for name, values in known["scanner"].items()]
-        return ", ".join(parts)
+        return ", ".join(filter(None, parts))
+
+
+def in_words(card: Mapping[str, Any]) -> str:
+    """The domain of a run by its model card."""
+    known, ages = card.get("domain"), card["training"].get("age_years")
+    if known is None:
+        return "not known"
+    return str(Domain(known, ages=ages and (ages["min"], ages["max"])))
+
+
+def domain_limits(card: Mapping[str, Any]) -> str:
+    """What becomes of scans of another domain, and how often of the run's own, as a sentence."""
+    known = card.get("domain", {})
+    if "limits" not in known:
+        return "It is not checked whether a scan is like those that the run was trained on."
+    return (
+        "A scan that is unlike those that the run was trained on gets no answer, but not all such "
+        f"scans are recognized. Of the run's own scans, {known['false_alarms']} of "
+        f"{known['tested']} were taken for others, by limits from other folds."
+    )
 
 
 def is_slab(size: Sequence[float]) -> bool:

@@ -18,7 +18,7 @@ from uncus.pipeline.predict import Predictor
 from uncus.pipeline.prediction.scan_report import ScanReport
 from uncus.pipeline.prediction.scan_report_pdf import pdf
 from uncus.pipeline.runs import Run
-from uncus.pipeline.trust.domain import ALARMS, Scan
+from uncus.pipeline.trust.domain import ALARMS, Scan, domain_limits, in_words
 from uncus.pipeline.trust.statistics import feature_statistics, image_statistics
 
 
@@ -48,6 +48,8 @@ def test_out_of_fold_scans_are_inside(wide: Path) -> None:
     known = run.card["domain"]
     assert known["scans"] == known["tested"] == 30 and known["synthetic"] is False
     assert known["slab"] and known["false_alarms"] <= 5 and "domain.safetensors" in run.verify()
+    assert in_words(run.card) == "30 scans, people, slabs, 60 to 89 years"
+    assert f"{known['false_alarms']} of 30 were taken" in domain_limits(run.card)
     assert predictor.domain is not None
     outside = 0
     for row, name in enumerate(run.scans()["participant_id"]):
@@ -107,4 +109,5 @@ def test_damaged_and_early_runs(wide: Path, tmp_path: Path) -> None:
     answer = Predictor(run.path, segment=None)(scan).as_dict()
     assert answer["domain"]["inside"] is None and "domain" not in answer.get("abstains", "")
     assert answer["domain"]["reasons"] == ["an earlier version made the run"]
+    assert in_words(card) == "not known" and "not checked" in domain_limits(card)
     assert json.dumps(answer)
