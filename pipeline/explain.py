@@ -104,7 +104,7 @@ class Explain(ScanOptions):
                 print(f"  {doubt}")
             if regions:
                 print(f"  {leading(regions)}")
-        print(NOTICE)
+        print(f"The run's check of these methods: {predictor.verdicts.line()} {NOTICE}")
         return 0
 
     def check(self) -> int:

@@ -12,6 +12,7 @@ import torch
 
 from uncus import NOTICE, __version__
 from uncus.data import files
+from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.base import Classifier
 from uncus.models.build import ModelConfig
@@ -84,8 +85,8 @@ class Check:
         for one in track(chosen, "checking"):
             path = run.passport_case(one.name)
             key = {**settings, "member": one.member, "output": one.output}
-            stored = files.read_json(path) if path.exists() else None
-            if not isinstance(stored, dict) or stored.get("settings") != key:
+            stored = measured_before(path)
+            if stored.get("settings") != key:
                 case = make_case(one, cohort, networks, run.target.regression, masks)
                 stored = {"settings": key, "measured": measure(case, self.effort)}
                 files.write_json(path, stored)
@@ -157,8 +158,19 @@ class Check:
         if self.quick:
             left.append("infidelity and sensitivity: not in a quick check")
         elif not captum_metrics.available():
-            left.append("infidelity and sensitivity: captum is not installed (pip install captum)")
+            left.append(
+                "infidelity and sensitivity: captum is not installed (pip install 'uncus[check]')"
+            )
         return left
+
+
+def measured_before(path: Path) -> dict[str, Any]:
+    """What was measured on a scan; {} where it was not, or its file is damaged."""
+    try:
+        stored = files.read_json(path)
+    except (BadInput, OSError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def coarser(name: str, quick: bool) -> Saliency:

@@ -115,6 +115,7 @@ def test_a_check_is_stored_shown_and_not_repeated(
     changed["measured"]["methods"]["gradient"]["structure"] = False
     cases[0].write_text(json.dumps(changed))
     cases[1].unlink()
+    cases[2].write_text("{")
     assert main(command) == 0
     again = json.loads((own / "passport.json").read_text())
     assert again["methods"]["gradient"]["without_structure"] == 1
