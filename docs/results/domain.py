@@ -35,6 +35,8 @@ from uncus.pipeline.trust.statistics import feature_statistics, image_statistics
 
 HERE = Path(__file__).parent
 Array = NDArray[np.float32]
+Case = tuple[Array, Sequence[int]]
+"""A placed scan, and the folds whose networks were not trained on it; none for all networks."""
 MADE = 20
 """Scans that each kind of fault is made of."""
 SLABS = "--target cdr --classes CN=0 AD=0.5,1,2 --backbone tiny --folds 5 --epochs 8 --lr 0.003"
@@ -130,14 +132,15 @@ class Measured:
             for n, limit in limits.items()
         )
 
-    def out_of_fold(self) -> list[float]:
-        """Of the run's scans, each by the network that was not trained on it."""
-        splits, found = self.run.splits(), []
-        names = list(self.run.scans()["participant_id"])
+    def own(self) -> list[Case]:
+        """The run's scans, each for the network that was not trained on it."""
+        splits = self.run.splits()
+        found: list[Case] = []
         known = list(self.cohort.table["participant_id"])
-        for name in track(names, "own"):
+        for name in self.run.scans()["participant_id"]:
             folds = [k for k in range(splits.folds) if name in splits.subjects(k, "test")]
-            found.append(self.distance(np.asarray(self.cohort.volumes[known.index(name)]), folds))
+            array = np.asarray(self.cohort.volumes[known.index(name)], np.float32)
+            found.append((array, folds))
         return found
 
     def refused(self, array: Array) -> bool:
@@ -145,11 +148,11 @@ class Measured:
         region = self.reference.region
         return correlation(array, self.reference.mean, region) < self.reference.limits()[1]
 
-    def rows(self, kinds: dict[str, list[Array]], own: list[float]) -> list[dict[str, Any]]:
+    def rows(self, kinds: dict[str, list[Case]], own: list[float]) -> list[dict[str, Any]]:
         """Of each kind: AUROC against the run's own scans, and the share that is flagged."""
         found = []
-        for kind, arrays in kinds.items():
-            far = [self.distance(array) for array in track(arrays, kind[:20])]
+        for kind, cases in kinds.items():
+            far = [self.distance(*case) for case in track(cases, kind[:20])]
             truth = [0] * len(own) + [1] * len(far)
             found.append(
                 {
@@ -157,7 +160,7 @@ class Measured:
                     "scans": len(far),
                     "auroc": round(float(roc_auc_score(truth, own + far)), 3),
                     "flagged": round(float(np.mean(np.array(far) > 1)), 3),
-                    "refused": round(float(np.mean([self.refused(one) for one in arrays])), 3),
+                    "refused": round(float(np.mean([self.refused(one) for one, _ in cases])), 3),
                     "distance": [round(float(np.min(far)), 2), round(float(np.median(far)), 2)],
                 }
             )
@@ -170,10 +173,18 @@ def command(*words: object) -> None:
         sys.exit(f"uncus {words[0]} ended with exit code {code}")
 
 
-def faults(arrays: Sequence[Array]) -> dict[str, list[Array]]:
+def faults(cases: Sequence[Case]) -> dict[str, list[Case]]:
     """Faults made of the first scans."""
     random = np.random.default_rng(0)
-    return {kind: [make(one, random) for one in arrays[:MADE]] for kind, make in FAULTS.items()}
+    return {
+        kind: [(make(array, random), folds) for array, folds in cases[:MADE]]
+        for kind, make in FAULTS.items()
+    }
+
+
+def new(arrays: Sequence[Array]) -> list[Case]:
+    """Scans that no network of the run was trained on."""
+    return [(array, ()) for array in arrays]
 
 
 def placed(predictor: Predictor, folder: Path, kind: str, paths: Sequence[Path]) -> list[Array]:
@@ -198,7 +209,7 @@ def volumes(cohort: Path) -> list[Array]:
     return [np.asarray(one, np.float32) for one in PreparedCohort.open(cohort).volumes]
 
 
-def of_phantoms(demo: Path, mri: Path, work: Path) -> tuple[Measured, dict[str, list[Array]]]:
+def of_phantoms(demo: Path, mri: Path, work: Path) -> tuple[Measured, dict[str, list[Case]]]:
     """The demo's run, with new phantoms, whole heads of people, and faults made of phantoms."""
     measured = Measured(demo / "run", demo / "cohort")
     if not (work / "new" / "participants.tsv").exists():
@@ -222,10 +233,11 @@ def of_phantoms(demo: Path, mri: Path, work: Path) -> tuple[Measured, dict[str, 
     }.items():
         what = {"elderly-heads": "73 to 96 years", "ixi-heads": "IXI", "heads": "AOMIC, Philips"}
         kinds[HEADS + what[name]] = placed(measured.predictor, work / "placed", name, paths)
-    return measured, kinds | faults(registered)
+    cases = {kind: new(arrays) for kind, arrays in kinds.items()}
+    return measured, cases | faults(new(registered))
 
 
-def of_people(mri: Path, work: Path) -> tuple[Measured, dict[str, list[Array]]]:
+def of_people(mri: Path, work: Path) -> tuple[Measured, dict[str, list[Case]]]:
     """A run on slabs of people over 60, with younger people, phantoms cut alike, and faults."""
     if not (work / "slabs" / "manifest.json").exists():
         command("prepare", mri / "oasis1-slab", work / "slabs", "--spacing", 2, 1, 2)
@@ -239,12 +251,11 @@ def of_people(mri: Path, work: Path) -> tuple[Measured, dict[str, list[Array]]]:
     first = ~table["participant_id"].duplicated() & ~table["participant_id"].isin(own)
     young = np.flatnonzero(first & (ages < 40))[:60]
     every = measured.cohort.volumes
-    of_run = np.flatnonzero(table["participant_id"].isin(own))
     cut = [slab_of(path, measured) for path in sorted((work / "registered").glob("sub-*/anat/*"))]
     return measured, {
-        "phantoms, cut to slabs": cut,
-        "people below 40 years": [np.asarray(every[row], np.float32) for row in young],
-        **faults([np.asarray(every[row], np.float32) for row in of_run]),
+        "phantoms, cut to slabs": new(cut),
+        "people below 40 years": new([np.asarray(every[row], np.float32) for row in young]),
+        **faults(measured.own()),
     }
 
 
@@ -281,7 +292,7 @@ def main(demo: Path, mri: Path, work: Path) -> None:
         "phantoms": of_phantoms(demo, mri, work),
         "people": of_people(mri, work),
     }.items():
-        own = measured.out_of_fold()
+        own = [measured.distance(*case) for case in track(measured.own(), "own")]
         known = dict(measured.domain.known)
         results[name] = {
             "domain": {key: value for key, value in known.items() if key != "limits"},

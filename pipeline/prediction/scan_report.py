@@ -109,6 +109,13 @@ class ScanReport:
         ]
 
     @property
+    def heading(self) -> str:
+        """Of the map."""
+        if is_foreign(self.answer):
+            return "What the networks used"
+        return f"Evidence for {self.name} in the scan"
+
+    @property
     def doubts(self) -> list[str]:
         """Why not to trust the map."""
         return list(self.answer.get("saliency_warnings", []))
@@ -129,7 +136,7 @@ class ScanReport:
             "" if foreign else f"<p class=faint>{text(calibration(self.answer))}</p>",
             "".join(f"<div class=note><p>{text(w)}</p></div>" for w in self.answer["warnings"]),
             table(HEADS, self.rows) if self.rows else "",
-            f"<h2>Evidence for {text(self.name)} in the scan</h2>",
+            f"<h2>{text(self.heading)}</h2>",
             "".join(f"<div class=note><p>{text(doubt)}</p></div>" for doubt in self.doubts),
             image(self.figure, "Three planes of the scan with the map", self.caution),
         ]

@@ -46,7 +46,7 @@ def pdf(report: ScanReport) -> bytes:
     if report.rows:
         _table(page, HEADS, report.rows, (60, 60, 50))
         page.ln(4)
-    _text(page, f"Evidence for {report.name} in the scan", 12, style="B", gap=2)
+    _text(page, report.heading, 12, style="B", gap=2)
     for doubt in report.doubts:
         _text(page, f"Warning: {doubt}", 9.5, gap=2)
     page.image(io.BytesIO(report.figure), w=page.epw)

@@ -85,7 +85,12 @@ def test_another_scanner_gets_no_answer(
     assert "Another domain" not in first and "Another domain" in second
     picture = (tmp_path / "out/1_T1w/saliency.png").read_bytes()
     html, own_html = (ScanReport(a, "m", "AD", picture).html() for a in (other, own))
-    assert "class=alarm" in html and "probability" not in html and "class=alarm" not in own_html
+    assert (
+        "class=alarm" in html
+        and "probability" not in html
+        and "Evidence" not in html
+        and "class=alarm" not in own_html
+    )
     assert len(pdf(ScanReport(other, "m", "AD", picture))) > 1000
 
 
