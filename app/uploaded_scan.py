@@ -135,9 +135,10 @@ class UploadedScan:
         """Select one of several DICOM series."""
         self.chosen, self.error, self.series = series, "", []
 
-    def judge(self, setting: Setting) -> None:
+    def judge(self, setting: Setting, jobs: JobQueue) -> None:
         """Have the prediction judged by another setting; it and the maps are asked for anew."""
-        self.setting, self.prediction, self.error, self.maps = setting, None, "", {}
+        self.setting, self.error, self.maps = setting, "", {}
+        self.submit(jobs, "auto")
 
     def shown(self, name: str) -> str:
         """The URL of a picture of its first map, or of its refusal; "" if there is none."""

@@ -66,7 +66,7 @@ def single(run: Run, jobs: JobQueue) -> None:
     if scan.prediction is not None:
         answer.quality_control(scan)
         answer.prediction(scan)
-        setting.setting(scan, run)
+        setting.setting(scan, jobs, run)
         answer.volumes(scan)
         map.explanation(scan, jobs, run)
 

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from uncus.app.job_queue import JobQueue
 from uncus.app.sanitize import plain
 from uncus.app.uploaded_scan import UploadedScan
 from uncus.data.errors import BadInput
@@ -11,7 +12,7 @@ from uncus.pipeline.trust.conformal import LEVELS
 from uncus.pipeline.trust.reliability import Reliability, Setting
 
 
-def setting(scan: UploadedScan, run: Run) -> None:
+def setting(scan: UploadedScan, jobs: JobQueue, run: Run) -> None:
     """The form; a run without a calibration, or a scan without an answer, has none."""
     assert scan.prediction is not None
     result = scan.prediction
@@ -48,5 +49,5 @@ def setting(scan: UploadedScan, run: Run) -> None:
         except BadInput as error:
             st.error(plain(f"{error.cause}; {error.remedy}"))
             return
-    scan.judge(asked)
+    scan.judge(asked, jobs)
     st.rerun()
