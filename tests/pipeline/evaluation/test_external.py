@@ -162,3 +162,18 @@ def test_a_regression_on_another_cohort(cohort: Path, other: Path, tmp_path: Pat
 def test_options_of_another_cohort_need_one(run: Path) -> None:
     with pytest.raises(ValueError, match="add --on COHORT"):
         evaluate(run, where="age > 60")
+
+
+def test_another_cohort_is_judged_as_a_new_scan_is(sure_run: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source", subjects=52)  # the first 40 are those of the run
+    cohort, copy = prepared(source, tmp_path / "new"), shutil.copytree(sure_run, tmp_path / "run")
+    report = evaluate(copy, on=cohort, where="age >= 100", draws=100)
+    table = Run(copy).external("new").predictions()
+    assert report["calibration"]["scans"] == len(table) == 12
+    raw = read_table(Run(copy).external("new").predictions_path)["uncalibrated_AD"].astype(float)
+    true = table["true"] == "AD"
+    for when, p in (("before", raw), ("after", table["p_AD"])):
+        brier = report["calibration"][when]["brier"]["value"]
+        assert brier == pytest.approx(((p - true) ** 2).mean(), abs=1e-6)
+    fits = table.loc[true, "fits_AD"].astype(float)
+    assert report["conformal"]["of"]["AD"]["covered"]["value"] == pytest.approx(fits.mean())
