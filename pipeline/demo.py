@@ -19,7 +19,6 @@ from uncus.data.errors import BadInput
 from uncus.models.build import ModelConfig
 from uncus.pipeline import demo_page
 from uncus.pipeline.audit.audit import audit
-from uncus.pipeline.audit.finding import summary
 from uncus.pipeline.environment import cpu_count
 from uncus.pipeline.evaluate import Evaluate
 from uncus.pipeline.explain import CheckOptions, Explain
@@ -27,6 +26,7 @@ from uncus.pipeline.phantom import MakePhantom
 from uncus.pipeline.predict import Predict
 from uncus.pipeline.prepare import Prepare
 from uncus.pipeline.rendering.numbers import estimate_text
+from uncus.pipeline.run_files.audit_summary import summary
 from uncus.pipeline.saliency.passport.lesions import concentration
 from uncus.pipeline.train import Train
 from uncus.pipeline.training.optimization import Optimization

@@ -66,6 +66,7 @@ class Evaluate:
     def run(self) -> int:
         """Measure, write and print; returns the exit code."""
         from uncus.pipeline.evaluation import report, terminal
+        from uncus.pipeline.model_card import card as model_card
 
         if self.run_folder == Path():
             raise ValueError("RUN is missing; uncus evaluate RUN")
@@ -94,6 +95,8 @@ class Evaluate:
         name = run.path.resolve().name
         files.write_json(out.report_path, result.report)
         files.write_text(out.report_page, report.page(name, result, curves))
+        if not self.out:
+            model_card.write(run)
         terminal.show(name, result.report)
         print(f"{out.report_page}. {NOTICE}")
         return 0

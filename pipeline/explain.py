@@ -109,6 +109,7 @@ class Explain(ScanOptions):
 
     def check(self) -> int:
         """Write the passport; returns 0."""
+        from uncus.pipeline.model_card import card as model_card
         from uncus.pipeline.saliency.passport.check import (
             QUICK_SUBJECTS,
             SUBJECTS,
@@ -139,6 +140,7 @@ class Explain(ScanOptions):
                 network = network.eval().to(self.device)
                 networks = Networks(config, members, network, files.sha256(path))
             passport = how.run(run, cohort, networks)
+        model_card.write(run)
         for method, one in passport["methods"].items():
             why = f": {'; '.join(one['reasons'])}" if one["reasons"] else ""
             print(f"{method}: {one['verdict']}{why}")

@@ -4,7 +4,7 @@
 
     RUN/  config.json environment.json splits.tsv scans.tsv predictions.tsv report.html report.json
           training_scans.json passport.json passport.html passport/SCAN.json train.log
-          audit.html audit.json certificate.json
+          audit.html audit.json certificate.json MODEL_CARD.md
           fold-K/  metrics.csv predictions.tsv tensorboard/
                    checkpoints/last.ckpt checkpoints/best.safetensors
           model/   card.json fold-K.safetensors reference.safetensors domain.safetensors SHA256SUMS
@@ -118,6 +118,7 @@ class Run:
         self.certificate_path = self.path / "certificate.json"
         self.passport_path = self.path / "passport.json"
         self.passport_page = self.path / "passport.html"
+        self.model_card_path = self.path / "MODEL_CARD.md"
         self.seal_path = self.model_folder / "SHA256SUMS"
 
     # Before training
@@ -227,6 +228,11 @@ class Run:
         """Where the predictions and the report on another cohort are kept."""
         return Run(self.path / "external" / cohort)
 
+    def externals(self) -> dict[str, "Run"]:
+        """Name -> the evaluations on other cohorts that are there."""
+        found = sorted((self.path / "external").glob("*/report.json"))
+        return {path.parent.name: Run(path.parent) for path in found}
+
     def audit(self) -> dict[str, Any] | None:
         """What ``uncus audit`` found; None for a run that is not audited."""
         return read_object(self.audit_path) if self.audit_path.exists() else None
@@ -235,6 +241,10 @@ class Run:
         """What ``uncus evaluate`` measured."""
         return read_object(self.report_path)
 
+    def passport(self) -> dict[str, Any] | None:
+        """What ``uncus explain --check`` measured; None for a run that was not checked."""
+        return read_object(self.passport_path) if self.passport_path.exists() else None
+
     def verdicts(self) -> Verdicts:
         """Which saliency methods passed the check of this run; none where it was not checked.
 
@@ -242,10 +252,11 @@ class Run:
         ------
         BadInput: a damaged passport.
         """
-        if not self.passport_path.exists():
+        passport = self.passport()
+        if passport is None:
             return Verdicts()
         try:
-            return Verdicts.of(read_object(self.passport_path), self.weights_sums())
+            return Verdicts.of(passport, self.weights_sums())
         except BadInput:
             raise
         except ValueError as error:

@@ -96,7 +96,10 @@ class Train(TrainingOptions):
                     f"train {self.cohort} {self.out} --finish. {NOTICE}"
                 )
             elif group.rank == 0:
+                from uncus.pipeline.model_card import card as model_card
+
                 finish(run, task, todo)
+                model_card.write(run)
                 print(
                     f"{self.out}: {len(todo)} networks trained; next: uncus evaluate {self.out}. "
                     f"{NOTICE}"

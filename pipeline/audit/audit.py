@@ -16,9 +16,11 @@ from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
 from uncus.pipeline.audit import association, fitted, identity, label_errors, page, probes
 from uncus.pipeline.audit.evidence import Evidence, of_cohort, of_run
-from uncus.pipeline.audit.finding import decide, summary
+from uncus.pipeline.audit.finding import decide
+from uncus.pipeline.model_card import card as model_card
 from uncus.pipeline.prediction.output import check_writable
 from uncus.pipeline.prepare import Prepare
+from uncus.pipeline.run_files.audit_summary import summary
 from uncus.pipeline.run_files.certificate import Certificate
 from uncus.pipeline.runs import Run
 
@@ -82,6 +84,8 @@ class Audit:
         where = Run(self.folder)
         files.write_json(where.audit_path, result)
         files.write_text(where.audit_page, page.page(result))
+        if where.card_path.exists():
+            model_card.write(where)
         return result
 
     def rebuild_folds(self, certificate: Certificate) -> int:

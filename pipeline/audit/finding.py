@@ -86,16 +86,3 @@ def holm(p: Sequence[float]) -> list[float]:
 def p_text(p: float) -> str:
     """``= 0.032``, ``< 0.001``."""
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
-
-
-def summary(findings: Sequence[dict[str, Any]]) -> str:
-    """An audit in one line, from the findings of audit.json."""
-    by = {status: [f for f in findings if f["status"] == status] for status in ("fault", "note")}
-    done = sum(f["status"] != "not checked" for f in findings)
-    if by["fault"]:
-        named = "; ".join(f["title"].lower() for f in by["fault"])
-        many = len(by["fault"])
-        return f"{many} fault{'s' * (many > 1)} in {done} checks: {named}"
-    notes = len(by["note"])
-    more = f", {notes} note{'s' * (notes > 1)}" if notes else ""
-    return f"no fault in {done} checks{more}"

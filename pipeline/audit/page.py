@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from uncus.pipeline.audit.finding import summary
 from uncus.pipeline.rendering.html import document, notice, table, text
 from uncus.pipeline.rendering.numbers import Estimate, estimate_text
+from uncus.pipeline.run_files.audit_summary import summary
 
 CSS = """
 .finding { border-left:4px solid var(--rule); padding:1px 0 1px 14px; margin:12px 0 }

@@ -46,8 +46,6 @@ def summary(report: Mapping[str, Any]) -> str:
     """The result in two sentences: the main metric, and its difference from the best baseline."""
     metric = main_of(report)
     counts, folds = report["counts"], len(report["folds"])
-    lower = metrics.base(metric) in metrics.LOWER_IS_BETTER
-    known = {n: b[metric] for n, b in report["baselines"].items() if b[metric]["value"] is not None}
     where = f"{folds} folds" if folds > 1 else "one test set"
     external = report.get("external")
     tested = (
@@ -64,14 +62,21 @@ def summary(report: Mapping[str, Any]) -> str:
     )
     if without := unadjusted(report):
         out += f" {text(without)}"
-    if known:
-        best = (min if lower else max)(known, key=lambda name: known[name]["value"])
-        ahead = report["differences"][best][metric]
+    if best := best_baseline(report):
+        reaches, ahead = report["baselines"][best][metric], report["differences"][best][metric]
         out += (
-            f" The best baseline, {text(best)}, reaches {estimate_text(known[best])}; model minus "
+            f" The best baseline, {text(best)}, reaches {estimate_text(reaches)}; model minus "
             f"baseline is {estimate_text(ahead)}, {verdict(metric, ahead)}."
         )
     return out + "</p>"
+
+
+def best_baseline(report: Mapping[str, Any]) -> str:
+    """The baseline with the best main metric; "" where there is none."""
+    metric = main_of(report)
+    known = {n: b[metric] for n, b in report["baselines"].items() if b[metric]["value"] is not None}
+    choose = min if metrics.base(metric) in metrics.LOWER_IS_BETTER else max
+    return choose(known, key=lambda name: known[name]["value"], default="")
 
 
 def verdict(metric: str, ahead: Estimate) -> str:

@@ -1,0 +1,84 @@
+"""``MODEL_CARD.md``: written at the end of training, and again whenever the evidence changes.
+
+Every number in it is from a file of the run.
+"""
+
+import json
+from typing import Any
+
+from uncus import NOTICE
+from uncus.data import files
+from uncus.pipeline.evaluation import metrics
+from uncus.pipeline.model_card import claim, data, results
+from uncus.pipeline.model_card.evidence import Evidence
+from uncus.pipeline.model_card.warnings import warnings
+from uncus.pipeline.rendering.markdown import Section, escape, render
+from uncus.pipeline.runs import Run
+
+SECTIONS = (
+    data.use,
+    data.data,
+    data.model,
+    results.results,
+    results.adjusted,
+    results.calibration,
+    results.domain,
+    results.audit,
+    results.saliency,
+    results.limits,
+    claim.claim,
+    data.hashes,
+)
+
+
+def write(run: Run) -> None:
+    """Write the card of a finished run; not of a model folder alone, which has no place for it."""
+    if run.path != run.model_folder:
+        evidence = Evidence.of(run)
+        files.write_text(run.model_card_path, header(evidence) + text(evidence))
+
+
+def text(evidence: Evidence) -> str:
+    """The card in Markdown: what must be known first, then section by section."""
+    top = "\n".join(f"> - {escape(one)}" for one in warnings(evidence))
+    sections: list[Section] = [section(evidence) for section in SECTIONS]
+    return (
+        f"# {escape(title(evidence))}\n\n> **{escape(NOTICE)}**\n"
+        + (f">\n{top}\n" if top else "")
+        + f"\n{render(sections)}"
+    )
+
+
+def title(evidence: Evidence) -> str:
+    """``run: CN or AD from a T1-weighted scan``."""
+    target = evidence.card["target"]
+    names = target["columns"] if evidence.regression else target["classes"]
+    return f"{evidence.name}: {' or '.join(names)} from a T1-weighted scan"
+
+
+def header(evidence: Evidence) -> str:
+    """The YAML header that the Hugging Face Hub reads; its values are JSON, which is YAML."""
+    task = "image-regression" if evidence.regression else "image-classification"
+    known: dict[str, Any] = {
+        "library_name": "uncus",
+        "tags": ["mri", "t1-weighted", "neuroimaging", "research-use-only"],
+    }
+    if not evidence.regression:  # the Hub has no tag for a number from an image
+        known["pipeline_tag"] = task
+    if evidence.synthetic:
+        known["tags"].append("synthetic-data")
+    if report := evidence.report:
+        measured = [
+            {"type": metric, "name": metrics.title(metric), "value": value["value"]}
+            for metric, value in report["metrics"].items()
+            if value["value"] is not None
+        ]
+        cohort = evidence.facts.get("cohort", "cohort")
+        result = {
+            "task": {"type": task},
+            "dataset": {"type": cohort, "name": f"{cohort}, out of fold"},
+            "metrics": measured,
+        }
+        known["model-index"] = [{"name": evidence.name, "results": [result]}]
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in known.items()]
+    return "\n".join(["---", *lines, "---", "", ""])
