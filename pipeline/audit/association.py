@@ -143,9 +143,13 @@ def table_test(
 def values_test(
     values: NDArray[np.float64], labels: NDArray[np.generic], names: Sequence[str]
 ) -> tuple[float, str]:
-    """The Kruskal-Wallis test of a number against classes."""
+    """Welch's analysis of variance of a number by class."""
     present = np.unique(labels)
-    p = float(stats.kruskal(*(values[labels == k] for k in present)).pvalue)
+    groups = [values[labels == k] for k in present]
+    if min(map(len, groups)) < 2 or max(map(np.ptp, groups)) == 0:
+        p = float(stats.kruskal(*groups).pvalue)
+    else:
+        p = float(stats.f_oneway(*groups, equal_var=False).pvalue)
     means = [f"{names[int(k)]} {number(values[labels == k].mean())}" for k in present]
     return p, f"means {', '.join(means)}"
 

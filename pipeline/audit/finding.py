@@ -8,7 +8,8 @@ import numpy as np
 
 Status = Literal["fault", "note", "passed", "not checked"]
 ALPHA = 0.01
-"""Probability that a faultless cohort gets a fault by any of the tests together."""
+"""Probability that a faultless cohort gets a fault by any of the tests that are decided together:
+those of the columns, and those of images and probes."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from uncus.data.tables import clean, find_column, read_column
 from uncus.data.text import shorten
 from uncus.pipeline.audit.evidence import Evidence
 from uncus.pipeline.audit.finding import Finding
-from uncus.pipeline.audit.perceptual_hash import matches, similarity
+from uncus.pipeline.audit.perceptual_hash import LEAST, matches, similarity
 from uncus.pipeline.training.pretraining import training_data
 
 YOUNGER = 0.5
@@ -39,6 +39,16 @@ class Likeness:
     def pairs(self) -> list[tuple[int, int, float]]:
         """Scans with the same anatomy, and how alike they are."""
         return [(i, j, float(self.alike[i, j])) for i, j in matches(self.alike)]
+
+    @property
+    def strangers(self) -> list[tuple[int, int]]:
+        """Scans of one name that do not show the same anatomy."""
+        return [
+            (i, j)
+            for i in range(self.own)
+            for j in range(i + 1, self.own)
+            if self.names[i] == self.names[j] and self.alike[i, j] < LEAST
+        ]
 
     @classmethod
     def of(cls, evidence: Evidence) -> "Likeness":
@@ -166,13 +176,22 @@ def conflicts(evidence: Evidence, likeness: Likeness) -> Finding:
                     classes = f"{evidence.classes[one]} and {evidence.classes[two]}"
                     both = f"{likeness.names[i]} and {likeness.names[j]}"
                     found.append(f"{both} show the same brain, labelled {classes}")
-    details = {"conflicts": found, "changing_class": changed}
+    strangers = sorted({likeness.names[i] for i, j in likeness.strangers})
+    details = {"conflicts": found, "changing_class": changed, "strangers": strangers}
     if found:
         text = f"{'; '.join(found[:5])}{' ...' * (len(found) > 5)}."
         return Finding("conflicts", title, "fault", text, details)
+    notes = []
+    if strangers:
+        notes.append(
+            f"Scans of {shorten(strangers)} look like those of different people: look them up."
+        )
     if changed:
-        text = f"{changed} subjects change class between sessions; each scan keeps its class."
-        return Finding("conflicts", title, "note", text, details)
+        notes.append(
+            f"{changed} subjects change class between sessions; each scan keeps its class."
+        )
+    if notes:
+        return Finding("conflicts", title, "note", " ".join(notes), details)
     text = "No person is stated to be of two classes, two sexes or falling age."
     return Finding("conflicts", title, "passed", text, details)
 

@@ -120,8 +120,9 @@ def certificate(audit: Mapping[str, Any]) -> str:
 
 METHOD = (
     "<h2>Method</h2><p>One value per subject. Tests: chi-squared (by permutation where cells are "
-    "few), Kruskal-Wallis and Mann-Whitney; all p-values of an audit together are corrected by "
-    "Holm's method, so that a faultless cohort gets a fault by chance in 1% of audits at most. "
+    "few), Welch's analysis of variance and Mann-Whitney. The p-values of columns, and those of "
+    "images and probes, are corrected by Holm's method: a faultless cohort gets a fault by chance "
+    "in 1% of audits by either. "
     "Images are compared by a perceptual hash: the inside of the brain, without its edge, slow "
     "variation and noise, aligned to the mean of all scans.</p>"
 )

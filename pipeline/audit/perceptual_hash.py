@@ -91,6 +91,8 @@ def aligned(signatures: Floats) -> Floats:
     """
     flat = signatures.reshape(len(signatures), -1)
     chosen = np.flatnonzero((flat != 0).mean(axis=0) > 0.5)
+    if not chosen.size:  # nothing in common, such as scans without a brain
+        return flat[:, chosen]
     points = mm_points()[:, chosen] / STEP
     homogeneous = np.vstack([points / 10, np.ones(len(chosen))])
     middle = (np.array(LATTICE)[:, None] - 1) / 2

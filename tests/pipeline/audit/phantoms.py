@@ -23,8 +23,12 @@ def prepare(source: Path, out: Path) -> Path:
     return out
 
 
-def disguise(source: Path, name: str, copy: str, seed: int = 0) -> Path:
-    """Add a scan of a subject under another name: turned, shifted, resampled, with noise."""
+def disguise(source: Path, name: str, copy: str, into: Path | None = None) -> Path:
+    """Add a scan of a subject under another name: turned, shifted, resampled, with noise.
+
+    It is added to ``into``, by default the cohort itself.
+    """
+    into = into or source
     image = nibabel.as_closest_canonical(
         nibabel.load(source / name / "anat" / f"{name}_T1w.nii.gz")
     )
@@ -40,15 +44,15 @@ def disguise(source: Path, name: str, copy: str, seed: int = 0) -> Path:
         array, matrix * new / old, offset / old, output_shape=tuple(shape), order=1
     )
     brain = moved > 0.5 * array[array > 0].min()
-    noise = 0.05 * array[array > 0].mean() * np.random.default_rng(seed).standard_normal(shape)
+    noise = 0.05 * array[array > 0].mean() * np.random.default_rng(0).standard_normal(shape)
     stored = np.where(brain, np.clip(1.3 * (moved + noise), 1, None), 0).astype(np.int16)
     affine = np.diag([new, new, new, 1.0])
     affine[:3, 3] = image.affine[:3, 3]
-    folder = source / copy / "anat"
+    folder = into / copy / "anat"
     folder.mkdir(parents=True)
     nibabel.save(nibabel.Nifti1Image(stored, affine), folder / f"{copy}_T1w.nii.gz")
-    table = source / "participants.tsv"
-    lines = table.read_text().splitlines()
-    row = next(line for line in lines if line.startswith(name))
-    table.write_text("\n".join([*lines, row.replace(name, copy)]) + "\n")
-    return source
+    lines = (source / "participants.tsv").read_text().splitlines()
+    row = next(line for line in lines if line.startswith(name)).replace(name, copy)
+    with (into / "participants.tsv").open("a") as table:
+        table.write(row + "\n")
+    return into

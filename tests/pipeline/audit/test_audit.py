@@ -8,9 +8,20 @@ import pytest
 
 from tests.pipeline.audit.phantoms import disguise, make, prepare
 from uncus.data import files
+from uncus.models.build import ModelConfig
 from uncus.pipeline.audit.audit import audit
 from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run
+from uncus.pipeline.train import train
+from uncus.pipeline.training.optimization import Optimization
+from uncus.pipeline.training.task import Devices
+
+QUICK: dict[str, Any] = {
+    "target": ("diagnosis",),
+    "model": ModelConfig(backbone="tiny", width=16),
+    "optimization": Optimization(epochs=1, lr=0.01),
+    "devices": Devices(accelerator="cpu"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +36,10 @@ def clean(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def status(found: dict[str, Any]) -> dict[str, str]:
     return {one["check"]: one["status"] for one in found["findings"]}
+
+
+def verdict(found: dict[str, Any], check: str) -> str:
+    return next(str(one["verdict"]) for one in found["findings"] if one["check"] == check)
 
 
 def faults(found: dict[str, Any]) -> set[str]:
@@ -70,6 +85,45 @@ def test_a_run_is_audited(run: Path, tmp_path: Path) -> None:
     assert status(found)["parts"] == "passed"
     assert found["hashes"]["fold-0.safetensors"] == Run(run).card["members"][0]["sha256"]
     assert Run(tmp_path / "run").audit() == found
+
+
+def test_a_site_tied_to_the_class_is_found(tmp_path: Path) -> None:
+    confounded = make(tmp_path / "site", 24, "--seed", "5", "--confounder", "site")
+    found = audit(prepare(confounded, tmp_path / "cohort"), target=("diagnosis",))
+    assert faults(found) == {"site", "probe-intensity-units"}
+    assert "site goes with the class: " in verdict(found, "site")
+
+
+def test_an_age_tied_to_the_class_is_found(tmp_path: Path) -> None:
+    confounded = make(tmp_path / "age", 32, "--seed", "5", "--confounder", "age")
+    found = audit(prepare(confounded, tmp_path / "cohort"), target=("diagnosis",))
+    assert faults(found) == {"age"}
+    assert "age goes with the class: means" in verdict(found, "age")
+
+
+def test_a_copy_of_a_test_subject_in_the_pretraining_is_found(
+    scans: Path, clean: Path, tmp_path: Path
+) -> None:
+    before = make(tmp_path / "before", 12, "--seed", "9", "--first", "100")
+    disguise(scans, "sub-P0002", "sub-X02", into=before)
+    pretraining = prepare(before, tmp_path / "pretraining")
+    train(pretraining, tmp_path / "start", **QUICK, folds=1, validation=0.0)
+    train(clean, tmp_path / "run", **QUICK, folds=2, init_from=tmp_path / "start")
+    found = audit(tmp_path / "run")
+    assert faults(found) == {"pretraining"}
+    assert "sub-P0002 = sub-X02" in verdict(found, "pretraining")
+
+
+def test_folds_are_rebuilt_from_the_certificate(
+    run: Path, cohort: Path, clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certificate = str(Run(run).certificate_path)
+    command = ["--rebuild", certificate, "--out", str(tmp_path)]
+    assert main(["audit", str(cohort), *command]) == 0
+    assert Run(tmp_path).splits_path.read_bytes() == Run(run).splits_path.read_bytes()
+    assert "folds: the same" in capsys.readouterr().out
+    assert main(["audit", str(clean), *command]) == 2
+    assert "has 0 of the 12 subjects" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
