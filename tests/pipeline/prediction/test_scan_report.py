@@ -122,6 +122,18 @@ def test_volumes_picture_and_charts_in_both_formats(figure: bytes) -> None:
     assert len(pdf(report)) > len(pdf(ScanReport(*parts)))
 
 
+def test_a_map_not_to_be_trusted_is_marked_in_both_formats(figure: bytes) -> None:
+    failed, passed = "This method <b>failed</b>.", "This method passed."
+    marks = {"saliency_warnings": [failed], "saliency_check": failed}
+    marked = ScanReport(answer(**marks), "grad_cam", "AD", figure)
+    page = marked.html()
+    assert page.count("This method &lt;b&gt;failed") == 1  # not again below the figure
+    fine = {"saliency_warnings": [], "saliency_check": passed}
+    good = ScanReport(answer(**fine), "grad_cam", "AD", figure)
+    assert good.html().count(passed) == 1 and not good.doubts
+    assert len(pdf(marked)) != len(pdf(ScanReport(answer(), "grad_cam", "AD", figure)))
+
+
 @pytest.mark.parametrize("regions", [False, True])
 def test_html_and_pdf(regions: bool, figure: bytes) -> None:
     rows = [
