@@ -38,7 +38,7 @@ def domain(result: Answer) -> None:
     line = plain(domain_line(result))
     if is_foreign(result):
         st.error(line, icon=":material/block:")
-    elif result["domain"]["inside"]:
+    elif result.get("domain", {}).get("inside"):
         st.success(line, icon=":material/check:")
     else:
         st.info(line, icon=":material/help:")

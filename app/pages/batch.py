@@ -130,7 +130,7 @@ def rows(scans: list[UploadedScan]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"scan": scan.name, "state": state_of(scan)}
         if scan.prediction:
             foreign = is_foreign(scan.prediction)
-            row["domain"] = DOMAIN[scan.prediction["domain"]["inside"]]
+            row["domain"] = DOMAIN[scan.prediction.get("domain", {}).get("inside")]
             if "label" in scan.prediction:
                 row["answer"] = named(scan.prediction)
             for name, value in () if foreign else shares(scan.prediction).items():
