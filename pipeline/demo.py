@@ -24,6 +24,7 @@ from uncus.pipeline.evaluate import Evaluate
 from uncus.pipeline.explain import CheckOptions, Explain
 from uncus.pipeline.phantom import MakePhantom
 from uncus.pipeline.predict import Predict
+from uncus.pipeline.prediction.scan_report import calibration, sentence
 from uncus.pipeline.prepare import Prepare
 from uncus.pipeline.rendering.numbers import estimate_text
 from uncus.pipeline.run_files.audit_summary import summary
@@ -181,6 +182,7 @@ class Demo:
             "subjects": report["counts"]["subjects"],
             "audit": summary((self.folder.run.audit() or {"findings": []})["findings"]),
             "new": {d: answer["probabilities"] for d, answer in answers.items()},
+            "answers": {d: f"{sentence(one)} {calibration(one)}" for d, one in answers.items()},
             "warnings": {d: answer["warnings"] for d, answer in answers.items()},
             "saliency": {"method": method, **concentration(saliency, atrophy > 0, brain > 0)},
             "passport": dict(self.folder.run.verdicts().methods),

@@ -122,7 +122,10 @@ def page(demo: DemoFolder, results: dict[str, Any]) -> str:
         f"<b>{saliency['times_brain']:.1f} times</b> the share of a map that is uniform over the "
         "brain.</p>",
         "<h2>Predictions for new scans</h2>",
-        *(bar(diagnosis, shares["AD"]) for diagnosis, shares in results["new"].items()),
+        *(
+            bar(diagnosis, shares["AD"], results["answers"][diagnosis])
+            for diagnosis, shares in results["new"].items()
+        ),
         image(
             (demo.path / "demo.png").read_bytes(),
             "A scan, its saliency and the outline of its true atrophy",
@@ -149,9 +152,10 @@ def page(demo: DemoFolder, results: dict[str, Any]) -> str:
     return document("uncus demo", body, CSS, "demo.json in the same folder contains the numbers.")
 
 
-def bar(diagnosis: str, share: float) -> str:
-    """The probability of AD as a bar."""
+def bar(diagnosis: str, share: float, answer: str) -> str:
+    """The probability of AD as a bar, and the answer in words."""
     return (
         f"<p>New scan, {text(diagnosis)}: P(AD) = {share:.3f}</p>"
         f'<div class=bar role=img aria-label="{share:.0%}"><b style="width:{share:.1%}"></b></div>'
+        f"<p class=faint>{text(answer)}</p>"
     )

@@ -1,5 +1,6 @@
 """The demo: its folder, and the whole path on a few subjects."""
 
+import html
 import json
 from dataclasses import replace
 
@@ -66,6 +67,9 @@ def test_the_results_of_the_demo(finished):
     assert 0 <= results["auc"]["value"] <= 1 and results["subjects"] == 8
     assert set(results["new"]) == {"CN", "AD"} and len(results["seconds"]) == 7
     assert "checks" in results["audit"]
+    for name, answer in results["answers"].items():
+        assert "at least 10 are needed" in answer, "eight subjects are too few to be calibrated"
+        assert html.escape(answer) in (finished / "index.html").read_text(), name
     assert f"Audit: {results['audit']}" in (finished / "index.html").read_text()
     assert 0 <= results["saliency"]["share"] <= 1
     report = json.loads((finished / "run" / "report.json").read_text())
