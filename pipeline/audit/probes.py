@@ -113,9 +113,9 @@ def innocent(evidence: Evidence, name: str, x: Floats, model: Scored | None) -> 
         key(name),
         heading(name),
         scored.p(),
-        fault=f"{name.capitalize()} alone tells the class with AUC {estimate_text(found)}{ahead}: "
-        "the classes were scanned differently, and a network can tell them by that",
-        passed=f"{name.capitalize()} alone tells nothing of the class: "
+        fault=f"From {name} alone the class can be told, AUC {estimate_text(found)}{ahead}: the "
+        "classes were scanned differently, and a network can tell them by that",
+        passed=f"From {name} alone nothing can be told of the class, "
         f"AUC {estimate_text(found)}{ahead}",
         details={"auc": found, **details},
     )
