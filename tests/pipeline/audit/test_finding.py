@@ -2,7 +2,8 @@
 
 import pytest
 
-from uncus.pipeline.audit.finding import Finding, Test, decide, holm, summary
+from uncus.pipeline.audit.finding import Finding, Test, decide, holm
+from uncus.pipeline.run_files.audit_summary import summary
 
 Test.__test__ = False  # type: ignore[attr-defined]
 
