@@ -143,6 +143,8 @@ def page(demo: DemoFolder, results: dict[str, Any]) -> str:
         f"{text(run.verdicts().line())}</p>",
         f"<p>Audit: {text(results['audit'])}; every check with its verdict: "
         '<a href="run/audit.html">run/audit.html</a>.</p>',
+        "<p>Model card, with all that is known for and against this run: "
+        '<a href="run/MODEL_CARD.md">run/MODEL_CARD.md</a>.</p>',
         "<h2>Times</h2>",
         table(["step", "seconds"], seconds),
         "<h2>Limitations</h2><p>These brains are made from a single template, and the severity of "

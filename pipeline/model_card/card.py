@@ -8,11 +8,12 @@ from typing import Any
 
 from uncus import NOTICE
 from uncus.data import files
+from uncus.data.text import listed
 from uncus.pipeline.evaluation import metrics
 from uncus.pipeline.model_card import claim, data, results
 from uncus.pipeline.model_card.evidence import Evidence
 from uncus.pipeline.model_card.warnings import warnings
-from uncus.pipeline.rendering.markdown import Section, escape, render
+from uncus.pipeline.rendering.markdown import Section, block_text, escape, render
 from uncus.pipeline.runs import Run
 
 SECTIONS = (
@@ -40,20 +41,17 @@ def write(run: Run) -> None:
 
 def text(evidence: Evidence) -> str:
     """The card in Markdown: what must be known first, then section by section."""
-    top = "\n".join(f"> - {escape(one)}" for one in warnings(evidence))
+    top = block_text(warnings(evidence))
     sections: list[Section] = [section(evidence) for section in SECTIONS]
-    return (
-        f"# {escape(title(evidence))}\n\n> **{escape(NOTICE)}**\n"
-        + (f">\n{top}\n" if top else "")
-        + f"\n{render(sections)}"
-    )
+    parts = [f"# {escape(title(evidence))}", f"**{escape(NOTICE)}**", top, render(sections)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def title(evidence: Evidence) -> str:
     """``run: CN or AD from a T1-weighted scan``."""
     target = evidence.card["target"]
-    names = target["columns"] if evidence.regression else target["classes"]
-    return f"{evidence.name}: {' or '.join(names)} from a T1-weighted scan"
+    known = listed(target["columns"]) if evidence.regression else " or ".join(target["classes"])
+    return f"{evidence.name}: {known} from a T1-weighted scan"
 
 
 def header(evidence: Evidence) -> str:

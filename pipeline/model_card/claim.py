@@ -81,7 +81,10 @@ def claim(evidence: Evidence) -> Section:
         "Checklist for Artificial Intelligence in Medical Imaging (Mongan 2020, items of the 2024 "
         "update). Filled where the run knows it; what is open is for its authors."
     )
-    return Section("CLAIM checklist", [about, Table(["", "item", "", ""], rows)])
+    return Section(
+        "CLAIM checklist",
+        [about, Table(["item", "title", "state", "where it is, or what is known"], rows)],
+    )
 
 
 def answers(evidence: Evidence) -> dict[int, str]:

@@ -45,7 +45,7 @@ def use(evidence: Evidence) -> Section:
 
 def data(evidence: Evidence) -> Section:
     """The cohort."""
-    return Section("Training data", [Table(["", ""], list(cohort(evidence).items()))])
+    return Section("Training data", [Table(["fact", "value"], list(cohort(evidence).items()))])
 
 
 def cohort(evidence: Evidence) -> dict[str, object]:
@@ -83,17 +83,17 @@ def model(evidence: Evidence) -> Section:
     """Networks, training, versions."""
     card = evidence.card
     affine = card["grid"]["affine"]
-    edges = {f"{sum(row[k] ** 2 for row in affine[:3]) ** 0.5:.4g}" for k in range(3)}
+    edges = [f"{sum(row[k] ** 2 for row in affine[:3]) ** 0.5:.4g}" for k in range(3)]
     shape = " × ".join(map(str, card["grid"]["shape"]))
     rows = {
         **evidence.facts,
         "space": SPACES[card["space"]],
-        "grid": f"{shape} voxels of {' × '.join(sorted(edges))} mm",
+        "grid": f"{shape} voxels of {' × '.join(edges)} mm",
         "made with": ", ".join(f"{name} {text}" for name, text in card["versions"].items()),
     }
     for shown_above in ("cohort", "subjects", "fingerprint of the cohort"):
         rows.pop(shown_above, None)
-    return Section("Networks and training", [Table(["", ""], list(rows.items()))])
+    return Section("Networks and training", [Table(["fact", "value"], list(rows.items()))])
 
 
 def hashes(evidence: Evidence) -> Section:

@@ -60,8 +60,8 @@ def metrics_table(report: Content) -> Table:
             row += [estimate_text(report["baselines"][best][metric]), estimate_text(ahead)]
             row.append(verdict(metric, ahead))
         rows.append(row)
-    beside = [f"best baseline: {best}", "network minus baseline", ""] if best else []
-    return Table(["", "network", *beside], rows)
+    beside = [f"best baseline: {best}", "network minus baseline", "verdict"] if best else []
+    return Table(["metric", "network", *beside], rows)
 
 
 def other_baselines(report: Content) -> str:
@@ -135,7 +135,7 @@ def calibration(evidence: Evidence) -> Section:
                 [metrics.title(name), *(estimate_text(measured[when][name]) for when in whens)]
                 for name in reliability.SHOWN
             ]
-            blocks += [reliability.NESTED, Table(["", "before", "after calibration"], rows)]
+            blocks += [reliability.NESTED, Table(["metric", "before", "after calibration"], rows)]
         level, classes = conformal["error_level"], bool(measured)
         blocks.append(
             f"Conformal {'sets' if classes else 'intervals'} at an error level of {level:.0%}. "
@@ -172,7 +172,10 @@ def audit(evidence: Evidence) -> Section:
         for finding in found["findings"]
     ]
     line = summary(found["findings"])
-    blocks: list[Block] = [f"{line[:1].upper()}{line[1:]}.", Table(["check", "", "verdict"], rows)]
+    blocks: list[Block] = [
+        f"{line[:1].upper()}{line[1:]}.",
+        Table(["check", "status", "verdict"], rows),
+    ]
     if certificate := evidence.card.get("certificate"):
         blocks.append(
             "Certificate: card.json has the folds as salted hashes of the subjects. With the salt "
@@ -199,7 +202,7 @@ def saliency(evidence: Evidence) -> Section:
     quick = ", in a reduced form" if passport["quick"] else ""
     blocks: list[Block] = [
         f"Tested on {passport['subjects']} of the run's own test scans{quick}.",
-        Table(["method", "", "why"], rows),
+        Table(["method", "verdict", "why"], rows),
     ]
     left_out = [f"not done: {one}" for one in passport["not_done"]]
     return Section(title, [*blocks, left_out] if left_out else blocks)

@@ -77,6 +77,13 @@ def test_the_results_of_the_demo(finished):
     assert results["headline"] == report["headline"]
 
 
+def test_the_run_has_a_model_card(finished):
+    assert 'href="run/MODEL_CARD.md"' in (finished / "index.html").read_text()
+    card = (finished / "run" / "MODEL_CARD.md").read_text()
+    assert "Trained on a synthetic cohort" in card.split("##")[0]
+    assert "hippocampi" in card and "Not audited" not in card and "were not checked" not in card
+
+
 def test_new_scans_are_registered_and_have_regions(finished):
     """A run in space mni accepts scans in scanner space."""
     assert json.loads((finished / "run" / "model" / "card.json").read_text())["space"] == "mni"

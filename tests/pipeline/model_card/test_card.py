@@ -115,7 +115,7 @@ def test_sections_and_evidence(whole: Run) -> None:
     assert "| scans labelled AD | 20 |" in rest and "| sex | F 20, M 20 |" in rest
     for verdict in whole.verdicts().methods:
         assert f"| {verdict.replace('_', ' ')} | " in rest
-    assert whole.audit() and "| check |  | verdict |" in rest
+    assert whole.audit() and "| check | status | verdict |" in rest
     assert "best baseline: age" in rest and "after calibration" in rest
     assert "of 40 were taken for others" in rest
     for number, title in enumerate(TITLES, start=1):
