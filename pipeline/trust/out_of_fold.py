@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from uncus.data.design.targets import Target
+from uncus.data.tables import need_column
 
 Array = np.ndarray[Any, Any]
 PARTS = 5
@@ -36,17 +37,20 @@ class OutOfFold:
 
     @classmethod
     def of(cls, predictions: pd.DataFrame, target: Target) -> "OutOfFold":
-        """The labelled test scans of a run's predictions.tsv."""
+        """The labelled test scans of predictions.tsv; raises BadInput where a column is missing."""
         names, regression = target.names, target.regression
+        true = [f"true_{name}" for name in names] if regression else ["true"]
+        columns = [f"pred_{name}" if regression else f"p_{name}" for name in names]
+        for column in (*SCAN, "part", "fold", *true, *columns):
+            need_column(predictions, column, "predictions.tsv")
         table = predictions[predictions["part"] == "test"]
         if not regression:
             table = table[table["true"].isin(names)]
         table = table.reset_index(drop=True)
         if regression:
-            labels: Array = table[[f"true_{name}" for name in names]].to_numpy(dtype=float)
+            labels: Array = table[true].to_numpy(dtype=float)
         else:
             labels = table["true"].map({name: k for k, name in enumerate(names)}).to_numpy(int)
-        columns = [f"pred_{name}" if regression else f"p_{name}" for name in names]
         outputs = table[columns].to_numpy(dtype=float)
         return cls(names, table[SCAN], table["fold"].to_numpy(int), labels, outputs)
 
