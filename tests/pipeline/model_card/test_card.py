@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.pipeline.run_files.cards import seal
+from tests.pipeline.run_files.cards import CARD, seal
 from uncus.data import files
 from uncus.pipeline.cli import main
 from uncus.pipeline.model_card.card import header, text, write
@@ -145,6 +145,18 @@ def test_what_is_missing_is_said(run: Path, tmp_path: Path) -> None:
     assert "| kind | not recorded |" in card and "an earlier version made the run" in card
     write(Run(early.model_folder))  # a model folder alone has no place for it
     assert not list(early.path.rglob("MODEL_CARD.md"))
+
+
+def test_a_regression(tmp_path: Path) -> None:
+    run, both = Run(tmp_path / "run"), ["age", "nwbv"]
+    run.model_folder.mkdir(parents=True)
+    member = {**CARD["members"][0], "mean": [60.0, 0.7], "std": [9.0, 0.1]}
+    target = {"columns": both, "classes": {}, "regression": True}
+    seal(run, target=target, members=[member])
+    evidence = Evidence.of(run)
+    card = text(evidence)
+    assert "age and nwbv from a T1-weighted scan" in card and "pipeline_tag" not in header(evidence)
+    assert "| filled | Regression by" in card and "a class is named" not in card
 
 
 def test_a_damaged_file_is_named_and_the_rest_is_told(whole: Run, tmp_path: Path) -> None:
