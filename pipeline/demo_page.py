@@ -117,8 +117,8 @@ def page(demo: DemoFolder, results: dict[str, Any]) -> str:
         notice(),
         f"<p class=lead>{text(results['headline']['name'])} "
         f"<b>{estimate_text(results['headline'])}</b> over {results['subjects']} "
-        "subjects, each tested by a network that was not trained on them. For the scan of a new "
-        f"patient {saliency['share']:.0%} of the saliency is inside the true atrophy: "
+        "subjects, each tested by a network that was not trained on them. For a new synthetic "
+        f"scan labelled AD, {saliency['share']:.0%} of the saliency is inside the true atrophy: "
         f"<b>{saliency['times_brain']:.1f} times</b> the share of a map that is uniform over the "
         "brain.</p>",
         "<h2>Predictions for new scans</h2>",

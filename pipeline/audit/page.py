@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from uncus.pipeline.audit.finding import p_text
 from uncus.pipeline.rendering.html import document, notice, table, text
 from uncus.pipeline.rendering.numbers import Estimate, estimate_text
 from uncus.pipeline.run_files.audit_summary import summary
@@ -101,7 +102,7 @@ def shown(estimate: Estimate | None) -> str:
 def p_shown(details: Mapping[str, Any]) -> str:
     """The p-value of the difference."""
     found = details.get("model_minus_probe")
-    return f"{found['p']:.3f}" if found else "–"
+    return p_text(found["p"]).removeprefix("= ") if found else "–"
 
 
 def certificate(audit: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ def test_a_fault_is_significant_among_all_tests() -> None:
     tests = [Test(str(k), str(k), p, "bad", "good") for k, p in enumerate([0.006, 0.5, 0.0001])]
     findings = decide(tests)
     assert [one.status for one in findings] == ["passed", "passed", "fault"]
-    assert findings[2].verdict == "bad (p < 0.001; corrected for 3 tests, < 0.001)."
+    assert findings[2].verdict == "bad (p < 0.001, corrected for 3 tests p < 0.001)."
 
 
 def test_the_summary_names_faults() -> None:
