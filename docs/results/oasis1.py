@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from uncus.data.files import read_json
 from uncus.pipeline.cli import main
+from uncus.pipeline.run_files.audit_summary import summary
 from uncus.pipeline.runs import Run
 
 HERE = Path(__file__).parent
@@ -33,6 +35,9 @@ COMMANDS = (
     "uncus evaluate WORK/age",
     f"uncus train WORK/cohort WORK/scan {DEMENTIA} {HEAD}",
     "uncus evaluate WORK/scan --baseline nwbv age",
+    "uncus audit WORK/scan",
+    "uncus explain --check WORK/scan",
+    "uncus audit WORK/age",
     f"uncus train WORK/cohort WORK/aged {DEMENTIA} --covariates age {HEAD}",
     "uncus evaluate WORK/aged --baseline nwbv age",
     f"uncus train WORK/cohort WORK/dementia {DEMENTIA} --covariates age sex {HEAD}",
@@ -73,7 +78,8 @@ def run(source: str, work: str) -> None:
         print("$", shlex.join(words), flush=True)
         done = words[1] == "train" and Run(Path(words[3])).is_sealed()
         begun = words[1] == "train" and Path(words[3]).exists()
-        if not done and main([*words[1:], *["--resume"] * begun]) != 0:
+        code = 0 if done else main([*words[1:], *["--resume"] * begun])
+        if code > (words[1] == "audit"):  # 1: a fault was found
             sys.exit("the command failed")
 
 
@@ -118,6 +124,24 @@ def calibration(report: dict[str, Any]) -> list[str]:
 def adjusted(report: dict[str, Any]) -> str:
     """The adjusted AUC with its interval."""
     return span(report["metrics"]["auc_adjusted"])
+
+
+def findings(run: Run) -> list[str]:
+    """The faults and notes of a run's audit."""
+    audit = run.audit()
+    assert audit is not None
+    told = [one for one in audit["findings"] if one["status"] in ("fault", "note")]
+    lines = [f"- {one['status']}, {one['title'].lower()}: {one['verdict']}" for one in told]
+    return [f"{summary(audit['findings'])}.", "", *lines]
+
+
+def passport(run: Run) -> list[str]:
+    """The verdict on each saliency method."""
+    methods = read_json(run.passport_path)["methods"]
+    return [
+        f"- {name.replace('_', ' ')}: {'; '.join([one['verdict'], *one['reasons']])}"
+        for name, one in methods.items()
+    ]
 
 
 def page(work: Path) -> tuple[str, dict[str, Any]]:
@@ -181,6 +205,9 @@ def page(work: Path) -> tuple[str, dict[str, Any]]:
         regression="\n".join(regression),
         retest="\n".join(retest),
         calibration="\n".join(calibration(lead)),
+        audit="\n".join(findings(Run(work / LEAD))),
+        audit_age="\n".join(findings(Run(work / "age"))),
+        passport="\n".join(passport(Run(work / LEAD))),
         error_level=f"{lead['conformal']['error_level']:.0%}",
         pretraining=f"{duration['age']:.0f}",
         mean=f"{lead['within_folds']['mean']:.3f}",
