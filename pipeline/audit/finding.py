@@ -62,7 +62,9 @@ def decide(tests: Sequence[Test]) -> list[Finding]:
     findings = []
     for test, adjusted in zip(tests, holm([test.p for test in tests]), strict=True):
         wrong = adjusted < ALPHA
-        shown = f"p {p_text(test.p)}, corrected for {len(tests)} tests p {p_text(adjusted)}"
+        shown = f"p {p_text(test.p)}"
+        if len(tests) > 1:
+            shown += f", corrected for {len(tests)} tests p {p_text(adjusted)}"
         findings.append(
             Finding(
                 test.check,

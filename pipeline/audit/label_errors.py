@@ -9,7 +9,15 @@ from scipy import stats
 from uncus.data.text import shorten
 from uncus.pipeline.audit.evidence import Evidence
 from uncus.pipeline.audit.finding import Finding, Test
-from uncus.pipeline.audit.probes import LEAST, Scored, crossed, model_scores, out_of_fold
+from uncus.pipeline.audit.perceptual_hash import LATTICE
+from uncus.pipeline.audit.probes import (
+    LEAST,
+    Scored,
+    crossed,
+    model_scores,
+    out_of_fold,
+    varying,
+)
 from uncus.pipeline.rendering.numbers import number
 
 SHUFFLES = 20
@@ -27,6 +35,8 @@ def check(evidence: Evidence) -> tuple[list[Finding], list[Test]]:
     y = np.asarray(evidence.labels)[evidence.firsts].astype(int)
     enough = np.bincount(y, minlength=len(evidence.classes)).min() >= LEAST
     x = anatomy(evidence) if evidence.images and enough else None
+    if x is not None and not x.shape[1]:
+        x = None
     scored = model_scores(evidence)
     by = "the network"
     if scored is None and x is not None:
@@ -41,7 +51,7 @@ def check(evidence: Evidence) -> tuple[list[Finding], list[Test]]:
     else:
         findings.append(doubtful(evidence, scored, by))
     if x is None:
-        text = "It needs the images, and ten subjects of each class."
+        text = "It needs images that differ, and ten subjects of each class."
         findings.append(Finding("shuffled", "Shuffled labels", "not checked", text))
         return findings, []
     return findings, [shuffled(evidence, x, y)]
@@ -106,7 +116,8 @@ def shuffled(evidence: Evidence, x: NDArray[np.float64], y: NDArray[np.intp]) ->
 def anatomy(evidence: Evidence) -> NDArray[np.float64]:
     """The inside of each first scan's brain, a row a subject."""
     assert evidence.images is not None
-    signatures = np.array([facts.signature for facts in evidence.images.facts])
-    return (
-        signatures[evidence.firsts, ::2, ::2, ::2].reshape(len(evidence.firsts), -1).astype(float)
-    )
+    signatures = np.array([facts.signature for facts in evidence.images.facts])[evidence.firsts]
+    # Means of 2 x 2 x 2 points: of a slab, single planes may be empty.
+    x, y, z = (size // 2 for size in LATTICE)
+    pooled = signatures.astype(float).reshape(-1, x, 2, y, 2, z, 2).mean(axis=(2, 4, 6))
+    return varying(pooled.reshape(len(pooled), -1))
