@@ -19,7 +19,7 @@ from uncus import __version__
 from uncus.data import files
 from uncus.data.errors import BadInput
 from uncus.data.phantom.anatomy import load_anatomy
-from uncus.data.phantom.recipe import RECIPE
+from uncus.data.phantom.recipe import MARK, RECIPE
 from uncus.data.phantom.subject import (
     MIN_DISPLACEMENT,
     SEVERITY,
@@ -246,6 +246,7 @@ def write_scan(path: Path, array: Any, subject: Subject, flipped: bool, code: in
     image.set_qform(affine, code=code)
     image.set_sform(affine, code=code)
     image.header.set_xyzt_units("mm", "sec")
+    image.header["descrip"] = MARK
     packed = gzip.compress(image.to_bytes(), compresslevel=3, mtime=0)
     files.write_atomically(path, lambda temporary: temporary.write_bytes(packed))
 

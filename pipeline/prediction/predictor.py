@@ -17,7 +17,7 @@ from uncus.data.design.covariates import SEXES, range_warnings, to_row
 from uncus.data.errors import BadInput
 from uncus.data.files import read_json
 from uncus.data.imageio.volume import Volume
-from uncus.data.phantom.recipe import is_synthetic
+from uncus.data.phantom.recipe import is_phantom
 from uncus.data.segmentation.measures import measure
 from uncus.data.segmentation.segmentation import Segmentation
 from uncus.data.segmentation.segmenter import forget, known_segmentation, segment_scan
@@ -179,7 +179,13 @@ class Predictor:
         known = {**scanner_fields(path, volume), **known}
         on_step("Predicting")
         return self.of_placed(
-            displayed(path.name), placed, known, placed.volume.voxel_hash, segmentation, setting
+            displayed(path.name),
+            placed,
+            known,
+            placed.volume.voxel_hash,
+            segmentation,
+            setting,
+            is_phantom(volume.native.path),
         )
 
     def of_placed(
@@ -190,6 +196,7 @@ class Predictor:
         voxel_hash: str,
         segmentation: Segmentation | None = None,
         setting: Setting = DEFAULT,
+        synthetic: bool | None = None,
     ) -> Prediction:
         """Predict for the scan called ``name``, placed by the run's pipeline.
 
@@ -197,6 +204,7 @@ class Predictor:
         ----------
         known: covariates of its subject, by name; age and sex also if the run has no such.
         voxel_hash: of the scan itself, see :class:`uncus.data.imageio.volume.Volume`.
+        synthetic: whether it is a phantom; None if unknown.
 
         Raises
         ------
@@ -229,7 +237,7 @@ class Predictor:
             volumes=measure(segmentation, *age_and_sex(known)) if segmentation else {},
             segmentation=segmentation,
             feature_maps=feature_maps,
-            domain=self.verdict(placed, known, features),
+            domain=self.verdict(placed, known, features, synthetic),
         )
 
     def judged(self, judgement: Judgement) -> dict[str, Any]:
@@ -257,6 +265,7 @@ class Predictor:
         placed: Placed,
         known: Mapping[str, str | float | None],
         features: Sequence[Vector],
+        synthetic: bool | None,
     ) -> Verdict:
         """Whether a scan is of the run's domain; ``features``: each member's statistics of them."""
         if self.domain is None:
@@ -265,8 +274,7 @@ class Predictor:
         scan = Scan(
             size=tuple(np.multiply(volume.array.shape, volume.spacing).tolist()),
             age=age_and_sex(known)[0],
-            synthetic=any(map(is_synthetic, list(volume.native.path.resolve().parents)[:5]))
-            or None,
+            synthetic=synthetic,
             scanner=scanner_of(known),
         )
         image = image_statistics(placed.array)

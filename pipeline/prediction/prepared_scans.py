@@ -62,7 +62,12 @@ def predict_prepared(
     known |= scanner_of({str(name): cell for name, cell in cells.items()})
     placed = place(cohort, row, entry, predictor.pipeline)
     return predictor.of_placed(
-        entry.name, placed, {**known, **covariates}, entry.voxel_hash, setting=setting
+        entry.name,
+        placed,
+        {**known, **covariates},
+        entry.voxel_hash,
+        setting=setting,
+        synthetic=cohort.synthetic,
     )
 
 

@@ -226,7 +226,7 @@ class Domain:
         known, found = self.known, []
         synthetic = known.get("synthetic")
         if synthetic is not None and scan.synthetic not in (None, synthetic):
-            here = "a synthetic phantom" if scan.synthetic else "of a person"
+            here = "a synthetic phantom" if scan.synthetic else "not a phantom of uncus"
             found.append(f"it is {here}, and the run was trained on {self.people}")
         if is_slab(scan.size) != known["slab"]:
             forms = ("a whole head", "a slab")

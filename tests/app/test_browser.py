@@ -91,9 +91,9 @@ def test_from_upload_to_report(
     assert page.locator("[data-testid=stAlert]").count() == 1
     assert page.locator("iframe[title*=viewer]").count() == 0
     assert page.get_by_text(NOTICE).is_visible()
-    for name in ("Runs", "Model card"):
+    for name, heading in (("Runs", "Runs"), ("Model card", "from a T1-weighted scan")):
         page.get_by_role("link", name=name).click()
-        page.get_by_role("heading", name=name).first.wait_for()
+        page.get_by_role("heading", name=heading).first.wait_for()
         page.wait_for_timeout(2000)
     assert not refused, "nothing needs more than the content security policy allows"
     ours = (address, address.replace("http", "ws"), "data:", "blob:")

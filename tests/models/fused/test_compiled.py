@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.models.fused.checks import LAYOUTS, needs_triton
-from uncus.models.fused.operation import INTERPRETED
+from uncus.models.fused.operation import INTERPRETED, SEEN
 
 pytestmark = [
     needs_triton,
@@ -172,6 +172,7 @@ def test_a_kept_kernel_is_launched_like_by_tritons_jit(shape, layout: str, drive
 
 
 @without_gpu
+@pytest.mark.skipif(not SEEN, reason="run by test_operation, as if there were a GPU")
 @pytest.mark.parametrize(
     ("shape", "kernels_of_each_direction"),
     [((1, 8, 4, 4, 4), 1), ((1, 8, 32, 48, 64), 2)],

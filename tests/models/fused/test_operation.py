@@ -26,7 +26,7 @@ from tests.models.fused.checks import (
 )
 from uncus.models.fused import FusedGroupNorm, fused_group_norm
 from uncus.models.fused.layer import ACTIVATIONS
-from uncus.models.fused.operation import INTERPRETED, SEEN, group_norm_act
+from uncus.models.fused.operation import HAS_TRITON, INTERPRETED, SEEN, group_norm_act
 
 
 @pytest.mark.parametrize("number", range(10))
@@ -167,10 +167,14 @@ def test_with_a_gpu_torch_sees_through_the_operation() -> None:
         "torch.cuda.is_available = lambda: True\n"
         "from uncus.models.fused.operation import SEEN\n"
         "torch.cuda.is_available = known\n"
-        f"test = {str(Path(__file__))!r} + '::test_compiles_exports_and_wraps'\n"
-        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', test]) or not SEEN)"
+        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', *sys.argv[1:]]) or not SEEN)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    whole, kernels = "test_compiles_exports_and_wraps", "test_torch_compile_sees_the_kernels"
+    here = Path(__file__)
+    tests = [f"{here}::{whole}"]
+    tests += [f"{here.with_name('test_compiled.py')}::{kernels}"] * HAS_TRITON
+    done = subprocess.run([sys.executable, "-c", code, *tests], capture_output=True, text=True)
+    assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout[-3000:]
 
 
 def test_the_start_does_not_import_the_compiler() -> None:

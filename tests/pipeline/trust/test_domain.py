@@ -48,7 +48,7 @@ def test_false_alarms_are_as_rare_as_stated() -> None:
         (Scan(HEAD, age=88, synthetic=True, scanner={"field strength": "1.5T"}), ""),
         (Scan(HEAD, age=30), "an age of 30, and the run's are 60 to 85 years"),
         (Scan((180.0, 10.0, 170.0)), "it is a slab (10 mm in its shortest direction)"),
-        (Scan(HEAD, synthetic=False), "it is of a person, and the run was trained on synthetic"),
+        (Scan(HEAD, synthetic=False), "it is not a phantom of uncus, and the run was trained on"),
         (Scan(HEAD, scanner={"field strength": "3"}), "field strength 3, and the run's scans have"),
     ],
 )
