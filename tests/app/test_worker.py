@@ -60,7 +60,10 @@ def memory(jobs: JobQueue) -> int:
     return int(status.partition("VmRSS:")[2].split()[0]) >> 10
 
 
-@pytest.mark.parametrize("step", ["Waiting", "Reading", "Placing", "Predicting", "Explaining"])
+SLOW = [pytest.param(step, marks=pytest.mark.slow) for step in ("Placing", "Predicting")]
+
+
+@pytest.mark.parametrize("step", ["Waiting", "Reading", *SLOW, "Explaining"])
 def test_a_user_who_leaves_leaves_nothing(step: str, run: Path, jobs: JobQueue, disk: Path) -> None:
     sessions = Sessions()
     scan = UploadedScan(run, [UPLOAD])

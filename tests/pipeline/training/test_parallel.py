@@ -66,7 +66,7 @@ def test_an_error_is_sent_from_a_worker_unchanged() -> None:
     assert str(received) == str(error) == "a.ckpt: is broken; delete it"
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.parametrize("at_once", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_cell_that_fails_is_given_up_alone(at_once: int, cohort: Path, tmp_path: Path) -> None:
     task = small_task(cohort, tmp_path / "run")
     constant = np.ones((len(task.table), 1), np.float32)

@@ -122,7 +122,7 @@ def test_two_processes_train_the_weights_of_one_with(
     assert difference(one, two) < 1e-4
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_process_ends_the_other_and_the_run_goes_on(
     killed: int, cohort: Path, alone: Path, tmp_path: Path
 ) -> None:
