@@ -92,7 +92,8 @@ def same_person(evidence: Evidence, likeness: Likeness) -> Finding:
         "duplicates",
         title,
         "fault",
-        f"{len(pairs)} pair{'s' * (len(pairs) > 1)} of names with the same brain: {told(pairs)}{where}. Give both the "
+        f"{len(pairs)} pair{'s' * (len(pairs) > 1)} of names with the same brain: "
+        f"{told(pairs)}{where}. Give both the "
         "same participant_id, or leave one out, and train again.",
         {**details, "in_two_parts": [list(pair) for pair in split]},
     )
