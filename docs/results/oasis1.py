@@ -130,8 +130,8 @@ def findings(run: Run) -> list[str]:
     """The faults and notes of a run's audit."""
     audit = run.audit()
     assert audit is not None
-    told = [one for one in audit["findings"] if one["status"] in ("fault", "note")]
-    lines = [f"- {one['status']}, {one['title'].lower()}: {one['verdict']}" for one in told]
+    found = [one for one in audit["findings"] if one["status"] in ("fault", "note")]
+    lines = [f"- {one['status']}, {one['title'].lower()}: {one['verdict']}" for one in found]
     return [f"{summary(audit['findings'])}.", "", *lines]
 
 

@@ -7,29 +7,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from uncus.data.cohorts.scanner_columns import (
+    ACQUISITION,
+    FIELD_STRENGTHS,
+    MANUFACTURERS,
+    SCANNERS,
+    SITES,
+)
 from uncus.data.tables import clean, find_column, need_column, read_column
 from uncus.pipeline.audit.evidence import Evidence
 from uncus.pipeline.audit.finding import Finding, Test
 from uncus.pipeline.rendering.numbers import number
 
 DEMOGRAPHICS = ("sex", "age")
-SITES = (
-    "site",
-    "site_id",
-    "siteid",
-    "center",
-    "centre",
-    "institution",
-    "institutionname",
-    "cohort",
-)
-SCANNERS = (
-    *("scanner", "scanner_id", "manufacturer", "vendor", "model", "scanner_model"),
-    *("manufacturers_model_name", "manufacturersmodelname", "magneticfieldstrength"),
-    *("magnetic_field_strength", "field_strength", "deviceserialnumber", "stationname"),
-    *("protocol", "softwareversions", "receivecoilname"),
-)
-"""Names of columns, in lower case, that tell where and how a scan was made."""
+MACHINES = (*SCANNERS, *MANUFACTURERS, *FIELD_STRENGTHS, *ACQUISITION)
 FEW = 5.0
 """Expected subjects in a cell below which the p-value is by permutation."""
 MAX_LEVELS = 30
@@ -55,7 +46,7 @@ def check(evidence: Evidence, columns: Sequence[str] = ()) -> tuple[list[Finding
     findings: list[Finding] = []
     tests: list[Test] = []
     wanted: dict[str, str] = {}
-    for kind, names in (("site", SITES), ("scanner", SCANNERS)):
+    for kind, names in (("site", SITES), ("scanner", MACHINES)):
         there = [name for name in map(lambda n: find_column(evidence.scans, [n]), names) if name]
         if not there:
             text = f"The table has no column of the {kind}; name one with --columns."

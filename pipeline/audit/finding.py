@@ -20,7 +20,7 @@ class Finding:
     ----------
     check: a short name without spaces, for programs.
     title: what was checked.
-    status: "fault" (do not trust the result before it is mended), "note" (know of it), "passed",
+    status: "fault" (do not trust the result before it is fixed), "note" (know of it), "passed",
         or "not checked" (the verdict says what is missing).
     verdict: one or two sentences.
     details: the numbers behind it.

@@ -41,7 +41,7 @@ class Likeness:
         return [(i, j, float(self.alike[i, j])) for i, j in matches(self.alike)]
 
     @property
-    def strangers(self) -> list[tuple[int, int]]:
+    def mismatches(self) -> list[tuple[int, int]]:
         """Scans of one name that do not show the same anatomy."""
         return [
             (i, j)
@@ -87,13 +87,13 @@ def same_person(evidence: Evidence, likeness: Likeness) -> Finding:
         how = "no two names have scans of the same anatomy"
         return Finding("duplicates", title, "passed", f"Of {len(likeness.names)} scans {how}.")
     split = sorted(pair for pair in pairs if crosses(evidence, *pair))
-    where = f"; in different parts of a fold: {told(split)}" if split else ""
+    where = f"; in different parts of a fold: {pairs_text(split)}" if split else ""
     return Finding(
         "duplicates",
         title,
         "fault",
         f"{len(pairs)} pair{'s' * (len(pairs) > 1)} of names with the same brain: "
-        f"{told(pairs)}{where}. Give both the "
+        f"{pairs_text(pairs)}{where}. Give both the "
         "same participant_id, or leave one out, and train again.",
         {**details, "in_two_parts": [list(pair) for pair in split]},
     )
@@ -177,15 +177,15 @@ def conflicts(evidence: Evidence, likeness: Likeness) -> Finding:
                     classes = f"{evidence.classes[one]} and {evidence.classes[two]}"
                     both = f"{likeness.names[i]} and {likeness.names[j]}"
                     found.append(f"{both} show the same brain, labelled {classes}")
-    strangers = sorted({likeness.names[i] for i, j in likeness.strangers})
-    details = {"conflicts": found, "changing_class": changed, "strangers": strangers}
+    mismatched = sorted({likeness.names[i] for i, j in likeness.mismatches})
+    details = {"conflicts": found, "changing_class": changed, "mismatched": mismatched}
     if found:
         text = f"{'; '.join(found[:5])}{' ...' * (len(found) > 5)}."
         return Finding("conflicts", title, "fault", text, details)
     notes = []
-    if strangers:
+    if mismatched:
         notes.append(
-            f"Scans of {shorten(strangers)} look like those of different people: look them up."
+            f"Scans of {shorten(mismatched)} look like those of different people: look them up."
         )
     if changed:
         notes.append(
@@ -226,8 +226,8 @@ def pretraining(evidence: Evidence, likeness: Likeness) -> list[Finding]:
                 seen.add((likeness.names[i], likeness.names[j]))
     if seen:
         text = (
-            f"{len(seen)} tested subjects were trained on before: {told(seen)} (here and there). "
-            "Their predictions are too good; leave them out of one of both."
+            f"{len(seen)} tested subjects were in the pre-training: {pairs_text(seen)} (here = "
+            "there). Their predictions are too good; leave them out of one of both."
         )
         return [Finding("pretraining", title, "fault", text, {"pairs": sorted(seen)})]
     how = "names, voxels and anatomy" if evidence.earlier else "names and voxels"
@@ -256,7 +256,7 @@ def ordered(one: str, two: str) -> tuple[str, str]:
     return (one, two) if one <= two else (two, one)
 
 
-def told(pairs: Iterable[tuple[str, str]]) -> str:
+def pairs_text(pairs: Iterable[tuple[str, str]]) -> str:
     """Pairs as ``a = b, c = d and 3 more``."""
     return shorten([f"{one} = {two}" for one, two in pairs])
 

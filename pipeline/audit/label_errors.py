@@ -1,4 +1,4 @@
-"""Labels that the images contradict, and labels shuffled, by which nothing must be told."""
+"""Labels that the images contradict; and shuffled labels, which nothing must predict."""
 
 from typing import Any
 

@@ -26,7 +26,7 @@ def page(audit: Mapping[str, Any]) -> str:
     faulty = any(f["status"] == "fault" for f in findings)
     lead = summary(findings)
     advice = (
-        "Do not trust results on this data before the faults are mended."
+        "Do not trust results on this data before the faults are fixed."
         if faulty
         else "This says that none of the checks below found a fault, not that there is none."
     )

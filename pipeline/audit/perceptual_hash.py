@@ -41,10 +41,10 @@ def signature(volume: NDArray[np.floating], spacing: Sequence[float]) -> Floats:
     spacing: voxel size, mm [3].
     """
     values, mask, voxel = coarse(volume, spacing)
-    middle = np.array(ndimage.center_of_mass(mask))
     inside = ndimage.distance_transform_edt(mask > 0.5, sampling=voxel) > EDGE
     if not inside.any():
         return np.zeros(LATTICE, np.float32)
+    middle = np.array(ndimage.center_of_mass(mask))
     centre = np.median(values[inside])
     spread = 1.4826 * np.median(np.abs(values[inside] - centre))
     scaled = np.clip((values - centre) / max(float(spread), 1e-6), -CLIP, CLIP) * inside
@@ -107,7 +107,7 @@ def aligned(signatures: Floats) -> Floats:
             [(slopes[:, None] * homogeneous).reshape(12, -1), mean[None, chosen]]
         ).astype(np.float32)
         gram = jacobian @ jacobian.T
-        # Damped: along the thin axis of a slab nothing can be told.
+        # Damped: the thin axis of a slab determines nothing.
         gram += 1e-3 * np.diag(np.diag(gram)) + 1e-9 * np.trace(gram) * np.eye(13)
         solve = np.linalg.solve(gram, jacobian)
         for row, image in enumerate(signatures):

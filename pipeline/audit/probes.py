@@ -1,4 +1,4 @@
-"""Shortcut probes: what can be told of the class without looking at the brain's anatomy.
+"""Shortcut probes: what predicts the class without looking at the brain's anatomy.
 
 Each probe is a logistic regression on a few features, on the folds of the run. Site, voxel size,
 head position, the scanner's units and what lies outside the brain know nothing of a disease: where
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from uncus.data.cohorts.scanner_columns import SITES
 from uncus.data.tables import clean, find_column, read_column
 from uncus.pipeline.audit import delong
-from uncus.pipeline.audit.association import SCANNERS, SITES
+from uncus.pipeline.audit.association import MACHINES
 from uncus.pipeline.audit.evidence import Evidence
 from uncus.pipeline.audit.finding import Finding, Test
 from uncus.pipeline.evaluation.baselines import MAX_LEVELS, features
@@ -30,7 +31,7 @@ LEAST = 10
 """Subjects of each class below which no probe is made."""
 BEHIND = 0.05
 """Significance at which the network is ahead of a probe."""
-FIELDS: Mapping[str, tuple[str, ...]] = {"age+sex": ("age", "sex"), "site": (*SITES, *SCANNERS)}
+FIELDS: Mapping[str, tuple[str, ...]] = {"age+sex": ("age", "sex"), "site": (*SITES, *MACHINES)}
 INNOCENT: Mapping[str, str] = {
     "voxel size": "voxels",
     "head position": "position",
@@ -56,19 +57,19 @@ class Scored:
     scores: Floats
     rows: NDArray[np.intp]
 
-    def told(self) -> int:
-        """The class that is told apart best from the rest; of two classes the second."""
+    def clearest(self) -> int:
+        """The class that is separated best from the rest; of two classes the second."""
         classes = range(self.scores.shape[1]) if self.scores.shape[1] > 2 else (1,)
         return max(classes, key=lambda k: delong.auc(self.labels == k, self.scores[:, k])["value"])
 
     def auc(self) -> dict[str, float]:
         """Of that class, with its interval."""
-        k = self.told()
+        k = self.clearest()
         return delong.auc(self.labels == k, self.scores[:, k])
 
     def p(self) -> float:
-        """That no class is told better than by chance (Mann-Whitney, times the classes)."""
-        k, many = self.told(), self.scores.shape[1]
+        """That no class is separated better than by chance (Mann-Whitney, times the classes)."""
+        k, many = self.clearest(), self.scores.shape[1]
         here, there = (self.scores[one, k] for one in (self.labels == k, self.labels != k))
         p = float(stats.mannwhitneyu(here, there, alternative="greater").pvalue)
         return min(1.0, p * (many if many > 2 else 1))
@@ -113,9 +114,9 @@ def innocent(evidence: Evidence, name: str, x: Floats, model: Scored | None) -> 
         key(name),
         heading(name),
         scored.p(),
-        fault=f"From {name} alone the class can be told, AUC {estimate_text(found)}{ahead}: the "
-        "classes were scanned differently, and a network can tell them by that",
-        passed=f"From {name} alone nothing can be told of the class, "
+        fault=f"{name.capitalize()} alone predicts the class, AUC {estimate_text(found)}{ahead}: "
+        "the classes were scanned differently, and a network can use that",
+        passed=f"{name.capitalize()} alone does not predict the class, "
         f"AUC {estimate_text(found)}{ahead}",
         details={"auc": found, **details},
     )
@@ -157,7 +158,7 @@ def compared(scored: Scored, model: Scored | None) -> tuple[str, dict[str, dict[
         return "", {}
     common = np.intersect1d(scored.rows, model.rows)
     one, two = (np.searchsorted(part.rows, common) for part in (model, scored))
-    k = scored.told()
+    k = scored.clearest()
     positive = scored.labels[two] == k
     found = delong.difference(positive, model.scores[one, k], scored.scores[two, k])
     text = f"; the network is ahead by {estimate_text(found)}"
@@ -271,7 +272,7 @@ def heading(name: str) -> str:
 
 
 def nothing(name: str) -> str:
-    """Why there is nothing to be told."""
+    """Why a probe has nothing to go by."""
     if name == "outside the brain":
         return "The prepared volumes are 0 outside the brain: a network can see nothing there."
     return f"{name.capitalize()} is the same for all subjects."

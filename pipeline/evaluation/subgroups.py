@@ -6,6 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from uncus.data.cohorts.scanner_columns import (
+    FIELD_STRENGTHS,
+    MANUFACTURERS,
+    SCANNERS,
+    SITES,
+)
 from uncus.data.tables import clean, find_column, read_column
 from uncus.data.text import shorten
 from uncus.pipeline.evaluation.bootstrap import bootstrap, intervals
@@ -24,16 +30,9 @@ BAND = 10
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "sex": ("sex",),
     "age": ("age",),
-    "site": ("site", "site_id", "center", "centre", "hospital"),
-    "scanner": (
-        "scanner",
-        "scanner_model",
-        "manufacturersmodelname",
-        "manufacturers_model_name",
-        "manufacturer",
-        "vendor",
-    ),
-    "field strength": ("magneticfieldstrength", "magnetic_field_strength", "field_strength"),
+    "site": SITES,
+    "scanner": (*SCANNERS, *MANUFACTURERS),
+    "field strength": FIELD_STRENGTHS,
 }
 """Group -> the names that its column may have, in any case."""
 SHOWN = ("auc", "balanced_accuracy", "sensitivity", "specificity")

@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from uncus.data.cohorts.scanner_columns import SITES
 from uncus.data.errors import BadInput
 from uncus.data.tables import clean, find_column
 from uncus.pipeline.evaluation.run_facts import run_facts
-from uncus.pipeline.evaluation.subgroups import COLUMNS
 from uncus.pipeline.run_files.passport import Verdicts
 from uncus.pipeline.runs import Run
 
@@ -95,7 +95,7 @@ class Evidence:
 def sites(run: Run) -> dict[str, int]:
     """Site -> its scans, from the table of the scans; empty without such a column."""
     scans = run.scans()
-    column = find_column(scans, COLUMNS["site"])
+    column = find_column(scans, SITES)
     counted = () if column is None else scans[column].map(clean).value_counts().items()
     return {str(name): int(count) for name, count in counted}
 

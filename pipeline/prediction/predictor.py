@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from uncus.data.cohorts.bids import bids_fields
 from uncus.data.design.covariates import SEXES, range_warnings, to_row
 from uncus.data.errors import BadInput
-from uncus.data.files import read_json
 from uncus.data.imageio.volume import Volume
 from uncus.data.phantom.recipe import is_phantom
 from uncus.data.segmentation.measures import measure
@@ -29,6 +27,7 @@ from uncus.data.transforms.scan_tensor import to_volume
 from uncus.models.inference import predict, torch_trunk
 from uncus.pipeline.prediction import openvino_engine as engines
 from uncus.pipeline.prediction.results import Explanation, Map, Prediction, Refused
+from uncus.pipeline.prediction.scanner_fields import scanner_fields
 from uncus.pipeline.prediction.trained_networks import (
     measured,
     read_domain,
@@ -401,18 +400,6 @@ class Predictor:
             warning=verdicts.warning(method),
             check=verdicts.state(method),
         )
-
-
-def scanner_fields(path: Path, volume: Volume) -> dict[str, str]:
-    """What a scan's header, sidecar and BIDS tables say of its scanner, as far as readable."""
-    fields: dict[str, str] = dict(volume.demographics)
-    sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-    with suppress(BadInput):
-        fields |= bids_fields(path)
-    with suppress(BadInput):
-        content = read_json(sidecar) if sidecar != path and sidecar.is_file() else {}
-        fields |= {n: str(v) for n, v in content.items()} if isinstance(content, dict) else {}
-    return scanner_of(fields)
 
 
 def common_path(paths: Sequence[Path]) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uncus.data.cohorts.scanner_columns import FIELD_STRENGTHS, MANUFACTURERS
 from uncus.data.tables import clean, read_number
 
 Array = NDArray[Any]
@@ -35,10 +36,7 @@ SLAB_MM = 80.0
 """A scan that is thinner is a slab: no whole brain fits into it."""
 AGE_MARGIN = 5.0
 """Years beyond the youngest and the oldest subject."""
-SCANNER = {
-    "field strength": ("magneticfieldstrength", "magnetic_field_strength", "field_strength"),
-    "manufacturer": ("manufacturer", "vendor"),
-}
+SCANNER = {"field strength": FIELD_STRENGTHS, "manufacturer": MANUFACTURERS}
 """What is known of scanners, with the names of its columns."""
 
 

@@ -104,7 +104,7 @@ def test_conflicts_of_a_person_are_named() -> None:
     found = identity.conflicts(Evidence("x", scans), likeness)
     assert found.status == "fault"
     assert found.details["conflicts"] == ["sub-1 is of sex F and M", "sub-2 becomes younger"]
-    assert found.details["strangers"] == ["sub-1"]
+    assert found.details["mismatched"] == ["sub-1"]
 
 
 def test_the_same_voxels_under_two_names_are_a_fault(tmp_path: Path) -> None:

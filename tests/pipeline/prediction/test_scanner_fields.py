@@ -9,7 +9,7 @@ from pydicom.dataset import FileDataset
 from tests.conftest import AFFINE, small_brain
 from tests.dicom_files import save, series
 from uncus.data.imageio.volume import read_volume
-from uncus.pipeline.prediction.predictor import scanner_fields
+from uncus.pipeline.prediction.scanner_fields import scanner_fields
 
 
 def test_a_sidecar_and_a_table_are_read(tmp_path: Path) -> None:
