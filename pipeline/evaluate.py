@@ -21,6 +21,7 @@ from uncus.pipeline.evaluation.predictions import Predicted, Study
 from uncus.pipeline.evaluation.run_facts import run_facts
 from uncus.pipeline.prediction.output import check_writable
 from uncus.pipeline.runs import Run
+from uncus.pipeline.trust.domain import synthetic_warning
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,9 @@ class Evaluate:
             found.study, found.predictions, self.baseline, self.draws, self.seed, found.facts
         )
         known = run.card.get("covariates", {}).values()
-        result.report["warnings"] += [
-            covariate["tie"]["warning"]
-            for covariate in known
-            if covariate.get("tie", {}).get("warning")
+        result.report["warnings"][:0] = [
+            *synthetic_warning(run.card),
+            *(one["tie"]["warning"] for one in known if one.get("tie", {}).get("warning")),
         ]
         if not self.on:
             name_folds(result.report["folds"], found.study, run)

@@ -38,7 +38,7 @@ from uncus.pipeline.prediction.trained_networks import (
 from uncus.pipeline.run_files.passport import Verdicts
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency import SALIENCY
-from uncus.pipeline.trust.domain import UNKNOWN, Scan, Verdict, scanner_of
+from uncus.pipeline.trust.domain import UNKNOWN, Scan, Verdict, scanner_of, synthetic_warning
 from uncus.pipeline.trust.judgement import Judgement
 from uncus.pipeline.trust.reliability import DEFAULT, Setting
 from uncus.pipeline.trust.statistics import Vector, image_statistics, joined, watched
@@ -211,6 +211,7 @@ class Predictor:
         """
         row = to_row({name: known.get(name) for name in self.covariates}, tuple(self.covariates))
         warnings = (
+            *synthetic_warning(self.card),
             *placed.warnings,
             *limit_warnings({name: [value] for name, value in known.items()}),
             *range_warnings(row, self.covariates),

@@ -32,6 +32,8 @@ PARTS = {
 FARTHEST = 4.0
 """Standard deviations at which a single statistic is cut off, so that no one of them decides."""
 UNKNOWN = "an earlier version made the run"
+SYNTHETIC = "the run was trained on synthetic phantoms: its results say nothing of people"
+"""A warning with every result of such a run."""
 SLAB_MM = 80.0
 """A scan that is thinner is a slab: no whole brain fits into it."""
 AGE_MARGIN = 5.0
@@ -280,6 +282,11 @@ def domain_limits(card: Mapping[str, Any]) -> str:
         f"scans are recognized. Of the run's own scans, {known['false_alarms']} of "
         f"{known['tested']} were taken for others, by limits from other folds."
     )
+
+
+def synthetic_warning(card: Mapping[str, Any]) -> list[str]:
+    """`SYNTHETIC` where a model card says that the training scans are phantoms, else nothing."""
+    return [SYNTHETIC] if card.get("domain", {}).get("synthetic") else []
 
 
 def is_slab(size: Sequence[float]) -> bool:

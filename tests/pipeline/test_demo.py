@@ -112,6 +112,15 @@ def test_the_saliency_methods_were_checked(finished):
     assert 'href="run/passport.html"' in (finished / "index.html").read_text()
 
 
+def test_every_result_says_that_the_run_is_of_phantoms(finished):
+    said = "synthetic phantoms: its results say nothing of people"
+    run = finished / "run"
+    assert said in (run / "report.html").read_text() and said in (run / "report.json").read_text()
+    assert "synthetic" in (run / "MODEL_CARD.md").read_text()
+    for answer in (finished / "predictions").glob("*/prediction.json"):
+        assert said in answer.read_text()
+
+
 def test_new_subjects_were_never_trained_on(finished):
     trained = set(read_table(finished / "run" / "scans.tsv")["participant_id"])
     new = set(read_table(finished / "new" / "participants.tsv")["participant_id"])
