@@ -1,4 +1,4 @@
-"""Quality control, and the prediction as text and bars."""
+"""The answer, and how far to trust it."""
 
 import altair as alt
 import pandas as pd
@@ -22,14 +22,25 @@ from uncus.pipeline.prediction.scan_report import (
 BAR, LINE = "#5f8fc4", "#d9772b"  # visible on white and on black
 
 
-def quality_control(scan: UploadedScan) -> None:
-    """The scan's warnings."""
+def result(scan: UploadedScan) -> None:
+    """The answer, the measured volumes, and the checks that the scan has passed or not."""
     assert scan.prediction is not None
-    st.subheader("Quality control")
+    st.header("Result")
     st.markdown(f"`{scan.name}`")
+    prediction(scan)
     domain(scan.prediction)
     for warning in scan.prediction["warnings"]:
         st.warning(plain(warning), icon=":material/warning:")
+    volumes(scan)
+
+
+def trust(scan: UploadedScan) -> None:
+    """The calibration, the spread of the networks, and the scan as it was read."""
+    assert scan.prediction is not None
+    st.header("How far to trust it")
+    if not is_foreign(scan.prediction):
+        line = f"{calibration_line(scan.prediction)} {spread_line(scan.prediction)}"
+        st.markdown(f":material/balance: {line}")
     picture(scan)
 
 
@@ -38,10 +49,8 @@ def domain(result: Answer) -> None:
     line = plain(domain_line(result))
     if is_foreign(result):
         st.error(line, icon=":material/block:")
-    elif result.get("domain", {}).get("inside"):
-        st.success(line, icon=":material/check:")
     else:
-        st.info(line, icon=":material/help:")
+        st.info(line, icon=":material/info:")
 
 
 def picture(scan: UploadedScan) -> None:
@@ -68,7 +77,6 @@ def prediction(scan: UploadedScan) -> None:
     """The prediction."""
     assert scan.prediction is not None
     result = scan.prediction
-    st.subheader("Prediction")
     st.markdown(f"**{plain(sentence(result))}**")
     if is_foreign(result):
         return
@@ -82,7 +90,6 @@ def prediction(scan: UploadedScan) -> None:
             columns[index % 4].metric(
                 plain(name), f"{value:.4g}", spread, delta_color="off", delta_arrow="off"
             )
-    st.markdown(f":material/balance: {calibration_line(result)} {spread_line(result)}")
     if scan.seconds:
         st.caption(f"Computed in {scan.seconds:.1f} s{steps(scan)}.")
 

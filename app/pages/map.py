@@ -16,13 +16,16 @@ from uncus.pipeline.runs import Run
 viewer = declare_component("viewer", path=str(Path(__file__).parents[1] / "viewer"))
 
 
-def explanation(scan: UploadedScan, jobs: JobQueue, run: Run) -> None:
-    """The choice of method and class, the viewer and the files."""
+def explanation(scan: UploadedScan, jobs: JobQueue, run: Run) -> dict[str, Any] | None:
+    """The choice of method and class, and the viewer; returns the facts of the map that it shows.
+
+    None while that map is not made.
+    """
     assert scan.prediction is not None
-    st.subheader("Saliency map")
+    st.header("Evidence")
     if scan.job and not scan.maps:
         progress(scan, jobs)
-        return
+        return None
     left, right = st.columns(2)
     methods = jobs.methods
     first = next((method for method, _ in scan.maps), "grad_cam")
@@ -40,9 +43,9 @@ def explanation(scan: UploadedScan, jobs: JobQueue, run: Run) -> None:
     facts = scan.maps.get((method, name))
     if facts is None:
         make(scan, jobs, method, name)
-        return
+        return None
     show(scan, facts, name)
-    downloads(scan, facts)
+    return facts
 
 
 def make(scan: UploadedScan, jobs: JobQueue, method: str, name: str) -> None:
@@ -95,7 +98,7 @@ def show(scan: UploadedScan, facts: dict[str, Any], name: str) -> None:
 
 def downloads(scan: UploadedScan, facts: dict[str, Any]) -> None:
     """Links to the files of the current map."""
-    st.subheader("Downloads")
+    st.header("Download")
     links = [
         f'<a href="{scan.url(name)}" download="{file}">{label}</a>'
         for file, label in DOWNLOADS.items()

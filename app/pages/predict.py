@@ -64,11 +64,12 @@ def single(run: Run, jobs: JobQueue) -> None:
         failed(scan)
         return
     if scan.prediction is not None:
-        answer.quality_control(scan)
-        answer.prediction(scan)
+        answer.result(scan)
+        facts = map.explanation(scan, jobs, run)
+        answer.trust(scan)
         setting.setting(scan, jobs, run)
-        answer.volumes(scan)
-        map.explanation(scan, jobs, run)
+        if facts:
+            map.downloads(scan, facts)
 
 
 def receive(run: Run, jobs: JobQueue) -> UploadedScan | None:

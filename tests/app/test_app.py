@@ -210,7 +210,7 @@ def volumes_script() -> None:
 
     from uncus.app.pages import answer
 
-    answer.quality_control(st.session_state["segmented"])
+    answer.picture(st.session_state["segmented"])
     answer.volumes(st.session_state["segmented"])
 
 

@@ -38,7 +38,7 @@ def shown(result: dict[str, Any]) -> AppTest:
     return AppTest.from_function(page, args=(result,)).run()
 
 
-@pytest.mark.parametrize(("inside", "kind"), [(True, "success"), (False, "error"), (None, "info")])
+@pytest.mark.parametrize(("inside", "kind"), [(True, "info"), (False, "error"), (None, "info")])
 def test_the_domain_in_its_color(inside: bool | None, kind: str) -> None:
     page = shown(predicted(inside))
     found = {
