@@ -31,7 +31,9 @@ DARK = {
     "ytick.labelcolor": "#e6eaed",
     "text.color": "#e6eaed",
 }
+PAGE = {False: "#ffffff", True: "#14181c"}
 PERSON = {False: "#c2410c", True: "#ffa14d"}
+NUMBERS_APART = 0.06  # of a chart's height, at least
 CURVE = {False: MODEL, True: "#3fb6cc"}
 
 
@@ -78,7 +80,7 @@ def _style(dark: bool) -> Iterator[None]:
 
 def _charts(segmentation: Segmentation, age: float, sex: str, dark: bool) -> Figure:
     """Left and right above each other for each structure, then the brain."""
-    drawn, axes = figure(10.0, 4.6, 2, len(COLUMNS))
+    drawn, axes = figure(10.0, 5.0, 2, len(COLUMNS))
     for column, name in enumerate(COLUMNS):
         regions = [name] if name == "brain" else [f"{side} {name}" for side in ("left", "right")]
         row: list[Any] = list(axes[:, column])
@@ -90,6 +92,8 @@ def _charts(segmentation: Segmentation, age: float, sex: str, dark: bool) -> Fig
             low, high = zip(*(one.get_ylim() for one in row), strict=True)
             for one in row:
                 one.set_ylim(min(low), max(high))
+        for one in row:
+            _number(one)
     drawn.supxlabel(f"age in years; centiles of cognitively normal {SEXES[sex]}", fontsize=8)
     return drawn
 
@@ -110,29 +114,42 @@ def _chart(
         axes.fill_between(ages, ml[:, lower], ml[:, -1 - lower], color=color, alpha=alpha, lw=0)
     for level, curve in zip(LEVELS, ml.T, strict=True):
         axes.plot(ages, curve, color=color, lw=1.4 if level == 50 else 0.7)
-        axes.annotate(
-            str(level),
-            (ages[-1], curve[-1]),
-            (3, 0),
-            textcoords="offset points",
-            size=6.5,
-            va="center",
-        )
     volume = segmentation.volumes[region]
     axes.plot(age, volume, "o", color=PERSON[dark], ms=6.5, zorder=5)
     digits = 2 if volume < 10 else 1 if volume < 100 else 0
     axes.annotate(
         f"{volume:.{digits}f} ml",
         (age, volume),
-        (0, 7),
         textcoords="offset points",
-        ha="center",
         size=8,
         weight="bold",
         color=PERSON[dark],
+        bbox={"facecolor": PAGE[dark], "alpha": 0.7, "lw": 0, "pad": 0.8},
+        **_beside((age - ages[0]) / (ages[-1] - ages[0])),
     )
     low, high = min(ml.min(), volume), max(ml.max(), volume)
     axes.set_ylim(max(0.0, low - 0.06 * (high - low)), high + 0.14 * (high - low))
     axes.set_xlim(ages[0], ages[-1] + 5)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set_ylabel("ml")
+
+
+def _beside(share: float) -> dict[str, Any]:
+    """Where a point's label is, off the axis and the curves' numbers; ``share`` of the width."""
+    if 0.2 < share < 0.8:
+        return {"xytext": (0, 7), "ha": "center"}
+    side = 1 if share < 0.5 else -1
+    return {"xytext": (7 * side, 0), "ha": "left" if side > 0 else "right", "va": "center"}
+
+
+def _number(axes: Any) -> None:
+    """Number the curves at their ends, the median and the outer ones first, where there is room."""
+    low, high = axes.get_ylim()
+    ends = {level: line.get_data() for level, line in zip(LEVELS, axes.lines, strict=False)}
+    kept: list[float] = []
+    for level in (50, 5, 95, 25, 75) if ends else ():
+        age, end = (values[-1] for values in ends[level])
+        if all(abs(end - other) >= NUMBERS_APART * (high - low) for other in kept):
+            kept.append(end)
+            offset = {"xytext": (3, 0), "textcoords": "offset points"}
+            axes.annotate(str(level), (age, end), size=6.5, va="center", **offset)

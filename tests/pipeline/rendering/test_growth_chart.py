@@ -78,3 +78,17 @@ def test_who_has_charts() -> None:
         assert not has_charts(PERSON, age, sex)
     assert not has_charts(None, 70, "F")
     assert not has_charts(replace(PERSON, corrections={}), 70, "F")
+
+
+@pytest.mark.parametrize("age", [41, 70, 92])
+def test_labels_stay_off_the_axis_and_each_other(age: float) -> None:
+    figure = _charts(PERSON, age, "F", dark=False)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        person, *numbers = [text.get_window_extent() for text in axes.texts] or [None]
+        if person is None:
+            continue
+        assert person.x0 >= axes.get_window_extent().x0
+        boxes = [person, *numbers]
+        for index, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[:index])
