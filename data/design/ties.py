@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 NOTABLE, LEVEL = 0.1, 0.01
 """Strength and p-value from which on a tie is warned of."""
+FEW = 5.0
+"""Expected subjects in a cell below which the p-value is by permutation."""
+PERMUTATIONS = 9999
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Tie:
 
     Attributes
     ----------
-    measure: "AUC" of a number (0.5: not at all), "Cramér's V" of one with two values (0: not).
+    measure: "AUC" of a number (0.5: not at all), "Cramér's V" of texts or of two values (0: not).
     value, p, test: of the measure, and of a test over subjects.
     """
 
@@ -51,40 +54,52 @@ class Tie:
 
 
 def ties(values: NDArray[np.float32], names: Sequence[str], labels: NDArray[Any]) -> list[Tie]:
-    """The tie of each covariate with the class, over N subjects.
-
-    Of more than two classes, an AUC is the one furthest from 0.5 of a class against the rest.
+    """The tie of each covariate with the class, over N subjects, where it has one.
 
     Parameters
     ----------
     values: [N, P], NaN where missing.
-    names: of the P covariates; those with one value, or known in one class only, have no tie.
+    names: of the P covariates.
     labels: int [N], classes.
+    """
+    found = []
+    for name, column in zip(names, np.asarray(values, dtype=float).T, strict=True):
+        known = np.isfinite(column)
+        found.append(tie(name, column[known], labels[known]))
+    return [one for one in found if one]
+
+
+def tie(name: str, values: NDArray[Any], labels: NDArray[Any]) -> Tie | None:
+    """The tie of numbers or texts ``values`` [N] with classes ``labels``, int [N].
+
+    None where there is one value, or one class, only. Tests of ranks and of counts, since those of
+    means say nothing where a class has one value only. Of more than two classes, an AUC is the one
+    furthest from 0.5 of a class against the rest.
     """
     from scipy import stats
 
-    found = []
-    for name, column in zip(names, np.asarray(values, dtype=float).T, strict=True):
-        x, y = column[np.isfinite(column)], labels[np.isfinite(column)]
-        present, distinct = np.unique(y), np.unique(x)
-        if len(present) < 2 or len(distinct) < 2:
-            continue
-        if len(distinct) == 2:
-            counts = np.array([[np.sum((y == k) & (x == v)) for v in distinct] for k in present])
-            value = float(stats.contingency.association(counts, "cramer"))
-            p = float(stats.chi2_contingency(counts, correction=False).pvalue)
-            found.append(Tie(name, "Cramér's V", value, p, "chi-squared test"))
-            continue
-        groups = [x[y == k] for k in present]
-        rest = [x[y != k] for k in present]
-        # Of two classes the second, as everywhere.
-        areas = [
-            float(stats.mannwhitneyu(here, there).statistic) / (len(here) * len(there))
-            for here, there in zip(groups, rest, strict=True)
-        ][-1 if len(present) == 2 else 0 :]
-        if len(present) == 2:
-            p, test = float(stats.mannwhitneyu(*groups).pvalue), "Mann-Whitney test"
-        else:
-            p, test = float(stats.kruskal(*groups).pvalue), "Kruskal-Wallis test"
-        found.append(Tie(name, "AUC", max(areas, key=lambda area: abs(area - 0.5)), p, test))
-    return found
+    present, distinct = np.unique(labels), np.unique(values)
+    if len(present) < 2 or len(distinct) < 2:
+        return None
+    if values.dtype == object or len(distinct) == 2:
+        counts = np.array(
+            [[np.sum((labels == k) & (values == v)) for v in distinct] for k in present]
+        )
+        few = stats.contingency.expected_freq(counts).min() < FEW
+        rng = np.random.default_rng(0)
+        method = stats.PermutationMethod(n_resamples=PERMUTATIONS, rng=rng) if few else None
+        p = float(stats.chi2_contingency(counts, correction=False, method=method).pvalue)
+        value = float(stats.contingency.association(counts, "cramer"))
+        return Tie(name, "Cramér's V", value, p, "chi-squared test")
+    groups = [values[labels == k] for k in present]
+    rest = [values[labels != k] for k in present]
+    # Of two classes the second, as everywhere.
+    areas = [
+        float(stats.mannwhitneyu(here, there).statistic) / (len(here) * len(there))
+        for here, there in zip(groups, rest, strict=True)
+    ][-1 if len(present) == 2 else 0 :]
+    if len(present) == 2:
+        p, test = float(stats.mannwhitneyu(*groups).pvalue), "Mann-Whitney test"
+    else:
+        p, test = float(stats.kruskal(*groups).pvalue), "Kruskal-Wallis test"
+    return Tie(name, "AUC", max(areas, key=lambda area: abs(area - 0.5)), p, test)

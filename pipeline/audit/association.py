@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -14,17 +13,15 @@ from uncus.data.cohorts.scanner_columns import (
     SCANNERS,
     SITES,
 )
+from uncus.data.design.ties import NOTABLE, tie
 from uncus.data.tables import clean, find_column, need_column, read_column
 from uncus.pipeline.audit.evidence import Evidence
-from uncus.pipeline.audit.finding import Finding, Test
+from uncus.pipeline.audit.finding import Finding, Status, Test
 from uncus.pipeline.rendering.numbers import number
 
 DEMOGRAPHICS = ("sex", "age")
 MACHINES = (*SCANNERS, *MANUFACTURERS, *FIELD_STRENGTHS, *ACQUISITION)
-FEW = 5.0
-"""Expected subjects in a cell below which the p-value is by permutation."""
 MAX_LEVELS = 30
-PERMUTATIONS = 9999
 
 
 def check(evidence: Evidence, columns: Sequence[str] = ()) -> tuple[list[Finding], list[Test]]:
@@ -93,56 +90,40 @@ def column_test(evidence: Evidence, column: str, kind: str) -> Finding | Test:
         text = f"{column} has {len(levels)} different texts, too many to test."
         return Finding(kind, title, "not checked", text)
     values, labels = values[known], labels[known]
+    significant: Status = "fault"
     if not evidence.classes:
         p, shown = regression_test(values, labels[:, 0], levels)
-    elif len(np.unique(labels)) < 2:
-        return Finding(kind, title, "not checked", f"{column} is known in one class alone.")
-    elif values.dtype == object:
-        p, shown = table_test(values, labels, levels, evidence.classes)
+    elif found := tie(column, values, labels.astype(int)):
+        p, shown = found.p, by_class(values, labels, evidence.classes)
+        shown += f"; {found.measure} {number(found.value)}"
+        significant = "fault" if found.strength >= NOTABLE else "note"
     else:
-        p, shown = values_test(values, labels, evidence.classes)
+        return Finding(kind, title, "not checked", f"{column} is known in one class alone.")
     what = "the class" if evidence.classes else "the target"
+    if not np.isfinite(p):
+        return Finding(kind, title, "not checked", f"{what.capitalize()} is the same for all.")
     return Test(
         kind,
         title,
         p,
         fault=f"{column} goes with {what}: {shown}. A network can tell {what} by it, without any "
         "sign of disease; match the groups, or report the metrics adjusted for it",
-        passed=f"{column} does not go with {what}: {shown}",
+        passed=f"{column} is not shown to go with {what}: {shown}",
         details={"column": column},
+        significant=significant,
     )
 
 
-def table_test(
-    values: NDArray[np.object_],
-    labels: NDArray[np.generic],
-    levels: list[str],
-    names: Sequence[str],
-) -> tuple[float, str]:
-    """Pearson's chi-squared test of levels against classes, by permutation where cells are few."""
-    counts = pd.crosstab(values, labels).reindex(levels, fill_value=0).to_numpy()
-    few = stats.contingency.expected_freq(counts).min() < FEW
-    rng = np.random.default_rng(0)
-    method = stats.PermutationMethod(n_resamples=PERMUTATIONS, rng=rng) if few else None
-    p = float(stats.chi2_contingency(counts, correction=False, method=method).pvalue)
-    largest = levels[int(counts.sum(axis=1).argmax())]
-    here = np.asarray(values == largest)
-    shares = [f"{here[labels == k].mean():.0%} of {names[int(k)]}" for k in np.unique(labels)]
-    return p, f"{largest} are {', '.join(shares)}"
-
-
-def values_test(
-    values: NDArray[np.float64], labels: NDArray[np.generic], names: Sequence[str]
-) -> tuple[float, str]:
-    """Welch's analysis of variance of a number by class."""
-    present = np.unique(labels)
-    groups = [values[labels == k] for k in present]
-    if min(map(len, groups)) < 2 or max(map(np.ptp, groups)) == 0:
-        p = float(stats.kruskal(*groups).pvalue)
-    else:
-        p = float(stats.f_oneway(*groups, equal_var=False).pvalue)
-    means = [f"{names[int(k)]} {number(values[labels == k].mean())}" for k in present]
-    return p, f"means {', '.join(means)}"
+def by_class(values: NDArray[np.generic], labels: NDArray[np.generic], names: Sequence[str]) -> str:
+    """The mean of a number, or the share of the most frequent of texts or two values, by class."""
+    groups = {names[int(k)]: values[labels == k] for k in np.unique(labels)}
+    distinct, counts = np.unique(values, return_counts=True)
+    if values.dtype != object and len(distinct) > 2:
+        return f"means {', '.join(f'{n} {number(float(g.mean()))}' for n, g in groups.items())}"
+    most = distinct[counts.argmax()]
+    shares = [f"{np.mean(group == most):.0%} of {name}" for name, group in groups.items()]
+    shown = most if values.dtype == object else f"{most:g}"
+    return f"{shown} are {', '.join(shares)}"
 
 
 def regression_test(

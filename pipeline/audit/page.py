@@ -120,10 +120,11 @@ def certificate(audit: Mapping[str, Any]) -> str:
 
 
 METHOD = (
-    "<h2>Method</h2><p>One value per subject. Tests: chi-squared (by permutation where cells are "
-    "few), Welch's analysis of variance and Mann-Whitney. The p-values of columns, and those of "
-    "images and probes, are corrected by Holm's method: a faultless cohort gets a fault by chance "
-    "in 1% of audits by either. "
+    "<h2>Method</h2><p>One value per subject. Tests: chi-squared (by permutation where counts are "
+    "small) of texts and of columns with two values, Mann-Whitney or Kruskal-Wallis of other "
+    "numbers; of a target that is a number, Spearman's correlation or Kruskal-Wallis. The p-values "
+    "of columns, and those of images and probes, are corrected by Holm's method: by either, a "
+    "faultless cohort gets a fault by chance in 1% of audits. "
     "Images are compared by a perceptual hash: the inside of the brain, without its edge, slow "
     "variation and noise, aligned to the mean of all scans.</p>"
 )

@@ -116,7 +116,7 @@ def innocent(evidence: Evidence, name: str, x: Floats, model: Scored | None) -> 
         scored.p(),
         fault=f"{name.capitalize()} alone predicts the class, AUC {estimate_text(found)}{ahead}: "
         "the classes were scanned differently, and a network can use that",
-        passed=f"{name.capitalize()} alone does not predict the class, "
+        passed=f"{name.capitalize()} alone is not shown to predict the class, "
         f"AUC {estimate_text(found)}{ahead}",
         details={"auc": found, **details},
     )
@@ -161,7 +161,7 @@ def compared(scored: Scored, model: Scored | None) -> tuple[str, dict[str, dict[
     k = scored.clearest()
     positive = scored.labels[two] == k
     found = delong.difference(positive, model.scores[one, k], scored.scores[two, k])
-    text = f"; the network is ahead by {estimate_text(found)}"
+    text = f"; network minus this {estimate_text(found)}"
     return text, {"model_minus_probe": found}
 
 

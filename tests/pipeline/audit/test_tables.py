@@ -55,6 +55,25 @@ def test_what_goes_with_the_class_is_named() -> None:
     assert "100% of AD" in found["site"].verdict  # a site's number is a name
 
 
+def test_a_column_that_is_the_same_in_one_class_is_a_fault() -> None:
+    """The variance of such a class is 0: a test of means has no p-value, and passed it."""
+    rng = np.random.default_rng(0)
+    given = evidence(
+        sex=["1" if k % 2 else str(rng.integers(2)) for k in range(60)],
+        age=["75" if k % 2 else f"{rng.normal(65, 3):.1f}" for k in range(60)],
+        education=["12" if k % 2 else f"{rng.integers(3, 12)}" for k in range(60)],
+    )
+    found = decided(association.check(given, ["education"]))
+    assert {found[name].status for name in ("sex", "age", "education")} == {"fault"}
+    assert "1 are 67% of CN, 100% of AD; Cramér's V 0.447" in found["sex"].verdict
+
+
+def test_a_tie_too_weak_to_matter_is_no_fault_however_many_subjects() -> None:
+    ages = 70 + 3 * np.random.default_rng(0).standard_normal(6000) + np.tile([0, 0.3], 3000)
+    found = decided(association.check(evidence(6000, age=[str(age) for age in ages])))["age"]
+    assert found.status == "note" and found.details["p"] < 1e-3
+
+
 def test_faultless_tables_get_a_fault_in_few_cases() -> None:
     alarms = 0
     for seed in range(50):
