@@ -135,6 +135,13 @@ class UploadedScan:
         """Select one of several DICOM series."""
         self.chosen, self.error, self.series = series, "", []
 
+    def again(self, covariates: Covariates, jobs: JobQueue) -> None:
+        """Predict with other covariates."""
+        jobs.drop(self.token)
+        self.covariates, self.prediction, self.job = covariates, None, None
+        self.error, self.maps = "", {}
+        self.submit(jobs, "auto")
+
     def judge(self, setting: Setting, jobs: JobQueue) -> None:
         """Have the prediction judged by another setting; it and the maps are asked for anew."""
         self.setting, self.error, self.maps = setting, "", {}

@@ -9,11 +9,13 @@ from uncus.app.run_catalog import all_runs, verified
 from uncus.app.sanitize import plain
 from uncus.app.settings import RUN_VARIABLE
 from uncus.data.errors import BadInput
+from uncus.pipeline.prediction.answer_html import ribbon
 from uncus.pipeline.runs import Run
+from uncus.pipeline.trust.domain import synthetic_warning
 
 
 def chosen_run(runs: dict[str, Path] | None = None) -> Run:
-    """The run that the user has selected, or the only one."""
+    """The run that the user has selected, or the only one, with a ribbon if of phantoms."""
     try:
         if not os.environ.get(RUN_VARIABLE):
             raise ValueError("no run; start this page with uncus app RUN")
@@ -25,7 +27,10 @@ def chosen_run(runs: dict[str, Path] | None = None) -> Run:
             label = st.selectbox("Run", list(runs), index=index)
             st.session_state["chosen run"] = label
         path = runs[label]
-        return verified(path, Run(path).changed())
+        run = verified(path, Run(path).changed())
+        if synthetic_warning(run.card):
+            st.html(ribbon())
+        return run
     except (BadInput, ValueError, OSError) as error:
         st.error(plain(" ".join(str(error).split())))
         st.stop()

@@ -11,9 +11,10 @@ from uncus.app.access_guard import BROWSER, LOGOUT
 from uncus.app.pages import card, predict, runs
 from uncus.app.sessions import SESSIONS
 from uncus.app.settings import LOGIN_VARIABLE
+from uncus.pipeline.prediction.answer_html import CSS
 
 ICON = Path(__file__).parents[1] / "icon.png"
-STYLE = """<style>
+STYLE = """
   [data-testid="stMainBlockContainer"] {max-width: 82rem; padding: 4.2rem 1.6rem 5rem}
   [data-testid="stDecoration"], [data-testid="stStatusWidget"], footer,
   [data-testid="stToolbarActions"], [data-testid="stMainMenu"] {display: none}
@@ -25,13 +26,24 @@ STYLE = """<style>
   .uncus-files a {padding: .38rem .8rem; border: 1px solid rgba(128, 132, 149, .45);
                   border-radius: .5rem; text-decoration: none; color: inherit; font-size: .95rem}
   .uncus-files a:hover, .uncus-files a:focus-visible {border-color: #0b7285; color: #0b7285}
-</style>"""
+  .uncus-name {display: flex; align-items: center; gap: .8rem}
+  .uncus-name h1 {margin: 0; padding: 0; font-size: 2rem; line-height: 1.1}
+  .uncus-facts {display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr));
+                gap: .8rem; margin: .2rem 0 .8rem}
+  .uncus-facts div {border: 1px solid rgba(128, 132, 149, .45); border-radius: .5rem;
+                    padding: .6rem .9rem}
+  .uncus-facts dt {font-size: .875rem} .uncus-facts dd {margin: 0; font-weight: 500}
+  [data-testid="stFileUploaderDropzone"] {min-height: 9rem}
+  .uncus-example {display: flex; align-items: center; gap: .8rem; font-size: .95rem}
+  .uncus-example img {width: 6rem; border-radius: .5rem; background: #000}
+  .uncus-wide {overflow-x: auto} .uncus-wide img {width: 100%; min-width: 44rem}
+"""
 
 
 def main() -> None:
     """Show the requested page."""
     st.set_page_config(page_title="uncus", page_icon=str(ICON), layout="wide")
-    st.html(STYLE)
+    st.html(f"<style>{STYLE}{CSS}</style>")
     st.html(f'<div class="uncus-notice" role="note">{NOTICE}</div>')
     context = get_script_run_ctx()
     if context:

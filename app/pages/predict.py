@@ -1,36 +1,40 @@
-"""The page Predict: a scan, its quality control, the prediction and its explanation."""
+"""The page Predict: one scan with its answer, the evidence, how far to trust it; or several."""
 
+import base64
+import html
+from functools import cache
 from pathlib import Path
 
 import streamlit as st
 
 from uncus.app.job_queue import JobQueue
-from uncus.app.pages import answer, batch, map, setting
+from uncus.app.pages import answer, batch, map, person, setting
 from uncus.app.pages.chosen_run import chosen_run
 from uncus.app.pages.progress import progress
 from uncus.app.pages.upload_memory import free, session_id
 from uncus.app.protocol import Covariates
-from uncus.app.run_catalog import name
 from uncus.app.sanitize import plain
 from uncus.app.sessions import SESSIONS
 from uncus.app.settings import job_queue
 from uncus.app.uploaded_scan import UploadedScan
 from uncus.app.uploads import LIMIT
+from uncus.pipeline.model_card.summary import predicts, summary
 from uncus.pipeline.runs import Run
 
 EXAMPLE = Path(__file__).parents[1] / "example.nii.gz"
+THUMBNAIL = EXAMPLE.with_name("example.png")
+MARK = EXAMPLE.with_name("icon.png")
 EXAMPLE_NAME = "bundled example (a phantom)"
 
 
 def page() -> None:
     """One scan, or several."""
-    st.title("Predict")
     run = chosen_run()
     jobs = job_queue()
     if jobs.failure:
         st.error(plain(f"The networks cannot be loaded: {jobs.failure}"))
         st.stop()
-    describe(run)
+    welcome(run, brief=bool(st.session_state.keys() & {"scan", "batch"}))
     one, several = st.tabs(["One scan", "Several scans"])
     with one:
         single(run, jobs)
@@ -38,19 +42,39 @@ def page() -> None:
         batch.batch(run, jobs)
 
 
-def describe(run: Run) -> None:
-    """One line about the networks."""
-    model, target = run.card["model"], run.target
-    many = len(run.card["members"])
-    st.caption(
-        f"Run {plain(name(run.path))}: {many} network{'s' * (many != 1)} "
-        f"({plain(model['backbone'])}, {plain(model['norm'])} norm) for "
-        f"{plain(', '.join(target.names))}."
+def welcome(run: Run, brief: bool) -> None:
+    """The product's name; before the first scan also what it does, and the facts of the run."""
+    mark = f'<img src="data:image/png;base64,{encoded(MARK)}" alt="" width="44" height="44">'
+    st.html(f'<div class="uncus-name">{mark}<h1>uncus</h1></div>')
+    if brief:
+        return
+    kind = "an estimate of" if run.target.regression else "whether it looks"
+    st.markdown(
+        f"From a T1-weighted MRI of a head: {kind} **{plain(predicts(run))}**, how sure that is, "
+        "and what in the scan speaks for and against it."
     )
+    facts_list(run)
+
+
+def facts_list(run: Run) -> None:
+    """Three facts of the run: trained on, measured, use."""
+    rows = "".join(
+        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(fact)}</dd></div>"
+        for name, fact in summary(run).items()
+    )
+    st.html(f'<dl class="uncus-facts">{rows}</dl>')
+
+
+@cache
+def encoded(path: Path) -> str:
+    """A file in base64."""
+    return base64.b64encode(path.read_bytes()).decode()
 
 
 def single(run: Run, jobs: JobQueue) -> None:
     """The tab for one scan."""
+    if before := st.session_state.get("scan"):
+        before.update()
     scan = receive(run, jobs)
     if scan is None:
         return
@@ -67,6 +91,7 @@ def single(run: Run, jobs: JobQueue) -> None:
         answer.result(scan)
         facts = map.explanation(scan, jobs, run)
         answer.trust(scan)
+        facts_list(Run(scan.run))
         setting.setting(scan, jobs, run)
         if facts:
             map.downloads(scan, facts)
@@ -75,13 +100,10 @@ def single(run: Run, jobs: JobQueue) -> None:
 def receive(run: Run, jobs: JobQueue) -> UploadedScan | None:
     """The user's scan; a new one replaces the one before."""
     state = st.session_state
-    left, right = st.columns([3, 2], gap="large")
-    with right:
-        values = covariates(run, jobs)
-        example = st.button(
-            "Try the bundled example",
-            help="A phantom: a synthetic head with known atrophy.",
-        )
+    scan: UploadedScan | None = state.get("scan")
+    place = st.expander("Another scan; age and sex") if scan else st.container()
+    with place:
+        left, right = st.columns([3, 2], gap="large")
     with left:
         uploads = st.file_uploader(
             "T1-weighted MRI of a head: NIfTI, MGZ, a zip of DICOM files, or all files of one "
@@ -92,14 +114,23 @@ def receive(run: Run, jobs: JobQueue) -> UploadedScan | None:
             help="The scan stays in a temporary folder until you choose another or close the "
             "page, and is not sent anywhere else.",
         )
-    if uploads:
-        replace_scan(UploadedScan(run.path, uploads, values), jobs)
+    with right:
+        values = person.fields(run, jobs, scan)
+        again = bool(scan and person.differ(values, scan) and st.button("Predict again"))
+        thumbnail = f'<img src="data:image/png;base64,{encoded(THUMBNAIL)}" alt="">'
+        about = "An example: a synthetic head (phantom) with known atrophy."
+        st.html(f'<div class="uncus-example">{thumbnail}<span>{about}</span></div>')
+        example = st.button("Try the bundled example")
+    if uploads or example:
+        own = person.not_of(values, scan)
+        new = UploadedScan(run.path, uploads, own) if uploads else example_scan(run, own)
+        replace_scan(new, jobs)
         free(uploads)
         state["uploads"] += 1
         st.rerun()
-    if example:
-        replace_scan(example_scan(run, values), jobs)
-    scan: UploadedScan | None = state.get("scan")
+    if scan and again:
+        scan.again(values, jobs)
+        st.rerun()
     if scan and scan.run != run.path:
         st.caption(f"The prediction below was made by run {plain(scan.run.name)}.")
     return scan
@@ -126,19 +157,6 @@ def replace_scan(scan: UploadedScan, jobs: JobQueue) -> None:
         SESSIONS.remove(session, before)
     state["scan"] = scan
     SESSIONS.add(session, scan)
-
-
-def covariates(run: Run, jobs: JobQueue) -> Covariates:
-    """The run's covariates, and those of the centiles: numbers, or the sex; empty means unknown."""
-    values: Covariates = {}
-    person = ("age", "sex") if jobs.person else ()
-    for field in dict.fromkeys((*run.card.get("covariates", {}), *person)):
-        if field == "sex":
-            values[field] = st.selectbox("Sex", ["F", "M"], index=None, placeholder="unknown")
-        else:
-            label = "Age in years" if field == "age" else plain(field)
-            values[field] = st.number_input(label, value=None, placeholder="unknown")
-    return values
 
 
 def failed(scan: UploadedScan) -> None:

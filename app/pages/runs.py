@@ -71,7 +71,7 @@ def overview(runs: dict[str, Path], measured: dict[str, Any]) -> pd.DataFrame:
 
 def side_by_side(runs: dict[str, Path], measured: dict[str, Any]) -> None:
     """Metrics as one table, then the figures of each run below its name."""
-    st.subheader("Out-of-fold metrics")
+    st.header("Out-of-fold metrics")
     shown = [measured[name]["metrics"] for name in runs]
     every = dict.fromkeys(metric for values in shown for metric in values)
     table = pd.DataFrame(
@@ -141,7 +141,7 @@ def comparisons() -> None:
     paths = {name: path for name, path in all_comparisons().items() if report_page(name)}
     if not paths:
         return
-    st.subheader("Norms and batch sizes")
+    st.header("Norms and batch sizes")
     name = next(iter(paths))
     if len(paths) > 1:
         name = st.selectbox("Comparison", list(paths))

@@ -1,12 +1,113 @@
 """What is said of an answer, the content of prediction.json: the class named, or why none is."""
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from uncus.pipeline.rendering.numbers import fixed, number
+from uncus.pipeline.trust.domain import SYNTHETIC
 from uncus.pipeline.trust.judgement import CANNOT_TELL
 
 Answer = Mapping[str, Any]
+FULL = {
+    "AD": "Alzheimer's-type dementia",
+    "CN": "cognitively normal",
+    "MCI": "mild cognitive impairment",
+}
+"""Names of classes in full; others are shown as they are."""
+
+
+BRAIN_AGE = "Brain age"
+MARGIN = 0.1
+"""Probabilities this close to those of a tie favor no class."""
+
+
+class Check(NamedTuple):
+    """What a check found of a scan: a few words, and whether they are a "warning" or "alarm"."""
+
+    text: str
+    state: str = ""
+
+
+def full(name: str) -> str:
+    """A class's name in full."""
+    return FULL.get(name, name)
+
+
+def in_full(sentence: str, answer: Answer) -> str:
+    """A sentence with the names of the answer's classes in full."""
+    for name in FULL.keys() & answer.get("probabilities", {}).keys():
+        sentence = re.sub(rf"\b{name}\b", FULL[name], sentence)
+    return sentence
+
+
+def title(answer: Answer) -> str:
+    """The answer as a heading: the class in full, the values, ``Cannot tell``, or ``No answer``."""
+    if is_foreign(answer):
+        return "No answer"
+    if "probabilities" in answer:
+        named_one = answer["label"] and not favors_none(answer)
+        return first_upper(full(answer["label"]) if named_one else CANNOT_TELL)
+    values = [
+        f"{BRAIN_AGE if name == 'age' else name} {value_text(name, value)}"
+        for name, value in answer["values"].items()
+    ]
+    return ", ".join(values)
+
+
+def value_text(name: str, value: float) -> str:
+    """A predicted value with its unit, where that is known."""
+    return f"{fixed(value, 1)} years" if name == "age" else number(value)
+
+
+def reason(answer: Answer) -> str:
+    """Why the answer is as it is, below its title."""
+    if is_foreign(answer):
+        return domain_line(answer)
+    if "set" in answer or "abstains" in answer:
+        return in_full(f"{first_upper(why(answer))}.", answer)
+    if "probabilities" in answer:
+        return in_full(most_similar(answer), answer)
+    age = answer.get("volumes", {}).get("age") or answer.get("covariates", {}).get("age")
+    if "age" not in answer["values"] or age is None:
+        return intervals_note(answer)
+    gap = answer["values"]["age"] - age
+    gap_text = f"{fixed(abs(gap), 1)} years {'above' if gap > 0 else 'below'} the age of {age:g}"
+    return f"{gap_text}. {intervals_note(answer)}"
+
+
+def checks(answer: Answer) -> list[Check]:
+    """What was checked, for a row of labels; that nothing was found is said, but never praised."""
+    inside = answer.get("domain", {}).get("inside")
+    found = [
+        {
+            True: Check("passed the checks we have"),
+            False: Check("another domain than the run's", "alarm"),
+            None: Check("not checked whether it is like the run's scans", "warning"),
+        }[inside]
+    ]
+    if inside is not False and "probabilities" in answer:
+        calibrated = answer.get("calibrated")
+        found.append(Check("calibrated") if calibrated else Check("not calibrated", "warning"))
+        members = answer["members"]
+        if len(members) > 1:
+            best = max(answer["probabilities"], key=answer["probabilities"].__getitem__)
+            agree = sum(max(member, key=member.__getitem__) == best for member in members)
+            state = "" if agree == len(members) else "warning"
+            found.append(Check(f"{agree} of {len(members)} networks agree", state))
+    if many := len(other_warnings(answer)):
+        found.append(Check(f"{many} warning{'s' * (many != 1)}", "warning"))
+    return found
+
+
+def is_synthetic(answer: Answer) -> bool:
+    """Whether the run was trained on phantoms."""
+    return SYNTHETIC in answer["warnings"]
+
+
+def other_warnings(answer: Answer) -> list[str]:
+    """The warnings besides that of a run of phantoms, which its own line shows."""
+    return [one for one in answer["warnings"] if one != SYNTHETIC]
 
 
 def is_foreign(answer: Answer) -> bool:
@@ -39,6 +140,33 @@ def why(answer: Answer) -> str:
     return (
         f"at an error level of {level:.0%} this scan fits the run's scans labelled {label}, and "
         f"not those labelled {others} (probability {fixed(answer['probabilities'][label], 2)})"
+    )
+
+
+def favors_none(answer: Answer) -> bool:
+    """Whether the probabilities of a run without sets are too close to a tie."""
+    probabilities = answer["probabilities"]
+    sets = "set" in answer or "abstains" in answer
+    return not sets and max(probabilities.values()) < 1 / len(probabilities) + MARGIN
+
+
+def most_similar(answer: Answer) -> str:
+    """The most similar training scans, and how many networks agree, where a run has no sets."""
+    members = answer["members"]
+    probabilities = answer["probabilities"]
+    label = answer["label"]
+    agree = sum(max(member, key=member.get) == label for member in members)
+    votes = f"{agree} of {len(members)} networks" if len(members) > 1 else "the network"
+    probability = fixed(probabilities[label], 2)
+    if favors_none(answer):
+        return (
+            "The networks favor no class: this scan is about as similar to the training scans "
+            f"labelled {label} (probability {probability}) as to the others."
+        )
+    others = " or ".join(name for name in probabilities if name != label)
+    return (
+        f"This scan is more similar to the training scans labelled {label} than to those labelled "
+        f"{others}, according to {votes} (probability {probability})."
     )
 
 

@@ -17,14 +17,13 @@ from uncus.pipeline.prediction.answer_text import (
     first_upper,
     intervals_note,
     is_foreign,
+    most_similar,
     named,
     why,
 )
 from uncus.pipeline.rendering.html import card, document, image, notice, table, text
 from uncus.pipeline.rendering.numbers import fixed, number
 
-MARGIN = 0.1
-"""Probabilities this close to those of a tie favor no class."""
 REGIONS = 20
 """Most regions listed."""
 CAUTION = (
@@ -177,7 +176,6 @@ def shares(answer: Answer) -> Mapping[str, float]:
 
 def sentence(answer: Answer) -> str:
     """The prediction in words: the most similar training scans, and how many networks agree."""
-    members = answer["members"]
     if is_foreign(answer):
         return "The networks give no answer for this scan."
     if "probabilities" not in answer:
@@ -185,21 +183,7 @@ def sentence(answer: Answer) -> str:
         return f"The networks estimate {', '.join(values)}."
     if "set" in answer or "abstains" in answer:
         return f"{first_upper(named(answer))}: {why(answer)}."
-    probabilities = answer["probabilities"]
-    label = answer["label"]
-    agree = sum(max(member, key=member.get) == label for member in members)
-    votes = f"{agree} of {len(members)} networks" if len(members) > 1 else "the network"
-    probability = fixed(probabilities[label], 2)
-    if probabilities[label] < 1 / len(probabilities) + MARGIN:
-        return (
-            "The networks favor no class: this scan is about as similar to the training scans "
-            f"labelled {label} (probability {probability}) as to the others."
-        )
-    others = " or ".join(name for name in probabilities if name != label)
-    return (
-        f"This scan is more similar to the training scans labelled {label} than to those labelled "
-        f"{others}, according to {votes} (probability {probability})."
-    )
+    return most_similar(answer)
 
 
 def calibration(answer: Answer) -> str:

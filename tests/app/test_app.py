@@ -78,7 +78,17 @@ def upload(page: Any, *files: tuple[str, bytes]) -> Any:
 
 def texts(page: Any) -> str:
     """All texts of the page."""
-    kinds = ("title", "subheader", "markdown", "caption", "warning", "error", "success", "html")
+    kinds = (
+        "title",
+        "header",
+        "subheader",
+        "markdown",
+        "caption",
+        "warning",
+        "error",
+        "success",
+        "html",
+    )
     return "\n".join(str(part.value) for kind in kinds for part in page.get(kind))
 
 
@@ -99,7 +109,9 @@ def test_an_upload_is_predicted(page: Any, served: Path, scan: Path, tmp_path: P
     assert NOTICE in shown and "Not calibrated" in shown and "not a diagnosis" in shown
     assert "the patient" not in shown.lower()
     assert f"`{scan.name}`" in shown
-    assert len(page.get("vega_lite_chart")) == 1 and viewers(page) == 1
+    assert shown.count('class="uncus-axis"') == 1 and viewers(page) == 1
+    order = [part.value for part in page.header]
+    assert order == ["Result", "Evidence", "How far to trust it", "Download"]
     uploaded = page.session_state["scan"]
     assert uploaded.prediction["label"] == Predictor(served)(scan).label
     assert {path.name for path in files_in(tmp_path)} == {
@@ -211,6 +223,7 @@ def volumes_script() -> None:
     from uncus.app.pages import answer
 
     answer.picture(st.session_state["segmented"])
+    answer.charts(st.session_state["segmented"])
     answer.volumes(st.session_state["segmented"])
 
 

@@ -59,10 +59,11 @@ def test_from_upload_to_report(
     page.on("request", lambda request: requested.append(request.url))
     page.get_by_text(NOTICE).wait_for()
     upload(page, scans["patient"])
-    page.locator("[data-testid=stVegaLiteChart] :is(canvas, svg)").first.wait_for()
+    page.locator(".uncus-axis .here").first.wait_for()
     before = viewer(page).locator("body").get_attribute("data-ready")
     assert page.get_by_text("training scans labelled").first.is_visible()
-    assert page.get_by_text("probability, not calibrated").first.is_visible()
+    title = "probability of Alzheimer's-type dementia, not calibrated"
+    assert page.get_by_text(title).first.is_visible()
     assert page.get_by_text("Not calibrated").first.is_visible()
     box = page.get_by_role("combobox", name="Method")
     box.focus()

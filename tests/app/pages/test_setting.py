@@ -65,7 +65,7 @@ def test_the_answer_follows_the_prevalence(page: Any, sure_run: Path, tmp_path: 
     assert after["probabilities"] == pytest.approx(want.probabilities, abs=1e-4)
     assert after["probabilities"]["AD"] < before["probabilities"]["AD"]
     shown = "\n".join(str(part.value) for part in page.markdown)
-    assert plain("95% CN, 5% AD") in shown
+    assert plain("95% cognitively normal, 5% Alzheimer's-type dementia") in shown
     (facts,) = scan.maps.values()
     folder = Path(scan.folder.name) / facts["folder"]
     assert json.loads((folder / "prediction.json").read_text())["prevalence"] == after["prevalence"]

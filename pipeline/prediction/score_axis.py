@@ -1,0 +1,150 @@
+"""Where an answer lies: one axis with the out-of-fold scores of the run's own scans.
+
+The counts of the bars are all that is shown of the cohort, so that no person can be told.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from uncus.data.errors import BadInput
+from uncus.pipeline.prediction.answer_text import full, is_foreign, value_text
+from uncus.pipeline.rendering.numbers import fixed
+from uncus.pipeline.runs import Run
+from uncus.pipeline.trust.out_of_fold import Array, OutOfFold
+from uncus.pipeline.trust.reliability import Reliability
+
+BINS = 40
+"""Bars along the axis."""
+
+
+@dataclass(frozen=True)
+class ScoreAxis:
+    """An axis, with this scan and the run's scans on it.
+
+    Attributes
+    ----------
+    title: of the axis, with its unit.
+    ends: where it begins and ends.
+    value: this scan's.
+    text: the value as text.
+    groups: name -> int [BINS], how many of the run's scans are in each part of the axis.
+    between: on a probability, where no class is named; on a value, its conformal interval.
+    between_title: what that is.
+    ticks: where it is labelled.
+    """
+
+    title: str
+    ends: tuple[float, float]
+    value: float
+    text: str
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    between: tuple[float, float] | None = None
+    between_title: str = ""
+    ticks: tuple[float, ...] = (0, 0.25, 0.5, 0.75, 1)
+
+    def at(self, value: float) -> float:
+        """The position of a value along the axis, from 0 to 1."""
+        low, high = self.ends
+        return min(1.0, max(0.0, (value - low) / (high - low)))
+
+
+def axes_of(answer: Mapping[str, Any], run: Run) -> list[ScoreAxis]:
+    """The axes of an answer (the content of prediction.json): one for classes, one per value.
+
+    There is none for a scan of another domain than the run's; an axis is without bars where the
+    run's results are not beside its model.
+    """
+    if is_foreign(answer):
+        return []
+    known = scores(run)
+    if "probabilities" in answer:
+        return [_probability(answer, run, known)]
+    return [_value(answer, k, name, known) for k, name in enumerate(answer["values"])]
+
+
+def scores(run: Run) -> OutOfFold | None:
+    """The out-of-fold outputs of the run's scans, one row each, calibrated; None without any."""
+    try:
+        return _scores(run.path, run.predictions_path.stat().st_mtime_ns)
+    except (BadInput, OSError, KeyError):
+        return None
+
+
+@lru_cache(maxsize=8)
+def _scores(path: Path, changed: int) -> OutOfFold:
+    del changed  # part of the cache's key
+    run = Run(path)
+    known = OutOfFold.of(run.predictions(), run.target)
+    return known.mean(Reliability.from_card(run.card, run.target).calibrated(known.outputs))
+
+
+def _probability(answer: Mapping[str, Any], run: Run, known: OutOfFold | None) -> ScoreAxis:
+    """The probability of one class: of two the last, of more the most probable one."""
+    names = tuple(answer["probabilities"])
+    name = names[-1]
+    if len(names) > 2:
+        name = max(names, key=answer["probabilities"].__getitem__)
+    index, value = names.index(name), answer["probabilities"][name]
+    reliability = Reliability.from_card(run.card, run.target)
+    calibration = reliability.calibration
+    at_home = True
+    groups: dict[str, tuple[int, ...]] = {}
+    prevalence = np.array(list(answer.get("prevalence", {}).values()))
+    if calibration and len(prevalence):
+        at_home = bool(np.allclose(prevalence, calibration.prevalence, atol=1e-6))
+    if known is not None and known.names == names:
+        outputs = known.outputs
+        if calibration and not at_home:
+            outputs = calibration.shifted(outputs, prevalence)
+        own = known.labels == index
+        rest = names[1 - index] if len(names) == 2 else ""
+        for title, rows in ((full(rest) if rest else "the other classes", ~own), (full(name), own)):
+            counts = _counts(outputs[rows, index], (0.0, 1.0))
+            groups[f"{title}: {sum(counts)} of the run's scans"] = counts
+    state = "calibrated" if answer.get("calibrated") else "not calibrated"
+    between = None
+    if reliability.conformal and "set" in answer and len(names) == 2 and at_home:
+        most = reliability.conformal.at(answer["error_level"])
+        ends = sorted(min(1.0, max(0.0, end)) for end in (most[names[0]], 1 - most[names[1]]))
+        between = (ends[0], ends[1]) if ends[1] > ends[0] else None
+    return ScoreAxis(
+        f"probability of {full(name)}, {state}",
+        (0.0, 1.0),
+        value,
+        fixed(value, 2),
+        groups,
+        between,
+        "cannot tell" if between else "",
+    )
+
+
+def _value(answer: Mapping[str, Any], index: int, name: str, known: OutOfFold | None) -> ScoreAxis:
+    """A value among those predicted for the run's scans."""
+    value, interval = answer["values"][name], answer.get("intervals", {}).get(name)
+    others: Array = np.array([]) if known is None else known.outputs[:, index]
+    spread = np.array([*others, value, *(interval or ())])
+    ticks = MaxNLocator(5).tick_values(spread.min(), spread.max())
+    ends = (float(ticks[0]), float(ticks[-1]))
+    groups = {f"the run's {len(others)} scans": _counts(others, ends)} if len(others) else {}
+    level = 1 - answer.get("error_level", 0)
+    return ScoreAxis(
+        f"{name}, years" if name == "age" else name,
+        ends,
+        value,
+        value_text(name, value),
+        groups,
+        tuple(interval) if interval else None,
+        f"{level:.0%} interval" if interval else "",
+        tuple(map(float, ticks)),
+    )
+
+
+def _counts(values: Array, ends: tuple[float, float]) -> tuple[int, ...]:
+    """How many values are in each of BINS parts."""
+    return tuple(int(n) for n in np.histogram(np.clip(values, *ends), BINS, ends)[0])
