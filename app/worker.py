@@ -23,12 +23,14 @@ from uncus.data.atlas import load_atlas
 from uncus.data.dicom.reader import list_series
 from uncus.data.errors import BadInput
 from uncus.data.mni.template import load_template
+from uncus.pipeline.model_card.summary import summary
 from uncus.pipeline.predict import Prediction, Predictor
 from uncus.pipeline.prediction import viewer_files
 from uncus.pipeline.prediction.output import PICTURE, write, write_picture
 from uncus.pipeline.prediction.results import Refused
 from uncus.pipeline.prediction.scan_report import ScanReport
 from uncus.pipeline.prediction.scan_report_pdf import pdf
+from uncus.pipeline.prediction.score_axis import axes_of
 from uncus.pipeline.rendering.growth_chart import growth_charts
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency import SALIENCY
@@ -159,6 +161,8 @@ class Worker:
                 (folder / "saliency.png").read_bytes(),
                 (folder / PICTURE).read_bytes(),
                 growth_charts(prediction.segmentation, volumes.get("age"), volumes.get("sex", "")),
+                axes_of(answer, predictor.run),
+                summary(predictor.run),
             )
             (folder / "report.html").write_text(report.html(), encoding="utf-8")
             (folder / "report.pdf").write_bytes(pdf(report))

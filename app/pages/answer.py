@@ -7,11 +7,9 @@ from uncus.app.sanitize import plain
 from uncus.app.uploaded_scan import CHARTS, PICTURE, UploadedScan
 from uncus.pipeline.prediction.answer_html import axis_html, checks_html
 from uncus.pipeline.prediction.answer_text import (
-    Answer,
     checks,
     domain_line,
     first_upper,
-    full,
     in_full,
     is_foreign,
     other_warnings,
@@ -24,11 +22,10 @@ from uncus.pipeline.prediction.scan_report import (
     VOLUME_HEADS,
     calibration,
     centiles_note,
-    shares,
+    spread_text,
     volume_rows,
 )
 from uncus.pipeline.prediction.score_axis import axes_of
-from uncus.pipeline.rendering.numbers import fixed, number
 from uncus.pipeline.runs import Run
 
 
@@ -73,31 +70,9 @@ def trust(scan: UploadedScan) -> None:
     st.header("How far to trust it")
     if not is_foreign(answer):
         st.markdown(plain(in_full(f"{domain_line(answer)} {calibration(answer)}", answer)))
-        outputs(answer)
+        st.markdown(plain(spread_text(answer)))
     volumes(scan)
     picture(scan)
-
-
-def outputs(answer: Answer) -> None:
-    """Each output with its spread, where there is more to say than the answer does."""
-    spread = answer["spread"]
-    if len(answer["members"]) == 1:
-        st.caption("There is one network, hence no standard deviation between networks.")
-        return
-    several = list(shares(answer))
-    if "probabilities" in answer and len(several) == 2:
-        several = several[-1:]  # the other is the rest
-    form = fixed if "probabilities" in answer else lambda value, _: number(value)
-    lines = [
-        f"{full(name)} {form(shares(answer)[name], 2)} ± {form(spread[name], 2)}"
-        for name in several
-    ]
-    st.markdown(
-        plain(
-            f"{', '.join(lines)} (± one standard deviation between the "
-            f"{len(answer['members'])} networks)."
-        )
-    )
 
 
 def volumes(scan: UploadedScan) -> None:

@@ -30,8 +30,8 @@ class Decoded:
     affine: float64 [4, 4], index -> mm, RAS+.
     series: the fields of uncus.data.dicom.series.Series.
     warnings: one sentence each.
-    demographics: from the header, "" if absent: "age" in years, "sex", "manufacturer" and
-        "magneticfieldstrength" (T).
+    demographics: from the header, "" if absent: "age" in years, "sex", "series" (its
+        description), "manufacturer" and "magneticfieldstrength" (T).
     """
 
     array: NDArray[np.float32]

@@ -96,7 +96,12 @@ def load(folder: Path, paths: list[str], name: str, series: str, voxels: int) ->
         "affine": stacked.affine.tolist(),
         "warnings": list(dict.fromkeys(warnings)),
         "series": asdict(found.series),
-        "demographics": {"age": record.age, "sex": record.sex, **scanner(found.headers[0])},
+        "demographics": {
+            "age": record.age,
+            "sex": record.sex,
+            "series": found.series.description,
+            **scanner(found.headers[0]),
+        },
     }
 
 

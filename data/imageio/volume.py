@@ -75,8 +75,8 @@ class Volume:
     affine: float64 [4, 4], voxel index -> mm, RAS+; contains the rotation of oblique scans.
     native: the grid of the file.
     warnings: about the file, one sentence each.
-    demographics: from a DICOM header, "" if absent: "age" in years, "sex", "manufacturer" and
-        "magneticfieldstrength" (T).
+    demographics: from a DICOM header, "" if absent: "age" in years, "sex", "series" (its
+        description), "manufacturer" and "magneticfieldstrength" (T).
     """
 
     array: NDArray[np.float32]

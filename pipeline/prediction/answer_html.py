@@ -10,6 +10,7 @@ from uncus.pipeline.prediction.score_axis import ScoreAxis
 from uncus.pipeline.rendering.html import text
 
 RIBBON = "Trained on synthetic brains"
+AMBER = "#ffc24b"
 COLORS = ("#0b7285", "#c2660c")
 """Of the groups on an axis."""
 CSS = """

@@ -24,6 +24,7 @@ from uncus.data.tables import write_table
 from uncus.data.text import displayed
 from uncus.pipeline.prediction.answer_text import (
     domain_line,
+    full,
     interval_columns,
     named,
     trust_lines,
@@ -189,8 +190,10 @@ def caption(explanation: Explanation) -> str:
     if prediction.domain.inside is False:
         return f"{prediction.scan}: what the networks used, of another domain than the run's"
     if prediction.probabilities:
-        share = prediction.probabilities[name]
-        return f"{prediction.scan}: evidence for {name}, P = {share:.2f}"
+        share, state = prediction.probabilities[name], "calibrated"
+        if not prediction.judgement.prevalence:
+            state = "not calibrated"
+        return f"{prediction.scan}: for and against {full(name)} (probability {share:.2f}, {state})"
     return f"{prediction.scan}: what raises {name}, estimated {prediction.values[name]:.4g}"
 
 

@@ -99,6 +99,17 @@ class Prediction:
             return None
         return self.judgement.fits[0] if self.judgement.fits else self.most_probable
 
+    @property
+    def image(self) -> dict[str, Any]:
+        """The scan itself: "voxels" along x, y, z (RAS+), their size "mm", its "series" if any."""
+        volume = self.placed.volume
+        facts: dict[str, Any] = {
+            "voxels": list(volume.array.shape),
+            "mm": [round(step, 3) for step in volume.spacing],
+        }
+        series = volume.demographics.get("series", "")
+        return {**facts, "series": series} if series else facts
+
     def as_dict(self) -> dict[str, Any]:
         """The content of prediction.json."""
         answer: dict[str, Any] = {"scan": self.scan}
@@ -115,6 +126,7 @@ class Prediction:
             "members": [dict(member) for member in self.members],
             **({"covariates": dict(self.covariates)} if self.covariates else {}),
             **({"volumes": dict(self.volumes)} if self.volumes else {}),
+            "image": self.image,
             "warnings": list(self.warnings),
             "model": dict(self.model),
             "notice": NOTICE,

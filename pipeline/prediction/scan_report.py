@@ -4,27 +4,36 @@
 diagnosis, only which of the training scans the networks find similar to this one.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from uncus.data.segmentation.measures import centile_text
+from uncus.pipeline.prediction.answer_html import CSS, axis_html, checks_html, ribbon
 from uncus.pipeline.prediction.answer_text import (
     because,
     calibrated_for,
+    checks,
     domain_line,
     first_upper,
+    full,
+    in_full,
     intervals_note,
     is_foreign,
+    is_synthetic,
     most_similar,
     named,
+    other_warnings,
+    reason,
+    title,
     why,
 )
+from uncus.pipeline.prediction.score_axis import ScoreAxis
 from uncus.pipeline.rendering.html import card, document, image, notice, table, text
 from uncus.pipeline.rendering.numbers import fixed, number
 
-REGIONS = 20
+REGIONS = 6
 """Most regions listed."""
 CAUTION = (
     "The map shows what these networks used, which may differ from the effects of a disease. R and "
@@ -44,6 +53,8 @@ class ScanReport:
     figure: PNG of the scan with the map.
     picture: PNG of the scan with the outlines of its segmentation.
     charts: growth charts of its volumes, as SVG and as PNG; empty where there are none.
+    axes: the answer among the run's own scans.
+    run: facts of the run, title -> text.
     """
 
     answer: Answer
@@ -52,47 +63,64 @@ class ScanReport:
     figure: bytes
     picture: bytes = b""
     charts: tuple[str, bytes] = ("", b"")
+    axes: Sequence[ScoreAxis] = ()
+    run: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def facts(self) -> list[tuple[str, str]]:
-        """What the prediction was made with, for the end of the report."""
-        model = self.answer["model"]
+        """The person, the scan, the run, and what the answer was made with."""
+        answer, model = self.answer, self.answer["model"]
+        facts = [("Scan", str(answer["scan"])), *person(answer).items()]
+        if shown := answer.get("image"):
+            if shown.get("series"):
+                facts.append(("Series", str(shown["series"])))
+            sizes = (" × ".join(f"{n:g}" for n in shown[key]) for key in ("voxels", "mm"))
+            facts.append(("Voxels", "{} of {} mm".format(*sizes)))
         networks = f"{model['networks']} of {model['backbone']} with {model['norm']} norm"
-        facts = [
-            ("Scan", str(self.answer["scan"])),
-            ("Run", str(model["run"])),
-            ("Networks", networks),
-            ("Model card, SHA-256", str(model["card_sha256"])),
-            ("Map", f"{self.method} for {self.name}"),
-            ("Made", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
-            ("Made by", f"uncus {model['uncus']}"),
-        ]
-        for name, share in self.answer.get("uncalibrated", {}).items():
-            facts.append((f"{name}, not calibrated", fixed(share, 3)))
-        for name, value in self.answer.get("covariates", {}).items():
-            facts.insert(1, (name, "unknown" if value is None else f"{value:g}"))
-        if volumes := self.answer.get("volumes"):
+        facts += [("Run", str(model["run"])), *self.run.items(), ("Networks", networks)]
+        for name, share in answer.get("uncalibrated", {}).items():
+            facts.append((f"{full(name)}, not calibrated", fixed(share, 3)))
+        if volumes := answer.get("volumes"):
             facts.append(("Segmentation", str(volumes["method"])))
             facts.append(("Centiles", str(volumes["reference"])))
-        if self.answer.get("atlas"):
-            facts.append(("Regions", str(self.answer["atlas"])))
-        return facts
+        facts.append(("Map", f"{self.method} for {full(self.name)}"))
+        if answer.get("atlas"):
+            facts.append(("Regions", str(answer["atlas"])))
+        made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        facts.append(("Made", f"{made} by uncus {model['uncus']}"))
+        return [*facts, ("Model card, SHA-256", str(model["card_sha256"]))]
 
     @property
-    def rows(self) -> list[list[str]]:
-        """One row per class or column: name, value, standard deviation over the networks.
+    def title(self) -> str:
+        """The answer."""
+        return title(self.answer)
 
-        There are none for a scan of another domain than the run's.
-        """
+    @property
+    def reason(self) -> str:
+        """Why it is that; in a report on a scan of another domain, why there is none."""
+        return reason(self.answer)
+
+    @property
+    def trust(self) -> str:
+        """How far to trust the answer; "" where there is none."""
         if is_foreign(self.answer):
-            return []
-        digits = 2 if "probabilities" in self.answer else 3
-        spread = self.answer["spread"]
-        several = len(self.answer["members"]) > 1
-        return [
-            [name, fixed(value, digits), f"± {fixed(spread[name], digits)}" if several else "–"]
-            for name, value in shares(self.answer).items()
-        ]
+            return ""
+        return in_full(f"{domain_line(self.answer)} {calibration(self.answer)}", self.answer)
+
+    @property
+    def spread(self) -> str:
+        """The outputs with their spread over the networks; "" where there is no answer."""
+        return "" if is_foreign(self.answer) else spread_text(self.answer)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the run was trained on phantoms."""
+        return is_synthetic(self.answer)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is unusual about the scan, besides that."""
+        return list(map(first_upper, other_warnings(self.answer)))
 
     @property
     def volumes(self) -> list[list[str]]:
@@ -100,19 +128,18 @@ class ScanReport:
         return volume_rows(self.answer)
 
     @property
-    def regions(self) -> list[list[str]]:
+    def regions(self) -> str:
         """The regions with the largest shares of the map, if the scan was registered."""
-        return [
-            [row["region"], f"{row['saliency_share']:.1%}"]
-            for row in self.answer.get("regions", [])[:REGIONS]
-        ]
+        rows = self.answer.get("regions", [])[:REGIONS]
+        shares = ", ".join(f"{row['region']} {row['saliency_share']:.1%}" for row in rows)
+        return f"Largest shares of the map: {shares}." if shares else ""
 
     @property
     def heading(self) -> str:
         """Of the map."""
         if is_foreign(self.answer):
             return "What the networks used"
-        return f"Evidence for {self.name} in the scan"
+        return f"Evidence: for and against {full(self.name)}"
 
     @property
     def doubts(self) -> list[str]:
@@ -129,31 +156,33 @@ class ScanReport:
         """A self-contained page."""
         foreign = is_foreign(self.answer)
         body = [
-            f"<h1>{text(self.answer['scan'])}</h1>{notice()}",
-            f"<p class=lead>{text(sentence(self.answer))}</p>",
-            f"<p class={'alarm' if foreign else 'faint'}>{text(domain_line(self.answer))}</p>",
-            "" if foreign else f"<p class=faint>{text(calibration(self.answer))}</p>",
-            "".join(f"<div class=note><p>{text(w)}</p></div>" for w in self.answer["warnings"]),
-            table(HEADS, self.rows) if self.rows else "",
-            f"<h2>{text(self.heading)}</h2>",
-            "".join(f"<div class=note><p>{text(doubt)}</p></div>" for doubt in self.doubts),
-            image(self.figure, "Three planes of the scan with the map", self.caution),
+            ribbon() if self.synthetic else "",
+            f"<h1>{text(self.title)}</h1>",
+            f"<p class={'alarm' if foreign else 'lead'}>{text(self.reason)}</p>",
+            f"<p class=faint>{text(self.answer['scan'])}</p>{notice()}",
+            *map(axis_html, self.axes),
+            checks_html(checks(self.answer)),
+            *(f"<div class=note><p>{text(warning)}</p></div>" for warning in self.warnings),
         ]
-        if self.picture:
-            body += ["<h2>The scan</h2>", image(self.picture, PICTURE_TEXT)]
         if self.volumes:
             body += ["<h2>Volumes</h2>", table(VOLUME_HEADS, self.volumes)]
             body += [f"<p class=faint>{text(centiles_note(self.answer))}</p>"]
         if self.charts[0]:
             body.append(card("", self.charts[0], CHARTS_TEXT, "wide"))
-        if self.regions:
-            body += ["<h2>Saliency by region</h2>", table(REGION_HEADS, self.regions)]
-        body += ["<h2>Details</h2>", table(("", ""), self.facts)]
-        return document(f"{self.answer['scan']} · uncus", body)
+        body += [
+            f"<h2>{text(self.heading)}</h2>",
+            *(f"<div class=note><p>{text(doubt)}</p></div>" for doubt in self.doubts),
+            image(self.figure, "Three planes of the scan with the map", self.caution),
+            f"<p>{text(self.regions)}</p>" if self.regions else "",
+            "<h2>How far to trust it</h2>",
+            f"<p>{text(self.trust)}</p><p>{text(self.spread)}</p>" if self.trust else "",
+        ]
+        if self.picture:
+            body.append(image(self.picture, PICTURE_TEXT))
+        body.append(table(("", ""), self.facts).replace("<table", "<table class=facts"))
+        return document(f"{self.answer['scan']} · uncus", body, CSS)
 
 
-HEADS = ("", "probability or value", "SD over networks")
-REGION_HEADS = ("region", "share of the map")
 VOLUME_HEADS = (
     "region",
     "volume, ml",
@@ -196,6 +225,35 @@ def calibration(answer: Answer) -> str:
             f"how likely it is to be true{because(answer)}. This is not a diagnosis."
         )
     return f"{intervals_note(answer)} Estimates, not measurements. This is not a diagnosis."
+
+
+def spread_text(answer: Answer) -> str:
+    """Each output with its standard deviation over the networks; of two classes the last."""
+    many = len(answer["members"])
+    if many == 1:
+        return "There is one network, hence no standard deviation between networks."
+    names = list(shares(answer))
+    classes = "probabilities" in answer
+    if classes and len(names) == 2:
+        names = names[-1:]  # the other is the rest
+    lines = []
+    for name in names:
+        pair = shares(answer)[name], answer["spread"][name]
+        value, deviation = (fixed(one, 2) if classes else number(one) for one in pair)
+        lines.append(f"{full(name)} {value} ± {deviation}")
+    return f"{', '.join(lines)} (± one standard deviation between the {many} networks)."
+
+
+def person(answer: Answer) -> dict[str, str]:
+    """Age, sex and covariates of the person, as far as they were asked for."""
+    known = dict(answer.get("covariates", {}))
+    if volumes := answer.get("volumes"):
+        known |= {"age": volumes["age"], "sex": volumes["sex"]}
+    units = {"age": " years"}
+    return {
+        first_upper(name): f"{value:g}{units.get(name, '')}" if isinstance(value, float) else value
+        for name, value in ((n, v if v not in (None, "") else "unknown") for n, v in known.items())
+    }
 
 
 def volume_rows(answer: Answer) -> list[list[str]]:

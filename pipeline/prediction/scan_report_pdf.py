@@ -9,66 +9,105 @@ import matplotlib
 from PIL import Image
 
 from uncus import NOTICE
-from uncus.pipeline.prediction.answer_text import domain_line, is_foreign
+from uncus.pipeline.prediction.answer_html import AMBER, COLORS, RIBBON
+from uncus.pipeline.prediction.answer_text import checks, is_foreign
 from uncus.pipeline.prediction.scan_report import (
     CHARTS_TEXT,
-    HEADS,
     PICTURE_TEXT,
-    REGION_HEADS,
     VOLUME_HEADS,
     ScanReport,
-    calibration,
     centiles_note,
-    sentence,
 )
+from uncus.pipeline.prediction.score_axis import BINS, ScoreAxis
 
 if TYPE_CHECKING:
     from fpdf import FPDF
 
 INK, FAINT, RULE = (34, 48, 58), (98, 113, 124), (210, 216, 221)
-ALARM = (179, 38, 30)
+ALARM, BETWEEN = (179, 38, 30), (232, 235, 237)
 FONT = "DejaVu"  # ships with matplotlib; file names may contain any letter
+PICTURE_MM = 105.0
+BARS_MM = 6.0
 
 
 def pdf(report: ScanReport) -> bytes:
-    """A4 pages with selectable text."""
+    """A4 pages with selectable text: the answer and the volumes, then evidence and trust."""
     page = _document()
     page.set_title(f"{report.answer['scan']} · uncus")
-    _text(page, str(report.answer["scan"]), 15, style="B")
-    _text(page, NOTICE, 10, style="B", gap=4)
-    _text(page, sentence(report.answer), 11)
     foreign = is_foreign(report.answer)
-    _text(page, domain_line(report.answer), 11 if foreign else 9, ALARM if foreign else FAINT)
-    if not foreign:
-        _text(page, calibration(report.answer), 9, FAINT, gap=3)
-    for warning in report.answer["warnings"]:
-        _text(page, f"Warning: {warning}", 9.5, gap=2)
-    if report.rows:
-        _table(page, HEADS, report.rows, (60, 60, 50))
-        page.ln(4)
-    _text(page, report.heading, 12, style="B", gap=2)
-    for doubt in report.doubts:
-        _text(page, f"Warning: {doubt}", 9.5, gap=2)
-    page.image(io.BytesIO(report.figure), w=page.epw)
-    page.ln(1)
-    _text(page, report.caution, 8.5, FAINT, gap=4)
-    if report.picture:
-        _picture(page, "The scan", report.picture, f"{PICTURE_TEXT}.")
+    if report.synthetic:
+        page.set_fill_color(AMBER)
+        page.set_font(FONT, style="B", size=10)
+        page.set_text_color(*INK)
+        page.cell(0, 7, f" {RIBBON}", fill=True, new_x="LMARGIN", new_y="NEXT")
+        page.ln(2)
+    _text(page, report.title, 17, style="B")
+    _text(page, report.reason, 11, ALARM if foreign else INK)
+    _text(page, str(report.answer["scan"]), 9, FAINT)
+    _text(page, NOTICE, 9, style="B", gap=2)
+    for axis in report.axes:
+        _axis(page, axis)
+    _text(page, " · ".join(check.text for check in checks(report.answer)), 9.5, style="B", gap=2)
+    for warning in report.warnings:
+        _text(page, f"Warning: {warning}", 9, gap=1)
     if report.volumes:
-        _text(page, "Volumes", 12, style="B", gap=2)
+        _text(page, "Volumes", 12, style="B", gap=1)
         _table(page, VOLUME_HEADS, report.volumes, (46, 24, 30, 48, 26))
         page.ln(1)
-        _text(page, centiles_note(report.answer), 8.5, FAINT, gap=4)
+        _text(page, centiles_note(report.answer), 8, FAINT, gap=2)
     if report.charts[1]:
-        _picture(page, "Growth charts", report.charts[1], CHARTS_TEXT)
+        _picture(page, report.charts[1], CHARTS_TEXT, page.epw)
+    _text(page, report.heading, 12, style="B", gap=2)
+    for doubt in report.doubts:
+        _text(page, f"Warning: {doubt}", 9, gap=2)
+    _picture(page, report.figure, report.caution, page.epw)
     if report.regions:
-        _text(page, "Saliency by region", 12, style="B", gap=2)
-        _table(page, REGION_HEADS, report.regions, (76, 34))
-        page.ln(4)
-    _text(page, "Details", 12, style="B", gap=2)
+        _text(page, report.regions, 9, gap=3)
+    _text(page, "How far to trust it", 12, style="B", gap=1)
+    if report.trust:
+        _text(page, f"{report.trust} {report.spread}", 9, gap=3)
+    if report.picture:
+        _picture(page, report.picture, f"{PICTURE_TEXT}.", PICTURE_MM)
     for name, value in report.facts:
-        _text(page, f"{name}: {value}", 8.5, FAINT, gap=0.5)
+        _text(page, f"{name}: {value}", 8, FAINT, gap=0.2)
     return bytes(page.output())
+
+
+def _axis(page: "FPDF", axis: ScoreAxis) -> None:
+    """The axis: bars of the run's scans, and this scan as a line through them."""
+    left, width, low = page.l_margin, page.epw, page.get_y() + 6
+    height = (BARS_MM + 5) * max(1, len(axis.groups))
+    here = left + width * axis.at(axis.value)
+    if axis.between:
+        ends = [left + width * axis.at(end) for end in axis.between]
+        page.set_fill_color(*BETWEEN)
+        page.rect(ends[0], low, ends[1] - ends[0], height, style="F")
+    page.set_text_color(*INK)
+    page.set_draw_color(*RULE)
+    page.set_font(FONT, size=8)
+    for row, (color, (name, counts)) in enumerate(zip(COLORS, axis.groups.items(), strict=False)):
+        base = low + (row + 1) * (BARS_MM + 5)
+        page.text(left, base - BARS_MM - 1, name)
+        page.set_fill_color(color)
+        for k, count in enumerate(counts):
+            bar = BARS_MM * count / (max(counts) or 1)
+            page.rect(left + width * (k + 0.08) / BINS, base - bar, 0.84 * width / BINS, bar, "F")
+        page.line(left, base, left + width, base)
+    page.set_draw_color(*INK)
+    page.set_line_width(0.8)
+    page.line(here, low - 1, here, low + height)
+    page.set_line_width(0.2)
+    for tick in axis.ticks:
+        label = f"{tick:g}"
+        middle = left + width * axis.at(tick) - page.get_string_width(label) / 2
+        page.text(min(max(left, middle), left + width - 4), low + height + 3.5, label)
+    page.set_font(FONT, style="B", size=9)
+    value = f"this scan: {axis.text}"
+    back = page.get_string_width(value) if axis.at(axis.value) > 0.5 else 0.0
+    page.text(here - back, low - 2, value)
+    page.set_y(low + height + 5)
+    zone = f" (shaded: {axis.between_title})" if axis.between else ""
+    _text(page, f"{axis.title}{zone}", 8, FAINT, gap=2)
 
 
 def _document() -> "FPDF":
@@ -91,16 +130,15 @@ def _document() -> "FPDF":
     return page
 
 
-def _picture(page: "FPDF", heading: str, picture: bytes, caption: str) -> None:
-    """A heading, a picture of the page's width and its caption, all on one page."""
+def _picture(page: "FPDF", picture: bytes, caption: str, width: float) -> None:
+    """A picture of this width (mm) and its caption, on one page."""
     with Image.open(io.BytesIO(picture)) as opened:
-        height = page.epw * opened.height / opened.width
-    if page.will_page_break(height + 24):
+        height = width * opened.height / opened.width
+    if page.will_page_break(height + 12):
         page.add_page()
-    _text(page, heading, 12, style="B", gap=2)
-    page.image(io.BytesIO(picture), w=page.epw)
+    page.image(io.BytesIO(picture), w=width)
     page.ln(1)
-    _text(page, caption, 8.5, FAINT, gap=4)
+    _text(page, caption, 8, FAINT, gap=3)
 
 
 def _text(

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from uncus import NOTICE
+from uncus.pipeline.prediction.answer_html import RIBBON, axis_html
 from uncus.pipeline.prediction.scan_report import (
     ScanReport,
     calibration,
@@ -15,6 +16,8 @@ from uncus.pipeline.prediction.scan_report import (
     volume_rows,
 )
 from uncus.pipeline.prediction.scan_report_pdf import pdf
+from uncus.pipeline.prediction.score_axis import ScoreAxis
+from uncus.pipeline.trust.domain import SYNTHETIC
 
 MODEL = {
     "run": "run",
@@ -140,10 +143,48 @@ def test_html_and_pdf(regions: bool, figure: bytes) -> None:
         {"region": region, "saliency_share": 0.31} for region in ("Left Hippocampus", "Brain Stem")
     ]
     more = {"regions": rows * 9, "atlas": "credit"} if regions else {}
-    report = ScanReport(answer(covariates={"age": None}, **more), "grad_cam", "AD", figure)
+    image = {"voxels": [176, 240, 256], "mm": [1.0, 1.0, 1.2], "series": "MPRAGE"}
+    report = ScanReport(
+        answer(covariates={"age": None, "mmse": 28.0}, image=image, **more),
+        "grad_cam",
+        "AD",
+        figure,
+        run={"Measured": "AUC 0.8"},
+    )
     page = report.html()
     assert NOTICE in page and "<b>Müller" not in page and "&lt;b&gt;Müller" in page
-    assert ("Left Hippocampus" in page) is regions and "age" in page
+    assert ("Left Hippocampus" in page) is regions
+    for name, value in (
+        ("Age", "unknown"),
+        ("Mmse", "28"),
+        ("Series", "MPRAGE"),
+        ("Voxels", "176 × 240 × 256 of 1 × 1 × 1.2 mm"),
+        ("Measured", "AUC 0.8"),
+    ):
+        assert f"<th scope=row>{name}</th><td>{value}</td>" in page
+    assert "<h1>Alzheimer&#39;s-type dementia</h1>" in page and "not calibrated" in page
+    assert "0.75 ± 0.05" in page and "0.25 ± 0.05" not in page, "two classes are one number"
     assert "http" not in page.replace("http-equiv", "") and "<script" not in page
     content = pdf(report)
     assert content.startswith(b"%PDF") and len(content) > 10_000
+
+
+def test_a_run_of_phantoms_has_its_ribbon_in_both_formats(figure: bytes) -> None:
+    parts = ("grad_cam", "AD", figure)
+    synthetic = ScanReport(answer(warnings=[SYNTHETIC]), *parts)
+    people = ScanReport(answer(warnings=[]), *parts)
+    assert RIBBON in synthetic.html() and RIBBON not in people.html()
+    assert synthetic.warnings == [] and len(pdf(synthetic)) > len(pdf(people))
+
+
+def test_the_figures_are_those_of_the_page(figure: bytes) -> None:
+    axis = ScoreAxis("probability", (0, 1), 0.753, "0.75", {"CN": (1,) * 40}, (0.4, 0.6), "no")
+    volumes = {**VOLUMES, "age": 77.7, "sex": "M"}
+    report = ScanReport(
+        answer(volumes=volumes), "grad_cam", "AD", figure, figure, ("<svg></svg>", figure), [axis]
+    )
+    assert axis_html(axis) in report.html() and report.facts[1:3] == [
+        ("Age", "77.7 years"),
+        ("Sex", "M"),
+    ]
+    assert pdf(report).count(b"/Type /Page\n") <= 2
