@@ -14,6 +14,7 @@ from uncus.pipeline.evaluation.report_text import (
     explain,
     main_of,
     meaning,
+    row_title,
     summary,
     title,
 )
@@ -79,7 +80,7 @@ def metrics_table(part: Mapping[str, Any]) -> str:
             cells.append(f"<td{mark(name)}>{number(entry['value'])}{around}</td>")
         hint = text(metrics.TITLES.get(metrics.base(metric), ("", ""))[1])
         rows.append(
-            f'<tr><th scope=row title="{hint}">{text(metrics.title(metric))}</th>'
+            f'<tr><th scope=row title="{hint}">{text(row_title(metric, part))}</th>'
             f"{''.join(cells)}</tr>"
         )
     return (

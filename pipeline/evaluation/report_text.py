@@ -16,6 +16,17 @@ def main_of(report: Mapping[str, Any]) -> str:
     return str(report["headline"]["metric"]) if "headline" in report else known
 
 
+def row_title(metric: str, part: Mapping[str, Any]) -> str:
+    """A metric's name in the table of a report or a holdout.
+
+    The run's map is fitted on its own scans, so that the errors there are those before calibration;
+    those after it, on other subjects, are in a section of their own.
+    """
+    after = "external" in part and "calibration" in part
+    raw = metrics.base(metric) in ("brier", "ece") and not after
+    return metrics.title(metric) + ", not calibrated" * raw
+
+
 def headline(report: Mapping[str, Any]) -> str:
     """The figure to lead with: ``AUC adjusted for age and sex 0.701 (0.610 to 0.790)``."""
     metric = main_of(report)

@@ -8,6 +8,7 @@ from uncus.pipeline.evaluation.report_text import (
     against_table,
     against_title,
     headline,
+    row_title,
     unadjusted,
 )
 from uncus.pipeline.rendering.numbers import estimate_text, interval_text, number
@@ -71,5 +72,5 @@ def terminal_table(title: str, part: Mapping[str, Any]) -> Any:
         cells = [
             f"{number(entry['value'])}\n[dim]{interval_text(entry, 2)}[/dim]" for entry in entries
         ]
-        grid.add_row(Text(metrics.title(metric)), *cells)
+        grid.add_row(Text(row_title(metric, part)), *cells)
     return grid

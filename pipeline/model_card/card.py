@@ -9,7 +9,7 @@ from typing import Any
 from uncus import NOTICE
 from uncus.data import files
 from uncus.data.text import listed
-from uncus.pipeline.evaluation import metrics
+from uncus.pipeline.evaluation.report_text import row_title
 from uncus.pipeline.model_card import claim, data, results
 from uncus.pipeline.model_card.evidence import Evidence
 from uncus.pipeline.model_card.warnings import warnings
@@ -67,7 +67,7 @@ def header(evidence: Evidence) -> str:
         known["tags"].append("synthetic-data")
     if report := evidence.report:
         measured = [
-            {"type": metric, "name": metrics.title(metric), "value": value["value"]}
+            {"type": metric, "name": row_title(metric, report), "value": value["value"]}
             for metric, value in report["metrics"].items()
             if value["value"] is not None
         ]

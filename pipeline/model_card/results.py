@@ -7,6 +7,7 @@ from uncus.pipeline.evaluation.report_text import (
     best_baseline,
     headline,
     main_of,
+    row_title,
     unadjusted,
     verdict,
 )
@@ -54,7 +55,7 @@ def metrics_table(report: Content) -> Table:
     best = best_baseline(report)
     rows = []
     for metric, value in report["metrics"].items():
-        row = [metrics.title(metric), estimate_text(value)]
+        row = [row_title(metric, report), estimate_text(value)]
         if best:
             ahead = report["differences"][best][metric]
             row += [estimate_text(report["baselines"][best][metric]), estimate_text(ahead)]

@@ -69,3 +69,20 @@ def why_none(fits: tuple[str, ...], scans: Mapping[str, int], level: float) -> s
     few = [f"{count} scans of {name}" for name, count in scans.items() if name in fits]
     because = f", and the {' and '.join(few)} are too few to exclude it" if few else ""
     return f"{both} {'both' if len(fits) == 2 else 'all'} fit {at}{because}"
+
+
+def contrary(named: str, names: tuple[str, ...], members: Array) -> str:
+    """Why the one class that fits is not named: where it is rare, another is more probable.
+
+    Parameters
+    ----------
+    members: float [M, K], the networks' probabilities of the classes ``names`` there.
+    """
+    shares = members.mean(axis=0)
+    likely = names[int(shares.argmax())]
+    if likely == named:
+        return ""
+    return (
+        f"only {named} fits, but at the given prevalence {likely} is more probable "
+        f"({shares.max():.2f})"
+    )

@@ -10,7 +10,7 @@ from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
 from uncus.pipeline.trust.calibration import Calibration, why_not
 from uncus.pipeline.trust.conformal import ERROR_LEVEL, LEVELS, Conformal
-from uncus.pipeline.trust.judgement import Judgement, why_none
+from uncus.pipeline.trust.judgement import Judgement, contrary, why_none
 from uncus.pipeline.trust.out_of_fold import Array, OutOfFold
 
 EARLIER = "an earlier version made the run"
@@ -136,14 +136,16 @@ class Reliability:
         if prevalence is None or self.calibration is None or self.conformal is None:
             return Judgement(outputs, members, level, reason=self.reason)
         fits = self.conformal.fitting(mean, level)
+        shifted = self.calibration.shifted(members, prevalence)
         return Judgement(
             outputs=outputs,
-            members=self.calibration.shifted(members, prevalence),
+            members=shifted,
             error_level=level,
             prevalence=dict(zip(self.names, prevalence.tolist(), strict=True)),
             uncalibrated=dict(zip(self.names, outputs.mean(0).tolist(), strict=True)),
             fits=fits,
-            abstains=why_none(fits, self.conformal.too_few(level), level),
+            abstains=why_none(fits, self.conformal.too_few(level), level)
+            or (contrary(fits[0], self.names, shifted) if setting.prevalence else ""),
         )
 
     def as_card(self) -> dict[str, Any]:

@@ -170,6 +170,7 @@ def test_another_cohort_is_judged_as_a_new_scan_is(sure_run: Path, tmp_path: Pat
     report = evaluate(copy, on=cohort, where="age >= 100", draws=100)
     table = Run(copy).external("new").predictions()
     assert report["calibration"]["scans"] == len(table) == 12
+    assert "not calibrated" not in Run(copy).external("new").report_page.read_text()
     raw = read_table(Run(copy).external("new").predictions_path)["uncalibrated_AD"].astype(float)
     true = table["true"] == "AD"
     for when, p in (("before", raw), ("after", table["p_AD"])):

@@ -79,6 +79,8 @@ def test_the_report_of_a_run(
     assert report["calibration"]["scans"] == 40
     assert {"F", "M"} == set(report["conformal"]["groups"]["sex"])
     page = (copy / "report.html").read_text()
+    # The table's are not those that a prediction has: it says so.
+    assert all("ECE, not calibrated" in one and ">ECE<" in page for one in (page, printed))
     assert "after calibration" in page and "at an error level of 10%" in page
 
 

@@ -36,6 +36,15 @@ def test_the_set_does_not_depend_on_the_prevalence() -> None:
         assert here.uncalibrated == there.uncalibrated == pytest.approx({"CN": 1 - p, "AD": p})
 
 
+def test_a_class_is_not_named_where_another_is_more_probable() -> None:
+    """The set is of errors within each class: where AD is rare, most such scans are CN's."""
+    assert judged(0.99).fits == ("AD",) and not judged(0.99).abstains
+    rare = judged(0.99, prevalence={"AD": 0.01})
+    assert rare.fits == ("AD",) and rare.members.mean(0)[0] > 0.5
+    assert rare.abstains.startswith("only AD fits, but at the given prevalence CN is more probable")
+    assert not judged(0.99, prevalence={"AD": 0.3}).abstains
+
+
 def test_classes_that_are_left_out_share_the_rest() -> None:
     three = Reliability.fit(made(3000, ("CN", "MCI", "AD"), shares=[0.6, 0.3, 0.1]))
     shares = three.shares(Setting({"AD": 0.4}))
