@@ -20,6 +20,7 @@ NEEDED = (
     "monai.data.image_reader",
     "monai.transforms.compose",
     "monai.transforms.inverse",
+    "monai.transforms.lazy.dictionary",  # imported by Compose when it is called
 )
 
 

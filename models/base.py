@@ -83,9 +83,12 @@ class Classifier(nn.Module):
 
 
 def initialize(module: nn.Module) -> None:
-    """Initialize the convolutions of ``module`` for ReLU networks: normal, fan-out (He 2015)."""
+    """Initialize the convolutions of ``module`` for ReLU networks: normal, fan-out (He 2015).
+
+    On torch's device ``meta`` there are no values, and torch would import its compiler for them.
+    """
     for layer in module.modules():
-        if isinstance(layer, nn.Conv3d):
+        if isinstance(layer, nn.Conv3d) and not layer.weight.is_meta:
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -67,10 +67,10 @@ class Curves:
 def load_curves() -> Mapping[tuple[str, str], Curves]:
     """(sex, our region) -> curves; the sex is a key of ``TABLES``."""
     frame = read_table(Path(__file__).with_name("centiles.tsv"))
-    curves = {}
+    tables, regions = (frame.pop(name).to_numpy() for name in ("table", "region"))
+    numbers, curves = frame.to_numpy(float), {}
     for sex, table in TABLES.items():
         for region, name in DLMUSE_REGIONS.items():
-            rows = frame[(frame["table"] == table) & (frame["region"] == name)]
-            numbers = rows.drop(columns=["table", "region"]).to_numpy(float)
-            curves[sex, region] = Curves(numbers[:, 0], numbers[:, 1:])
+            rows = numbers[(tables == table) & (regions == name)]
+            curves[sex, region] = Curves(rows[:, 0], rows[:, 1:])
     return curves

@@ -47,3 +47,15 @@ print(Compose.__module__, hasattr(monai, "nothing"), monai.losses.DiceLoss.__nam
 def test_predict_imports_no_scikit() -> None:
     code = f"import sys; from uncus.pipeline.cli import main; main(['predict', 'x']); {LOADED}"
     assert run(code) == []
+
+
+def test_calling_a_pipeline_imports_no_more_of_monai() -> None:
+    words = run(f"""
+import sys
+from uncus.data import lean_monai
+lean_monai.load()
+from uncus.data.transforms.path import ScanPipeline
+print(ScanPipeline([str])(1))
+{LOADED}
+""")
+    assert words == ["1"]

@@ -1,6 +1,8 @@
 """Networks from their configuration; errors with the closest name."""
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -104,3 +106,16 @@ def test_medicalnet_s_options(depth: int) -> None:
     assert config.width == 64
     assert config.stem_kernel == 7
     assert config.shortcut == ("A" if depth in {18, 34} else "B")
+
+
+def test_a_network_without_values_imports_no_compiler() -> None:
+    code = """
+import sys
+import torch
+from uncus.models.build import ModelConfig, build_model
+with torch.device("meta"):
+    build_model(ModelConfig(backbone="sfcn", width=8))
+print("sympy" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
