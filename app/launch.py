@@ -26,6 +26,7 @@ from uncus.app.settings import (
     RUN_VARIABLE,
 )
 from uncus.data.errors import BadInput
+from uncus.pipeline.builtin.catalog import default_run, is_built_in, named_run
 from uncus.pipeline.runs import Run, find_runs
 
 DEMO = Path("runs/demo")
@@ -39,8 +40,13 @@ class App:
     The password can also be set by the environment variable UNCUS_APP_PASSWORD.
     """
 
-    trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = DEMO
-    """A run of uncus train, or a folder of runs; by default the demo, made if necessary."""
+    trained: Annotated[
+        Path | None,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN", help_behavior_hint=""),
+    ] = None
+    """A run of uncus train, a folder of runs, or the name of a built-in model (uncus models); by
+    default all built-in models, or the demo where there is none."""
     port: int = 8501
     """Port to listen on."""
     address: str = "127.0.0.1"
@@ -70,12 +76,11 @@ class App:
                 "give --password-file, UNCUS_APP_PASSWORD or --user-header, or insist: --insecure",
             )
         check_free(self.address, self.port)
-        folder = self.trained.resolve()
-        first = find(self.trained)
+        first, folder = find(self.trained)
         print(f"{first} on http://{self.address}:{self.port}, Ctrl+C to stop. {NOTICE}", flush=True)
         variables = {
             RUN_VARIABLE: str(first.resolve()),
-            FOLDER_VARIABLE: str(folder),
+            FOLDER_VARIABLE: str(folder.resolve()),
             LOGIN_VARIABLE: "1" if password else "",
             HEADER_VARIABLE: self.user_header,
         }
@@ -113,13 +118,18 @@ def taken(variable: str) -> str:
     return os.environ.pop(variable, "")
 
 
-def find(trained: Path) -> Path:
-    """The run to start with: the one given, the newest of a folder, or the demo's."""
+def find(trained: Path | None) -> tuple[Path, Path]:
+    """The run to start with, and the folder of it and the others to choose from.
+
+    It is the one given, the newest of a folder, the built-in model, or the demo's.
+    """
+    trained = trained or default_run() or DEMO
     if trained == DEMO and not trained.exists():
         from uncus.pipeline.demo import Demo
 
         print("There is no run yet; the demo makes one within minutes.", flush=True)
         Demo(DEMO).run()
+    trained = named_run(trained) or trained
     if not trained.exists():
         raise ValueError(f"{trained}: does not exist; name a run of uncus train: uncus app RUN")
     runs = [trained] if Run(trained).config_path.exists() else find_runs(trained)
@@ -129,7 +139,7 @@ def find(trained: Path) -> Path:
         runs, key=lambda run: Run(run).model_folder.stat().st_mtime if len(runs) > 1 else 0.0
     )
     Run(newest).verify()
-    return newest
+    return newest, trained.parent if is_built_in(trained) else trained
 
 
 def check_free(address: str, port: int) -> None:

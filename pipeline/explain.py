@@ -11,9 +11,11 @@ import tyro
 from uncus import NOTICE
 from uncus.data import files
 from uncus.data.design import covariates
+from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.build import build_model
 from uncus.models.weights import load_weights
+from uncus.pipeline.builtin.catalog import run_and_scans
 from uncus.pipeline.config import from_dict
 from uncus.pipeline.prediction.options import ScanOptions
 from uncus.pipeline.prediction.output import (
@@ -66,7 +68,9 @@ class Explain(ScanOptions):
     atlas_<method>.tsv. With --check RUN and no scan, the methods themselves are tested.
     """
 
-    scan: Annotated[Path | None, tyro.conf.Positional] = None
+    scan: Annotated[
+        Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="SCAN", help_behavior_hint="")
+    ] = None
     """A T1w volume: NIfTI, Analyze, MGZ, or a DICOM series as a folder, a zip or one file."""
     _: KW_ONLY
     out: Path | None = None
@@ -86,14 +90,18 @@ class Explain(ScanOptions):
                 )
         if self.passport.check:
             return self.check()
-        if self.scan is None or self.out is None:
-            raise ValueError("give a scan and a folder: uncus explain RUN SCAN --out DIR")
+        given = () if self.scan is None else (self.scan,)
+        run, scans = run_and_scans(self.trained, given)
+        if len(scans) > 1:
+            raise BadInput(scans[0], "is not a run", "give one scan: uncus explain [RUN] SCAN")
+        if self.out is None:
+            raise ValueError("give a folder for the maps: --out DIR")
         check_writable(self.out)
-        predictor = Predictor(self.trained, self.device)
-        folder = self.out / scan_name(self.scan)
+        predictor = Predictor(run, self.device)
+        folder = self.out / scan_name(scans[0])
         with refusal_pictured(folder):
             prediction = predictor(
-                self.scan, series=self.series, covariates=covariates.parse(self.covariates)
+                scans[0], series=self.series, covariates=covariates.parse(self.covariates)
             )
         show(prediction)
         for method in self.methods:
@@ -117,8 +125,8 @@ class Explain(ScanOptions):
             Networks,
         )
 
-        if self.scan is not None or self.out is not None:
-            raise ValueError("--check tests the methods of a run; leave out the scan and --out")
+        if self.trained is None or self.scan is not None or self.out is not None:
+            raise ValueError("--check tests the methods of a run; give a RUN, no scan and no --out")
         run, options = Run(self.trained), self.passport
         if warning := run.verify_results():
             print(f"warning: {warning}")

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from uncus.data.dicom import reader
 from uncus.data.errors import BadInput, error_line
 from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
 from uncus.data.text import displayed
+from uncus.pipeline.builtin.catalog import run_and_scans
 from uncus.pipeline.prediction.openvino_engine import Engine
-from uncus.pipeline.prediction.options import ScanOptions
+from uncus.pipeline.prediction.options import SCANS, ScanOptions
 from uncus.pipeline.prediction.output import (
     check_writable,
     refusal_pictured,
@@ -46,7 +48,7 @@ class Predict(ScanOptions):
     one row each.
     """
 
-    scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCAN...")]
+    scans: Annotated[tuple[Path, ...], tyro.conf.Positional, SCANS] = ()
     """T1w volumes: NIfTI, Analyze, MGZ, the folder of one of FreeSurfer's subjects, or a DICOM
     series as a folder, a zip or its files; or a
     prepared cohort, for all of its scans."""
@@ -70,9 +72,8 @@ class Predict(ScanOptions):
 
     def run(self) -> int:
         """Predict every scan; returns 0 when all succeeded, 1 when some failed, 2 when all did."""
-        if not self.scans:
-            raise ValueError("no scan given; uncus predict RUN SCAN... --out DIR")
-        setting, items = self.setting, self.items()
+        run, scans = run_and_scans(self.trained, self.scans)
+        setting, items = self.setting, items_of(scans)
         counts = Counter(item.name for item in items)
         if self.covariates and len(items) > 1:
             raise ValueError("--covariates applies to one subject; predict each scan separately")
@@ -82,7 +83,7 @@ class Predict(ScanOptions):
             check_writable(self.out)
         # Loading OpenVINO takes longer than it saves on one or two scans.
         several = len(items) > 2 or self.engine != "auto"
-        predictor = Predictor(self.trained, self.device, self.engine if several else "torch")
+        predictor = Predictor(run, self.device, self.engine if several else "torch")
         predictor.reliability.shares(setting)
         if self.engine != "auto" and predictor.engine_error:
             print(f"uncus: {predictor.engine_error}; using torch instead", file=sys.stderr)
@@ -119,17 +120,6 @@ class Predict(ScanOptions):
         """How the outputs are judged; raises BadInput for unsuitable options."""
         return Setting.parse(self.prevalence, self.error_level)
 
-    def items(self) -> list["Item"]:
-        """The scans to predict, those of a prepared cohort one by one."""
-        cohorts = {path: PreparedCohort.open(path) for path in self.scans if is_prepared(path)}
-        found = []
-        for paths in reader.group_paths([path for path in self.scans if path not in cohorts]):
-            found.append(Item(scan_name(common_path(paths)), paths))
-        for cohort in cohorts.values():
-            names = [entry["name"] for entry in cohort.manifest["scans"]]
-            found += [Item(name, (), cohort, row) for row, name in enumerate(names)]
-        return found
-
     def one(self, predictor: Predictor, item: "Item") -> dict[str, Any]:
         """Predict one scan; write and print the result as requested."""
         known = covariates.parse(self.covariates)
@@ -162,6 +152,18 @@ class Item:
     paths: tuple[Path, ...]
     cohort: PreparedCohort | None = None
     row: int = -1
+
+
+def items_of(scans: Sequence[Path]) -> list[Item]:
+    """The scans to predict, those of a prepared cohort one by one."""
+    cohorts = {path: PreparedCohort.open(path) for path in scans if is_prepared(path)}
+    found = []
+    for paths in reader.group_paths([path for path in scans if path not in cohorts]):
+        found.append(Item(scan_name(common_path(paths)), paths))
+    for cohort in cohorts.values():
+        names = [entry["name"] for entry in cohort.manifest["scans"]]
+        found += [Item(name, (), cohort, row) for row, name in enumerate(names)]
+    return found
 
 
 def is_prepared(path: Path) -> bool:

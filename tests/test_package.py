@@ -1,5 +1,6 @@
 """What is installed: one import name, its public names and types, the same from wheel and sdist."""
 
+import json
 import os
 import re
 import shutil
@@ -32,8 +33,11 @@ def python(*arguments: str, cwd: Path = ROOT, path: Path | None = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def source_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout, links included, since a build writes into the source folder."""
+def source_tree(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout, links included, since a build writes into the source folder.
+
+    It has one more built-in model, called small.
+    """
     copy = tmp_path_factory.mktemp("source") / "uncus"
     copy.mkdir()
     for name in BUILT_FROM:
@@ -42,6 +46,9 @@ def source_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignore)
         else:
             shutil.copy(ROOT / name, copy / name)
+    model = copy / "pipeline" / "builtin" / "small"
+    shutil.copytree(run / "model", model / "model")
+    shutil.copy(run / "MODEL_CARD.md", model)
     return copy
 
 
@@ -80,6 +87,18 @@ def test_the_wheel_contains_every_file_below_one_name(wheel: Path) -> None:
     assert expected <= names
     assert {"uncus/py.typed", "uncus/app/viewer/index.html", "uncus/data/errors.py"} <= names
     assert {name.split("/")[0] for name in names} == {"uncus", f"uncus-{VERSION}.dist-info"}
+
+
+def test_the_wheel_contains_the_built_in_models(
+    wheel: Path, installed: Path, run: Path, own_packages: Path
+) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    files = {f"model/{path.name}" for path in (run / "model").iterdir()} | {"MODEL_CARD.md"}
+    assert {f"uncus/pipeline/builtin/small/{name}" for name in files} <= names
+    listed = python("-m", "uncus", "models", "--json", cwd=own_packages, path=installed)
+    known = {one["name"]: one for one in json.loads(listed)["models"]}
+    assert known["small"]["folder"] == str(installed / "uncus/pipeline/builtin/small")
+    assert known["small"]["notice"] == uncus.NOTICE
 
 
 def test_an_sdist_makes_the_same_wheel(source_tree: Path, wheel: Path, tmp_path: Path) -> None:

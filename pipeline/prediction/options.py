@@ -6,13 +6,17 @@ from typing import Annotated
 
 import tyro
 
+RUN = tyro.conf.arg(metavar="[RUN]", help_behavior_hint="")
+SCANS = tyro.conf.arg(metavar="SCAN...", help_behavior_hint="")
+
 
 @dataclass(frozen=True)
 class ScanOptions:
     """A run, and how to read and explain a scan."""
 
-    trained: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Folder of uncus train."""
+    trained: Annotated[Path | None, tyro.conf.Positional, RUN] = None
+    """Folder of uncus train, or the name of a built-in model (uncus models lists them); without it
+    the built-in model dementia answers."""
     _: KW_ONLY
     explain: Annotated[str, tyro.conf.arg(name="class", metavar="NAME")] = ""
     """Class to explain; by default the most probable one."""

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.browser import served
-from uncus.app import launch, server, settings
+from uncus.app import launch, run_catalog, server, settings
+from uncus.pipeline.builtin import catalog
 from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run
 
@@ -106,12 +107,31 @@ def test_the_demo_is_made_where_there_is_none(
         return 0
 
     monkeypatch.setattr("uncus.pipeline.demo.Demo.run", demo)
+    monkeypatch.setattr(catalog, "FOLDER", run / "none")
     for _ in range(2):
         assert main(["app", "--port", str(free_port())]) == 0
     assert made == [Path("runs/demo")]
     variables = started[-1][1]
     assert Run(Path(variables[settings.RUN_VARIABLE])).verify()
     assert not Path(variables["TMPDIR"]).exists()
+
+
+def test_without_a_run_it_opens_the_built_in_models(
+    run: Path, started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    for name in ("anatomy", "dementia"):
+        shutil.copytree(run / "model", models / name / "model")
+    monkeypatch.setattr(catalog, "FOLDER", models)
+    for given, first in (([], "dementia"), (["anatomy"], "anatomy"), ([str(run)], "")):
+        assert main(["app", *given, "--port", str(free_port())]) == 0
+        variables = started[-1][1]
+        folder = models if first else run
+        assert variables[settings.RUN_VARIABLE] == str(folder / first)
+        assert variables[settings.FOLDER_VARIABLE] == str(folder)
+    monkeypatch.setenv(settings.RUN_VARIABLE, str(models / "dementia"))
+    monkeypatch.setenv(settings.FOLDER_VARIABLE, str(models))
+    assert list(run_catalog.all_runs()) == ["dementia", "anatomy"]
 
 
 def test_a_folder_of_runs_and_a_password(run: Path, started: Started, tmp_path: Path) -> None:
