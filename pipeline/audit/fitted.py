@@ -6,6 +6,12 @@ from uncus.pipeline.audit.finding import Finding, Status
 from uncus.pipeline.training.options import TrainingOptions
 
 TITLE = "Fitted outside training"
+ON_TESTED = {
+    "calibration": "the calibration",
+    "conformal": "the thresholds of conformal sets or intervals",
+    "limits": "the limits of the domain (without labels)",
+}
+"""Key of card.json, or of its domain -> what is fitted on out-of-fold predictions."""
 
 
 def check(evidence: Evidence) -> list[Finding]:
@@ -28,8 +34,15 @@ def check(evidence: Evidence) -> list[Finding]:
     parts = [
         f"On each fold's training subjects alone: {shorten(on_training, None)}.",
         "Each scan is normalized by itself. The statistics that new scans are compared with are "
-        "of all subjects but the holdout, without labels, and change no prediction.",
+        "of all subjects but the holdout, without labels.",
     ]
+    on_tested = ON_TESTED.keys() & (run.card.keys() | run.card.get("domain", {}).keys())
+    if on_tested:
+        named = shorten([name for key, name in ON_TESTED.items() if key in on_tested], None)
+        parts.append(
+            f"On the predictions for all tested subjects: {named}. So the report measures these on "
+            "subjects that they were not fitted on."
+        )
     if options.validation and (how.keep == "best" or how.patience):
         parts.append("The epoch was chosen by validation subjects, who are not tested.")
     unknown = []

@@ -71,17 +71,20 @@ CONFORMAL = record(
     ),
     scans=mapping(COUNT),
 )
-DOMAIN = record(
-    {
-        "synthetic": BOOLEAN,
-        "limits": record(**dict.fromkeys(PARTS, number(1e-6, 1e6))),
-        "tested": COUNT,
-        "false_alarms": COUNT,
-    },
-    scans=COUNT,
-    slab=BOOLEAN,
-    scanner=mapping(array(NAME, 1000)),
-)
+DOMAIN = {
+    **record(
+        {
+            "synthetic": BOOLEAN,
+            "limits": record(**dict.fromkeys(PARTS, number(1e-6, 1e6))),
+            "tested": COUNT,
+            "false_alarms": COUNT,
+        },
+        scans=COUNT,
+        slab=BOOLEAN,
+        scanner=mapping(array(NAME, 1000)),
+    ),
+    "dependentRequired": {"limits": ["tested", "false_alarms"]},
+}
 CARD: Schema = {
     **record(
         {
@@ -119,6 +122,7 @@ CARD: Schema = {
         cohort_fingerprint=TEXT,
         training=TRAINING,
     ),
+    "dependentRequired": {"calibration": ["conformal"]},
     "if": {"properties": {"target": {"properties": {"regression": {"const": True}}}}},
     "then": {
         "properties": {

@@ -86,26 +86,27 @@ TESTS: dict[str, tuple[str, Values, str]] = {
     "weights": (
         "cascade",
         lambda scan, own: (own["trained"]["spearman"], own["cascade"][-1]["spearman"]),
-        "its maps are as much like those of an untrained network, rank correlation "
-        "{reference:.2f}, as like those of another trained one, {value:.2f}",
+        "its maps are not shown to be more like those of another trained network, rank "
+        "correlation {value:.2f}, than like those of an untrained one, {reference:.2f}",
     ),
     "labels": (
         "shuffled",
         lambda scan, own: (own["trained"]["spearman"], own["shuffled"]["spearman"]),
-        "its maps are as much like those of a network trained on shuffled labels, rank correlation "
-        "{reference:.2f}, as like those of one trained on the true ones, {value:.2f}",
+        "its maps are not shown to be more like those of a network trained on the true labels, "
+        "rank correlation {value:.2f}, than like those of one trained on shuffled labels, "
+        "{reference:.2f}",
     ),
     "order": (
         "removal",
         lambda scan, own: (own["removal"]["gain"], mean([r["gain"] for r in scan["random"]])),
-        "removing and inserting what it marks changes the score no more than random order does, "
-        "by {value:.2f} and {reference:.2f}",
+        "removing and inserting what it marks is not shown to change the score more than random "
+        "order does, by {value:.2f} and {reference:.2f}",
     ),
     "lesions": (
         "lesion",
         lambda scan, own: (own["lesion"]["auc"], own["lesion_untrained"]["auc"]),
-        "it finds the known lesions no better than maps of an untrained network, AUC {value:.2f} "
-        "and {reference:.2f}",
+        "it is not shown to find the known lesions better than maps of an untrained network, AUC "
+        "{value:.2f} and {reference:.2f}",
     ),
 }
 """Test -> the measure it needs, (value, reference) of a scan, and a failure in words."""

@@ -126,6 +126,17 @@ def test_a_regression_needs_mean_and_std_of_each_column() -> None:
     assert fault(card) == ""
 
 
+def test_keys_that_need_each_other() -> None:
+    card = {**CARD, "domain": {"scans": 9, "slab": False, "scanner": {}}}
+    assert not fault(card)
+    card["domain"]["limits"] = dict.fromkeys(("regions", "brain", "features"), 1.0)
+    assert "'tested' is a dependency of 'limits'" in fault(card)
+    shares = {"CN": 0.5, "AD": 0.5}
+    parts = ("slope", "offset", "low", "high", "prevalence")
+    calibration = {**dict.fromkeys(parts, shares), "scans": 40}
+    assert "'conformal' is a dep" in fault({**CARD, "calibration": calibration})
+
+
 def test_members_have_files_of_their_own() -> None:
     twice = changed("members", CARD["members"] * 2)
     assert fault(twice) == "two of its members have the same file"
