@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from uncus.models.base import Classifier
-from uncus.pipeline.saliency.score import Score, batch_size, score_gradient
+from uncus.pipeline.saliency.score import Score, batch_size, score_gradient, stem
 
 
 def voxel_gradient(
@@ -35,6 +35,9 @@ def integrated_gradients(
     ``a`` is so small that eps matters, 0.01 to 0.00001: equal steps in ``a`` miss the change. So
     the steps are spaced in ``log a``, see `path_rule`; from another baseline, in ``a``.
 
+    Where one convolution alone reads the volume, the gradients are summed at its output and carried
+    through it once: it is linear, and on a CPU three quarters of the time.
+
     Parameters
     ----------
     baseline: b ``[1, 1, X, Y, Z]``; 0 by default.
@@ -42,13 +45,18 @@ def integrated_gradients(
     """
     start = torch.zeros_like(volume) if baseline is None else baseline.to(volume)
     positions, weights = path_rule(steps, 1e-6 if baseline is None else 1.0)
-    total = torch.zeros_like(volume)
+    first_layer = stem(model, volume)
+    total: Tensor | float = 0.0
     size = batch_size(volume)
     for first in range(0, steps, size):
         a = volume.new_tensor(positions[first : first + size]).view(-1, 1, 1, 1, 1)
         w = volume.new_tensor(weights[first : first + size]).view(-1, 1, 1, 1, 1)
         along = start + a * (volume - start)
-        total += (w * score_gradient(model, along, score)).sum(dim=0, keepdim=True)
+        gradients = score_gradient(model, along, score, first_layer)
+        total = total + (w * gradients).sum(dim=0, keepdim=True)
+    if first_layer:
+        leaf = volume.detach().requires_grad_()
+        (total,) = torch.autograd.grad(first_layer(leaf), leaf, total)
     return ((volume - start) * total)[0, 0]
 
 

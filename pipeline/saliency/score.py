@@ -1,12 +1,14 @@
 """The score that every saliency method explains, and its gradient with respect to the voxels."""
 
+import contextlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from uncus.models.base import Classifier
 
@@ -67,8 +69,42 @@ def batch_size(volume: Tensor) -> int:
     return max(1, min(most, VOXELS_AT_ONCE // volume.numel()))
 
 
-def score_gradient(model: Classifier, volumes: Tensor, score: Score) -> Tensor:
-    """``dS / dx`` of each of ``volumes [N, 1, X, Y, Z]``, same shape."""
-    volumes = volumes.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(score(model(volumes)).sum(), volumes)
+def stem(model: Classifier, volume: Tensor) -> nn.Conv3d | None:
+    """The convolution that reads ``volume [1, 1, X, Y, Z]``; None unless nothing else does."""
+    seen: list[tuple[nn.Conv3d, Tensor]] = []
+    volume = volume.detach().requires_grad_()
+
+    def keep(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        if isinstance(layer, nn.Conv3d) and inputs[0] is volume:
+            seen.append((layer, output))
+
+    hooks = [layer.register_forward_hook(keep) for layer in model.modules()]
+    try:
+        nodes: list[Any] = [model(volume).grad_fn]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found, readers = set(nodes), []
+    while nodes:
+        node = nodes.pop()
+        for after, _ in node.next_functions:
+            if getattr(after, "variable", None) is volume:
+                readers.append(node)
+            elif after and after not in found:
+                found.add(after)
+                nodes.append(after)
+    return next((layer for layer, output in seen if readers == [output.grad_fn]), None)
+
+
+def score_gradient(
+    model: Classifier, volumes: Tensor, score: Score, at: nn.Module | None = None
+) -> Tensor:
+    """``dS / dx`` of each of ``volumes [N, 1, X, Y, Z]``, same shape; with ``at``, a layer of the
+    network, the gradient with respect to its output."""
+    volumes, seen = volumes.detach().requires_grad_(), []
+    with contextlib.ExitStack() as hooks:
+        if at:
+            hooks.enter_context(at.register_forward_hook(lambda *call: seen.append(call[-1])))
+        total = score(model(volumes)).sum()
+    (gradient,) = torch.autograd.grad(total, seen[0] if at else volumes)
     return gradient

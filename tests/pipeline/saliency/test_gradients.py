@@ -7,7 +7,7 @@ from torch import Tensor
 from tests.pipeline.saliency.networks import SHAPE, Linear, trained, volume
 from uncus.pipeline.saliency import SALIENCY, Score
 from uncus.pipeline.saliency.gradients import integrated_gradients, path_rule
-from uncus.pipeline.saliency.score import score_gradient
+from uncus.pipeline.saliency.score import score_gradient, stem
 
 
 @pytest.mark.parametrize("norm", ["group", "batch", "instance", "layer"])
@@ -60,6 +60,29 @@ def test_integrated_gradients_are_complete(norm: str, given: bool) -> None:
         a = (torch.arange(128, dtype=torch.float64) + 0.5) / 128
         equal = sum(score_gradient(model, float(t) * x, score) for t in a) / 128 * x
         assert abs(float(equal.sum()) - difference) > 0.1, "equal steps miss the change"
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "sfcn", "resnet10"])
+def test_gradients_summed_behind_the_first_convolution_are_the_same(backbone: str) -> None:
+    model, score = trained(backbone=backbone).requires_grad_(False), Score(1)
+    x = torch.nn.functional.interpolate(volume(), scale_factor=2.0)
+    assert stem(model, x) is not None
+    positions, weights = path_rule(8)
+    steps = zip(positions, weights, strict=True)
+    total = sum(w * score_gradient(model, a * x, score) for a, w in steps)
+    torch.testing.assert_close(integrated_gradients(model, x, score, steps=8), (x * total)[0, 0])
+
+
+def test_no_first_convolution_where_something_else_reads_the_volume() -> None:
+    class Beside(Linear):
+        def __init__(self) -> None:
+            super().__init__(torch.ones(1, 1, *SHAPE, dtype=torch.float64))
+            self.convolution = torch.nn.Conv3d(1, 1, 3, padding=1).double()
+
+        def features(self, x: Tensor) -> Tensor:
+            return self.convolution(x) + x**2
+
+    assert stem(Beside(), volume()) is None
 
 
 def test_integrated_gradients_of_linear_and_square() -> None:
