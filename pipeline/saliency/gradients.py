@@ -46,7 +46,7 @@ def integrated_gradients(
     start = torch.zeros_like(volume) if baseline is None else baseline.to(volume)
     positions, weights = path_rule(steps, 1e-6 if baseline is None else 1.0)
     first_layer = stem(model, volume)
-    total: Tensor | float = 0.0
+    total = torch.zeros(())
     size = batch_size(volume)
     for first in range(0, steps, size):
         a = volume.new_tensor(positions[first : first + size]).view(-1, 1, 1, 1, 1)
