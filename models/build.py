@@ -11,6 +11,7 @@ import torch
 import tyro
 
 from uncus.models.backbones import monai
+from uncus.models.backbones.anatomy import Anatomy
 from uncus.models.backbones.resnet import ResNet
 from uncus.models.backbones.sfcn import SFCN
 from uncus.models.backbones.tiny import Tiny
@@ -27,8 +28,8 @@ class ModelConfig:
     """The network's architecture; saved with each run, and enough to build the network again."""
 
     backbone: str = "resnet18"
-    """tiny, resnet10, resnet18, resnet34, resnet50, sfcn, densenet121, efficientnet-b0 or
-    seresnet50."""
+    """tiny, resnet10, resnet18, resnet34, resnet50, sfcn, densenet121, efficientnet-b0, seresnet50
+    or anatomy."""
     norm: str = "group"
     """Normalization layer throughout the network: group, batch, instance, layer, positional,
     batch_group, group_plus, frn or batch_channel."""
@@ -65,6 +66,8 @@ class ModelConfig:
     of the layer."""
     covariates: Annotated[int, tyro.conf.Suppress] = 0
     """Number of covariates; a run sets it from --covariates."""
+    covariate_degree: Annotated[int, tyro.conf.Suppress] = 1
+    """Degree of the covariates' polynomials; a run with --age-norms sets it to 2."""
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -85,6 +88,7 @@ class ModelConfig:
             ("channels_per_group", 1, 4096),
             ("classes", 1, 1000),
             ("covariates", 0, 100),
+            ("covariate_degree", 1, 3),
             ("width", 2, 512),
             ("stem_stride", 1, 2),
             ("stem_kernel", 1, 11),
@@ -171,6 +175,7 @@ BACKBONES: dict[str, Backbone] = {
         _ours(monai.efficientnet), "MONAI's EfficientNet-B0 (Tan & Le 2019)"
     ),
     "seresnet50": Backbone(_ours(monai.seresnet50), "MONAI's SE-ResNet-50 (Hu 2018)"),
+    "anatomy": Backbone(_ours(Anatomy), "volumes of structures by a U-Net, for a slab"),
 }
 
 
@@ -200,7 +205,7 @@ def build_model(config: ModelConfig, seed: int | None = None) -> Classifier:
         raise ValueError(f"{config.backbone} of width {config.width}: {error}") from None
     check_norms(model, config.norm, config.groups)
     if config.covariates:
-        model.covariates = Covariates(config.covariates, config.classes)
+        model.covariates = Covariates(config.covariates, config.classes, config.covariate_degree)
     if config.group_plus_literal:
         for layer in model.modules():
             if isinstance(layer, GroupPlusNorm):

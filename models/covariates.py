@@ -1,4 +1,4 @@
-"""Covariates of the subject, such as age, as a linear term added to the network's output."""
+"""Covariates of the subject, such as age, as a term added to the network's output."""
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,16 @@ class Covariates(nn.Module):
     ----------
     count: P, covariates of each subject.
     classes: K, columns of the output.
+    degree: of the polynomials of each, 1 for linear terms.
     """
 
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, count: int, classes: int) -> None:
+    def __init__(self, count: int, classes: int, degree: int = 1) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(classes, count))
+        self.degree = degree
+        self.weight = nn.Parameter(torch.zeros(classes, count * degree))
         self.register_buffer("mean", torch.zeros(count))
         self.register_buffer("spread", torch.ones(count))
 
@@ -41,13 +43,18 @@ class Covariates(nn.Module):
             self.mean[p], self.spread[p] = known.mean(), known.std(correction=0)
 
     def z(self, values: Tensor) -> Tensor:
-        """``values`` [N, P] in standard deviations from the mean; 0 where unknown."""
-        return torch.nan_to_num((values.to(self.mean) - self.mean) / self.spread, nan=0.0)
+        """``values`` [N, P] in standard deviations from the mean, and their powers; 0 if unknown.
+
+        Returns
+        -------
+        [N, P ``degree``], all of a power before those of the next.
+        """
+        z = torch.nan_to_num((values.to(self.mean) - self.mean) / self.spread, nan=0.0)
+        return torch.cat([z**power for power in range(1, self.degree + 1)], 1)
 
     def forward(self, values: Tensor) -> Tensor:
         """``values`` [N, P] in their own units -> [N, K]."""
         return F.linear(self.z(values), self.weight)
 
     def extra_repr(self) -> str:
-        classes, count = self.weight.shape
-        return f"{count}, {classes}"
+        return f"{len(self.mean)}, {len(self.weight)}, degree={self.degree}"

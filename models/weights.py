@@ -4,6 +4,7 @@ Our own weights are safetensors (no pickle). Other checkpoints are read by
 ``torch.load(weights_only=True)``, which rejects any pickle with more than tensors.
 """
 
+import hashlib
 import os
 import pickle
 import re
@@ -102,6 +103,16 @@ def load_weights(model: torch.nn.Module, path: Path) -> None:
         model.load_state_dict(state, assign=True)
     else:
         model.load_state_dict(state)
+
+
+def trunk_hash(model: Classifier) -> str:
+    """SHA-256 of all weights but those of the head and the covariates."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if not name.startswith(("head.", "covariates.")):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

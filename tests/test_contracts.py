@@ -51,7 +51,8 @@ def test_model(backbone: str, norm: str) -> None:
             raise
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+# anatomy measures in slices from inferior to superior, which a mirror image exchanges
+@pytest.mark.parametrize("backbone", [b for b in BACKBONES if b != "anatomy"])
 def test_model_positions_its_features(backbone: str) -> None:
     contracts.positions_its_features(randomized(narrow(backbone)), narrow(backbone))
 

@@ -296,7 +296,12 @@ def match_centers(scores: NDArray[np.float32], affine: Affine) -> Match:
     scores: probabilities [K, X, Y, Z].
     affine: their index -> mm.
     """
-    found = label_centers(scores.argmax(0), affine, template_centers())
+    return match_labels(scores.argmax(0), affine)
+
+
+def match_labels(labels: NDArray[Any], affine: Affine) -> Match:
+    """Fit the template's label centers to those of labels [X, Y, Z], by an affine transform."""
+    found = label_centers(labels, affine, template_centers())
     if len(found) < 4:
         return Match(np.eye(4), float("inf"), len(found))
     centers = np.array(list(found.values()))

@@ -1,12 +1,14 @@
 """Train a network of the segmentation on synthetic heads, and write it into the package.
 
-    python docs/results/train_segmentation.py LABEL_MAPS OUT --part head|box [--steps N]
+    python docs/results/train_segmentation.py LABEL_MAPS OUT --part head|box|slab [--steps N]
 
-The one labels a whole head at 2 mm, the other hippocampus and amygdala at 1 mm in a box around
-those of one side. LABEL_MAPS is a folder of whole-head label maps (``*_dseg.nii.gz``) with
-FreeSurfer's numbers, those outside the brain as in SynthSeg's repository. OUT keeps the state: the
-same command goes on where it stopped. On a GPU if there is one; on one processor core 7,000 steps
-of the head take some 75 minutes, 14,000 of the box 50.
+The one labels a whole head at 2 mm, the second hippocampus and amygdala at 1 mm in a box around
+those of one side. The third labels a coronal slab of a stripped brain; its weights are written to
+OUT/slab.safetensors, for ``uncus train --backbone anatomy --init-from``. LABEL_MAPS is a folder
+of whole-head label maps (``*_dseg.nii.gz``) with FreeSurfer's numbers, those outside the brain as
+in SynthSeg's repository. OUT keeps the state: the same command goes on where it stopped. On a GPU
+if there is one; on one processor core 7,000 steps of the head take some 75 minutes, 14,000 of the
+box 50, and 7,000 of the slab 50.
 """
 
 import argparse
@@ -28,18 +30,28 @@ from torch.utils.data import DataLoader, Dataset
 from uncus.data.files import write_json
 from uncus.data.geometry.image import Image, upright
 from uncus.data.mni.template import load_template
-from uncus.data.segmentation import segmenter, trained
+from uncus.data.segmentation import segmenter, slabs, trained
 from uncus.data.segmentation.intensity import normalized
 from uncus.data.segmentation.labels import BRAIN, MIRRORED
-from uncus.data.segmentation.synthesis.images import SyntheticBoxes, SyntheticHeads
+from uncus.data.segmentation.synthesis.images import (
+    SyntheticBoxes,
+    SyntheticHeads,
+    SyntheticSlabs,
+)
 from uncus.data.segmentation.synthesis.label_map import LabelMap
+from uncus.models.backbones.anatomy import STRUCTURES
+from uncus.models.build import ModelConfig, build_model
+from uncus.models.weights import save_weights
 
 SHAPES = ((80, 96, 80),) * 8 + ((96, 112, 96), (112, 128, 112))
 # Of the head's cross-entropy; their logarithms are subtracted from the scores again in use.
 WEIGHTS = torch.tensor(
     [0.5, 0.5, 1, 1, 1, 1, 1, 0.8, 0.8, 0.8, 2, 2, 4, 4, 4, 4, 2, 2, 2, 2], dtype=torch.float32
 )
-STEPS, RATE = {"head": 7000, "box": 14000}, {"head": 1.5e-3, "box": 2e-3}
+STEPS, RATE = (
+    {"head": 7000, "box": 14000, "slab": 7000},
+    {"head": 1.5e-3, "box": 2e-3, "slab": 2e-3},
+)
 EVERY = 100  # steps between two checkpoints
 
 
@@ -81,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("label_maps", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--part", choices=trained.PARTS, required=True)
+    parser.add_argument("--part", choices=(*trained.PARTS, "slab"), required=True)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--rate", type=float)
     parser.add_argument("--seed", type=int, default=0)
@@ -93,7 +105,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     options.out.mkdir(parents=True, exist_ok=True)
-    net = trained.untrained(part).to(device)
+    net = (slab_network().unet if part == "slab" else trained.untrained(part)).to(device)
     average = torch.optim.swa_utils.AveragedModel(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
     )
@@ -119,7 +131,7 @@ def main() -> None:
         images = SyntheticHeads(maps, segmenter.SPACING, SHAPES, options.seed)
         criterion = WeightedCrossEntropy()
     else:
-        images = SyntheticBoxes(maps, options.seed)
+        images = (SyntheticBoxes if part == "box" else SyntheticSlabs)(maps, options.seed)
         criterion = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True)
     loader = DataLoader(Indexed(images, first, steps), batch_size=1, num_workers=1)
     total, began = 0.0, time.time()
@@ -149,7 +161,18 @@ def main() -> None:
             with (options.out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             total = 0.0
-    write(part, average.module, steps)
+    if part == "slab":
+        whole = slab_network()
+        whole.unet = average.module.cpu()
+        save_weights(whole, options.out / "slab.safetensors")
+    else:
+        write(part, average.module, steps)
+
+
+def slab_network() -> Any:
+    """The network whose U-Net labels a slab."""
+    assert len(slabs.CLASSES) == STRUCTURES
+    return build_model(ModelConfig(backbone="anatomy", groups=8))
 
 
 def write(part: str, network: nn.Module, steps: int) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from uncus.data.tables import find_column
 from uncus.models.build import build_model
-from uncus.models.weights import load_weights
+from uncus.models.weights import load_weights, trunk_hash
 from uncus.pipeline.progress_bars import track
 from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training.task import Task
@@ -41,11 +41,12 @@ def fit_domain(run: Run, task: Task, members: Sequence[Member]) -> Domain:
     if len(np.unique(np.concatenate(tested))) < FEWEST:
         return Domain(known)
     images: dict[int, Statistics] = {}
+    features: dict[tuple[str, int], Vector] = {}
     gaussians, distances = [], []
     for member, test in zip(first, tested, strict=True):
         train = task.rows(member.fold, "train")
         train = train[spread(len(train), MOST)]
-        rows = statistics(run, task, member, np.concatenate([train, test]), images)
+        rows = statistics(run, task, member, np.concatenate([train, test]), images, features)
         gaussians.append({part: Gaussian.fit(rows[part][: len(train)]) for part in PARTS})
         distances.append(
             np.stack([gaussians[-1][part].distance(rows[part][len(train) :]) for part in PARTS], 1)
@@ -80,19 +81,32 @@ def facts(task: Task) -> dict[str, Any]:
 
 
 def statistics(
-    run: Run, task: Task, member: Member, rows: np.ndarray[Any, Any], images: dict[int, Statistics]
+    run: Run,
+    task: Task,
+    member: Member,
+    rows: np.ndarray[Any, Any],
+    images: dict[int, Statistics],
+    features: dict[tuple[str, int], Vector],
 ) -> Statistics:
-    """Part -> statistics [N, D] of the scans in ``rows``; ``images`` keeps those of the images."""
+    """Part -> statistics [N, D] of the scans in ``rows``.
+
+    ``images`` keeps those of the images, ``features`` those of the features by the trunk's hash:
+    the members of a frozen trunk have the same.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = build_model(task.model)
     load_weights(network, run.weights(member))
     network = network.eval().to(device)
+    trunk = trunk_hash(network)
     found: dict[str, list[Vector]] = {part: [] for part in PARTS}
     for position in track(task.table.index[rows].to_numpy(), "domain"):
         array = np.asarray(task.cohort.volumes[position], np.float32)
         if position not in images:
             images[position] = image_statistics(array)
-        features = feature_statistics(network, torch.from_numpy(array)[None, None].to(device))
-        for part, one in {**images[position], "features": features}.items():
+        key = (trunk, int(position))
+        if key not in features:
+            volume = torch.from_numpy(array)[None, None].to(device)
+            features[key] = feature_statistics(network, volume)
+        for part, one in {**images[position], "features": features[key]}.items():
             found[part].append(one)
     return {part: np.stack(vectors) for part, vectors in found.items()}

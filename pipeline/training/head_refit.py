@@ -1,5 +1,6 @@
 """Fitting the linear head exactly, on the features of a frozen trunk."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,77 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from uncus.data.design.targets import Target
 from uncus.data.scan_dataset import ScanDataset
 from uncus.models.base import Classifier
+from uncus.models.weights import trunk_hash
 
+KNOWN: dict[str, dict[tuple[int, int, bool], torch.Tensor]] = {}
+"""Pooled features that are known of a trunk: those of all folds may be the same."""
+LEAST_NORMAL = 20
 UNPENALIZED = 30.0
 """Factor on covariates in the fit, which divides the penalty on their weights by 900."""
+
+
+@dataclass(frozen=True)
+class AgeNorms:
+    """What is expected of normal subjects at each age.
+
+    Parameters
+    ----------
+    scans: of normal training subjects; their age is the only covariate.
+    weight, bias: float64 [M, C] and [M], the head of a regression on the same features: M measures.
+    """
+
+    scans: ScanDataset
+    weight: np.ndarray[Any, Any]
+    bias: np.ndarray[Any, Any]
+
+
+def refit_normed(
+    model: Classifier,
+    scans: ScanDataset,
+    target: Target,
+    c: float,
+    norms: AgeNorms,
+    *,
+    flip: bool = False,
+    balance: bool = False,
+) -> None:
+    """Fit the head to what measures of the scan are beyond those of normal subjects of that age.
+
+    The measures are those of ``norms``. Each is regressed on age, by a polynomial, in normal
+    subjects of all ages; logistic regression is fitted to the standardized residuals. Age is thus
+    a norm for anatomy alone: how class and age go together in ``scans`` is never seen. All of it is
+    linear in the features, and is folded into the head and the term of the covariates.
+
+    Raises
+    ------
+    ValueError: a class has no scan, or fewer normal subjects than the norms need.
+    """
+    assert model.covariates
+    normal = pooled(model, norms.scans, flip) @ norms.weight.T + norms.bias
+    known = np.isfinite(norms.scans.covariates[:, 0])
+    design = age_design(model, norms.scans)[known]
+    if len(design) < LEAST_NORMAL:
+        raise ValueError(
+            f"--age-norms: {len(design)} normal scans of known age; at least "
+            f"{LEAST_NORMAL} are needed"
+        )
+    expected, *_ = np.linalg.lstsq(design, normal[known], rcond=None)
+    spread = (normal[known] - design @ expected).std(0, ddof=design.shape[1])
+    measures = pooled(model, scans, flip) @ norms.weight.T + norms.bias
+    beyond = (measures - age_design(model, scans) @ expected) / spread
+    weight, bias = logistic(beyond, scans.labels, c, len(target.names), balance)
+    weight = weight / spread
+    with torch.no_grad():
+        model.covariates.weight.copy_(torch.from_numpy(-weight @ expected[1:].T))
+        model.head.weight.copy_(torch.from_numpy(weight @ norms.weight))
+        model.head.bias.copy_(torch.from_numpy(bias + weight @ (norms.bias - expected[0])))
+
+
+def age_design(model: Classifier, scans: ScanDataset) -> np.ndarray[Any, Any]:
+    """1 and the powers of standardized age, float64 [N, 1 + degree]."""
+    assert model.covariates
+    z = model.covariates.z(torch.from_numpy(scans.covariates)).double().numpy()
+    return np.hstack([np.ones((len(z), 1)), z])
 
 
 def refit(
@@ -69,12 +138,18 @@ def refit(
 def pooled(model: Classifier, scans: ScanDataset, flip: bool) -> np.ndarray[Any, Any]:
     """Features of each scan that the head gets, float64 [N, C]."""
     model.eval()
+    known = KNOWN.setdefault(trunk_hash(model), {})
     rows = []
-    for i in range(len(scans)):
+    for i, position in enumerate(scans.rows):
+        key = (id(scans.volumes), position, flip)
+        if key in known:
+            rows.append(known[key])
+            continue
         volume = scans[i]["volume"].unsqueeze(0)
         variants = [volume, volume.flip(2)] if flip else [volume]
         means = [model.features(variant).mean((2, 3, 4))[0].double() for variant in variants]
-        rows.append(torch.stack(means).mean(0))
+        known[key] = torch.stack(means).mean(0)
+        rows.append(known[key])
     return torch.stack(rows).numpy()
 
 

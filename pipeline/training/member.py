@@ -36,7 +36,7 @@ from uncus.pipeline.training import pretraining
 from uncus.pipeline.training.checkpoints import Checkpoints, check_checkpoint, writing
 from uncus.pipeline.training.data_loading import EpochSampler, balanced, loader
 from uncus.pipeline.training.epoch_bar import EpochBar
-from uncus.pipeline.training.head_refit import refit
+from uncus.pipeline.training.head_refit import refit, refit_normed
 from uncus.pipeline.training.learner import Learner
 from uncus.pipeline.training.processes import this_group
 from uncus.pipeline.training.shared_batch import SharedLearner
@@ -92,14 +92,13 @@ def train_member(run: Run, member: Member, task: Task) -> None:
             # Validation scans that did not choose the epoch are training scans like the others.
             parts = ("train",) if best else ("train", "validation")
             scans = task.dataset(member.fold, *parts)
-            refit(
-                model,
-                scans,
-                task.target,
-                optimization.refit_head,
-                flip=task.flip_average,
-                balance=optimization.balance != "none",
-            )
+            how: Any = {"flip": task.flip_average, "balance": optimization.balance != "none"}
+            c = optimization.refit_head
+            if task.age_norms:
+                norms = pretraining.age_norms(task, member)
+                refit_normed(model, scans, task.target, c, norms, **how)
+            else:
+                refit(model, scans, task.target, c, **how)
         write_table(run.member_predictions(member), test_predictions(model, member, task))
         with writing(run.weights(member)):
             run.model_folder.mkdir(exist_ok=True)

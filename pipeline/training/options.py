@@ -38,6 +38,10 @@ class TrainingOptions:
     covariates: tuple[str, ...] = ()
     """Columns given to the network in addition to the scan, such as age sex; a prediction then
     requires their values. Never a diagnosis, nor a test that it is based on."""
+    age_norms: str = ""
+    """Normal scans, such as "cdr == 0 or age < 60": a classification is then fitted to what the
+    measures of --init-from, a regression, are beyond those of normal training subjects of the same
+    age. With --refit-head, --epochs 0 and --covariates age."""
     where: str = ""
     """Scans to use, such as "age >= 60"."""
     folds: int | str = 5
@@ -112,6 +116,17 @@ class TrainingOptions:
             raise ValueError(
                 f"--covariates {' '.join(self.covariates)}: name each column once, and none of "
                 "the target's"
+            )
+        if self.age_norms and not (
+            self.init_from
+            and self.optimization.refit_head
+            and not self.optimization.epochs
+            and self.covariates == ("age",)
+            and not self.regression
+        ):
+            raise ValueError(
+                "--age-norms: needs --init-from (a regression), --refit-head, --epochs 0 and "
+                "--covariates age"
             )
         if self.validation == 0 and self.optimization.patience:
             raise ValueError("early stopping (--patience) needs --validation above 0")

@@ -7,15 +7,21 @@ subject and no scan in the new fold's test part may have been used in that pre-t
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from uncus.data.design.covariates import columns
+from uncus.data.design.row_filter import select
 from uncus.data.design.splits import Splits
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
+from uncus.data.scan_dataset import ScanDataset
 from uncus.data.tables import need_column
 from uncus.models.base import Classifier
 from uncus.models.weights import read_weights, transfer
 from uncus.pipeline.runs import Member, Run
+from uncus.pipeline.training.head_refit import AgeNorms
+from uncus.pipeline.training.task import Task
 
 WEIGHTS = frozenset({".safetensors", ".pth", ".pt", ".ckpt", ".tar"})
 
@@ -57,6 +63,33 @@ def training_data(run: Run, fold: int, later: frozenset[Path] = frozenset()) -> 
         before = training_data(start_of, fold, later | {here})
         return TrainingData(subjects | before.subjects, voxels | before.voxels)
     return TrainingData(subjects, voxels)
+
+
+def age_norms(task: Task, member: Member) -> AgeNorms:
+    """The normal scans of the subjects that the matching member of a regression was trained on, and
+    its measures.
+
+    Raises
+    ------
+    BadInput: the pre-training is no regression.
+    """
+    run = task.init_from
+    if not isinstance(run, Run) or run.target.is_classification:
+        raise BadInput("--age-norms", "--init-from is not a regression", "name a run of one")
+    subjects = training_data(run, member.fold).subjects
+    for part in ("validation", "test", "holdout"):
+        subjects -= task.splits.subjects(member.fold, part)
+    cohort = task.cohort
+    table = select(cohort.table[cohort.table["participant_id"].isin(subjects)], task.age_norms)
+    scans = ScanDataset(
+        cohort.volumes,
+        table.index.tolist(),
+        np.zeros(len(table)),
+        columns(table, task.covariate_names),
+    )
+    tensors = read_weights(weights_of(run, member))
+    weight, bias = (tensors[f"head.{name}"].double().numpy() for name in ("weight", "bias"))
+    return AgeNorms(scans, weight, bias)
 
 
 def source_fold(splits: Splits, fold: int) -> int:
@@ -101,10 +134,15 @@ def start(model: Classifier, run: Run | Path, member: Member, target: Target) ->
         return [f"{member.name} starts from {report}"]
     warning = run.verify_results()
     same_task = run.target == target
+    path = weights_of(run, member)
+    report = transfer(model, read_weights(path), head=same_task, source=str(path))
+    return [f"warning: {warning}"] * bool(warning) + [f"{member.name} starts from {report}"]
+
+
+def weights_of(run: Run, member: Member) -> Path:
+    """The weights of the member of ``run`` that matches; raises BadInput where there is none."""
     fold = source_fold(run.splits(), member.fold)
     sources = [source["file"] for source in run.card["members"] if source["fold"] == fold]
     if not sources:
         raise BadInput(run.card_path, f"has no network of fold {fold}", "copy the whole run again")
-    path = run.model_folder / sources[member.seed % len(sources)]
-    report = transfer(model, read_weights(path), head=same_task, source=str(path))
-    return [f"warning: {warning}"] * bool(warning) + [f"{member.name} starts from {report}"]
+    return run.model_folder / str(sources[member.seed % len(sources)])

@@ -83,7 +83,10 @@ def plan(
         target=scans.target,
         splits=splits,
         model=replace(
-            options.model, classes=len(scans.target.names), covariates=len(options.covariates)
+            options.model,
+            classes=len(scans.target.names),
+            covariates=len(options.covariates),
+            covariate_degree=2 if options.age_norms else 1,
         ),
         optimization=options.optimization,
         augment=options.augment,
@@ -91,6 +94,7 @@ def plan(
         devices=options.devices,
         flip_average=options.flip_average,
         init_from=pretraining.source(options.init_from) if options.init_from else None,
+        age_norms=options.age_norms,
     )
 
 

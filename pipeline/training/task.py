@@ -87,6 +87,7 @@ class Task:
     devices: Devices
     flip_average: bool
     init_from: Run | Path | None
+    age_norms: str = ""
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process memory-maps the cohort itself, rather than receiving its volumes.

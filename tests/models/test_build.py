@@ -25,7 +25,8 @@ def test_defaults_build_and_predict(backbone: str) -> None:
 def test_width_and_classes_reach_the_network(backbone: str) -> None:
     narrow, wide = (build_model(ModelConfig(backbone, "group", 4, 5, width)) for width in (8, 16))
     assert narrow.head.out_features == wide.head.out_features == 5
-    assert wide.head.in_features > narrow.head.in_features
+    sizes = [sum(p.numel() for p in network.parameters()) for network in (narrow, wide)]
+    assert sizes[1] > 2 * sizes[0]
 
 
 def test_resnet_options_reach_the_network() -> None:

@@ -6,14 +6,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from uncus.data.segmentation import boxes
+from uncus.data.segmentation import boxes, slabs
 from uncus.data.segmentation.labels import FREESURFER, MIRRORED
 from uncus.data.segmentation.synthesis.label_map import FAT, LEFT, NUMBERS, T1_WEIGHTED, LabelMap
 from uncus.data.segmentation.synthesis.random_numbers import Random
-from uncus.data.segmentation.synthesis.scanner import box_scanner, scanner
+from uncus.data.segmentation.synthesis.scanner import box_scanner, scanner, slab_scanner
 from uncus.data.segmentation.synthesis.view import View
 
 IN_BOX = torch.tensor(boxes.CLASSES)
+IN_SLAB = torch.tensor(
+    [
+        next((k for k, known in enumerate(slabs.CLASSES.values()) if number in known), 0)
+        for number in NUMBERS
+    ]
+)
 TARGETS = torch.tensor([FREESURFER[number][0] for number in NUMBERS])
 MIRROR = torch.tensor(MIRRORED)
 
@@ -85,6 +91,41 @@ class SyntheticBoxes:
             labels = MIRROR[labels]
         image = random_intensities(numbers, random)
         return box_scanner(image, labels, boxes.SPACING, random)[None], IN_BOX[labels]
+
+
+@dataclass(frozen=True)
+class SyntheticSlabs:
+    """Images of coronal slabs of skull-stripped brains, and their labels.
+
+    Parameters
+    ----------
+    maps: the label maps.
+    seed: of the random numbers.
+    """
+
+    maps: Sequence[LabelMap]
+    seed: int
+
+    def __call__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Image float32 [1, X, Y, Z] and labels int64 [X, Y, Z], see ``slabs.CLASSES``."""
+        random = Random(self.seed, index)
+        subject = self.maps[random.integer(len(self.maps))]
+        to_voxels = subject.placed @ torch.from_numpy(slabs.TO_MNI).float()
+        middle = torch.tensor([*((torch.tensor(slabs.SHAPE) - 1) / 2), 1.0])
+        view = View(
+            (to_voxels @ middle)[:3],
+            random.normal(3) * 2.5,
+            slabs.SHAPE,
+            slabs.SPACING,
+            random.chance(0.5),
+            0.12,
+            axes=to_voxels[:3, :3] * subject.spacing,
+        )
+        numbers = subject.numbers(view.coordinates(subject, random))
+        image = random_intensities(numbers, random)
+        labels = IN_SLAB[numbers]
+        image = slab_scanner(image, TARGETS[numbers], labels, random)
+        return image[None], labels
 
 
 def random_intensities(numbers: Tensor, random: Random) -> Tensor:

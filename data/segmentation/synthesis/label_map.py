@@ -11,6 +11,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from uncus.data.segmentation.labels import BRAIN, FREESURFER
+from uncus.data.segmentation.segmenter import match_labels
 
 COARSE = 4  # mm, the grid of the fields of atrophy
 # FreeSurfer numbers of the structures that atrophy changes, and the largest displacements in mm of
@@ -48,6 +49,7 @@ class LabelMap:
     center: float32 [3], of the brain, in voxels.
     sides: of the left and the right hippocampus and amygdala together, in voxels; None where they
         are less than half as large as those of the other side.
+    placed: float32 [4, 4], mm of ICBM152 -> voxels, by the centers of the labels.
     atrophy: float32 [len(ATROPHY), 3, x, y, z], unit displacements in voxels on a grid of
         ``COARSE`` mm: towards the structure, so that sampling along it makes the structure grow.
     """
@@ -56,6 +58,7 @@ class LabelMap:
     spacing: float
     center: Tensor
     sides: tuple[Tensor | None, ...]
+    placed: Tensor
     atrophy: Tensor
 
     @classmethod
@@ -76,6 +79,8 @@ class LabelMap:
             else None
             for part, size in zip(memory, sizes, strict=True)
         )
+        classes = np.array([FREESURFER[number][0] for number in NUMBERS])
+        placed = match_labels(classes[positions[array]], np.eye(4)).transform
         factor = round(COARSE / spacing)
         fields = [_towards(np.isin(array, numbers), factor, spacing) for numbers, _, _ in ATROPHY]
         return cls(
@@ -83,6 +88,7 @@ class LabelMap:
             spacing,
             torch.from_numpy(center),
             sides,
+            torch.from_numpy(placed.astype(np.float32)),
             torch.from_numpy(np.stack(fields)),
         )
 

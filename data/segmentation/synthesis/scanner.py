@@ -51,6 +51,22 @@ def box_scanner(image: Tensor, labels: Tensor, spacing: float, random: Random) -
         image[(labels == 1) & (random.smooth(shape, 10)[0] > 0.3)] *= random.uniform(1.5, 3.0)
     if random.chance(0.3):
         strip(image, labels, random)
+    return recorded(image, spacing, random)
+
+
+def slab_scanner(image: Tensor, tissue: Tensor, labels: Tensor, random: Random) -> Tensor:
+    """What they do to a slab [X, Y, Z] of 1 mm of a stripped brain; ``labels`` are cut with it."""
+    if random.chance(0.05):
+        blob(image, tissue, 1.0, random)
+    if random.chance(0.95):
+        strip(image, tissue, random)
+        labels[tissue == 0] = 0
+    return recorded(image, 1.0, random)
+
+
+def recorded(image: Tensor, spacing: float, random: Random) -> Tensor:
+    """Blurred, sampled coarsely, with a bias field and noise."""
+    shape = image.shape
     image = blurred(image, random.uniform(0.3, 1.2) / spacing)
     if random.chance(0.6):
         factor = random.uniform(1, 2.2)

@@ -1,6 +1,6 @@
 """Where the voxels of an image lie in a label map: turned, warped and with atrophy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ class View:
     mirrored: left and right exchanged.
     angle: largest rotation about each axis, radians.
     warps: points along each axis of a smooth warp, and its largest standard deviation, mm.
+    axes: float32 [3, 3], directions of the image's axes and what 1 mm of it is in the label map.
     """
 
     center: Tensor
@@ -34,6 +35,7 @@ class View:
     mirrored: bool
     angle: float = 0.44
     warps: tuple[tuple[int, float], ...] = ((5, 3.0), (12, 1.2))
+    axes: Tensor = field(default_factory=lambda: torch.eye(3))
 
     def coordinates(self, subject: LabelMap, random: Random) -> Tensor:
         """Where each voxel lies in the label map, in its voxels: float32 [3, X, Y, Z]."""
@@ -43,7 +45,7 @@ class View:
         grid = torch.stack(torch.meshgrid(*axes, indexing="ij")) * self.spacing
         if self.mirrored:
             grid[0].neg_()
-        matrix = random_affine(self.angle, random)
+        matrix = self.axes @ random_affine(self.angle, random)
         at = torch.einsum("ij,j...->i...", matrix, grid + self.shift[:, None, None, None])
         for points, deviation in self.warps:
             at += random.smooth(half, points, 3) * random.uniform(0, deviation)
@@ -53,8 +55,8 @@ class View:
         amounts = torch.tensor([random.uniform(-shrink, grow) for _, shrink, grow in ATROPHY])
         if random.chance(0.4):
             amounts *= 0.3
-        field = torch.einsum("k,k...->...", amounts, subject.atrophy)[None]
-        moved = F.grid_sample(field, where, align_corners=True)[0]
+        towards = torch.einsum("k,k...->...", amounts, subject.atrophy)[None]
+        moved = F.grid_sample(towards, where, align_corners=True)[0]
         at += moved.clamp_(-LIMIT, LIMIT) / subject.spacing
         return resized(at[None], self.shape)[0]
 
