@@ -1,5 +1,6 @@
 """Fitting the linear head exactly, on the features of a frozen trunk."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,9 @@ from uncus.data.scan_dataset import ScanDataset
 from uncus.models.base import Classifier
 from uncus.models.weights import trunk_hash
 
-KNOWN: dict[str, dict[tuple[int, int, bool], torch.Tensor]] = {}
-"""Pooled features that are known of a trunk: those of all folds may be the same."""
-LEAST_NORMAL = 20
+KNOWN: dict[str, dict[tuple[bytes, bool], torch.Tensor]] = {}
+"""Pooled features by a trunk's hash and a volume's: all folds of a frozen trunk have the same."""
+LEAST_NORMAL = 15
 UNPENALIZED = 30.0
 """Factor on covariates in the fit, which divides the penalty on their weights by 900."""
 
@@ -136,19 +137,18 @@ def refit(
 
 @torch.inference_mode()
 def pooled(model: Classifier, scans: ScanDataset, flip: bool) -> np.ndarray[Any, Any]:
-    """Features of each scan that the head gets, float64 [N, C]."""
+    """What the head gets of each scan, float64 [N, C]."""
     model.eval()
     known = KNOWN.setdefault(trunk_hash(model), {})
     rows = []
-    for i, position in enumerate(scans.rows):
-        key = (id(scans.volumes), position, flip)
-        if key in known:
-            rows.append(known[key])
-            continue
+    for i in range(len(scans)):
         volume = scans[i]["volume"].unsqueeze(0)
-        variants = [volume, volume.flip(2)] if flip else [volume]
-        means = [model.features(variant).mean((2, 3, 4))[0].double() for variant in variants]
-        known[key] = torch.stack(means).mean(0)
+        key = (hashlib.sha256(volume.numpy().tobytes()).digest(), flip)
+        if key not in known:
+            variants = [volume, volume.flip(2)] if flip else [volume]
+            maps = [model.features(variant) for variant in variants]
+            means = [model.gain * one.mean((2, 3, 4))[0].double() for one in maps]
+            known[key] = torch.stack(means).mean(0)
         rows.append(known[key])
     return torch.stack(rows).numpy()
 

@@ -51,3 +51,12 @@ def test_the_term_is_not_transferred_to_another_task(tmp_path: Path) -> None:
     assert not other.covariates.weight.any()
     load_weights(other, tmp_path / "one.safetensors")
     assert other.covariates.weight.all()
+
+
+def test_a_polynomial_term_is_zero_if_missing() -> None:
+    term = Covariates(1, 2, degree=2)
+    term.standardize(torch.tensor([[60.0], [80]]))
+    torch.nn.init.normal_(term.weight)
+    output = term(torch.tensor([[100.0], [torch.nan]]))
+    assert torch.allclose(output[0], term.weight @ torch.tensor([3.0, 9]), atol=1e-5)
+    assert not output[1].any()

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from uncus.data.segmentation import slabs
 from uncus.data.segmentation.boxes import CLASSES, HIPPOCAMPUS
 from uncus.data.segmentation.labels import MIRRORED
 from uncus.data.segmentation.synthesis import view
-from uncus.data.segmentation.synthesis.images import SyntheticBoxes, SyntheticHeads
+from uncus.data.segmentation.synthesis.images import SyntheticBoxes, SyntheticHeads, SyntheticSlabs
 from uncus.data.segmentation.synthesis.label_map import LabelMap
+from uncus.data.segmentation.synthesis.random_numbers import Random
+from uncus.data.segmentation.synthesis.view import View
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,20 @@ def test_a_box_shows_a_hippocampus_of_the_left(label_map: LabelMap) -> None:
         assert np.abs(where.mean(0) - [24, 32, 24]).max() < 12
         ventricle = np.argwhere(labels.numpy() == CLASSES[10])
         assert not len(ventricle) or ventricle[:, 0].mean() > where[:, 0].mean()
+
+
+def test_a_slab_shows_what_lies_there_in_the_template(label_map: LabelMap) -> None:
+    drawn = SyntheticSlabs([label_map], seed=5)
+    image, labels = drawn(0)
+    assert image.shape == (1, *slabs.SHAPE) and labels.shape == slabs.SHAPE
+    assert torch.isfinite(image).all() and int(labels.max()) < len(slabs.CLASSES)
+    again, same = drawn(0)
+    assert torch.equal(image, again) and torch.equal(labels, same)
+    middle = torch.tensor([*((size - 1) / 2 for size in slabs.SHAPE), 1.0])
+    expected = label_map.placed @ torch.from_numpy(slabs.TO_MNI).float() @ middle
+    view = View(expected[:3], torch.zeros(3), slabs.SHAPE, 1.0, False, 0.0, ())
+    at = view.coordinates(label_map, Random(0, 0))
+    assert torch.linalg.norm(at[:, 72, 5, 72] - expected[:3]) < 4
 
 
 def test_a_hippocampus_that_is_hardly_there_is_not_drawn_from(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from tests.conftest import TRAIN
@@ -15,7 +16,7 @@ from uncus.data.scan_dataset import ScanDataset
 from uncus.models.base import Classifier
 from uncus.models.build import ModelConfig, build_model
 from uncus.pipeline.cli import main
-from uncus.pipeline.training.head_refit import pooled, refit
+from uncus.pipeline.training.head_refit import AgeNorms, pooled, refit, refit_normed
 
 THREE = Target.parse(("dx",), ("A=a", "B=b", "C=c"), False)
 TWO = Target.parse(("dx",), ("A=a", "B=b"), False)
@@ -93,6 +94,39 @@ def test_a_balanced_head_weights_classes_equally() -> None:
         refit(model, data, TWO, 1e-6, balance=balance)  # the bias only
         rates.append(float(model.head.bias.detach().softmax(0)[1]))
     assert rates == pytest.approx([0.2, 0.5], abs=0.01)
+
+
+def test_a_head_is_fitted_to_what_is_beyond_the_norm_of_ones_age() -> None:
+    """Against the same, computed measure by measure; class and age are tied, and do not tell."""
+    rng = np.random.default_rng(0)
+    config = ModelConfig(backbone="tiny", covariates=1, covariate_degree=2, dropout=0)
+    model = build_model(config, seed=0)
+    assert model.covariates
+    labels, age = np.arange(40) % 2, rng.uniform(50, 90, (40, 1)).astype(np.float32)
+    patients, volumes = replace_ages(scans(labels), age), rng.standard_normal((60, 8, 8, 8))
+    ages = rng.uniform(20, 90, (60, 1)).astype(np.float32)
+    normal = ScanDataset(volumes.astype(np.float32), range(60), np.zeros(60), ages)
+    model.covariates.standardize(torch.from_numpy(age))
+    measures, bias = rng.standard_normal((3, model.head.in_features)), rng.standard_normal(3)
+    refit_normed(model, patients, TWO, 0.5, AgeNorms(normal, measures, bias))
+    own, others = (pooled(model, data, False) @ measures.T + bias for data in (patients, normal))
+    beyond = np.empty_like(own)
+    for k in range(3):
+        curve = np.polyfit(ages[:, 0], others[:, k], 2)
+        rest = others[:, k] - np.polyval(curve, ages[:, 0])
+        beyond[:, k] = (own[:, k] - np.polyval(curve, age[:, 0])) / rest.std(ddof=3)
+    fitted = LogisticRegression(C=0.5, tol=1e-8).fit(beyond, labels)
+    expected = fitted.decision_function(beyond)
+    volume = torch.stack([patients[i]["volume"] for i in range(len(patients))])
+    output = model.eval()(volume, torch.from_numpy(age)).detach().double().numpy()
+    np.testing.assert_allclose(output[:, 1] - output[:, 0], expected, atol=1e-2)
+    few = ScanDataset(normal.volumes, range(9), np.zeros(9), ages[:9])
+    with pytest.raises(ValueError, match="9 normal scans of known age"):
+        refit_normed(model, patients, TWO, 0.5, AgeNorms(few, measures, bias))
+
+
+def replace_ages(data: ScanDataset, age: np.ndarray) -> ScanDataset:
+    return ScanDataset(data.volumes, data.rows, data.labels, age)
 
 
 def test_only_the_head_is_fitted_without_epochs(run: Path, cohort: Path, tmp_path: Path) -> None:

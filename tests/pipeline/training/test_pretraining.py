@@ -3,7 +3,9 @@
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,12 +15,17 @@ from tests.conftest import TRAIN
 from uncus.data import files
 from uncus.data.design.splits import Splits
 from uncus.data.errors import BadInput
+from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import write_table
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.weights import read_weights
 from uncus.pipeline.cli import main
-from uncus.pipeline.runs import Run
-from uncus.pipeline.training.pretraining import check, training_data
+from uncus.pipeline.predict import Predictor
+from uncus.pipeline.runs import Member, Run
+from uncus.pipeline.train import Train, train
+from uncus.pipeline.training.optimization import Optimization
+from uncus.pipeline.training.pretraining import age_norms, check, training_data
+from uncus.pipeline.training.run_setup import label_scans, plan
 
 Parts = dict[str, list[str]]
 """Subject -> its part in each fold."""
@@ -224,3 +231,31 @@ def test_weights_that_do_not_fit_name_the_options_that_would(
     assert main([*command, "--init-from", str(tmp_path / "absent.pth")]) == 2
     assert "absent.pth: no such file" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_normal_subjects_are_those_that_the_regression_was_trained_on(
+    sure_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, measures, run = sure_run.parent / "cohort", tmp_path / "measures", tmp_path / "run"
+    head = Optimization(epochs=0, refit_head=1.0)
+    options: Any = {"model": ModelConfig(backbone="tiny"), "optimization": head, "folds": 2}
+    train(cohort, measures, target=("age",), regression=True, validation=0.0, **options)
+    wanted = Train(
+        cohort, run, ("diagnosis",), covariates=("age",), init_from=measures,
+        age_norms="age >= 70", where="age > 0", validation=0.0, **options,
+    )  # fmt: skip
+    opened = PreparedCohort.open(cohort)
+    task = plan(wanted, opened, label_scans(wanted, opened))
+    for fold in range(2):
+        scans = age_norms(task, Member(fold, 0, f"fold-{fold}")).scans
+        rows = opened.table.iloc[scans.rows]
+        assert set(rows["participant_id"]) <= training_data(Run(measures), fold).subjects
+        assert not set(rows["participant_id"]) & task.splits.subjects(fold, "test")
+        assert rows["age"].astype(float).min() >= 65
+    with pytest.raises(ValueError, match="normal scans of known age; at least 15"):
+        wanted.run()
+    replace(wanted, age_norms="age > 0").run()
+    assert Run(run).card["model"]["covariate_degree"] == 2
+    assert Predictor(run, segment=None).networks[0].covariates.weight.shape == (2, 2)
+    assert main(["train", str(cohort), str(run), "--target", "age", "--age-norms", "x"]) == 2
+    assert "--age-norms: needs --init-from" in capsys.readouterr().err
