@@ -74,6 +74,7 @@ def repeated(slab: Path, work: Path) -> dict[str, Any]:
     alike = similarity(np.array([facts.signature for facts in images.facts]))
     same = np.triu(names[:, None] == names[None, :], 1)
     pairs = matches(alike)
+    alike = alike[:, : len(names)]  # without mirror images
     others = [(i, j) for i, j in pairs if names[i] != names[j]]
     rest = np.triu(names[:, None] != names[None, :], 1)
     for i, j in others:

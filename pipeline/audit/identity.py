@@ -28,7 +28,7 @@ class Likeness:
     ----------
     names: subject of each scan; of the pre-training's, too.
     own: how many of them are of the cohort itself.
-    alike: correlations [N, N], see uncus.pipeline.audit.perceptual_hash.
+    alike: correlations [N, 2 N], see uncus.pipeline.audit.perceptual_hash.
     """
 
     names: list[str]
@@ -38,7 +38,17 @@ class Likeness:
     @cached_property
     def pairs(self) -> list[tuple[int, int, float]]:
         """Scans with the same anatomy, and how alike they are."""
-        return [(i, j, float(self.alike[i, j])) for i, j in matches(self.alike)]
+        return [(i, j, float(max(self.both(i, j)))) for i, j in matches(self.alike)]
+
+    def both(self, i: int, j: int) -> tuple[float, float]:
+        """How alike two scans are, and how alike one and the mirror image of the other."""
+        return self.alike[i, j], self.alike[i, j + len(self.alike)]
+
+    @property
+    def mirrored(self) -> list[tuple[str, str]]:
+        """Names whose scans show the same anatomy with left and right exchanged."""
+        some = [(i, j) for i, j, _ in self.pairs if self.both(i, j)[1] > self.both(i, j)[0]]
+        return [ordered(self.names[i], self.names[j]) for i, j in some]
 
     @property
     def mismatches(self) -> list[tuple[int, int]]:
@@ -88,6 +98,8 @@ def same_person(evidence: Evidence, likeness: Likeness) -> Finding:
         return Finding("duplicates", title, "passed", f"Of {len(likeness.names)} scans {how}.")
     split = sorted(pair for pair in pairs if crosses(evidence, *pair))
     where = f"; in different parts of a fold: {pairs_text(split)}" if split else ""
+    if mirrored := sorted(pairs.keys() & set(likeness.mirrored)):
+        where += f"; one is the mirror image of the other: {pairs_text(mirrored)}"
     return Finding(
         "duplicates",
         title,

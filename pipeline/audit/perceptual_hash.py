@@ -4,7 +4,8 @@ Of each scan the inside of the brain is kept, without its edge (which resampling
 slow variation (bias field, contrast) and without noise. The scans are aligned to their mean by one
 affine each, found by the inverse compositional Gauss-Newton method (Baker and Matthews,
 International Journal of Computer Vision 56, 2004). What then differs from the mean is a subject's
-own anatomy; scans of it correlate, whatever their position, size, units and voxels.
+own anatomy; scans of it correlate, whatever their position, size, units and voxels. Mirror images
+are compared too: files may have left and right exchanged.
 """
 
 from collections.abc import Sequence
@@ -84,13 +85,13 @@ def mm_points() -> NDArray[np.float64]:
     return np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1)
 
 
-def aligned(signatures: Floats) -> Floats:
-    """Signatures [N, 32, 40, 30] aligned to their mean by an affine each: [N, P].
+def aligned(signatures: Floats, own: int | None = None) -> Floats:
+    """Signatures [N, 32, 40, 30] aligned by an affine each to their mean: [N, P].
 
-    Only points that most scans reach are returned.
+    The mean is that of the first ``own``; only points that most of these reach are returned.
     """
     flat = signatures.reshape(len(signatures), -1)
-    chosen = np.flatnonzero((flat != 0).mean(axis=0) > 0.5)
+    chosen = np.flatnonzero((flat[:own] != 0).mean(axis=0) > 0.5)
     if not chosen.size:  # nothing in common, such as scans without a brain
         return flat[:, chosen]
     points = mm_points()[:, chosen] / STEP
@@ -100,7 +101,7 @@ def aligned(signatures: Floats) -> Floats:
     out = flat[:, chosen].copy()
     for _ in range(ROUNDS):
         mean = np.zeros(flat.shape[1], np.float32)
-        mean[chosen] = out.mean(axis=0)
+        mean[chosen] = out[:own].mean(axis=0)
         slopes = np.array(np.gradient(mean.reshape(LATTICE))).reshape(3, -1)[:, chosen]
         # Twelve numbers of the affine, and the contrast.
         jacobian = np.vstack(
@@ -123,32 +124,38 @@ def aligned(signatures: Floats) -> Floats:
 
 
 def similarity(signatures: Floats) -> Floats:
-    """Correlation of every two scans' own anatomy, [N, N], 1 for the same.
+    """Correlation of every two scans' own anatomy, and of a scan's and a mirror image's: [N, 2 N].
 
     Scans are compared by what differs from their mean, each point in units of its spread.
     """
-    own = aligned(signatures)
+    count = len(signatures)
+    own = aligned(np.concatenate([signatures, signatures[:, ::-1]]), count)
     own = own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-6)
-    own = own - own.mean(axis=0)
-    spread = own.std(axis=0)
+    own = own - own[:count].mean(axis=0)
+    spread = own[:count].std(axis=0)
     varying = spread > 0.05 * spread.max(initial=0)
     own = own[:, varying] / spread[varying]
     own /= np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-6)
-    return np.asarray(own @ own.T, np.float32)
+    return np.asarray(own[:count] @ own.T, np.float32)
 
 
 def matches(alike: Floats) -> list[tuple[int, int]]:
-    """Pairs of scans that show the same anatomy, the most alike first.
+    """Pairs of scans that show the same anatomy, mirrored or not, the most alike first.
 
-    They correlate by ``LEAST``, and by more than the spread of all pairs lets expect of any.
+    They correlate by ``LEAST``, and by more than the spread of all pairs lets expect of any; see
+    :func:`similarity` for ``alike``.
     """
     rows, columns = np.triu_indices(len(alike), 1)
     if len(rows) < 3:
         return []
-    z = np.arctanh(np.clip(alike[rows, columns], -0.9999, 0.9999))
+    z, mirrored = (
+        np.arctanh(np.clip(alike[rows, some], -0.9999, 0.9999))
+        for some in (columns, columns + len(alike))
+    )
     middle = np.median(z)
     spread = 1.4826 * np.median(np.abs(z - middle))
     limit = max(np.arctanh(LEAST), middle + stats.norm.isf(CHANCE / len(z)) * spread)
+    z = np.maximum(z, mirrored)
     found = np.flatnonzero(z > limit)
     order = found[np.argsort(-z[found], kind="stable")]
     return [(int(rows[k]), int(columns[k])) for k in order]

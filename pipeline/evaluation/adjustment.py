@@ -27,6 +27,9 @@ MIN_SCANS = 10
 """Scans of a class, in effect, below which nothing is adjusted."""
 NOTABLE = 0.03
 """Difference of the adjusted from the plain AUC from which on the adjusted one is the headline."""
+UNBALANCED = 0.25
+"""Standardized difference of a covariate between weighted classes that no weights could remove
+(Stuart 2010, doi:10.1214/09-STS313), such as of sex where one class is all men, the other women."""
 MAX_LEVELS = 10  # distinct numbers of a column; more enter with a spline
 TIE = 1e-9  # relative difference of scores that is rounding
 
@@ -81,6 +84,8 @@ class Adjustment:
             some = balance[labels == k]
             if some.sum() ** 2 < MIN_SCANS * (some**2).sum():  # Kish's effective number
                 return None
+        if differences(design[known], labels[known], balance[known]).max() > UNBALANCED:
+            return None
         return cls(tuple(used), design, balance)
 
 
@@ -120,6 +125,21 @@ def overlap(design: Array, labels: Array) -> Array:
     shares = np.clip(model.predict_proba(design[:, 1:]), 1e-12, None)
     own = shares[np.arange(len(labels)), np.searchsorted(model.classes_, labels)]
     return np.asarray(1 / (1 / shares).sum(axis=1) / own)
+
+
+def differences(design: Array, labels: Array, weights: Array) -> Array:
+    """Largest difference between the classes' weighted means, in SDs of all scans, [P - 1].
+
+    Parameters
+    ----------
+    design: float [N, P], with the constant.
+    labels: int [N].
+    weights: float [N].
+    """
+    x = design[:, 1:]
+    each = [labels == k for k in np.unique(labels)]
+    means = [np.average(x[some], axis=0, weights=weights[some]) for some in each]
+    return np.asarray(np.ptp(means, axis=0) / np.maximum(x.std(axis=0), TIE))
 
 
 def adjusted(labels: Array, probabilities: Array, weights: Array, adjustment: Adjustment) -> Values:

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
+from uncus.pipeline.audit.identity import Likeness
 from uncus.pipeline.audit.perceptual_hash import aligned, matches, signature, similarity
 
 SHAPE = (44, 52, 40)  # 4 mm
@@ -37,6 +38,16 @@ def test_the_same_brain_is_found_and_no_other() -> None:
     assert alike[3, 14] > 0.8 > 0.5 > others.max()
 
 
+def test_a_mirror_image_is_the_same_brain() -> None:
+    people = [brain(seed) for seed in range(14)]
+    signatures = [signature(one, (4, 4, 4)) for one in [*people, changed(people[3][::-1])]]
+    alike = similarity(np.array(signatures))
+    assert matches(alike) == [(3, 14)] and alike[3, 14 + 15] > 0.8 > 0.5 > alike[3, 14]
+    names = [f"sub-{k:02d}" for k in range(15)]
+    assert Likeness(names, 15, alike).mirrored == [("sub-03", "sub-14")]
+    assert alike[3, 3 + 15] < 0.5, "a brain is not its own mirror image"
+
+
 def test_another_grid_gives_the_same_signature() -> None:
     one = brain(1)
     finer = ndimage.zoom(one, 2, order=1, grid_mode=True, mode="nearest")
@@ -55,5 +66,5 @@ def test_alignment_removes_position() -> None:
 def test_few_or_empty_scans_match_nobody() -> None:
     empty = np.zeros((3, 32, 40, 30), np.float32)
     assert matches(similarity(empty)) == []
-    assert matches(np.eye(2, dtype=np.float32)) == []
+    assert matches(np.eye(2, 4, dtype=np.float32)) == []
     assert not signature(np.zeros((10, 10, 10)), (4, 4, 4)).any()

@@ -117,7 +117,7 @@ def test_conflicts_of_a_person_are_named() -> None:
         },
         dtype=object,
     )
-    alike = np.eye(5, dtype=np.float32)
+    alike = np.eye(5, 10, dtype=np.float32)
     alike[2, 3] = alike[3, 2] = 0.9
     likeness = Likeness(list(scans["participant_id"]), 5, alike)
     found = identity.conflicts(Evidence("x", scans), likeness)

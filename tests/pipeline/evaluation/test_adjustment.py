@@ -140,6 +140,16 @@ def test_the_residual_auc_is_that_of_the_regressions_residuals() -> None:
         assert value == pytest.approx(roc_auc_score(positive, residual, sample_weight=row))
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_nothing_is_adjusted_for_what_the_classes_do_not_share(classes: int) -> None:
+    """One class is all men, the others all women: no weights make them alike."""
+    scans, _, _, _ = people(120, older=0)
+    labels = np.arange(120) % classes
+    assert Adjustment.of(scans, labels, ["age", "sex"]) is not None
+    apart = scans.assign(sex=np.where(labels == 1, "M", "F"))
+    assert Adjustment.of(apart, labels, ["age", "sex"]) is None
+
+
 def test_ties_count_a_half() -> None:
     positive = np.array([True, True, False, False, False])
     score = np.array([2.0, 1.0, 1.0, 1.0, 0.0])
