@@ -36,7 +36,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "uncus.pipeline.predict:Predict",
         "predict new scans: probabilities and a saliency map",
     ),
-    "models": ("uncus.pipeline.builtin.models:Models", "list the models that come with uncus"),
+    "models": ("uncus.pipeline.model_card.models:Models", "list the models that come with uncus"),
     "compare": (
         "uncus.pipeline.compare:Compare",
         "train and compare norms at several batch sizes",

@@ -8,6 +8,7 @@ from uncus.app.uploaded_scan import CHARTS, PICTURE, UploadedScan
 from uncus.pipeline.prediction.answer_html import axis_html, checks_html
 from uncus.pipeline.prediction.answer_text import (
     checks,
+    companion_lines,
     domain_line,
     first_upper,
     in_full,
@@ -41,6 +42,8 @@ def result(scan: UploadedScan) -> None:
             st.error(plain(reason(answer)), icon=":material/block:")
         else:
             st.markdown(plain(reason(answer)))
+        for line in companion_lines(answer):
+            st.markdown(f"{plain(line)}.")
         for axis in axes_of(answer, Run(scan.run)):
             st.html(axis_html(axis))
         st.html(checks_html(checks(answer)))

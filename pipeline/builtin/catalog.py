@@ -35,6 +35,18 @@ def is_built_in(path: Path) -> bool:
     return path.resolve().parent == FOLDER.resolve()
 
 
+def companions(run: Run) -> tuple[Run, ...]:
+    """The other built-in models that a scan is placed for as for this one; none of other runs."""
+    if not is_built_in(run.path):
+        return ()
+
+    def way(one: Run) -> list[object]:
+        return [one.card.get(key) for key in ("space", "grid", "pipeline")]
+
+    own = run.path.resolve().name
+    return tuple(one for name, one in built_in().items() if name != own and way(one) == way(run))
+
+
 def named_run(path: Path) -> Path | None:
     """The run that a path of the command line names, by its folder or as a built-in model."""
     run = Run(path)

@@ -18,6 +18,12 @@ FULL = {
 
 
 BRAIN_AGE = "Brain age"
+PREDICTED = {
+    "hippocampus_left": "left hippocampus",
+    "hippocampus_right": "right hippocampus",
+    "etiv": "intracranial space",
+}
+"""Regions of predicted volumes, called as the measured ones are."""
 MARGIN = 0.1
 """Probabilities this close to those of a tie favor no class."""
 
@@ -71,9 +77,35 @@ def reason(answer: Answer) -> str:
     age = answer.get("volumes", {}).get("age") or answer.get("covariates", {}).get("age")
     if "age" not in answer["values"] or age is None:
         return intervals_note(answer)
+    if "gap" in answer.get("brain_age", {}):
+        return f"{first_upper(gap_text(answer))}. {intervals_note(answer)}"
     gap = answer["values"]["age"] - age
-    gap_text = f"{fixed(abs(gap), 1)} years {'above' if gap > 0 else 'below'} the age of {age:g}"
-    return f"{gap_text}. {intervals_note(answer)}"
+    text = f"{fixed(abs(gap), 1)} years {'above' if gap > 0 else 'below'} the age of {age:g}"
+    return f"{text}. {intervals_note(answer)}"
+
+
+def gap_text(answer: Answer) -> str:
+    """The brain-age gap, corrected for the bias of predicted ages."""
+    gap = answer["brain_age"]["gap"]
+    side = "above" if gap > 0 else "below"
+    return f"{fixed(abs(gap), 1)} years {side} the age, corrected for the bias of predicted ages"
+
+
+def companion_lines(answer: Answer) -> list[str]:
+    """What other built-in models say of the scan: brain age and predicted volumes."""
+    lines = []
+    if (years := answer.get("brain_age")) and "probabilities" in answer:
+        ends = f"{fixed(years['low'], 0)} to {fixed(years['high'], 0)}"
+        level = f"{years['level']:.0%} interval"
+        line = f"{BRAIN_AGE} {value_text('age', years['value'])} ({level} {ends})"
+        lines.append(f"{line}, {gap_text(answer)}" if "gap" in years else line)
+    if volumes := answer.get("predicted_volumes"):
+        parts = [
+            f"{PREDICTED.get(name, name)} {fixed(ml, 2 if ml < 100 else 0)} ml"
+            for name, ml in volumes.items()
+        ]
+        lines.append(f"Predicted by the networks, not measured: {', '.join(parts)}")
+    return lines
 
 
 def checks(answer: Answer) -> list[Check]:
@@ -206,6 +238,16 @@ def trust_lines(answer: Answer) -> list[str]:
     if answer["calibrated"]:
         return [*lines, f"calibrated: {calibrated_for(answer)}"]
     return [*lines, f"not calibrated{because(answer)}"]
+
+
+def companion_columns(answer: Answer) -> dict[str, float]:
+    """Brain age and predicted volumes as columns of predictions.tsv."""
+    years = {name: v for name, v in answer.get("brain_age", {}).items() if name != "level"}
+    volumes = answer.get("predicted_volumes", {})
+    return {
+        **{"brain_age" + f"_{name}" * (name != "value"): value for name, value in years.items()},
+        **{f"predicted_ml_{name}": ml for name, ml in volumes.items()},
+    }
 
 
 def interval_columns(answer: Answer) -> dict[str, float]:

@@ -23,6 +23,8 @@ from uncus.data.segmentation.segmentation import Segmentation
 from uncus.data.tables import write_table
 from uncus.data.text import displayed
 from uncus.pipeline.prediction.answer_text import (
+    companion_columns,
+    companion_lines,
     domain_line,
     full,
     interval_columns,
@@ -85,6 +87,7 @@ def table_row(name: str, answer: dict[str, Any]) -> dict[str, Any]:
         **{f"spread_{name}": value for name, value in answer["spread"].items()},
         **{f"uncalibrated_{n}": value for n, value in answer.get("uncalibrated", {}).items()},
         **interval_columns(answer),
+        **companion_columns(answer),
         **volume_columns(answer.get("volumes", {})),
         "domain": domain_line(answer),
         "warnings": "; ".join(answer["warnings"]),
@@ -209,7 +212,8 @@ def sentence(prediction: Prediction) -> str:
     if prediction.domain.inside is False:
         outputs = "no answer"
     lines = [f"{prediction.scan}: {outputs} {NOTICE}"]
-    lines += [f"  {line}" for line in trust_lines(prediction.as_dict())]
+    answer = prediction.as_dict()
+    lines += [f"  {line}" for line in (*trust_lines(answer), *companion_lines(answer))]
     if line := volumes_sentence(prediction.volumes):
         lines.append(f"  {line}")
     return "\n".join([*lines, *(f"  warning: {warning}" for warning in prediction.warnings)])

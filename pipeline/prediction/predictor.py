@@ -25,6 +25,8 @@ from uncus.data.text import displayed
 from uncus.data.transforms.reading import Source
 from uncus.data.transforms.scan_tensor import to_volume
 from uncus.models.inference import predict, torch_trunk
+from uncus.pipeline.builtin.catalog import companions as builtin_companions
+from uncus.pipeline.prediction import companion_answers
 from uncus.pipeline.prediction import openvino_engine as engines
 from uncus.pipeline.prediction.results import Explanation, Map, Prediction, Refused
 from uncus.pipeline.prediction.scanner_fields import scanner_fields
@@ -38,6 +40,7 @@ from uncus.pipeline.prediction.trained_networks import (
 from uncus.pipeline.run_files.passport import Verdicts
 from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency import SALIENCY
+from uncus.pipeline.trust.brain_age import COLUMN, BrainAge
 from uncus.pipeline.trust.domain import UNKNOWN, Scan, Verdict, scanner_of, synthetic_warning
 from uncus.pipeline.trust.judgement import Judgement
 from uncus.pipeline.trust.reliability import DEFAULT, Setting
@@ -62,6 +65,8 @@ class Predictor:
     engine: computes the feature maps: torch, openvino, openvino-bf16, or auto for the fastest on
         the run's volumes.
     segment: segments each scan, for its volumes; None for no volumes.
+    companions: runs that also answer for each scan, as placed for this one; by default a built-in
+        model has the others for the same placing.
 
     Attributes
     ----------
@@ -80,6 +85,7 @@ class Predictor:
         device: str = "cpu",
         engine: engines.Engine = "auto",
         segment: Segment | None = segment_scan,
+        companions: Sequence[Run] | None = None,
     ) -> None:
         self.segment = segment
         self.run, self.device = Run(Path(run)), torch.device(device)
@@ -110,6 +116,10 @@ class Predictor:
                 )
             except ValueError as error:
                 self.engine, self.engine_error = "torch", str(error)
+        if companions is None:
+            companions = builtin_companions(self.run)
+        self.companions = tuple(Predictor(one.path, device, engine, None, ()) for one in companions)
+        self.brain_age = BrainAge.of_card(self.card)
         self.identity = {
             "run": self.run.path.resolve().name,
             "backbone": config.backbone,
@@ -224,20 +234,31 @@ class Predictor:
         outputs, feature_maps, features = self.outputs(placed, row)
         if not np.isfinite(outputs).all():
             raise BadInput(name, "the networks' outputs are not finite", "check the scan's voxels")
+        judged = self.judged(self.reliability.judge(outputs, setting))
+        verdict = self.verdict(placed, known, features, synthetic)
+        others = [
+            one.of_placed(name, placed, known, voxel_hash, synthetic=synthetic)
+            for one in self.companions
+        ]
+        more = companion_answers.added(others)
+        if self.brain_age and COLUMN in judged["values"] and not verdict.abstains:
+            age = age_and_sex(known)[0]
+            more["brain_age"] = self.brain_age.answer(judged["values"][COLUMN], age)
         return Prediction(
             scan=name,
-            **self.judged(self.reliability.judge(outputs, setting)),
+            **judged,
+            **more,
             covariates={
                 name: float(value) if np.isfinite(value) else None
                 for name, value in zip(self.covariates, row, strict=True)
             },
-            warnings=tuple(dict.fromkeys(warnings)),
+            warnings=tuple(dict.fromkeys((*warnings, *companion_answers.doubts(verdict, others)))),
             model=self.identity,
             placed=placed,
             volumes=measure(segmentation, *age_and_sex(known)) if segmentation else {},
             segmentation=segmentation,
             feature_maps=feature_maps,
-            domain=self.verdict(placed, known, features, synthetic),
+            domain=verdict,
         )
 
     def judged(self, judgement: Judgement) -> dict[str, Any]:

@@ -62,6 +62,8 @@ class Prediction:
     segmentation: the scan's, if it was segmented.
     feature_maps: each network's last feature map [1, C, x, y, z].
     domain: whether the scan is of the run's domain.
+    brain_age: see :meth:`uncus.pipeline.trust.brain_age.BrainAge.answer`; empty without any.
+    predicted_volumes: those that a built-in model predicts, in ml.
     """
 
     scan: str
@@ -78,6 +80,8 @@ class Prediction:
     segmentation: Segmentation | None = field(default=None, repr=False)
     feature_maps: tuple[Map, ...] = field(default=(), repr=False)
     domain: Verdict = field(default=Verdict(None), repr=False)
+    brain_age: Mapping[str, float] = field(default_factory=dict)
+    predicted_volumes: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def most_probable(self) -> str | None:
@@ -126,6 +130,12 @@ class Prediction:
             "members": [dict(member) for member in self.members],
             **({"covariates": dict(self.covariates)} if self.covariates else {}),
             **({"volumes": dict(self.volumes)} if self.volumes else {}),
+            **({"brain_age": dict(self.brain_age)} if self.brain_age else {}),
+            **(
+                {"predicted_volumes": dict(self.predicted_volumes)}
+                if self.predicted_volumes
+                else {}
+            ),
             "image": self.image,
             "warnings": list(self.warnings),
             "model": dict(self.model),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from uncus import NOTICE
 from uncus.pipeline.prediction.answer_html import AMBER, COLORS, RIBBON
-from uncus.pipeline.prediction.answer_text import checks, is_foreign
+from uncus.pipeline.prediction.answer_text import checks, companion_lines, is_foreign
 from uncus.pipeline.prediction.scan_report import (
     CHARTS_TEXT,
     PICTURE_TEXT,
@@ -45,6 +45,8 @@ def pdf(report: ScanReport) -> bytes:
     _text(page, report.reason, 11, ALARM if foreign else INK)
     _text(page, str(report.answer["scan"]), 9, FAINT)
     _text(page, NOTICE, 9, style="B", gap=2)
+    for line in companion_lines(report.answer):
+        _text(page, f"{line}.", 10)
     for axis in report.axes:
         _axis(page, axis)
     _text(page, " · ".join(check.text for check in checks(report.answer)), 9.5, style="B", gap=2)

@@ -71,6 +71,7 @@ CONFORMAL = record(
     ),
     scans=mapping(COUNT),
 )
+BRAIN_AGE = record(slope=VALUE, intercept=VALUE, error=number(0, 1e6), scans=COUNT)
 DOMAIN = {
     **record(
         {
@@ -78,9 +79,9 @@ DOMAIN = {
             "limits": record(**dict.fromkeys(PARTS, number(1e-6, 1e6))),
             "tested": COUNT,
             "false_alarms": COUNT,
+            "slab": BOOLEAN,
         },
         scans=COUNT,
-        slab=BOOLEAN,
         scanner=mapping(array(NAME, 1000)),
     ),
     "dependentRequired": {"limits": ["tested", "false_alarms"]},
@@ -99,6 +100,7 @@ CARD: Schema = {
             "calibration": CALIBRATION,
             "not_calibrated": TEXT,
             "conformal": CONFORMAL,
+            "brain_age": BRAIN_AGE,
         },
         schema=integer(1, 1),
         notice=TEXT,

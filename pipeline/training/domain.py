@@ -65,12 +65,11 @@ def fit_domain(run: Run, task: Task, members: Sequence[Member]) -> Domain:
 def facts(task: Task) -> dict[str, Any]:
     """What is known of the training scans besides their voxels."""
     table = task.table.iloc[task.rows(0, "train", "validation", "test")]
-    grid = task.cohort.grid
-    known: dict[str, Any] = {
-        "scans": len(table),
-        "slab": is_slab(np.multiply(grid.shape, grid.spacing).tolist()),
-        "scanner": {},
-    }
+    known: dict[str, Any] = {"scans": len(table), "scanner": {}}
+    thin = is_slab(np.multiply(task.cohort.grid.shape, task.cohort.grid.spacing).tolist())
+    # In space mni a thin grid is the same part of any placed head, whatever its field of view.
+    if not (thin and task.cohort.space == "mni"):
+        known["slab"] = thin
     if (synthetic := task.cohort.synthetic) is not None:
         known["synthetic"] = synthetic
     for name, columns in SCANNER.items():

@@ -24,6 +24,7 @@ from uncus.pipeline.run_files.training_scans import TrainingScans
 from uncus.pipeline.runs import SCHEMA, Member, Run
 from uncus.pipeline.training.domain import fit_domain
 from uncus.pipeline.training.task import Task
+from uncus.pipeline.trust.brain_age import BrainAge
 from uncus.pipeline.trust.out_of_fold import OutOfFold
 from uncus.pipeline.trust.reliability import Reliability
 
@@ -42,6 +43,8 @@ def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
     used = task.rows(0, "train", "validation", "test")
     known = TrainingScans.of(task.table["voxel_hash"].iloc[used])
     files.write_json(run.training_scans_path, known.as_dict())
+    out_of_fold = OutOfFold.of(run.predictions(), task.target)
+    brain_age = BrainAge.fit(out_of_fold)
     weights = {run.weights(one).name: files.sha256(run.weights(one)) for one in members}
     certificate = Certificate.of(cohort.fingerprint, run.splits_path, weights)
     files.write_json(run.certificate_path, certificate.as_dict())
@@ -69,7 +72,8 @@ def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
         "results": {p.name: files.sha256(p) for p in (*run.results, *run.about_subjects)},
         "init_from": started_from(task),
         "certificate": certificate.public(),
-        **Reliability.fit(OutOfFold.of(run.predictions(), task.target)).as_card(),
+        **Reliability.fit(out_of_fold).as_card(),
+        **({"brain_age": brain_age.as_card()} if brain_age else {}),
     }
     files.write_json(run.card_path, card)
     run.seal()

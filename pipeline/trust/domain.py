@@ -145,7 +145,7 @@ class Domain:
     Parameters
     ----------
     known: what is known of the training scans, the key "domain" of the model card: "scans", their
-        number, "slab", "scanner" and, where known, "synthetic". If they are `FEWEST` or more,
+        number, "scanner" and, where known, "synthetic" and "slab". If they are `FEWEST` or more,
         "limits": part -> the distance, "tested": the scans that these are from, "false_alarms": of
         those, by limits from the other folds.
     networks: of each fold's network, part -> the distribution of its training scans.
@@ -228,7 +228,7 @@ class Domain:
         if synthetic is not None and scan.synthetic not in (None, synthetic):
             here = "a synthetic phantom" if scan.synthetic else "not a phantom of uncus"
             found.append(f"it is {here}, and the run was trained on {self.people}")
-        if is_slab(scan.size) != known["slab"]:
+        if "slab" in known and is_slab(scan.size) != known["slab"]:
             forms = ("a whole head", "a slab")
             found.append(
                 f"it is {forms[is_slab(scan.size)]} ({min(scan.size):.0f} mm in its shortest "
@@ -256,7 +256,7 @@ class Domain:
         parts = [
             f"{known['scans']} scans",
             self.people,
-            "slabs" if known["slab"] else "whole heads",
+            ("whole heads", "slabs")[known["slab"]] if "slab" in known else "",
         ]
         if self.ages:
             parts.append(f"{self.ages[0]:.0f} to {self.ages[1]:.0f} years")

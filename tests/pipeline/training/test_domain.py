@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import AFFINE, TRAIN, small_brain, write_source
+from tests.pipeline.training.runs import small_task
 from uncus.data.errors import BadInput
 from uncus.data.files import read_json, write_json
 from uncus.data.prepared_cohort import PreparedCohort
@@ -18,6 +20,7 @@ from uncus.pipeline.predict import Predictor
 from uncus.pipeline.prediction.scan_report import ScanReport
 from uncus.pipeline.prediction.scan_report_pdf import pdf
 from uncus.pipeline.runs import Run
+from uncus.pipeline.training.domain import facts
 from uncus.pipeline.trust.domain import ALARMS, Scan, domain_limits, in_words
 from uncus.pipeline.trust.statistics import feature_statistics, image_statistics
 
@@ -40,6 +43,12 @@ def write_scan(path: Path, other: bool) -> Path:
         image[inside] += np.random.default_rng(0).normal(0, 20, inside.sum())
     nib.save(nib.Nifti1Image(image, AFFINE), path)
     return path
+
+
+def test_a_thin_grid_in_mni_does_not_make_scans_slabs(cohort: Path, tmp_path: Path) -> None:
+    task = small_task(cohort, tmp_path / "run")  # its grid is 56 mm wide
+    assert facts(task)["slab"] is True
+    assert "slab" not in facts(replace(task, cohort=replace(task.cohort, space="mni")))
 
 
 def test_out_of_fold_scans_are_inside(wide: Path) -> None:

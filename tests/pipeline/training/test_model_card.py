@@ -4,6 +4,7 @@ import resource
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import TRAIN
@@ -50,6 +51,20 @@ def test_after_a_full_disk_the_run_can_be_finished(
     assert not list((out / "model").glob(".*"))
     assert main(command) == 0
     assert Run(out).verify() is not None
+
+
+def test_the_card_of_an_age_has_its_bias(cohort: Path, run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "age"
+    options = ["--target", "age", "--regression", *TRAIN[TRAIN.index("--backbone") :]]
+    assert main(["train", str(cohort), str(out), *options, "--epochs", "1"]) == 0
+    known = Run(out).card["brain_age"]
+    table = Run(out).predictions()
+    slope, intercept = np.polyfit(table["true_age"], table["pred_age"], 1)
+    assert (known["slope"], known["intercept"]) == pytest.approx((slope, intercept), rel=1e-6)
+    assert known["scans"] == len(table) == 11
+    # The 11th of 11: nine tenths of twelve, rounded up.
+    assert known["error"] == pytest.approx(abs(table["pred_age"] - table["true_age"]).max())
+    assert "brain_age" not in Run(run).card
 
 
 def test_the_model_folder_tells_of_no_single_subject(run: Path, tmp_path: Path, scan: Path) -> None:

@@ -93,6 +93,13 @@ def test_files_that_do_not_fit_are_refused() -> None:
             Domain.of(KNOWN, tensors | other, sizes)
 
 
+def test_a_run_whose_grid_is_a_part_of_any_placed_head_takes_slabs_and_heads() -> None:
+    known = {name: value for name, value in KNOWN.items() if name != "slab"}
+    for size in ((176.0, 10.0, 176.0), (180.0, 220.0, 180.0)):
+        assert Domain(known).differences(Scan(size)) == []
+    assert "head" not in str(Domain(known)) and "slab" not in str(Domain(known))
+
+
 def test_a_domain_in_words() -> None:
     words = str(Domain(KNOWN, ages=(60, 85)))
     assert words == "120 scans, synthetic phantoms, whole heads, 60 to 85 years, field strength 1.5"

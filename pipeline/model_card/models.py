@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from uncus import NOTICE
 from uncus.data import files
 from uncus.pipeline.builtin.catalog import DEFAULT, built_in
+from uncus.pipeline.model_card.summary import measured, trained_on
 from uncus.pipeline.runs import Run
 
 
@@ -39,17 +43,14 @@ def facts_of(name: str, run: Run) -> dict[str, Any]:
     ------
     BadInput: a file is damaged.
     """
-    from uncus.pipeline.evaluation.report_text import headline
-    from uncus.pipeline.trust.domain import in_words
-
-    sums, card = run.verify(), run.card
+    sums = run.verify()
     report = run.report() if run.report_path.exists() else {}
     return {
         "name": name,
         "default": name == DEFAULT,
         "answers": list(run.target.names),
-        "trained_on": in_words(card),
-        "measured": headline(report) if report else "",
+        "trained_on": trained_on(run.card),
+        "measured": measured(run),
         "metrics": report.get("metrics", {}),
         "bytes": sum((run.model_folder / file).stat().st_size for file in sums),
         "sha256": files.sha256(run.seal_path),
@@ -60,10 +61,6 @@ def facts_of(name: str, run: Run) -> dict[str, Any]:
 
 def show(facts: list[dict[str, Any]]) -> None:
     """Print a table."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)  # no wrapping in files and pipes
@@ -78,7 +75,7 @@ def show(facts: list[dict[str, Any]]) -> None:
             one["name"],
             ", ".join(one["answers"]),
             one["trained_on"],
-            one["measured"] or "–",
+            one["measured"],
             f"{one['bytes'] / 1e6:.1f}",
             one["sha256"][:16],
         ]
