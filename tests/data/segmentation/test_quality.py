@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from uncus.data.segmentation.quality import BrainQuality, measure
 
@@ -28,8 +29,10 @@ class Brain:
 def brain(fluid: float, gray: float, white: float, noise: float = 0.05) -> Brain:
     labels = np.select([RADIUS < 14, RADIUS < 44, RADIUS < 58, RADIUS < 63], [10, 5, 3, 2], 1)
     labels = (labels + (RIGHT & ~np.isin(labels, (1, 2)))).astype(np.uint8)
-    for k, label in enumerate((7, 8, 9, 12, 13, 14, 15, 16, 17, 18, 19)):  # small and white
-        labels[22:26, 32:40, 20 + 3 * k : 22 + 3 * k] = label
+    sides = ((7, 8), (9, 9), (12, 13), (14, 15), (16, 17), (18, 19))
+    for k, (left, right) in enumerate(sides):  # small and white
+        labels[22:26, 32:40, 20 + 3 * k : 22 + 3 * k] = left
+        labels[46:50, 32:40, 20 + 3 * k : 22 + 3 * k] = right
     image = np.select(
         [RADIUS < 14, RADIUS < 44, RADIUS < 58, RADIUS < 63], [fluid, white, gray, fluid]
     )
@@ -114,3 +117,32 @@ def test_noise_that_hides_the_cortex_is_warned_of() -> None:
     assert noisy.separation < 1 and noisy.refusal == ""
     assert any(warning.startswith("Noise, motion or blur") for warning in noisy.warnings)
     assert isinstance(noisy, BrainQuality)
+
+
+def test_ghosts_in_the_air_are_motion_and_noise_there_is_not() -> None:
+    head, air = brain(*T1), RADIUS > 66
+    head.labels[air] = 0
+    head.image[air] = np.abs(np.random.default_rng(1).normal(0, 0.03, air.sum()))
+    assert measure(head).warnings == ()
+    ghost = np.roll(head.image, 36, axis=1)
+    head.image[air] += 0.15 * ghost[air]
+    (warning,) = measure(head).warnings
+    assert warning.startswith("Probably strong motion: ghosts")
+    head.inside &= ~air  # outside the field of view: not seen
+    assert measure(head).ghosts == 0 and measure(head).warnings == ()
+
+
+def test_a_mass_that_is_as_bright_as_gray_matter_makes_the_sides_differ() -> None:
+    head = brain(*T1)
+    symmetric = measure(head).asymmetry
+    where = ball(20, 20)
+    head.image[where], head.labels[where] = 0.7, 3
+    assert symmetric < 0.05
+    assert [one.startswith("Probably a mass") for one in measure(head).warnings] == [True]
+
+
+def test_a_mirror_that_is_tilted_and_off_the_middle_is_found() -> None:
+    head = brain(*T1)
+    head.labels = ndimage.rotate(head.labels, 8, (0, 1), False, order=0)
+    head.labels = ndimage.shift(head.labels, (4, 0, 0), order=0)
+    assert measure(head).asymmetry < 0.1
