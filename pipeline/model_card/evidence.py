@@ -57,7 +57,11 @@ class Evidence:
                 return empty
 
         def report(of: Run) -> Any:
-            return known(of.report, {}) if of.report_path.exists() else {}
+            found = known(of.report, {}) if of.report_path.exists() else {}
+            if found and (why := other_training(found, of, run)):
+                problems.append(why)
+                return {}
+            return found
 
         facts = known(lambda: run_facts(run), {})
         verdicts = known(run.verdicts, Verdicts())
@@ -98,6 +102,14 @@ def sites(run: Run) -> dict[str, int]:
     column = find_column(scans, SITES)
     counted = () if column is None else scans[column].map(clean).value_counts().items()
     return {str(name): int(count) for name, count in counted}
+
+
+def other_training(report: Content, of: Run, run: Run) -> str:
+    """That a report is of another training than the run's; "" where it is of this one."""
+    made = report.get("run", {}).get("made", run.card["made"])
+    if made == run.card["made"]:
+        return ""
+    return f"{of.report_path}: is about another training; evaluate the run again"
 
 
 def other_weights(audit: Content, run: Run) -> str:

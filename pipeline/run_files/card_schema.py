@@ -84,7 +84,7 @@ DOMAIN = {
         scans=COUNT,
         scanner=mapping(array(NAME, 1000)),
     ),
-    "dependentRequired": {"limits": ["tested", "false_alarms"]},
+    "dependentRequired": {"limits": ["tested"]},
 }
 CARD: Schema = {
     **record(

@@ -58,7 +58,9 @@ def fit_domain(run: Run, task: Task, members: Sequence[Member]) -> Domain:
     )
     every = np.concatenate(distances)
     found = dict(zip(PARTS, limits(every).tolist(), strict=True))
-    known |= {"limits": found, "tested": len(every), "false_alarms": alarms}
+    known |= {"limits": found, "tested": len(every)}
+    if len(distances) > 1:  # of one fold no other scans are left to measure it on
+        known["false_alarms"] = alarms
     return Domain(known, gaussians)
 
 

@@ -147,7 +147,7 @@ class Domain:
     known: what is known of the training scans, the key "domain" of the model card: "scans", their
         number, "scanner" and, where known, "synthetic" and "slab". If they are `FEWEST` or more,
         "limits": part -> the distance, "tested": the scans that these are from, "false_alarms": of
-        those, by limits from the other folds.
+        those, by limits from the other folds, unless there is one fold only.
     networks: of each fold's network, part -> the distribution of its training scans.
     ages: of the youngest and the oldest subject (years), if they are known.
     """
@@ -277,10 +277,15 @@ def domain_limits(card: Mapping[str, Any]) -> str:
     known = card.get("domain", {})
     if "limits" not in known:
         return "It is not checked whether a scan is like those that the run was trained on."
+    own = "How many of the run's own scans are taken for others is not known: it has one fold."
+    if "false_alarms" in known:
+        own = (
+            f"Of the run's own scans, {known['false_alarms']} of {known['tested']} were taken for "
+            "others, by limits from other folds."
+        )
     return (
         "A scan that is unlike those that the run was trained on gets no answer, but not all such "
-        f"scans are recognized. Of the run's own scans, {known['false_alarms']} of "
-        f"{known['tested']} were taken for others, by limits from other folds."
+        f"scans are recognized. {own}"
     )
 
 

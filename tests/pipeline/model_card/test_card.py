@@ -178,6 +178,16 @@ def test_an_audit_of_other_weights_is_not_this_runs(whole: Run, tmp_path: Path) 
     assert "is about other weights" in card and "Not audited" in card
 
 
+def test_a_report_of_another_training_is_not_this_runs(whole: Run, tmp_path: Path) -> None:
+    run = Run(Path(shutil.copytree(whole.path, tmp_path / "run")))
+    report = files.read_json(run.report_path)
+    assert "| AUC | " in text(Evidence.of(run))
+    report["run"]["made"] = "2020-01-01T00:00:00+00:00"
+    files.write_json(run.report_path, report)
+    card = text(Evidence.of(run))
+    assert "is about another training" in card and "| AUC | " not in card
+
+
 def test_synthetic_scans_are_never_called_people(mni_run: Path) -> None:
     evidence = Evidence.of(Run(mni_run))
     card = text(evidence)

@@ -76,6 +76,17 @@ def test_out_of_fold_scans_are_inside(wide: Path) -> None:
     assert verdict.inside is not None and set(verdict.ratios) == set(known["limits"])
 
 
+def test_one_fold_does_not_state_false_alarms(
+    wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None were counted, which is not the same as none of six."""
+    monkeypatch.setattr("uncus.pipeline.training.domain.FEWEST", 5)
+    run = tmp_path / "run"
+    assert main(["train", str(wide / "cohort"), str(run), *TRAIN, "--folds", "1"]) == 0
+    assert Run(run).card["domain"]["tested"] == 6
+    assert "is not known: it has one fold" in domain_limits(Run(run).card)
+
+
 def test_another_scanner_gets_no_answer(
     wide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
