@@ -29,7 +29,8 @@ DOWNLOADS = {
 }
 """Files of a map that can be downloaded, with their labels."""
 PICTURE, CHARTS = "scan.png", {"light": "volumes.svg", "dark": "volumes-dark.svg"}
-VIEWER_FILES = {"scan.nii.gz", "map.nii.gz", "saliency.png", PICTURE, *CHARTS.values()}
+SCAN, ATLAS = "scan.nii.gz", "regions.nii.gz"
+VIEWER_FILES = {SCAN, ATLAS, "map.nii.gz", "saliency.png", PICTURE, *CHARTS.values()}
 """Files that only the page uses."""
 
 
@@ -49,6 +50,7 @@ class UploadedScan:
     error: why there is no prediction; "" otherwise. ``series``: the DICOM series to choose from.
     setting: where it comes from, and how strictly it is judged.
     maps: (method, class) -> the map's facts, with its folder's name, in the order of requests.
+    looked_at: the method and class of the map that was shown last.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class UploadedScan:
         self.setting = DEFAULT
         self.submitted = 0
         self.maps: dict[tuple[str, str], dict[str, Any]] = {}
+        self.looked_at: tuple[str, str] | None = None
         self.job: Job | None = None
         self.seconds = 0.0
         self.timings: dict[str, dict[str, float]] = {}

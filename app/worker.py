@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from uncus.app.protocol import Reply, Request
+from uncus.app.uploaded_scan import ATLAS, SCAN
 from uncus.data.atlas import load_atlas
 from uncus.data.dicom.reader import list_series
 from uncus.data.errors import BadInput
@@ -27,7 +28,7 @@ from uncus.pipeline.model_card.summary import summary
 from uncus.pipeline.predict import Prediction, Predictor
 from uncus.pipeline.prediction import viewer_files
 from uncus.pipeline.prediction.output import PICTURE, write, write_picture
-from uncus.pipeline.prediction.results import Refused
+from uncus.pipeline.prediction.results import Explanation, Refused
 from uncus.pipeline.prediction.scan_report import ScanReport
 from uncus.pipeline.prediction.scan_report_pdf import pdf
 from uncus.pipeline.prediction.score_axis import axes_of
@@ -75,11 +76,14 @@ class Worker:
         self.clock = Clock()
         self.runs: OrderedDict[str, Predictor] = OrderedDict()
         self.predictions: OrderedDict[str, Prediction] = OrderedDict()
+        self.last: tuple[str, Explanation] | None = None
 
     def __call__(self, request: Request) -> None:
         """One request; any failure is reported in a reply."""
         if request.forget:
             self.predictions.pop(request.token, None)
+            if self.last and self.last[0] == request.token:
+                self.last = None
             return release_memory()
         self.clock = Clock()
         # Decoded voxels are removed with the scan's folder, even if this process is killed.
@@ -141,14 +145,17 @@ class Worker:
         They are moved to the scan's folder at the end, which is not made again where the user has
         left and it is gone.
         """
-        explanation = predictor.explain(prediction, request.method, request.target)
-        method, name = explanation.method, explanation.name
-        target = Path(request.folder)
-        scan = target.parent / "scan.nii.gz"
+        target, placed = Path(request.folder), prediction.placed
         with tempfile.TemporaryDirectory(prefix="uncus-map-", ignore_cleanup_errors=True) as own:
-            if not scan.exists():
-                viewer_files.write_scan(Path(own) / scan.name, prediction.placed)
-                (Path(own) / scan.name).rename(scan)
+            for name, write_one in (
+                (SCAN, viewer_files.write_scan),  # first, to be looked at until the map is made
+                *(((ATLAS, viewer_files.write_atlas),) if placed.quality else ()),
+            ):
+                if not (target.parent / name).exists():
+                    write_one(Path(own) / name, placed)
+                    (Path(own) / name).rename(target.parent / name)
+            explanation = self.explanation(predictor, prediction, request)
+            method, name = explanation.method, explanation.name
             folder = Path(own) / target.name
             folder.mkdir()
             facts = viewer_files.write_map(folder / "map.nii.gz", explanation)
@@ -169,9 +176,22 @@ class Worker:
             folder.rename(target)
         regions = answer.get("regions", [])
         if regions:
-            centers = viewer_files.centres(prediction.placed)
-            regions = [{**row, "mm": centers[row["region"]]} for row in regions]
+            regions = viewer_files.region_rows(regions, placed)
         self.send(Reply(map={**facts, "method": method, "name": name, "regions": regions}))
+
+    def explanation(
+        self, predictor: Predictor, prediction: Prediction, request: Request
+    ) -> Explanation:
+        """The map that is asked for; the last one's opposite, if it is that."""
+        name = request.target or prediction.most_probable
+        if self.last and self.last[0] == request.token and self.last[1].method == request.method:
+            opposite = self.last[1].opposite()
+            if opposite and opposite.name == name:
+                return replace(opposite, prediction=prediction)
+        explanation = predictor.explain(prediction, request.method, request.target)
+        if request.keep:
+            self.last = request.token, replace(explanation)  # without what is computed from it
+        return explanation
 
     def predictor(self, run: str) -> Predictor:
         """The networks of a run; loaded again if it has changed on disk."""

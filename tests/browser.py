@@ -103,7 +103,7 @@ def bright(frame: Any) -> dict[str, int]:
     counts: dict[str, int] = frame.locator("#canvas").evaluate(
         """async (canvas) => {
             await new Promise((done) => setTimeout(done, 1500));
-            state.viewer.drawScene();
+            state.draw();
             const copy = document.createElement("canvas");
             copy.width = canvas.width; copy.height = canvas.height;
             const context = copy.getContext("2d");

@@ -1,7 +1,7 @@
 """What a run computes about one scan: its prediction, and the explanation of a prediction."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from uncus.data.geometry.grid import Grid
 from uncus.data.imageio.volume import Volume
 from uncus.data.segmentation.segmentation import Segmentation
 from uncus.data.space import Placed
+from uncus.pipeline.saliency.registry import SALIENCY
 from uncus.pipeline.saliency.structure import NO_STRUCTURE, lacks_structure
 from uncus.pipeline.trust.domain import Verdict
 from uncus.pipeline.trust.judgement import Judgement
@@ -170,6 +171,17 @@ class Explanation:
     def has_structure(self) -> bool:
         """Whether the map says where: a map that is the same everywhere is not shown."""
         return not lacks_structure(self.saliency, self.prediction.placed.mask)
+
+    def opposite(self) -> "Explanation | None":
+        """The map of the other of two classes, where it is this one's with its sign turned.
+
+        What speaks for the one speaks against the other: their log-odds differ in sign alone.
+        """
+        names = list(self.prediction.probabilities)
+        if len(names) != 2 or not SALIENCY[self.method].signed:
+            return None
+        other = names[1 - names.index(self.name)]
+        return replace(self, name=other, saliency=-self.saliency)
 
     @property
     def doubts(self) -> tuple[str, ...]:

@@ -41,8 +41,8 @@ def write_map(path: Path, explanation: Explanation) -> dict[str, Any]:
     Returns
     -------
     ``top``, the stored value at the end of the color scale; ``signed``, whether there are negative
-    values; ``peak``, the position of the strongest voxel in the scan's mm (RAS+), None
-    of an empty map; ``outside``, the
+    values; ``peak``, the position of the largest value, most of all for what is explained, in
+    the scan's mm (RAS+), None of an empty map; ``outside``, the
     share of the whole map that is outside the brain and so left out. ``doubts``: why not to trust
     the map; one without structure is empty. ``check``: the verdict on its method.
     """
@@ -58,7 +58,8 @@ def write_map(path: Path, explanation: Explanation) -> dict[str, Any]:
     scaled = np.rint(scaled).astype(np.int8)
     affine = np.linalg.inv(placed.to_grid) @ grid.affine
     write_nifti(path, scaled, affine)
-    voxel = np.unravel_index(int(np.abs(saliency).argmax()), saliency.shape)
+    best = np.where(placed.mask, saliency, -np.inf).argmax()
+    voxel = np.unravel_index(int(best), saliency.shape)
     peak = affine @ [*voxel, 1.0]
     return {
         "top": STRONGEST,
@@ -68,6 +69,31 @@ def write_map(path: Path, explanation: Explanation) -> dict[str, Any]:
         "doubts": list(explanation.doubts),
         "check": explanation.check,
     }
+
+
+def write_atlas(path: Path, placed: Placed) -> None:
+    """Write the labels of the regions on their own grid, with the affine to the scan's mm."""
+    regions = atlas.load_atlas()
+    affine = np.linalg.inv(placed.to_grid) @ regions.affine
+    write_nifti(path, regions.labels.astype(np.uint8), affine)
+
+
+def region_rows(rows: list[dict[str, Any]], placed: Placed) -> list[dict[str, Any]]:
+    """The regions of a map in words, memory structures first, each with a point inside it (mm)."""
+    points, order = centres(placed), list(atlas.GROUPS)
+    labels = {name: label for label, name in atlas.load_atlas().names.items()}
+    listed = [
+        {
+            "region": atlas.full_name(row["region"]),
+            "group": atlas.group(row["region"]),
+            "label": labels[row["region"]],
+            "share": row["saliency_share"],
+            "net": row["net_share"],
+            "mm": points[row["region"]],
+        }
+        for row in rows
+    ]
+    return sorted(listed, key=lambda row: order.index(str(row["group"])))
 
 
 def centres(placed: Placed) -> dict[str, list[float]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -24,6 +25,12 @@ PLANES = (("sagittal", 0), ("coronal", 1), ("axial", 2))
 # A heat map is transparent below this share of its maximum.
 FAINT = 0.15
 OUTLINE = "#37e0ff"
+# From weak to strong, what speaks for and against; app/viewer/viewer.js has the same.
+FOR, AGAINST = ("#961414", "#f06e14", "#ffe65a"), ("#1e3caa", "#3c8cf0", "#96e6ff")
+HEAT = LinearSegmentedColormap.from_list("for", FOR)
+SIGNED_HEAT = LinearSegmentedColormap.from_list(
+    "against and for", [*AGAINST[::-1], "#808080", *FOR]
+)
 
 
 @dataclass(frozen=True)
@@ -229,7 +236,7 @@ def draw_heat(axes: Any, overlay: Array, plane: Array, shown: dict[str, Any]) ->
     alpha = np.clip((weight - FAINT) / (0.6 - FAINT), 0, 1) * 0.75
     return axes.imshow(
         plane,
-        cmap="RdBu_r" if signed else "hot",
+        cmap=SIGNED_HEAT if signed else HEAT,
         vmin=-top if signed else 0,
         vmax=top,
         alpha=alpha,

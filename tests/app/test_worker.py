@@ -1,10 +1,13 @@
 """The worker process with real networks: who leaves, in whichever step, leaves nothing behind."""
 
 import gzip
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -19,7 +22,8 @@ from uncus.app.protocol import Reply, Request
 from uncus.app.sessions import Sessions
 from uncus.app.uploaded_scan import UploadedScan
 from uncus.app.worker import Worker
-from uncus.pipeline.predict import Predictor
+from uncus.pipeline.predict import Prediction, Predictor
+from uncus.pipeline.prediction.viewer_files import write_map
 
 BRAIN = np.kron(small_brain(99, ill=True), np.ones((6, 6, 6), np.float32))
 AFFINE = np.diag([4 / 6, 4 / 6, 4 / 6, 1.0])
@@ -159,4 +163,34 @@ def test_a_segmented_scan_has_its_volumes_and_their_files(
     assert {"scan.png", "dseg.nii.gz", "dseg.tsv", "volumes.tsv", "volumes-dark.svg"} <= names
     page = (folder / "report.html").read_text()
     assert "left hippocampus" in page and "<svg" in page
+    scan.close()
+
+
+def test_the_map_of_the_second_class_is_the_first_with_its_sign_turned(
+    run: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del disk  # where the folder is
+    made: list[str] = []
+    explain = Predictor.explain
+
+    def counted(predictor: Predictor, prediction: Prediction, method: str, name: str) -> Any:
+        made.append(name)
+        return explain(predictor, prediction, method, name)
+
+    monkeypatch.setattr(Predictor, "explain", counted)
+    replies: list[Reply] = []
+    worker = Worker(replies.append)
+    scan = UploadedScan(run, [UPLOAD])
+    folder, maps = Path(scan.folder.name), {}
+    for name in ("AD", "CN"):
+        request = Request(scan.token, run=str(run), source=str(scan.source), target=name)
+        worker(replace(request, method="integrated_gradients", folder=str(folder / name)))
+        maps[name] = nib.load(folder / name / "map.nii.gz").get_fdata()
+    assert not [reply.error for reply in replies if reply.error] and made == ["AD"]
+    assert maps["AD"].any() and (maps["CN"] == -maps["AD"]).all()
+    predictor = worker.predictor(str(run))
+    again = explain(predictor, worker.predictions[scan.token], "integrated_gradients", "CN")
+    write_map(folder / "again.nii.gz", again)
+    assert np.abs(nib.load(folder / "again.nii.gz").get_fdata() - maps["CN"]).max() <= 1
+    assert json.loads((folder / "CN" / "prediction.json").read_text())["saliency"]
     scan.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uncus.data.atlas import load_atlas, regions, why_no_regions
+from uncus.data.atlas import GROUPS, full_name, group, load_atlas, regions, why_no_regions
 from uncus.data.imageio.volume import Native, Volume
 from uncus.data.phantom.anatomy import find_hippocampi, load_template
 from uncus.data.space import Placed
@@ -55,7 +55,27 @@ def test_shares_on_the_scans_own_voxels() -> None:
     assert rows["Left Hippocampus"]["saliency_share"] == pytest.approx(0.75, abs=1e-5)
     assert rows["Right Hippocampus"]["saliency_share"] == pytest.approx(0.25, abs=1e-5)
     assert next(iter(rows)) == "Left Hippocampus"
-    assert all(row.keys() == {"region", "saliency_share"} for row in rows.values())
+    assert rows["Left Hippocampus"]["net_share"] == pytest.approx(0.75, abs=1e-5)
+    assert rows["Right Hippocampus"]["net_share"] == pytest.approx(-0.25, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("region", "name", "where"),
+    [
+        ("Left MTG middle temporal gyrus", "left middle temporal gyrus", "Temporal lobe"),
+        ("Right Ent entorhinal area", "right entorhinal area", "Memory structures"),
+        ("Left Inf Lat Vent", "left inferior horn of the lateral ventricle", "Fluid and vessels"),
+        ("Left FRP frontal pole", "left frontal pole", "Frontal lobe"),
+        ("Left AnG angular gyrus", "left angular gyrus", "Parietal lobe"),
+        ("Left OFuG occipital fusiform gyrus", "left occipital fusiform gyrus", "Occipital lobe"),
+        ("CSF", "other cerebrospinal fluid", "Fluid and vessels"),
+    ],
+)
+def test_full_names_and_groups(region: str, name: str, where: str) -> None:
+    assert (full_name(region), group(region)) == (name, where)
+    every = load_atlas().names.values()
+    assert region in every and {group(one) for one in every} == set(GROUPS)
+    assert len({full_name(one) for one in every}) == len(every)
 
 
 def test_an_empty_map_and_a_scan_without_registration() -> None:

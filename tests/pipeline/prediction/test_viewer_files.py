@@ -29,13 +29,15 @@ def test_map_and_scan_are_aligned(run: Path, tmp_path: Path, codes: str) -> None
     assert np.corrcoef(shown.get_fdata().ravel(), image.get_fdata().ravel())[0, 1] > 0.99
     saliency = np.zeros(grid.shape, np.float32)
     spot = tuple(np.argwhere(placed.mask)[len(np.argwhere(placed.mask)) // 2])
-    saliency[spot], saliency[0, 0, 0] = -2.0, 2.0  # the corner is outside the brain
+    saliency[spot], saliency[0, 0, 0] = 2.0, 2.0  # the corner is outside the brain
+    weaker = tuple(np.argwhere(placed.mask)[0])
+    saliency[weaker] = -1.5
     written = viewer_files.write_map(
         tmp_path / "map.nii.gz", Explanation(prediction, "", "", saliency, grid)
     )
     stored = nib.load(tmp_path / "map.nii.gz")
-    assert written["signed"] and written["outside"] == pytest.approx(0.5)
-    assert stored.get_fdata()[spot] == -written["top"] and np.count_nonzero(stored.get_fdata()) == 1
+    assert written["signed"] and written["outside"] == pytest.approx(2 / 5.5, abs=1e-4)
+    assert stored.get_fdata()[spot] == written["top"] and np.count_nonzero(stored.get_fdata()) == 2
     saliency[0, 0, 0] = 0
     on_scan = np.abs(placed.to_scan(saliency))
     voxel = np.unravel_index(on_scan.argmax(), on_scan.shape)
