@@ -103,6 +103,7 @@ def settings(address: str, port: int, hosts: Hosts | None = None) -> dict[str, A
         "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",
         "logger.level": "error",
+        "theme.headingFontSizes": ["2rem", "1.4rem", "1.1rem"],
         "theme.primaryColor": "#0b7285",
         "theme.dark.primaryColor": "#3fb6cc",
     }

@@ -5,6 +5,7 @@ expired sessions only when somebody else connects. Here a periodic cleanup ends 
 """
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +14,8 @@ from uncus.app.uploaded_scan import UploadedScan
 
 GRACE = 60.0
 """Time that a session may be disconnected (s), as during a reload."""
+PATIENCE = 10.0
+"""Time that its jobs go on after that (s); they are asked for again if the user comes back."""
 INTERVAL = 5.0
 """Time between two cleanups (s)."""
 
@@ -36,6 +39,23 @@ class Sessions:
         with self.lock:
             self.scans.setdefault(session, [])
             self.browsers[session] = browser
+
+    def take_over(self, session: str, active: Callable[[str], bool]) -> list[UploadedScan]:
+        """The scans of this browser's last visit without a page, as by a reload; they are moved.
+
+        ``active``: whether a session has a page.
+        """
+        with self.lock:
+            browser = self.browsers.get(session)
+            left = [
+                name
+                for name, scans in self.scans.items()
+                if scans and browser and self.browsers.get(name) == browser and not active(name)
+            ]
+            if not left or self.scans.get(session):
+                return []
+            self.scans[session] = self.scans.pop(left[-1])
+            return list(self.scans[session])
 
     def remove(self, session: str, scan: UploadedScan) -> None:
         """Remove a closed scan from its session."""
@@ -71,6 +91,8 @@ class Sessions:
     ) -> list[str]:
         """End the sessions that have been disconnected for ``grace`` seconds; returns them.
 
+        Jobs are canceled after `PATIENCE`, so that nobody waits for them.
+
         Must run on the event loop's thread, for ``runtime.close_session``.
         """
         ended = []
@@ -82,6 +104,11 @@ class Sessions:
                 with suppress(Exception):  # it may have ended by itself
                     runtime.close_session(session)
                 ended.append(session)
+            elif jobs and now - self.disconnected[session] >= PATIENCE:
+                with self.lock:
+                    scans = list(self.scans.get(session, []))
+                for scan in scans:
+                    scan.cancel(jobs)
         return ended
 
 

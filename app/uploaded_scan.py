@@ -29,6 +29,8 @@ DOWNLOADS = {
 }
 """Files of a map that can be downloaded, with their labels."""
 PICTURE, CHARTS = "scan.png", {"light": "volumes.svg", "dark": "volumes-dark.svg"}
+EXPLAINING = "Explaining"
+"""The step of a job that makes a map; what is before it makes the answer."""
 SCAN, ATLAS = "scan.nii.gz", "regions.nii.gz"
 VIEWER_FILES = {SCAN, ATLAS, "map.nii.gz", "saliency.png", PICTURE, *CHARTS.values()}
 """Files that only the page uses."""
@@ -42,6 +44,7 @@ class UploadedScan:
     run: folder of the run that predicts.
     uploads: the files of the scan.
     covariates: values that the user entered: ``{"age": 72.0}``.
+    several: it is one of several scans, which are shown as a table.
 
     Attributes
     ----------
@@ -59,10 +62,12 @@ class UploadedScan:
         uploads: Sequence[Upload],
         covariates: Covariates | None = None,
         name: str = "",
+        several: bool = False,
     ) -> None:
         first = uploads[0].name
         many = f"{len(uploads)} files" if len(uploads) > 2 else safe_name(first)
         self.run, self.covariates, self.name = run, covariates or {}, name or many
+        self.several = several
         self.token = secrets.token_urlsafe(24)
         self.folder = tempfile.TemporaryDirectory(prefix="uncus-scan-", ignore_cleanup_errors=True)
         self.prediction: dict[str, Any] | None = None
@@ -74,7 +79,6 @@ class UploadedScan:
         self.maps: dict[tuple[str, str], dict[str, Any]] = {}
         self.looked_at: tuple[str, str] | None = None
         self.job: Job | None = None
-        self.seconds = 0.0
         self.timings: dict[str, dict[str, float]] = {}
         try:
             self.source = store(uploads, Path(self.folder.name))
@@ -125,14 +129,25 @@ class UploadedScan:
         if not job.finished:
             return False
         self.job = None
-        self.seconds += job.seconds
-        self.timings |= job.timings
+        if job.prediction and not self.timings:
+            self.timings = {name: t for name, t in job.timings.items() if name != EXPLAINING}
         self.series = job.series
         if job.map:
             folder = Path(job.request.folder).name
             self.maps[job.map["method"], job.map["name"]] = {**job.map, "folder": folder}
         self.error = job.error
         return True
+
+    @property
+    def seconds(self) -> float:
+        """The time of the answer alone, without the queue and the maps (s)."""
+        return sum(step["seconds"] for step in self.timings.values())
+
+    def cancel(self, jobs: JobQueue) -> None:
+        """Cancel the current job; the page asks for it again when it is shown again."""
+        if self.job:
+            jobs.drop(self.token)
+            self.job = None
 
     def choose(self, series: str) -> None:
         """Select one of several DICOM series."""
@@ -142,7 +157,7 @@ class UploadedScan:
         """Predict with other covariates."""
         jobs.drop(self.token)
         self.covariates, self.prediction, self.job = covariates, None, None
-        self.error, self.maps = "", {}
+        self.error, self.maps, self.timings = "", {}, {}
         self.submit(jobs, "auto")
 
     def judge(self, setting: Setting, jobs: JobQueue) -> None:

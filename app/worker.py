@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from uncus.app.protocol import Reply, Request
-from uncus.app.uploaded_scan import ATLAS, SCAN
+from uncus.app.uploaded_scan import ATLAS, EXPLAINING, SCAN
 from uncus.data.atlas import load_atlas
 from uncus.data.dicom.reader import list_series
 from uncus.data.errors import BadInput
@@ -119,7 +119,7 @@ class Worker:
         prediction = predictor.again(prediction, setting)
         self.send(Reply(prediction=prediction.as_dict()))
         if request.method:
-            self.step("Explaining")
+            self.step(EXPLAINING)
             self.explain(predictor, prediction, request)
 
     def predicted(self, predictor: Predictor, request: Request) -> Prediction:

@@ -55,7 +55,7 @@ def batch(run: Run, jobs: JobQueue) -> None:
             st.error(f"{len(uploads)} files: a batch takes at most {MAX_SCANS}.")
             free(uploads)
             return
-        state["batch"] = [UploadedScan(run.path, [upload]) for upload in uploads]
+        state["batch"] = [UploadedScan(run.path, [upload], several=True) for upload in uploads]
         for scan in state["batch"]:
             SESSIONS.add(session_id(), scan)
         free(uploads)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import streamlit as st
+from streamlit.runtime import Runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from uncus import NOTICE
@@ -14,7 +15,18 @@ from uncus.app.settings import LOGIN_VARIABLE
 from uncus.pipeline.prediction.answer_html import CSS
 
 ICON = Path(__file__).parents[1] / "icon.png"
+LOST = "The connection to the server is lost. The page tries again; a scan is kept for a minute."
 STYLE = """
+  .uncus-lost {display: none; position: fixed; inset: 0 0 auto 0; z-index: 1000001; padding: .6rem;
+               background: #8a1c1c; color: #fff; text-align: center}
+  [data-testid="stApp"]:not([data-test-connection-state="CONNECTED"]) .uncus-lost {display: block}
+  .st-key-map-state {min-height: 4.5rem}
+  .uncus-stage {display: grid; place-items: center; height: 40rem; border-radius: .5rem;
+                background: #000; color: #fff}
+  [data-testid="stCaptionContainer"], [data-testid="stFileUploaderDropzoneInstructions"] *
+    {color: inherit !important; opacity: .9}
+  [data-testid="stHeaderActionElements"] {display: none}
+  @media (max-width: 640px) {[data-testid="stMainBlockContainer"] {padding-inline: .8rem !important}}
   [data-testid="stMainBlockContainer"] {max-width: 82rem; padding: 4.2rem 1.6rem 5rem}
   [data-testid="stDecoration"], [data-testid="stStatusWidget"], footer,
   [data-testid="stToolbarActions"], [data-testid="stMainMenu"] {display: none}
@@ -45,9 +57,11 @@ def main() -> None:
     st.set_page_config(page_title="uncus", page_icon=str(ICON), layout="wide")
     st.html(f"<style>{STYLE}{CSS}</style>")
     st.html(f'<div class="uncus-notice" role="note">{NOTICE}</div>')
+    st.html(f'<div class="uncus-lost" role="alert">{LOST}</div>')
     context = get_script_run_ctx()
     if context:
         SESSIONS.register(context.session_id, st.context.cookies.get(BROWSER, ""))
+        come_back(context.session_id)
     pages = [
         st.Page(predict.page, title="Predict", url_path="predict", default=True),
         st.Page(runs.page, title="Runs", url_path="runs"),
@@ -56,6 +70,19 @@ def main() -> None:
     st.navigation(pages, position="top").run()
     if os.environ.get(LOGIN_VARIABLE):
         st.html(f'<a href="{LOGOUT}" target="_self">Log out</a>')
+
+
+def come_back(session: str) -> None:
+    """Show what this browser had before a reload."""
+    state = st.session_state
+    if "visited" in state or not Runtime.exists():
+        return
+    state["visited"] = True
+    for scan in SESSIONS.take_over(session, Runtime.instance().is_active_session):
+        if scan.several:
+            state.setdefault("batch", []).append(scan)
+        else:
+            state["scan"] = scan
 
 
 if __name__ == "__main__":  # streamlit's name for it

@@ -12,6 +12,7 @@ from uncus.app.sanitize import plain
 from uncus.app.uploaded_scan import ATLAS, DOWNLOADS, SCAN, UploadedScan
 from uncus.data.atlas import CREDIT
 from uncus.data.segmentation.labels import LABELS
+from uncus.pipeline.prediction.answer_text import full
 from uncus.pipeline.prediction.scan_report import CAUTION
 from uncus.pipeline.runs import Run
 
@@ -45,6 +46,7 @@ def explanation(scan: UploadedScan, jobs: JobQueue, run: Run) -> dict[str, Any] 
         "Class" if classes else "Value",
         names,
         index=names.index(named or leading),
+        format_func=full,
         key=f"class-{scan.token}-{bool(first)}",
     )
     facts = scan.maps.get((method, name))
@@ -59,7 +61,9 @@ def explanation(scan: UploadedScan, jobs: JobQueue, run: Run) -> dict[str, Any] 
         scan.looked_at = method, name
         for doubt in facts["doubts"]:
             st.warning(plain(doubt), icon=":material/warning:")
-    show(scan, facts, name if classes else "", failed=(scan.token, method, name) in failures())
+    show(
+        scan, facts, full(name) if classes else "", failed=(scan.token, method, name) in failures()
+    )
     if facts:
         notes(scan, facts)
     return facts
@@ -79,7 +83,7 @@ def make(scan: UploadedScan, jobs: JobQueue, method: str, name: str) -> None:
     if key in failed:
         st.error(f"This map cannot be made: {plain(failed[key])}")
         return
-    scan.submit(jobs, method, name)
+    scan.submit(jobs, method if scan.maps else "auto", name)
     if scan.job:
         progress(scan, jobs)
 

@@ -27,5 +27,5 @@ def progress(scan: UploadedScan, jobs: JobQueue) -> None:
         number = STEPS.index(job.step)
         st.progress(
             (number + 0.5) / len(STEPS),
-            " · ".join(f"**{step}**" if step == job.step else f":gray[{step}]" for step in STEPS),
+            " · ".join(f"**{step}**" if step == job.step else step for step in STEPS),
         )

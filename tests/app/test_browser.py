@@ -102,6 +102,62 @@ def test_from_upload_to_report(
     page.context.close()
 
 
+def test_what_is_set_survives_a_change_of_method_and_a_reload(
+    browser: Any, address: str, scans: dict[str, Path]
+) -> None:
+    page = open_page(browser, address)
+    upload(page, scans["patient"])
+    frame = viewer(page)
+    first = frame.locator("body").get_attribute("data-ready")
+    frame.locator("#side").select_option("neurological")
+    frame.locator("#view").select_option("coronal")
+    frame.locator("#threshold").fill("40")
+    before = frame.locator("#position").inner_text()
+    for key in ("ArrowLeft", "PageUp", "PageUp"):
+        frame.locator("#canvas").press(key)
+    at = frame.locator("#position").inner_text().partition(" of the scan's origin")[0]
+    assert "mm left" in at and not before.startswith(at)
+
+    def kept(frame: Any) -> None:
+        assert frame.locator("#position").inner_text().startswith(at)
+        assert frame.locator("#side").input_value() == "neurological"
+        assert frame.locator("#view").input_value() == "coronal"
+        assert frame.locator("#threshold").input_value() == "40"
+        shown = "[state.viewer.opts.isRadiologicalConvention, state.viewer.opts.sliceType]"
+        assert frame.locator("#canvas").evaluate(f"() => {shown}") == [False, 1]
+
+    box = page.get_by_role("combobox", name="Method")
+    box.focus()
+    box.press("ArrowDown")
+    page.get_by_role("option", name="integrated gradients", exact=True).click()
+    frame = viewer(page, first)
+    kept(frame)
+    second = frame.locator("body").get_attribute("data-ready")
+    page.reload()
+    frame = viewer(page)
+    assert frame.locator("body").get_attribute("data-ready") == second, "the same visit"
+    assert page.get_by_text(scans["patient"].name).first.is_visible()
+    kept(frame)
+    page.context.close()
+
+
+def test_the_region_at_the_crosshair_is_named(
+    browser: Any, mni_run: Path, mni_source: Path, tmp_path: Path
+) -> None:
+    scan = next(mni_source.rglob("*_T1w.nii.gz"))
+    with served(mni_run, tmp_path) as address:
+        page = open_page(browser, address)
+        upload(page, scan)
+        frame = viewer(page)
+        assert frame.locator(".group").first.inner_text() == "Memory structures"
+        for name in ("left hippocampus", "right hippocampus"):
+            frame.get_by_role("button", name=name).click()
+            assert frame.locator("#position b").inner_text() == name
+        frame.locator("#search").fill("precuneus")
+        assert frame.locator(".region:visible").count() == 2
+        page.context.close()
+
+
 def test_two_browsers_at_once(browser: Any, address: str, scans: dict[str, Path]) -> None:
     pages = {name: open_page(browser, address) for name in ("patient", "control")}
     for name, page in pages.items():

@@ -5,9 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.app.test_job_queue import job, queue, wait
 from tests.app.test_uploads import NII, File
-from uncus.app.sessions import Sessions
+from uncus.app.job_queue import JobQueue
+from uncus.app.sessions import PATIENCE, Sessions
 from uncus.app.uploaded_scan import UploadedScan
+
+
+__all__ = ["queue"]  # the fixture
 
 
 class Runtime:
@@ -49,5 +54,33 @@ def test_a_disconnected_session_is_ended_after_a_grace_period(
     sessions.register("here", "browser")
     assert sessions.find(token, "browser") is scans["here"]
     assert sessions.find(token, "other") is None and sessions.find(token, "") is None
-    sessions.end("here", None)
+    runtime.active.clear()
+    sessions.register("reloaded", "browser")
+    sessions.register("stranger", "other")
+    assert not sessions.take_over("stranger", runtime.is_active_session)
+    assert not sessions.take_over("reloaded", lambda _: True), "the other tab is still open"
+    (taken,) = sessions.take_over("reloaded", runtime.is_active_session)
+    assert taken is scans["here"] and sessions.find(token, "browser") is taken
+    assert sessions.clean_up(runtime, None, 80.0, grace=60) == []
+    sessions.end("reloaded", None)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_closed_tab_frees_the_queue(queue: JobQueue, tmp_path: Path) -> None:
+    queue.max_seconds = 120.0
+    sessions, runtime = Sessions(), Runtime()
+    scan = UploadedScan(tmp_path, [File("a.nii.gz", gzip.compress(NII))])
+    sessions.add("gone", scan)
+    scan.source = Path("100")  # the time that the worker takes (s)
+    scan.submit(queue, "auto")
+    of_another = job("another")
+    queue.submit(of_another)
+    assert sessions.clean_up(runtime, queue, 0.0) == []
+    runtime.active -= {"gone"}
+    assert sessions.clean_up(runtime, queue, 1.0) == []
+    assert scan.job and queue.length() == 2
+    sessions.clean_up(runtime, queue, 1.0 + PATIENCE)
+    wait(of_another)  # not for 100 s
+    assert of_another.prediction and not of_another.error
+    assert not scan.job and not scan.error, "the page asks again if the visitor comes back"
+    sessions.end("gone", queue)
