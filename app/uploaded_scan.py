@@ -53,6 +53,7 @@ class UploadedScan:
     error: why there is no prediction; "" otherwise. ``series``: the DICOM series to choose from.
     setting: where it comes from, and how strictly it is judged.
     maps: (method, class) -> the map's facts, with its folder's name, in the order of requests.
+    report_wanted: of several scans, a map and its report are wanted too.
     looked_at: the method and class of the map that was shown last.
     """
 
@@ -67,7 +68,7 @@ class UploadedScan:
         first = uploads[0].name
         many = f"{len(uploads)} files" if len(uploads) > 2 else safe_name(first)
         self.run, self.covariates, self.name = run, covariates or {}, name or many
-        self.several = several
+        self.several, self.report_wanted = several, False
         self.token = secrets.token_urlsafe(24)
         self.folder = tempfile.TemporaryDirectory(prefix="uncus-scan-", ignore_cleanup_errors=True)
         self.prediction: dict[str, Any] | None = None

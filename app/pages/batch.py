@@ -1,7 +1,8 @@
-"""Several scans, one after another: a table, also as CSV."""
+"""Several scans, one after another: a table, also as CSV, and their reports."""
 
 import csv
 import io
+import zipfile
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ import streamlit as st
 from uncus import NOTICE
 from uncus.app.job_queue import JobQueue
 from uncus.app.pages.progress import EVERY
+from uncus.app.pages.setting import form
 from uncus.app.pages.upload_memory import free, session_id
 from uncus.app.sanitize import plain
 from uncus.app.sessions import SESSIONS
@@ -32,15 +34,15 @@ MESSAGES = "warnings and errors"
 DOMAIN = {True: "the run's", False: "another", None: "not checked"}
 MAX_QUEUED = 2
 """Jobs of one batch in the queue at a time, so that other users get their turn."""
+TABS, ONE = "kind", "One scan"
+"""Key of the tabs, and the tab in which one of the scans is opened."""
+REPORTS = ("report.html", "report.pdf")
 
 
 def batch(run: Run, jobs: JobQueue) -> None:
     """The tab."""
     state = st.session_state
-    st.markdown(
-        "Each file is one scan: NIfTI, MGZ, or a zip of one DICOM series. Saliency maps are made "
-        "in the tab for one scan."
-    )
+    st.markdown("Each file is one scan: NIfTI, MGZ, or a zip of one DICOM series.")
     if run.card.get("covariates"):
         st.caption("The run's covariates are treated as unknown here.")
     uploads = st.file_uploader(
@@ -67,60 +69,117 @@ def batch(run: Run, jobs: JobQueue) -> None:
     if any(not done(scan) for scan in scans):
         working(scans, jobs)
         return
-    st.dataframe(table(scans).drop(columns=MESSAGES), hide_index=True, width="stretch")
+    st.dataframe(
+        shown(scans),
+        hide_index=True,
+        width="stretch",
+        key=f"table-{state['batches']}",
+        on_select=open_selected,
+        selection_mode="single-row",
+    )
+    st.caption("Tick a row to open its full result in the tab for one scan.")
     for scan in scans:
         if text := messages(scan):
             line = f"`{scan.name}`: {plain(text)}"
             foreign = scan.prediction is not None and is_foreign(scan.prediction)
             st.markdown(f":red[{line}]" if foreign else line)
-    first = next((scan.prediction for scan in scans if scan.prediction), {})
+    answered = [scan for scan in scans if scan.prediction]
+    first = next((scan.prediction for scan in answered), {}) or {}
     how = "Estimates, not measurements, with conformal intervals. This is not a diagnosis."
     if "probabilities" in first:
         how = calibration(first)
     st.caption(f"± one standard deviation over the networks. {plain(how)}")
-    left, right = st.columns([1, 4])
+    inside = next((one.prediction for one in answered if not is_foreign(one.prediction or {})), {})
+    if asked := form(inside or {}, run, f"batch-{state['batches']}", False):
+        for scan in answered:
+            scan.setting, scan.prediction, scan.maps, scan.error = asked, None, {}, ""
+        st.rerun()
+    left, middle, right = st.columns([1, 1, 2])
     left.download_button(
         "Table (CSV)", to_csv(scans), "answers.csv", "text/csv", on_click="ignore", width="stretch"
     )
+    if any(scan.maps for scan in scans):
+        middle.download_button(
+            "Reports (zip)",
+            reports(scans),
+            "reports.zip",
+            "application/zip",
+            on_click="ignore",
+            width="stretch",
+        )
+    elif answered and middle.button("Make the reports", width="stretch"):
+        for scan in answered:
+            scan.report_wanted = True
+        st.rerun()
     if right.button("Clear the table"):
         clear(jobs)
         st.rerun()
+
+
+def open_selected() -> None:
+    """Show the ticked scan in the tab for one scan."""
+    state = st.session_state
+    rows = state[f"table-{state['batches']}"]["selection"]["rows"]
+    if rows:
+        before: UploadedScan | None = state.get("scan")
+        if before and not before.several:
+            before.close()
+            SESSIONS.remove(session_id(), before)
+        state["scan"], state[TABS] = state["batch"][rows[0]], ONE
 
 
 @st.fragment(run_every=EVERY)
 def working(scans: list[UploadedScan], jobs: JobQueue) -> None:
     """The progress of the batch; queues the next scans."""
     for scan in scans:
-        if scan.update():
-            end(scan, jobs)
+        scan.update()
     waiting = [scan for scan in scans if not done(scan)]
     if not waiting:
         st.rerun()
     room = MAX_QUEUED - sum(scan.job is not None for scan in waiting)
     for scan in [scan for scan in waiting if scan.job is None][: max(0, room)]:
-        scan.submit(jobs, keep=False)
+        scan.submit(jobs, "auto" if scan.report_wanted else "", keep=False)
     share = 1 - len(waiting) / len(scans)
     others = jobs.length() - sum(scan.job is not None for scan in waiting)
     line = f" {others} jobs of other users are in the queue." if others > 0 else ""
     st.progress(share, f"{len(scans) - len(waiting)} of {len(scans)} scans are done.{line}")
-    st.dataframe(table(scans).drop(columns=MESSAGES), hide_index=True, width="stretch")
+    st.dataframe(shown(scans), hide_index=True, width="stretch")
 
 
 def done(scan: UploadedScan) -> bool:
-    """Whether a scan is finished."""
-    return scan.job is None and (scan.prediction is not None or bool(scan.error))
-
-
-def end(scan: UploadedScan, jobs: JobQueue) -> None:
-    """Remove the scan's files."""
-    scan.close(jobs)
-    SESSIONS.remove(session_id(), scan)
+    """Whether nothing more is to be made of a scan: its answer, and its report if it is wanted."""
+    if scan.job is not None:
+        return False
+    answered = scan.prediction is not None and (bool(scan.maps) or not scan.report_wanted)
+    return answered or bool(scan.error)
 
 
 def clear(jobs: JobQueue) -> None:
     """Remove the previous batch."""
-    for scan in st.session_state.pop("batch", []):
-        end(scan, jobs)
+    state = st.session_state
+    for scan in state.pop("batch", []):
+        if state.get("scan") is scan:
+            del state["scan"]
+        scan.close(jobs)
+        SESSIONS.remove(session_id(), scan)
+
+
+def reports(scans: list[UploadedScan]) -> bytes:
+    """The reports of all scans as a zip, numbered in the table's order."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, scan in enumerate(scans, start=1):
+            for facts in list(scan.maps.values())[:1]:
+                for report in REPORTS:
+                    if path := scan.file(f"{facts['folder']}/{report}"):
+                        archive.write(path, f"{number:02d}-{stem(scan.name)}{path.suffix}")
+    return content.getvalue()
+
+
+def stem(name: str) -> str:
+    """A scan's displayed name as that of a file."""
+    kept = "".join(c if c.isalnum() or c in "-_" else "_" for c in name.partition(".")[0])
+    return kept or "scan"
 
 
 def rows(scans: list[UploadedScan]) -> list[dict[str, Any]]:
@@ -154,7 +213,7 @@ def messages(scan: UploadedScan) -> str:
 def state_of(scan: UploadedScan) -> str:
     """The state of a scan, for the table."""
     if scan.prediction:
-        return "done"
+        return scan.job.step.lower() if scan.job else f"done in {scan.seconds:.1f} s"
     if scan.error:
         return "failed"
     return scan.job.step.lower() if scan.job else "waiting"
@@ -164,6 +223,20 @@ def table(scans: list[UploadedScan]) -> pd.DataFrame:
     """The whole table, with the messages last."""
     frame = pd.DataFrame(rows(scans))
     return frame[[*(column for column in frame if column != MESSAGES), MESSAGES]]
+
+
+def shown(scans: list[UploadedScan]) -> pd.DataFrame:
+    """The table as it is shown: two decimals, and a reason where there is no answer."""
+    frame = table(scans).drop(columns=MESSAGES)
+    for column in frame.select_dtypes("number"):
+        frame[column] = [f"{value:.2f}" if pd.notna(value) else "" for value in frame[column]]
+    frame = frame.astype(object).fillna("")
+    if "answer" not in frame:
+        frame.insert(2, "answer", "")
+    for index, scan in enumerate(scans):
+        if scan.error and not scan.prediction:
+            frame.loc[index, "answer"] = f"none: {scan.error}"
+    return frame
 
 
 def to_csv(scans: list[UploadedScan]) -> str:

@@ -15,7 +15,7 @@ from uncus.app.settings import LOGIN_VARIABLE
 from uncus.pipeline.prediction.answer_html import CSS
 
 ICON = Path(__file__).parents[1] / "icon.png"
-LOST = "The connection to the server is lost. The page tries again; a scan is kept for a minute."
+LOST = "The connection is lost. The page tries again; a scan is kept for a minute."
 STYLE = """
   .uncus-lost {display: none; position: fixed; inset: 0 0 auto 0; z-index: 1000001; padding: .6rem;
                background: #8a1c1c; color: #fff; text-align: center}
@@ -26,7 +26,9 @@ STYLE = """
   [data-testid="stCaptionContainer"], [data-testid="stFileUploaderDropzoneInstructions"] *
     {color: inherit !important; opacity: .9}
   [data-testid="stHeaderActionElements"] {display: none}
-  @media (max-width: 640px) {[data-testid="stMainBlockContainer"] {padding-inline: .8rem !important}}
+  @media (max-width: 640px) {
+    [data-testid="stMainBlockContainer"] {padding-inline: .8rem !important}
+  }
   [data-testid="stMainBlockContainer"] {max-width: 82rem; padding: 4.2rem 1.6rem 5rem}
   [data-testid="stDecoration"], [data-testid="stStatusWidget"], footer,
   [data-testid="stToolbarActions"], [data-testid="stMainMenu"] {display: none}

@@ -61,9 +61,8 @@ def explanation(scan: UploadedScan, jobs: JobQueue, run: Run) -> dict[str, Any] 
         scan.looked_at = method, name
         for doubt in facts["doubts"]:
             st.warning(plain(doubt), icon=":material/warning:")
-    show(
-        scan, facts, full(name) if classes else "", failed=(scan.token, method, name) in failures()
-    )
+    broken = (scan.token, method, name) in failures()
+    show(scan, facts, full(name) if classes else "", broken)
     if facts:
         notes(scan, facts)
     return facts
@@ -88,7 +87,7 @@ def make(scan: UploadedScan, jobs: JobQueue, method: str, name: str) -> None:
         progress(scan, jobs)
 
 
-def show(scan: UploadedScan, facts: dict[str, Any] | None, name: str, failed: bool) -> None:
+def show(scan: UploadedScan, facts: dict[str, Any] | None, name: str, broken: bool) -> None:
     """The viewer, with the map of class ``name`` once there is one."""
     if not scan.file(SCAN):
         st.html('<div class="uncus-stage" role="status">The viewer opens with the map.</div>')
@@ -98,7 +97,7 @@ def show(scan: UploadedScan, facts: dict[str, Any] | None, name: str, failed: bo
     viewer(
         scan=scan.url(SCAN),
         overlay=scan.url(f"{folder}/map.nii.gz") if facts else "",
-        waiting="" if facts or failed else "The map is being made",
+        waiting="" if facts or broken else "The map is being made",
         atlas=scan.url(ATLAS) if scan.file(ATLAS) else "",
         measured=scan.url(measured) if scan.file(measured) else "",
         classes=[[label.index, label.name, label.color] for label in LABELS],

@@ -35,7 +35,7 @@ def page() -> None:
         st.error(plain(f"The networks cannot be loaded: {jobs.failure}"))
         st.stop()
     welcome(run, brief=bool(st.session_state.keys() & {"scan", "batch"}))
-    one, several = st.tabs(["One scan", "Several scans"])
+    one, several = st.tabs([batch.ONE, "Several scans"], key=batch.TABS, on_change="rerun")
     with one:
         single(run, jobs)
     with several:
@@ -152,7 +152,7 @@ def replace_scan(scan: UploadedScan, jobs: JobQueue) -> None:
     """Close the previous scan."""
     state, session = st.session_state, session_id()
     before: UploadedScan | None = state.get("scan")
-    if before:
+    if before and not before.several:  # those are in their own table
         before.close(jobs)
         SESSIONS.remove(session, before)
     state["scan"] = scan

@@ -6,19 +6,30 @@ from uncus.app.job_queue import JobQueue
 from uncus.app.sanitize import plain
 from uncus.app.uploaded_scan import UploadedScan
 from uncus.data.errors import BadInput
-from uncus.pipeline.prediction.answer_text import is_foreign
+from uncus.pipeline.prediction.answer_text import Answer, is_foreign
 from uncus.pipeline.runs import Run
 from uncus.pipeline.trust.conformal import LEVELS
 from uncus.pipeline.trust.reliability import Reliability, Setting
 
 
 def setting(scan: UploadedScan, jobs: JobQueue, run: Run) -> None:
-    """The form; a run without a calibration, or a scan without an answer, has none."""
+    """The form for one scan, which is judged again."""
     assert scan.prediction is not None
-    result = scan.prediction
-    if "error_level" not in result or is_foreign(result):
+    if is_foreign(scan.prediction):
         return
-    with st.expander("Prevalence and error level"), st.form(f"setting-{scan.token}", border=False):
+    if asked := form(scan.prediction, run, scan.token, scan.job is not None):
+        scan.judge(asked, jobs)
+        st.rerun()
+
+
+def form(result: Answer, run: Run, key: str, busy: bool) -> Setting | None:
+    """The form, filled as ``result`` was judged; returns what is asked for.
+
+    There is none for a run without a calibration.
+    """
+    if "error_level" not in result:
+        return None
+    with st.expander("Prevalence and error level"), st.form(f"setting-{key}", border=False):
         known = result.get("prevalence", {})
         fields = list(known)[1:]
         columns = st.columns(len(fields) + 1)
@@ -41,13 +52,12 @@ def setting(scan: UploadedScan, jobs: JobQueue, run: Run) -> None:
             0.01,
             help="The share of the scans of each class that may be answered without it.",
         )
-        if not st.form_submit_button("Judge again", disabled=scan.job is not None):
-            return
+        if not st.form_submit_button("Judge again", disabled=busy):
+            return None
         asked = Setting(shares, level)
         try:
             Reliability.from_card(run.card, run.target).shares(asked)
         except BadInput as error:
             st.error(plain(f"{error.cause}; {error.remedy}"))
-            return
-    scan.judge(asked, jobs)
-    st.rerun()
+            return None
+    return asked

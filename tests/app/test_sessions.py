@@ -11,7 +11,6 @@ from uncus.app.job_queue import JobQueue
 from uncus.app.sessions import PATIENCE, Sessions
 from uncus.app.uploaded_scan import UploadedScan
 
-
 __all__ = ["queue"]  # the fixture
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from tests.conftest import AFFINE, TRAIN, small_brain
 from uncus import NOTICE
 from uncus.app import server, settings
+from uncus.app.pages import batch
 from uncus.app.pages.batch import to_csv
 from uncus.app.sanitize import plain
 from uncus.data import files
@@ -96,6 +98,11 @@ def test_the_model_card(serve: Any, folder: Path) -> None:
     assert "Not evaluated" in shown_text and not other.exception
 
 
+def press(page: Any, label: str) -> None:
+    next(button for button in page.button if button.label == label).click().run()
+    assert not page.exception
+
+
 def test_several_scans_and_their_table(serve: Any, folder: Path, tmp_path: Path) -> None:
     page, contents = serve("plain"), {}
     for seed in (98, 99):
@@ -115,20 +122,30 @@ def test_several_scans_and_their_table(serve: Any, folder: Path, tmp_path: Path)
     page.run()
     scans = page.session_state["batch"]
     shown = page.dataframe[0].value.set_index("scan")
-    assert list(shown["state"]) == ["done", "done", "failed"]
+    assert [state.partition(" in ")[0] for state in shown["state"]] == ["done", "done", "failed"]
+    assert not (shown == "None").any(axis=None) and not shown.isna().any(axis=None)
+    assert shown.loc[broken, "answer"] == f"none: {scans[2].error}"
     shown_text = "\n".join(str(part.value) for part in page.markdown)
     assert f"`{broken}`: " in shown_text and plain(scans[2].error) in shown_text
     predictor = Predictor(folder / "plain")
     for name in contents:
         want = predictor(tmp_path / name).probabilities["AD"]
-        assert shown.loc[name, "AD"] == pytest.approx(want, abs=1e-3)
+        assert shown.loc[name, "AD"] == f"{want:.2f}"
     rows = list(csv.DictReader(io.StringIO(to_csv(scans))))
     assert [row["scan"] for row in rows] == [*contents, f"'{broken}"]
     assert all(row["notice"] == NOTICE for row in rows)
     assert rows[2]["warnings and errors"] and not rows[2]["AD"]
-    assert not [path for path in tmp_path.glob("uncus-*") if path.is_dir()]
-    next(button for button in page.button if button.label == "Clear the table").click().run()
+    press(page, "Make the reports")
+    while any(scan.prediction and not scan.maps for scan in scans):
+        assert time.monotonic() < end and not page.exception
+        time.sleep(0.1)
+        page.run()
+    with zipfile.ZipFile(io.BytesIO(batch.reports(scans))) as archive:
+        assert archive.namelist() == ["01-98.html", "01-98.pdf", "02-99.html", "02-99.pdf"]
+        assert b"99.nii.gz" in archive.read("02-99.html")
+    press(page, "Clear the table")
     assert "batch" not in page.session_state
+    assert not [path for path in tmp_path.glob("uncus-*") if path.is_dir()]
 
 
 def test_covariates_are_used(serve: Any, folder: Path, tmp_path: Path) -> None:
