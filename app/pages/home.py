@@ -43,11 +43,14 @@ STYLE = """
   .uncus-name {display: flex; align-items: center; gap: .8rem}
   .uncus-name h1 {margin: 0; padding: 0; font-size: 2rem; line-height: 1.1}
   .uncus-facts {display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr));
-                gap: .8rem; margin: .2rem 0 .8rem}
+                gap: .8rem; margin: .2rem 0 .8rem !important; padding: 0 !important}
   .uncus-facts div {border: 1px solid rgba(128, 132, 149, .45); border-radius: .5rem;
                     padding: .6rem .9rem}
-  .uncus-facts dt {font-size: .875rem} .uncus-facts dd {margin: 0; font-weight: 500}
-  [data-testid="stFileUploaderDropzone"] {min-height: 9rem}
+  .uncus-facts dt {font-size: .875rem; font-weight: 400; margin: 0}
+  .uncus-facts dd {margin: 0; font-weight: 500}
+  [data-testid="stFileUploaderDropzone"] {min-height: 12rem; align-items: center;
+                                          justify-content: center; border-style: dashed}
+  [data-testid="stFileUploaderDropzone"]::before {content: "Drop a scan here, or"}
   .uncus-example {display: flex; align-items: center; gap: .8rem; font-size: .95rem}
   .uncus-example img {width: 6rem; border-radius: .5rem; background: #000}
   .uncus-wide {overflow-x: auto} .uncus-wide img {width: 100%; min-width: 44rem}

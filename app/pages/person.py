@@ -20,18 +20,21 @@ def fields(run: Run, jobs: JobQueue, scan: UploadedScan | None) -> Covariates:
     names = dict.fromkeys((*run.card.get("covariates", {}), *person))
     if names:
         st.caption("Of the person, optional; taken from the scan's header where it has them.")
-    for field in names:
+    columns = st.columns(2)
+    for place, field in enumerate(names):
         key = f"{field}-{state['uploads']}"
         value = known(scan).get(field) if scan else None
         if state.get(key) is None and value is not None and f"filled {key}" not in state:
             state[key] = state[f"filled {key}"] = value
         if field == "sex":
-            values[field] = st.selectbox(
+            values[field] = columns[place % 2].selectbox(
                 "Sex", ["F", "M"], index=None, placeholder="unknown", key=key
             )
         else:
             label = "Age in years" if field == "age" else plain(field)
-            values[field] = st.number_input(label, value=None, placeholder="unknown", key=key)
+            values[field] = columns[place % 2].number_input(
+                label, value=None, placeholder="unknown", key=key
+            )
     return values
 
 

@@ -15,6 +15,7 @@ from uncus.data.errors import BadInput
 from uncus.pipeline.evaluation import metrics
 from uncus.pipeline.evaluation.report_text import headline
 from uncus.pipeline.evaluation.run_figures import figures
+from uncus.pipeline.model_card.summary import predicts, trained_on
 from uncus.pipeline.rendering.numbers import estimate_text
 from uncus.pipeline.runs import Run
 
@@ -55,12 +56,12 @@ def overview(runs: dict[str, Path], measured: dict[str, Any]) -> pd.DataFrame:
     """One row per run."""
     rows = []
     for name, path in runs.items():
-        row = {"run": name, "predicts": "", "network": "", "scans": None, "main metric": ""}
+        row = {"run": name, "predicts": "", "trained on": "", "network": "", "main metric": ""}
         try:
             card = verified(path, Run(path).changed()).card
-            row["predicts"] = " or ".join(card["target"]["classes"] or card["target"]["columns"])
+            row["predicts"] = predicts(Run(path))
+            row["trained on"] = trained_on(card)
             row["network"] = f"{card['model']['backbone']}, {card['model']['norm']} norm"
-            row["scans"] = card["training"]["scans"]
         except (BadInput, OSError) as error:
             row["predicts"] = f"damaged: {error}"
         if name in measured:

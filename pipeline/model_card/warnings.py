@@ -6,7 +6,7 @@ from uncus.pipeline.rendering.numbers import estimate_text
 from uncus.pipeline.run_files.audit_summary import summary
 
 SYNTHETIC = (
-    "Trained on a synthetic cohort: phantoms with known atrophy, no scan of a person. Its results "
+    "Trained on synthetic brains: phantoms with known atrophy, no scan of a person. Its results "
     "are no evidence about patients."
 )
 

@@ -80,7 +80,7 @@ def test_the_results_of_the_demo(finished):
 def test_the_run_has_a_model_card(finished):
     assert 'href="run/MODEL_CARD.md"' in (finished / "index.html").read_text()
     card = (finished / "run" / "MODEL_CARD.md").read_text()
-    assert "Trained on a synthetic cohort" in card.split("##")[0]
+    assert "Trained on synthetic brains" in card.split("##")[0]
     assert "hippocampi" in card and "Not audited" not in card and "were not checked" not in card
 
 

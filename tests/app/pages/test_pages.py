@@ -75,7 +75,8 @@ def test_runs_side_by_side(serve: Any, folder: Path) -> None:
     assert not page.exception and not page.error
     overview, measured = (table.value for table in page.dataframe)
     assert set(overview["run"]) == {"plain", "aged"}
-    assert set(overview["predicts"]) == {"CN or AD"}
+    assert set(overview["predicts"]) == {"cognitively normal or Alzheimer's-type dementia"}
+    assert all(text.startswith("12 ") for text in overview["trained on"])
     metrics = files.read_json(folder / "plain" / "report.json")["metrics"]
     assert list(measured.columns) == ["metric", "plain"] and len(measured) == len(metrics)
     assert set(measured["plain"]) == {estimate_text(metric) for metric in metrics.values()}

@@ -191,7 +191,7 @@ def test_a_report_of_another_training_is_not_this_runs(whole: Run, tmp_path: Pat
 def test_synthetic_scans_are_never_called_people(mni_run: Path) -> None:
     evidence = Evidence.of(Run(mni_run))
     card = text(evidence)
-    assert evidence.synthetic and "Trained on a synthetic cohort" in card.split("##")[0]
+    assert evidence.synthetic and "Trained on synthetic brains" in card.split("##")[0]
     assert "| kind | synthetic: phantoms |" in card
     assert "synthetic-data" in header(evidence)
     assert "people" not in card.split("## Intended use")[0]
