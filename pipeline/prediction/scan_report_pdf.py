@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 INK, FAINT, RULE = (34, 48, 58), (98, 113, 124), (210, 216, 221)
 ALARM, BETWEEN = (179, 38, 30), (232, 235, 237)
 FONT = "DejaVu"  # ships with matplotlib; file names may contain any letter
-PICTURE_MM = 105.0
+PICTURE_MM = 88.0
 BARS_MM = 6.0
 
 
@@ -71,7 +71,7 @@ def pdf(report: ScanReport) -> bytes:
     if report.picture:
         _picture(page, report.picture, f"{PICTURE_TEXT}.", PICTURE_MM)
     for name, value in report.facts:
-        _text(page, f"{name}: {value}", 8, FAINT, gap=0.2)
+        _text(page, f"{name}: {value}", 7.5, FAINT, gap=0)
     return bytes(page.output())
 
 
@@ -92,7 +92,9 @@ def _axis(page: "FPDF", axis: ScoreAxis) -> None:
         page.text(left, base - BARS_MM - 1, name)
         page.set_fill_color(color)
         for k, count in enumerate(counts):
-            bar = BARS_MM * count / (max(counts) or 1)
+            if not count:
+                continue
+            bar = BARS_MM * count / max(counts)
             page.rect(left + width * (k + 0.08) / BINS, base - bar, 0.84 * width / BINS, bar, "F")
         page.line(left, base, left + width, base)
     page.set_draw_color(*INK)
@@ -107,6 +109,7 @@ def _axis(page: "FPDF", axis: ScoreAxis) -> None:
     value = f"this scan: {axis.text}"
     back = page.get_string_width(value) if axis.at(axis.value) > 0.5 else 0.0
     page.text(here - back, low - 2, value)
+    page.set_fill_color(255, 255, 255)
     page.set_y(low + height + 5)
     zone = f" (shaded: {axis.between_title})" if axis.between else ""
     _text(page, f"{axis.title}{zone}", 8, FAINT, gap=2)

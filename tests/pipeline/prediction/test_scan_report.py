@@ -1,6 +1,7 @@
 """The report on one scan: its texts, without a diagnosis, and its two formats."""
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -47,9 +48,7 @@ def answer(first: float = 0.2, second: float = 0.3, **more: Any) -> dict[str, An
 
 @pytest.fixture
 def figure() -> bytes:
-    content = io.BytesIO()
-    Image.new("RGB", (40, 20)).save(content, format="png")
-    return content.getvalue()
+    return blank(40, 20)
 
 
 def test_texts() -> None:
@@ -177,14 +176,24 @@ def test_a_run_of_phantoms_has_its_ribbon_in_both_formats(figure: bytes) -> None
     assert synthetic.warnings == [] and len(pdf(synthetic)) > len(pdf(people))
 
 
-def test_the_figures_are_those_of_the_page(figure: bytes) -> None:
+def test_the_figures_are_those_of_the_page_on_two_pages() -> None:
     axis = ScoreAxis("probability", (0, 1), 0.753, "0.75", {"CN": (1,) * 40}, (0.4, 0.6), "no")
-    volumes = {**VOLUMES, "age": 77.7, "sex": "M"}
     report = ScanReport(
-        answer(volumes=volumes), "grad_cam", "AD", figure, figure, ("<svg></svg>", figure), [axis]
+        answer(volumes={**VOLUMES, "regions": VOLUMES["regions"] * 4}),
+        "grad_cam",
+        "AD",
+        blank(1100, 451),
+        blank(1000, 780),
+        ("<svg></svg>", blank(1600, 736)),
+        [axis],
+        {"Trained on": "138 people", "Measured": "AUC 0.8 (0.7 to 0.9). " * 4},
     )
-    assert axis_html(axis) in report.html() and report.facts[1:3] == [
-        ("Age", "77.7 years"),
-        ("Sex", "M"),
-    ]
-    assert pdf(report).count(b"/Type /Page\n") <= 2
+    assert axis_html(axis) in report.html()
+    assert report.facts[1:3] == [("Age", "77.7 years"), ("Sex", "M")]
+    assert len(re.findall(rb"/Type /Page\b", pdf(report))) == 2
+
+
+def blank(width: int, height: int) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (width, height)).save(content, format="png")
+    return content.getvalue()
