@@ -28,6 +28,8 @@ ALARM, BETWEEN = (179, 38, 30), (232, 235, 237)
 FONT = "DejaVu"  # ships with matplotlib; file names may contain any letter
 PICTURE_MM = 88.0
 BARS_MM = 6.0
+EVIDENCE_MM = 95.0
+"""The map's heading is on the page of its figure."""
 
 
 def pdf(report: ScanReport) -> bytes:
@@ -59,6 +61,8 @@ def pdf(report: ScanReport) -> bytes:
         _text(page, centiles_note(report.answer), 8, FAINT, gap=2)
     if report.charts[1]:
         _picture(page, report.charts[1], CHARTS_TEXT, page.epw)
+    if page.will_page_break(EVIDENCE_MM):
+        page.add_page()
     _text(page, report.heading, 12, style="B", gap=2)
     for doubt in report.doubts:
         _text(page, f"Warning: {doubt}", 9, gap=2)

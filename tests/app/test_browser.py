@@ -15,6 +15,8 @@ from tests.browser import PATIENCE, bright, chromium, open_page, served, upload,
 from tests.conftest import AFFINE, small_brain
 from uncus import NOTICE
 
+AXE = Path(__file__).with_name("axe.min.js")
+
 pytest.importorskip("streamlit", reason="the page needs the extra 'app'")
 
 
@@ -155,6 +157,41 @@ def test_the_region_at_the_crosshair_is_named(
         frame.locator("#search").fill("precuneus")
         assert frame.locator(".region:visible").count() == 2
         page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(
+    browser: Any, address: str, scans: dict[str, Path], scheme: str
+) -> None:
+    """By axe-core (MPL-2.0), beside this file: names, roles, contrast, order."""
+    page = browser.new_context(color_scheme=scheme).new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(address)
+    page.get_by_role("button", name="Try the bundled example").wait_for()
+    assert_accessible(page)
+    upload(page, scans["patient"])
+    page.get_by_role("heading", name="Download").wait_for()
+    assert_accessible(page)
+    upload(page, scans["broken"])
+    page.get_by_text("No prediction for").wait_for()
+    assert_accessible(page)
+    for path, text in (("runs", "Runs"), ("card", "Hashes")):
+        page.goto(f"{address}/{path}")
+        page.get_by_role("heading", name=text).wait_for()
+        assert_accessible(page)
+    page.context.close()
+
+
+def assert_accessible(page: Any) -> None:
+    """No finding of axe that is serious or critical."""
+    page.wait_for_timeout(1500)  # Streamlit fades in what is new
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {iframes: false, resultTypes: ['violations']})")
+    assert [
+        (one["id"], [node["html"] for node in one["nodes"]])
+        for one in found["violations"]
+        if one["impact"] in {"serious", "critical"}
+    ] == [], page.url
 
 
 def test_two_browsers_at_once(browser: Any, address: str, scans: dict[str, Path]) -> None:
