@@ -19,7 +19,8 @@ sys.path[:0] = [str(ROOT)]
 from tests.browser import PATIENCE, chromium, served, viewer  # noqa: E402
 
 OUT = ROOT / "docs" / "images"
-WIDTHS = (1440, 800)
+VIEWS = (("light", 1440), ("light", 800), ("dark", 1440), ("dark", 390))
+"""Color scheme and width (pixels)."""
 COLOURS = 128
 
 
@@ -31,17 +32,23 @@ def main() -> None:
         served(runs, Path(folder)) as address,
         chromium() as browser,
     ):
-        for scheme in ("light", "dark"):
-            for width in WIDTHS:
-                context = browser.new_context(
-                    viewport={"width": width, "height": 900}, color_scheme=scheme
-                )
-                page = context.new_page()
-                page.set_default_timeout(PATIENCE)
-                for name, take in PAGES.items():
-                    take(page, address)
-                    shoot(page, OUT / f"app-{name}-{scheme}-{width}.png")
-                context.close()
+        for scheme, width in VIEWS:
+            context = browser.new_context(
+                viewport={"width": width, "height": 900}, color_scheme=scheme
+            )
+            page = context.new_page()
+            page.set_default_timeout(PATIENCE)
+            for name, take in PAGES.items():
+                take(page, address)
+                shoot(page, OUT / f"app-{name}-{scheme}-{width}.png")
+            context.close()
+
+
+def first(page: Any, address: str) -> None:
+    """The page as it opens."""
+    page.goto(address)
+    page.get_by_role("button", name="Try the bundled example").wait_for()
+    page.wait_for_timeout(1500)
 
 
 def predict(page: Any, address: str) -> None:
@@ -51,6 +58,15 @@ def predict(page: Any, address: str) -> None:
     viewer(page)
     page.mouse.move(5, 500)  # no tooltip in the image
     page.wait_for_timeout(3000)
+
+
+def refused(page: Any, address: str) -> None:
+    """A damaged file."""
+    first(page, address)
+    broken = (ROOT / "app" / "example.nii.gz").read_bytes()[:4000]
+    upload = {"name": "broken.nii.gz", "mimeType": "application/gzip", "buffer": broken}
+    page.locator("input[type=file]").first.set_input_files([upload])
+    page.get_by_text("No prediction for").wait_for()
 
 
 def batch(page: Any, address: str) -> None:
@@ -82,7 +98,14 @@ def card(page: Any, address: str) -> None:
     page.wait_for_timeout(3000)
 
 
-PAGES = {"predict": predict, "batch": batch, "runs": runs, "card": card}
+PAGES = {
+    "first": first,
+    "predict": predict,
+    "refused": refused,
+    "batch": batch,
+    "runs": runs,
+    "card": card,
+}
 
 
 def shoot(page: Any, path: Path) -> None:

@@ -176,13 +176,15 @@ def write_map(folder: Path, explanation: Explanation, suffix: str = "") -> dict[
 def figure(explanation: Explanation) -> Figure:
     """Three planes of the scan with the map overlaid, if it has structure, and its doubts."""
     volume = explanation.prediction.placed.volume
+    words = explanation.method.replace("_", " ")
+    signed = bool((explanation.saliency < 0).any())
     doubts = [line for doubt in explanation.doubts for line in textwrap.wrap(doubt, 150)]
     return three_planes(
         volume.array,
         volume.affine,
         explanation.on_scan if explanation.has_structure else None,
         title=caption(explanation),
-        label=explanation.method,
+        label=f"against (−) and for (+), {words}" if signed else f"for, {words}",
         note="\n".join([*doubts, NOTICE]),
     )
 
