@@ -9,7 +9,7 @@ from uncus.app.run_catalog import all_runs, verified
 from uncus.app.sanitize import plain
 from uncus.app.settings import RUN_VARIABLE
 from uncus.data.errors import BadInput
-from uncus.pipeline.prediction.answer_html import ribbon
+from uncus.pipeline.rendering.html import ribbon
 from uncus.pipeline.runs import Run
 from uncus.pipeline.trust.domain import synthetic_warning
 

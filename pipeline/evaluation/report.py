@@ -20,8 +20,9 @@ from uncus.pipeline.evaluation.report_text import (
 )
 from uncus.pipeline.evaluation.run_facts import facts_table
 from uncus.pipeline.evaluation.subgroups import FEW
-from uncus.pipeline.rendering.html import card, document, notice, table, text
+from uncus.pipeline.rendering.html import card, document, notice, ribbon, table, text
 from uncus.pipeline.rendering.numbers import Estimate, estimate_text, fixed, interval_text, number
+from uncus.pipeline.trust.domain import SYNTHETIC
 
 
 def page(name: str, result: Assessment, curves: Mapping[str, pd.DataFrame]) -> str:
@@ -37,6 +38,7 @@ def page(name: str, result: Assessment, curves: Mapping[str, pd.DataFrame]) -> s
     what = ", ".join(target["columns"])
     heading = f"Predicting {what}" if target["regression"] else " or ".join(report["names"])
     body = [
+        ribbon() if SYNTHETIC in report["warnings"] else "",
         f"<h1>{text(heading)} <span class=faint>· {text(name)}</span></h1>",
         notice(),
         summary(report),

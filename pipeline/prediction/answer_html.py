@@ -1,4 +1,4 @@
-"""The parts of an answer for a page and a report: the ribbon, the checks, the axis.
+"""The parts of an answer for a page and a report: the checks and the axis.
 
 Colors and font are those around them, so that a dark page needs no second drawing.
 """
@@ -9,13 +9,9 @@ from uncus.pipeline.prediction.answer_text import Check
 from uncus.pipeline.prediction.score_axis import ScoreAxis
 from uncus.pipeline.rendering.html import text
 
-RIBBON = "Trained on synthetic brains"
-AMBER = "#ffc24b"
 COLORS = ("#0b7285", "#c2660c")
 """Of the groups on an axis."""
 CSS = """
-.uncus-ribbon {background: #ffc24b; color: #2b1d00; font-weight: 600; padding: .35rem .9rem;
-  border-radius: .4rem; margin: 0 0 .8rem}
 .uncus-checks {display: flex; flex-wrap: wrap; gap: .4rem; margin: .6rem 0}
 .uncus-checks span {padding: .12rem .65rem; border-radius: 1rem; font-size: .875rem;
   border: 1px solid color-mix(in srgb, currentColor 45%, transparent)}
@@ -38,11 +34,6 @@ figure.uncus-axis {margin: .6rem 0 1rem; border: 0; padding: 0; background: none
 .uncus-axis .swatch {display: inline-block; width: .9rem; height: .7rem; margin: 0 .3rem 0 .8rem;
   background: color-mix(in srgb, currentColor 18%, transparent)}
 """
-
-
-def ribbon() -> str:
-    """The ribbon of a run of phantoms."""
-    return f'<div class="uncus-ribbon" role="note">{RIBBON}</div>'
 
 
 def checks_html(checks: Iterable[Check]) -> str:

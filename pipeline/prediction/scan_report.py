@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from uncus.data.segmentation.measures import centile_text
-from uncus.pipeline.prediction.answer_html import CSS, axis_html, checks_html, ribbon
+from uncus.pipeline.prediction.answer_html import CSS, axis_html, checks_html
 from uncus.pipeline.prediction.answer_text import (
     because,
     calibrated_for,
@@ -31,7 +31,7 @@ from uncus.pipeline.prediction.answer_text import (
     why,
 )
 from uncus.pipeline.prediction.score_axis import ScoreAxis
-from uncus.pipeline.rendering.html import card, document, image, notice, table, text
+from uncus.pipeline.rendering.html import card, document, image, notice, ribbon, table, text
 from uncus.pipeline.rendering.numbers import fixed, number
 
 REGIONS = 6

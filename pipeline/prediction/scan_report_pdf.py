@@ -9,7 +9,7 @@ import matplotlib
 from PIL import Image
 
 from uncus import NOTICE
-from uncus.pipeline.prediction.answer_html import AMBER, COLORS, RIBBON
+from uncus.pipeline.prediction.answer_html import COLORS
 from uncus.pipeline.prediction.answer_text import checks, companion_lines, is_foreign
 from uncus.pipeline.prediction.scan_report import (
     CHARTS_TEXT,
@@ -19,6 +19,7 @@ from uncus.pipeline.prediction.scan_report import (
     centiles_note,
 )
 from uncus.pipeline.prediction.score_axis import BINS, ScoreAxis
+from uncus.pipeline.rendering.html import AMBER, RIBBON
 
 if TYPE_CHECKING:
     from fpdf import FPDF

@@ -13,6 +13,9 @@ from markupsafe import Markup, escape
 
 from uncus import NOTICE
 
+RIBBON = "Trained on synthetic brains"
+AMBER = "#ffc24b"
+
 
 @cache
 def environment() -> Environment:
@@ -62,6 +65,15 @@ def image(png: bytes | str, meaning: str, caption: str = "") -> str:
 def notice() -> str:
     """The notice at the top of a page."""
     return f"<div class=notice>{text(NOTICE)}</div>"
+
+
+def ribbon() -> str:
+    """The ribbon of a run of phantoms, above all that is said of its results."""
+    style = (
+        f"background: {AMBER}; color: #2b1d00; font-weight: 600; padding: .35rem .9rem; "
+        "border-radius: .4rem; margin: 0 0 .8rem"
+    )
+    return f'<div role="note" style="{style}">{RIBBON}</div>'
 
 
 def text(value: object) -> str:

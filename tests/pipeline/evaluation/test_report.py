@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,6 +15,8 @@ from uncus.data.design.targets import Target
 from uncus.pipeline.evaluation import report, report_text, terminal
 from uncus.pipeline.evaluation.assessment import Assessment, assess
 from uncus.pipeline.evaluation.predictions import Study
+from uncus.pipeline.rendering.html import RIBBON
+from uncus.pipeline.trust.domain import SYNTHETIC
 
 VOID = {"meta", "br", "img"}
 
@@ -170,3 +173,11 @@ def test_page_and_terminal_show_the_warnings(capsys: pytest.CaptureFixture[str])
     assert "<li>age &gt;89 is read as 89</li>" in report.page("r", result, {})
     terminal.show("r", result.report)
     assert "warning: age >89 is read as 89\n" in capsys.readouterr().out
+
+
+def test_a_run_of_phantoms_has_its_ribbon(binary: Assessment) -> None:
+    assert RIBBON not in report.page("r", binary, {})
+    synthetic = replace(binary, report={**binary.report, "warnings": [SYNTHETIC]})
+    page = report.page("r", synthetic, {})
+    check(page)
+    assert page.index(RIBBON) < page.index("<h1>")

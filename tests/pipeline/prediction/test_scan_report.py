@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from uncus import NOTICE
-from uncus.pipeline.prediction.answer_html import RIBBON, axis_html
+from uncus.pipeline.prediction.answer_html import axis_html
 from uncus.pipeline.prediction.scan_report import (
     ScanReport,
     calibration,
@@ -18,6 +18,7 @@ from uncus.pipeline.prediction.scan_report import (
 )
 from uncus.pipeline.prediction.scan_report_pdf import pdf
 from uncus.pipeline.prediction.score_axis import ScoreAxis
+from uncus.pipeline.rendering.html import RIBBON
 from uncus.pipeline.trust.domain import SYNTHETIC
 
 MODEL = {
