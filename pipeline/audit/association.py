@@ -43,18 +43,19 @@ def check(evidence: Evidence, columns: Sequence[str] = ()) -> tuple[list[Finding
     findings: list[Finding] = []
     tests: list[Test] = []
     wanted: dict[str, str] = {}
+    what = "Class" if evidence.classes else "Target"
     for kind, names in (("site", SITES), ("scanner", MACHINES)):
         there = [name for name in map(lambda n: find_column(evidence.scans, [n]), names) if name]
         if not there:
             text = f"The table has no column of the {kind}; name one with --columns."
-            findings.append(Finding(kind, f"Class and {kind}", "not checked", text))
+            findings.append(Finding(kind, f"{what} and {kind}", "not checked", text))
         wanted |= dict.fromkeys(there, kind)
     for name in DEMOGRAPHICS:
         if found := find_column(evidence.scans, [name]):
             wanted[found] = name
         else:
             text = f"The table has no column of {name}."
-            findings.append(Finding(name, f"Class and {name}", "not checked", text))
+            findings.append(Finding(name, f"{what} and {name}", "not checked", text))
     covariates = list(evidence.run.config.get("covariates", [])) if evidence.run else []
     wanted |= {name: name for name in (*columns, *covariates) if name not in wanted}
     for column, kind in wanted.items():
@@ -70,7 +71,7 @@ def check(evidence: Evidence, columns: Sequence[str] = ()) -> tuple[list[Finding
 
 def column_test(evidence: Evidence, column: str, kind: str) -> Finding | Test:
     """Test one column against the class, or against the value to be predicted."""
-    title = f"Class and {column}" if evidence.classes else f"Target and {column}"
+    title = f"{'Class' if evidence.classes else 'Target'} and {column}"
     cells = [clean(cell) for cell in evidence.scans[column].iloc[evidence.firsts]]
     labels = np.asarray(evidence.labels)[evidence.firsts]
     numbers = read_column(cells)

@@ -37,7 +37,8 @@ class Setting:
     def __post_init__(self) -> None:
         for name, share in self.prevalence.items():
             if not 0 < share < 1:
-                raise BadInput(f"--prevalence {name}={share:g}", "must be between 0 and 1", FORM)
+                cause = "must be above 0 and below 1"
+                raise BadInput(f"--prevalence {name}={share:g}", cause, FORM)
         low, high = LEVELS[0], LEVELS[-1]
         if not low <= self.error_level <= high:
             cause = f"must be from {low:g} to {high:g}"

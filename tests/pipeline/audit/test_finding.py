@@ -27,5 +27,7 @@ def test_the_summary_names_faults() -> None:
         Finding("b", "B", "passed", ""),
         Finding("c", "C", "not checked", ""),
     ]
-    assert summary([one.as_dict() for one in findings]) == "1 fault in 2 checks: class and age"
-    assert summary([one.as_dict() for one in findings[1:]]) == "no fault in 1 checks"
+    faulty, clean = (summary([f.as_dict() for f in some]) for some in (findings, findings[1:]))
+    assert faulty == "1 fault in 2 checks, 1 more not made: class and age"
+    assert clean == "no fault in 1 check, 1 more not made"
+    assert summary([findings[1].as_dict()] * 2) == "no fault in 2 checks"

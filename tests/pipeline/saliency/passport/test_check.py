@@ -195,6 +195,17 @@ def test_options_that_do_not_fit(
     assert message in error and error.count("\n") == 1
 
 
+def test_a_cohort_that_was_moved_is_to_be_named(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps(config | {"cohort": "gone"}))
+    assert main(["explain", "--check", str(own)]) == 2
+    assert "gone: is no longer the cohort of the run; name it with --cohort" in (
+        capsys.readouterr().err
+    )
+
+
 def test_another_cohort_and_a_damaged_passport_are_refused(
     own: Path, mni_cohort: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
