@@ -20,10 +20,9 @@ from uncus.data.transforms.path import scan_pipeline
 from uncus.models.base import Classifier
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.weights import load_weights, save_weights, trunk_hash
+from uncus.pipeline.model_card.packing import accompany
 from uncus.pipeline.prediction.trained_networks import read_grid, read_reference
 from uncus.pipeline.runs import Run
-
-EVIDENCE = ("report.json", "audit.json", "MODEL_CARD.md")
 
 
 def merged(networks: list[Classifier], members: list[dict[str, Any]]) -> Classifier:
@@ -97,9 +96,7 @@ def ship(run: Run, out: Run) -> None:
         card.pop(name, None)
     files.write_json(out.card_path, card)
     out.seal()
-    for name in EVIDENCE:
-        if (run.path / name).exists():
-            shutil.copy(run.path / name, out.path / name)
+    accompany(run, Run(out.path))
 
 
 if __name__ == "__main__":
