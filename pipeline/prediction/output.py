@@ -28,6 +28,7 @@ from uncus.pipeline.prediction.answer_text import (
     domain_line,
     full,
     interval_columns,
+    is_foreign,
     named,
     trust_lines,
 )
@@ -76,17 +77,21 @@ def write(folder: Path, explanation: Explanation) -> dict[str, Any]:
 
 def table_row(name: str, answer: dict[str, Any]) -> dict[str, Any]:
     """A prediction (the content of prediction.json) as a row of predictions.tsv."""
-    kind, outputs = (
-        ("p", answer["probabilities"]) if "label" in answer else ("pred", answer["values"])
-    )
+    parts = {"p": "probabilities", "pred": "values"}
+    parts |= {name: name for name in ("spread", "uncalibrated", "prevalence")}
+    figures = {
+        f"{short}_{n}": value
+        for short, part in parts.items()
+        for n, value in answer.get(part, {}).items()
+    } | interval_columns(answer)
+    if "error_level" in answer:
+        figures["error_level"] = answer["error_level"]
     return {
         "scan": displayed(name),
         "label": answer.get("label") or "",
         **({"answer": named(answer)} if "label" in answer else {}),
-        **{f"{kind}_{name}": value for name, value in outputs.items()},
-        **{f"spread_{name}": value for name, value in answer["spread"].items()},
-        **{f"uncalibrated_{n}": value for n, value in answer.get("uncalibrated", {}).items()},
-        **interval_columns(answer),
+        # No answer for a scan of another domain: its columns are there, but empty.
+        **(dict.fromkeys(figures, "") if is_foreign(answer) else figures),
         **companion_columns(answer),
         **volume_columns(answer.get("volumes", {})),
         "domain": domain_line(answer),

@@ -10,6 +10,7 @@ from uncus.data.errors import BadInput
 from uncus.data.tables import read_table
 from uncus.pipeline.cli import main
 from uncus.pipeline.predict import Predictor
+from uncus.pipeline.prediction.output import table_row
 from uncus.pipeline.runs import Run
 from uncus.pipeline.trust.out_of_fold import OutOfFold
 from uncus.pipeline.trust.reliability import Reliability, Setting
@@ -61,6 +62,17 @@ def test_predict_shows_and_writes_the_answer(
     assert row["answer"] == (f"{answer['class']}-like" if answer["class"] else "cannot tell")
     assert float(row["p_AD"]) == pytest.approx(answer["probabilities"]["AD"])
     assert float(row["uncalibrated_AD"]) == pytest.approx(answer["uncalibrated"]["AD"])
+    assert float(row["prevalence_AD"]) == pytest.approx(0.1) and row["error_level"] == "0.2"
+
+
+def test_the_table_has_no_figures_for_a_scan_of_another_domain() -> None:
+    domain = {"inside": False, "reasons": ["it is a slab"]}
+    answer = {"label": None, "probabilities": {"CN": 0.1, "AD": 0.9}, "spread": {"AD": 0.1}}
+    answer |= {"set": ["AD"], "error_level": 0.1, "prevalence": {"AD": 0.5}, "warnings": []}
+    row = table_row("a", answer | {"domain": domain})
+    figures = ("p_CN", "p_AD", "spread_AD", "prevalence_AD", "error_level")
+    assert [row[name] for name in figures] == [""] * 5 and row["answer"] == "cannot tell"
+    assert table_row("a", answer | {"label": "AD"})["p_AD"] == 0.9
 
 
 def test_a_prediction_is_judged_again_without_the_networks(sure_run: Path, scan: Path) -> None:
