@@ -56,11 +56,15 @@ STYLE = """
   .uncus-wide {overflow-x: auto} .uncus-wide img {width: 100%; min-width: 44rem}
 """
 
+# Figures drawn for white paper, on a dark page.
+DARK = ".uncus-paper {filter: invert(.92) hue-rotate(180deg)}"
+
 
 def main() -> None:
     """Show the requested page."""
     st.set_page_config(page_title="uncus", page_icon=str(ICON), layout="wide")
-    st.html(f"<style>{STYLE}{CSS}</style>")
+    dark = DARK if st.context.theme.type == "dark" else ""
+    st.html(f"<style>{STYLE}{CSS}{dark}</style>")
     st.html(f'<div class="uncus-notice" role="note">{NOTICE}</div>')
     st.html(f'<div class="uncus-lost" role="alert">{LOST}</div>')
     context = get_script_run_ctx()

@@ -26,9 +26,6 @@ def explanation(scan: UploadedScan, jobs: JobQueue, run: Run) -> dict[str, Any] 
     """
     assert scan.prediction is not None
     st.header("Evidence")
-    if not jobs.methods:  # the worker starts again
-        progress(scan, jobs)
-        return None
     left, right = st.columns(2)
     methods = jobs.methods
     first, named = scan.looked_at or next(iter(scan.maps), ("", ""))
@@ -52,7 +49,7 @@ def explanation(scan: UploadedScan, jobs: JobQueue, run: Run) -> dict[str, Any] 
     facts = scan.maps.get((method, name))
     with st.container(key="map-state"):
         if scan.job and not scan.maps:
-            progress(scan, jobs)
+            progress(scan, jobs, bool(scan.file(SCAN)))
         elif facts is None:
             make(scan, jobs, method, name)
         else:

@@ -3,29 +3,33 @@
 import streamlit as st
 
 from uncus.app.job_queue import JobQueue
-from uncus.app.uploaded_scan import UploadedScan
+from uncus.app.uploaded_scan import SCAN, UploadedScan
 
-STEPS = ("Reading", "Placing", "Predicting", "Explaining")
+STEPS = ("Reading", "Segmenting", "Placing", "Predicting", "Explaining")
 EVERY = 0.6
 """Time between two updates (s)."""
 
 
 @st.fragment(run_every=EVERY)
-def progress(scan: UploadedScan, jobs: JobQueue) -> None:
-    """The current step; the page reruns when there are new results."""
+def progress(scan: UploadedScan, jobs: JobQueue, opened: bool = True) -> None:
+    """The current step; the page reruns when there are new results.
+
+    ``opened``: the page shows the scan in the viewer; if not, it reruns as soon as it can.
+    """
     job = scan.job
-    if job is None or job.finished or (scan.prediction is None and job.prediction is not None):
+    answered = scan.prediction is None and job is not None and job.prediction is not None
+    if job is None or job.finished or answered or not (opened or scan.file(SCAN) is None):
         st.rerun()
     assert job is not None
     ahead = jobs.ahead(job)
     if ahead:
         scans = "1 scan is" if ahead == 1 else f"{ahead} scans are"
         st.progress(0.0, f"In the queue: {scans} before yours.")
-    elif job.step not in STEPS:
+    elif job.step not in (steps := [s for s in STEPS if jobs.person or s != "Segmenting"]):
         st.progress(0.0, "Starting" if jobs.methods else "Loading the networks")
     else:
-        number = STEPS.index(job.step)
+        number = steps.index(job.step)
         st.progress(
-            (number + 0.5) / len(STEPS),
-            " · ".join(f"**{step}**" if step == job.step else step for step in STEPS),
+            (number + 0.5) / len(steps),
+            " · ".join(f"**{step}**" if step == job.step else step for step in steps),
         )

@@ -79,7 +79,7 @@ function colors(stops, alpha = 255) {
 
 async function start() {
   const viewer = new niivue.Niivue({
-    backColor: [0, 0, 0, 1], crosshairColor: [0.35, 0.85, 1, 0.9], crosshairWidth: 0.7,
+    backColor: [0, 0, 0, 1], crosshairColor: [0.35, 0.85, 1, 0.9], crosshairWidth: 0.7, crosshairWidthUnit: "mm",
     crosshairGap: 6, dragAndDropEnabled: false, isRadiologicalConvention: true, isColorbar: false,
     isOrientCube: false, show3Dcrosshair: true, logLevel: "error", loadingText: "", isSliceMM: true,
     fontMinPx: 14, clipPlaneColor: [0, 0, 0, 0], atlasOutline: 1,
