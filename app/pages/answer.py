@@ -35,7 +35,7 @@ def result(scan: UploadedScan) -> None:
     answer = scan.prediction
     assert answer is not None
     st.header("Result")
-    with st.container(border=True):
+    with st.container(border=True, key="answer"):
         st.markdown(f"`{scan.name}`")
         st.subheader(plain(title(answer)))
         if is_foreign(answer):

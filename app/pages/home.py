@@ -40,6 +40,7 @@ STYLE = """
   .uncus-files a {padding: .38rem .8rem; border: 1px solid rgba(128, 132, 149, .45);
                   border-radius: .5rem; text-decoration: none; color: inherit; font-size: .95rem}
   .uncus-files a:hover, .uncus-files a:focus-visible {border-color: #0b7285; color: #0b7285}
+  .st-key-answer h3 {font-size: 1.9rem !important; padding-top: 0}
   .uncus-name {display: flex; align-items: center; gap: .8rem}
   .uncus-name h1 {margin: 0; padding: 0; font-size: 2rem; line-height: 1.1}
   .uncus-facts {display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr));
