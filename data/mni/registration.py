@@ -120,8 +120,9 @@ def register(volume: Volume) -> Registration:
     # The matrices are small: more threads of BLAS would only spin.
     with threadpool_limits(limits=1, user_api="blas"):
         brain = segment_volume(volume)
-        if np.count_nonzero(brain.mask) * np.prod(brain.spacing) / 1000 < MIN_BRAIN_ML:
-            raise BadInput(path, NO_BRAIN, REMEDY)
+        found = np.count_nonzero(brain.mask) * np.prod(brain.spacing) / 1000
+        if found < MIN_BRAIN_ML:
+            raise BadInput(path, f"{NO_BRAIN} (only {found:.0f} ml like a brain)", REMEDY)
         if not brain.match.distance <= MAX_DISTANCE:
             figures = f"{brain.match.labels} of 17 structures, {brain.match.distance:.1f} mm apart"
             raise BadInput(path, f"{_unlike(brain)} ({figures})", REMEDY)
@@ -192,7 +193,7 @@ def check(path: Path, result: Registration) -> None:
 
 def _unlike(brain: SegmentedBrain | None) -> str:
     """What is wrong with a brain that is unlike the template's."""
-    if brain is None:
+    if brain is None or not measure_quality(brain).is_t1:
         return NO_BRAIN
     outside = np.pad(~brain.inside, 1, constant_values=True)
     edge = ndimage.binary_dilation(outside)[1:-1, 1:-1, 1:-1] & brain.mask

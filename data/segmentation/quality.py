@@ -101,10 +101,15 @@ class BrainQuality:
     asymmetry: float = 0.0
 
     @property
+    def is_t1(self) -> bool:
+        """Whether the tissues are as bright as in T1-weighted images."""
+        ordered = self.fluid < self.gray < MAX_GRAY and self.gray + self.fluid < MAX_SUM
+        return ordered and self.dark <= MAX_DARK_ML
+
+    @property
     def refusal(self) -> str:
         """The figures by which the scan is no T1-weighted head; empty if it is one."""
-        is_t1 = self.fluid < self.gray < MAX_GRAY and self.gray + self.fluid < MAX_SUM
-        if not is_t1 or self.dark > MAX_DARK_ML:
+        if not self.is_t1:
             figures = (
                 f"relative to white matter, gray matter is {self.gray:.2f} and fluid "
                 f"{self.fluid:.2f}, and {self.dark:.0f} ml are darker than their tissue"

@@ -71,7 +71,8 @@ def row(head: Head, kind: str, number: int) -> dict[str, float]:
     # Without the boxes of the hippocampi, of which quality control makes no use.
     brain = segment(Image(made.image.astype(np.float32), made.affine), load_network("head"))
     found = {**asdict(measure(brain)), "distance": brain.match.distance}
-    return {name: round(float(value), 4) for name, value in found.items()}
+    # Without a brain the distance is infinite, which JSON does not know.
+    return {name: round(min(float(value), 1000.0), 4) for name, value in found.items()}
 
 
 def verdict(found: dict[str, float]) -> tuple[bool, tuple[str, ...]]:

@@ -19,6 +19,8 @@ SHOWN = {"lateral ventricles": (10, 11), "hippocampi": (12, 13), "amygdalae": (1
 """Structures outlined besides the brain, with their classes."""
 ROWS = ((12, 11), (13, 10))
 """Classes through which the sagittal and coronal planes, and the axial plane, of a row pass."""
+LEAST_ML = 300.0
+"""Of the space inside the skull; where there is less, the whole scan is shown without outlines."""
 
 
 def head_picture(
@@ -32,7 +34,8 @@ def head_picture(
     outlines = {}
     view = View(volume.array, volume.affine)
     inside = segmentation.mask(INTRACRANIAL) if segmentation is not None else None
-    if segmentation is None or inside is None or not inside.any():
+    voxel = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000
+    if segmentation is None or inside is None or np.count_nonzero(inside) * voxel < LEAST_ML:
         segmentation, view = None, view.framed()
     else:  # the space inside the skull and what is around it, fat no brighter than the brain
         outlines = {BRAIN_COLOR: segmentation.mask(BRAIN)}

@@ -13,6 +13,7 @@ from uncus.data.imageio.volume import Native, Volume
 from uncus.data.mni import registration
 from uncus.data.mni.template import load_template, mni_grid
 from uncus.data.segmentation.quality import BrainQuality
+from uncus.data.segmentation.segmenter import Match, SegmentedBrain
 from uncus.data.transforms.path import place
 
 
@@ -82,6 +83,18 @@ def test_half_a_brain_is_rejected(scan: Volume) -> None:
     half = volume(scan.array[:, :, : scan.array.shape[2] // 2], scan.affine)
     with pytest.raises(BadInput, match="edge of the field of view cuts the brain off"):
         registration.register(half)
+
+
+def test_another_contrast_at_the_edge_of_the_field_of_view_is_no_brain_that_is_cut_off() -> None:
+    radius = np.sqrt(((np.indices((40, 40, 40)) - 19.5) ** 2).sum(0))
+    labels = np.select([radius < 5, radius < 16], [10, 5], 3)
+    t1 = np.select([labels == 10, labels == 5], [0.25, 1.0], 0.7).astype(np.float32)
+    chances = (np.arange(20).reshape(20, 1, 1, 1) == labels).astype(np.float32)
+    grid = np.diag([2.0, 2, 2, 1])
+    for image, cause in ((t1, registration.CUT_OFF), (1.3 - t1, registration.NO_BRAIN)):
+        match = Match(np.eye(4), 20.0, 4)
+        brain = SegmentedBrain(chances, grid, image, np.ones(labels.shape, bool), match)
+        assert registration._unlike(brain) == cause
 
 
 def test_noise_is_rejected() -> None:

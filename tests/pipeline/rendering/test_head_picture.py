@@ -76,3 +76,13 @@ def test_a_scan_in_which_nothing_was_found_is_shown_whole_with_the_reason() -> N
         assert count(pixels(figure), LABELS[12].color) == 0
     half = np.where(np.isin(segmentation.labels, (12, 10)), 2, segmentation.labels)
     assert len(head_picture(volume, Segmentation.from_labels(half, AFFINE, "test")).axes) == 3
+
+
+def test_specks_that_are_no_brain_do_not_hide_the_scan() -> None:
+    volume, segmentation = head()
+    labels = np.where(np.indices(SHAPE).sum(0) < 12, 5, 1).astype(np.uint8)
+    specks = Segmentation.from_labels(labels, AFFINE, "test")
+    figure = head_picture(volume, specks)
+    assert len(figure.axes) == 3 and not figure.legends
+    assert np.array_equal(pixels(figure), pixels(head_picture(volume)))
+    assert len(head_picture(volume, segmentation).axes) == 6
