@@ -12,6 +12,7 @@ import streamlit as st
 from uncus.app.run_catalog import all_comparisons, all_runs, report_page, verified
 from uncus.app.sanitize import plain
 from uncus.data.errors import BadInput
+from uncus.pipeline.builtin.catalog import is_built_in
 from uncus.pipeline.evaluation import metrics
 from uncus.pipeline.evaluation.report_text import headline
 from uncus.pipeline.evaluation.run_figures import figures
@@ -114,7 +115,12 @@ def height(rows: int) -> int:
 
 
 def drawn_of(path: Path) -> dict[str, str]:
-    """A run's figures; an error message if they cannot be drawn."""
+    """A run's figures; an error message if they cannot be drawn.
+
+    A built-in model has none: the scans that they show are not shipped with it.
+    """
+    if is_built_in(path):
+        return {}
     try:
         return figures_of(path, Run(path).report_path.stat().st_mtime_ns)
     except (BadInput, OSError) as error:
