@@ -207,7 +207,7 @@ def messages(scan: UploadedScan) -> str:
     if not scan.prediction:
         return scan.error
     reason = [domain_line(scan.prediction)] if is_foreign(scan.prediction) else []
-    return " ".join([*reason, *scan.prediction["warnings"]])
+    return "; ".join([*reason, *scan.prediction["warnings"]])
 
 
 def state_of(scan: UploadedScan) -> str:
