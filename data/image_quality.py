@@ -72,10 +72,9 @@ def _noise(array: NDArray[np.float32], head: NDArray[np.bool_]) -> float:
         if array.shape[axis] < 3:
             continue
         # Every third triple, so that none overlap.
-        low, middle, high = (
-            np.take(array, range(k, array.shape[axis] - 2 + k, 3), axis) for k in range(3)
-        )
-        a, b, c = (np.take(head, range(k, array.shape[axis] - 2 + k, 3), axis) for k in range(3))
+        parts = [slice(k, array.shape[axis] - 2 + k, 3) for k in range(3)]
+        low, middle, high = (array[(slice(None),) * axis + (part,)] for part in parts)
+        a, b, c = (head[(slice(None),) * axis + (part,)] for part in parts)
         inside = a & b & c & (middle > signal)  # white matter: the least detail
         if np.count_nonzero(inside) >= LEAST_VOXELS:
             rest = (low - 2 * middle + high)[inside]

@@ -85,9 +85,12 @@ def labels_onto_voxels(
     highest = ndimage.maximum_filter(labels, 3)
     border = (highest >= least) & (highest != ndimage.minimum_filter(labels, 3))
     marked = np.where(border, labels | np.uint8(128), labels)
-    nearest: NDArray[np.uint8] = ndimage.affine_transform(
-        marked, to_index[:3, :3], to_index[:3, 3], shape, np.uint8, order=0
-    )
+    nearest = np.zeros(shape, np.uint8)
+    window = _window(np.linalg.inv(to_index), labels.shape, shape, np.full(3, 2.0))
+    if window is not None:
+        matrix, start = to_index[:3, :3], np.array([part.start for part in window])
+        offset = matrix @ start + to_index[:3, 3]
+        ndimage.affine_transform(marked, matrix, offset, output=nearest[window], order=0)
     return nearest & np.uint8(127), nearest >= 128
 
 

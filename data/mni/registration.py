@@ -202,8 +202,15 @@ def _unlike(brain: SegmentedBrain | None) -> str:
 
 
 def corrected(volume: Volume, registration: Registration) -> Volume:
-    """The scan without its bias field, its affine mapping to MNI152 mm; nothing is resampled."""
-    array = divide(Image(volume.array, volume.affine), registration.field).array
+    """The scan, its affine mapping to MNI152 mm, without its bias field in the box of its brain.
+
+    Nothing is resampled.
+    """
+    array = volume.array.copy()
+    if box := ndimage.find_objects(registration.mask.view(np.uint8)):
+        affine = volume.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ [part.start for part in box[0]]
+        array[box[0]] = divide(Image(array[box[0]], affine), registration.field).array
     return Volume(array, registration.to_mni @ volume.affine, volume.native, volume.warnings)
 
 

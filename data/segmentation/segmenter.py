@@ -167,8 +167,7 @@ def segment_volume(volume: Volume) -> SegmentedBrain:
     """Segment a scan as it was read; the last one is kept, since several steps need it."""
     key = (volume.voxel_hash, volume.affine.tobytes())
     if key not in _LAST:
-        image = background_at_zero(volume)
-        found = segment(image)
+        found = segment(background_at_zero(volume))
         _LAST.clear()
         _LAST[key] = found
     return _LAST[key]
@@ -205,12 +204,14 @@ def on_scan(brain: SegmentedBrain, volume: Volume) -> Segmentation:
     to_index = np.linalg.inv(brain.affine) @ volume.affine
     # Beyond the brain the nearest label is good enough.
     rough, near = labels_onto_voxels(brain.labels, to_index, volume.array.shape, INTRACRANIAL[0])
-    index = to_index[:3, :3] @ np.argwhere(near).T + to_index[:3, 3:]
-    size = np.array(brain.labels.shape)[:, None]
-    unit = (2 * index / (size - 1) - 1).astype(np.float32)[::-1].T
+    # grid_sample's coordinates range from -1 (first voxel) to 1 (last), in the order z, y, x.
+    scale = 2 / (np.array(brain.labels.shape) - 1)
+    matrix = (scale[:, None] * to_index[:3, :3])[::-1]
+    offset = (scale * to_index[:3, 3] - 1)[::-1]
+    voxels = np.argwhere(near)
     scores, labels = torch.from_numpy(brain.probabilities)[None], []
-    for part in np.array_split(np.ascontiguousarray(unit), max(1, len(unit) // POINTS)):
-        at = torch.from_numpy(part)[None, None, None]
+    for part in np.array_split(voxels, max(1, len(voxels) // POINTS)):
+        at = torch.from_numpy((part @ matrix.T + offset).astype(np.float32))[None, None, None]
         values = torch.nn.functional.grid_sample(
             scores, at, padding_mode="border", align_corners=True
         )

@@ -59,9 +59,9 @@ class MaskBraind(DictionaryTransform):
 class PlaceInMNI(Invertible):
     """Register a whole head or a skull-stripped brain to the ICBM152 template, by one affine.
 
-    The affine of the result maps to MNI152 mm and its bias field is corrected; its voxels are not
-    resampled. A skull-stripped brain whose header declares it aligned is checked and left unmoved,
-    see :mod:`uncus.data.mni.prealigned`; all others are registered, see
+    The affine of the result maps to MNI152 mm and its bias field is corrected in the box of its
+    brain; its voxels are not resampled. A skull-stripped brain whose header declares it aligned is
+    checked and left unmoved, see :mod:`uncus.data.mni.prealigned`; all others are registered, see
     :mod:`uncus.data.mni.registration`. The inverse restores the affine, not the bias field.
 
     Adds to ``meta``: ``mask``, bool [1, X, Y, Z], the brain; ``contact``, see :func:`contact`;

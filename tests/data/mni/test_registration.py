@@ -11,6 +11,7 @@ from uncus.data.errors import BadInput
 from uncus.data.geometry.image import Image, coarser
 from uncus.data.imageio.volume import Native, Volume
 from uncus.data.mni import registration
+from uncus.data.mni.bias_field import divide
 from uncus.data.mni.template import load_template, mni_grid
 from uncus.data.segmentation.quality import BrainQuality
 from uncus.data.segmentation.segmenter import Match, SegmentedBrain
@@ -146,6 +147,19 @@ def test_every_limit_rejects(changes: dict[str, object], cause: str) -> None:
     with pytest.raises(BadInput, match=cause) as caught:
         registration.check(Path("scan.nii"), registered(**changes))
     assert str(caught.value).startswith("scan.nii: ")
+
+
+def test_the_bias_field_is_corrected_in_the_box_of_the_brain() -> None:
+    affine = np.array([[2.0, 0, 0, -5], [0, 1.5, 0.3, 4], [0, -0.2, 1, 7], [0, 0, 0, 1]])
+    random = np.random.default_rng(0)
+    scan = volume(random.uniform(1, 2, (9, 8, 7)).astype(np.float32), affine)
+    field = Image(random.uniform(0.5, 2, (4, 5, 3)).astype(np.float32), np.diag([6.0, 4, 5, 1]))
+    inside = np.zeros((9, 8, 7), bool)
+    inside[2:8, 3:6, 1:4] = True
+    found = registration.corrected(scan, registered(mask=inside, field=field)).array
+    expected = divide(Image(scan.array, scan.affine), field).array
+    np.testing.assert_allclose(found[inside], expected[inside], rtol=1e-6)
+    assert (found[~inside] == scan.array[~inside]).all() and not np.allclose(found, expected)
 
 
 def test_a_warning_gives_measured_values_only() -> None:
