@@ -27,6 +27,9 @@ class Classifier(nn.Module):
 
     gain: float = 1.0
     """Factor that `classify` applies to the pooled features before the head."""
+    least_spread: float = 0.0
+    """Of a pooled channel where the head is refitted, in medians of all channels' spreads: 1 where
+    the channels have one unit, so that those that hardly vary are not blown up."""
     head: nn.Linear
     covariates: Covariates | None
 

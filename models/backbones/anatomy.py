@@ -11,8 +11,14 @@ from uncus.models.base import Classifier
 from uncus.models.norms.norm_act import Chain
 
 STRUCTURES = 14
-BANDS = 6
-"""Slices of the volume from inferior to superior, in each of which volumes are measured."""
+MEASURED = (6, 7, 8, 9, 10, 11, 12, 13)
+"""The structures that are features: ventricles and deep gray matter, away from the brain's edge,
+which depends on how the skull was stripped."""
+RINGS, BANDS = 3, 6
+"""Parts of the volume in which structures are measured: by the distance from the midline, and from
+inferior to superior."""
+TEMPERATURE = 2.0
+"""Of the probabilities: softer ones also tell how clearly a structure is seen."""
 POOLS = ((2, 1, 2), (2, 2, 2), (2, 1, 2))
 """By what each level of the U-Net is coarser than the one before: for a thin coronal slab."""
 MULTIPLE = (8, 2, 8)
@@ -38,6 +44,7 @@ class Anatomy(Classifier):
     """
 
     gain = 1.0
+    least_spread = 1.0
 
     def __init__(
         self,
@@ -47,21 +54,23 @@ class Anatomy(Classifier):
         norm: Callable[[int], nn.Module] = nn.BatchNorm3d,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(STRUCTURES * BANDS, classes, stride=2, offset=0.5, dropout=dropout)
+        channels = len(MEASURED) * RINGS * BANDS
+        super().__init__(channels, classes, stride=2, offset=0.5, dropout=dropout)
         self.unet = UNet(STRUCTURES, width, norm)
 
     def features(self, x: Tensor) -> Tensor:
-        """[N, 1, X, Y, Z] -> [N, C, X / 2, Y / 2, Z / 2], each structure in each band."""
+        """[N, 1, X, Y, Z] -> [N, C, X / 2, Y / 2, Z / 2], each structure in each part."""
         size = x.shape[2:]
-        ends = [
-            side for n, m in zip(size[::-1], MULTIPLE[::-1], strict=True) for side in (0, -n % m)
-        ]
-        probabilities = self.unet(F.pad(scaled(x), ends)).softmax(1)
-        x_count, y_count, count = ((n + 1) // 2 for n in size)
-        structures = F.avg_pool3d(probabilities, 2)[:, :, :x_count, :y_count, :count]
-        bands = torch.arange(count, device=x.device) * BANDS // count
-        inside = F.one_hot(bands, BANDS).T.to(x.dtype)[:, None, None, :]
-        return (structures[:, :, None] * inside).flatten(1, 2)
+        sides = zip(size[::-1], MULTIPLE[::-1], strict=True)
+        scores = self.unet(F.pad(scaled(x), [side for n, m in sides for side in (0, -n % m)]))
+        probabilities = (scores / TEMPERATURE).softmax(1)[:, list(MEASURED)]
+        across, along, up = ((n + 1) // 2 for n in size)
+        structures = F.avg_pool3d(probabilities, 2)[:, :, :across, :along, :up]
+        distance = (2 * torch.arange(across, device=x.device) + 1 - across).abs()
+        ring = F.one_hot(distance * RINGS // (across + 1), RINGS).T[:, None, :, None, None]
+        band = torch.arange(up, device=x.device) * BANDS // up
+        inside = ring * F.one_hot(band, BANDS).T[:, None, None, :]
+        return (structures[:, :, None] * inside.flatten(0, 1).to(x.dtype)).flatten(1, 2)
 
     def classify(self, feature_map: Tensor) -> Tensor:
         return super().classify(feature_map)

@@ -117,6 +117,7 @@ def refit(
     """
     features = pooled(model, scans, flip)
     mean, spread = features.mean(0), features.std(0)
+    spread = np.maximum(spread, model.least_spread * np.median(spread))
     spread[spread < 1e-6 * np.abs(mean).max(initial=1e-6)] = np.inf  # a dead channel
     standardized = (features - mean) / spread
     if model.covariates:
