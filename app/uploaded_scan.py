@@ -31,7 +31,7 @@ DOWNLOADS = {
 PICTURE, CHARTS = "scan.png", {"light": "volumes.svg", "dark": "volumes-dark.svg"}
 EXPLAINING = "Explaining"
 """The step of a job that makes a map; what is before it makes the answer."""
-SCAN, ATLAS = "scan.nii.gz", "regions.nii.gz"
+SCAN, ATLAS = "shades.nii.gz", "regions.nii.gz"  # no upload is stored by these names
 VIEWER_FILES = {SCAN, ATLAS, "map.nii.gz", "saliency.png", PICTURE, *CHARTS.values()}
 """Files that only the page uses."""
 

@@ -116,6 +116,7 @@ def test_an_upload_is_predicted(page: Any, served: Path, scan: Path, tmp_path: P
     assert uploaded.prediction["label"] == Predictor(served)(scan).label
     assert {path.name for path in files_in(tmp_path)} == {
         "scan.nii.gz",
+        "shades.nii.gz",
         "map.nii.gz",
         "saliency.png",
         "scan.png",

@@ -34,10 +34,14 @@ def test_a_visit_shows_only_its_own_files(tmp_path: Path, monkeypatch: pytest.Mo
     folder = Path(scan.folder.name)
     assert folder.stat().st_mode & 0o077 == 0
     scan.maps["grad_cam", "AD"] = {"folder": "map-0"}
-    for name in ("scan.nii.gz", "map-0/map.nii.gz", "map-1/map.nii.gz"):
+    for name in ("shades.nii.gz", "map-0/map.nii.gz", "map-1/map.nii.gz"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"0")
-    assert scan.file("scan.nii.gz") and scan.file("map-0/map.nii.gz")
+    assert (
+        scan.file("shades.nii.gz")
+        and not scan.file("scan.nii.gz")
+        and scan.file("map-0/map.nii.gz")
+    )
     for name in ("scan.nii", "map-1/map.nii.gz", "../x", "map-0/../scan.nii", "/etc/passwd", ""):
         assert scan.file(name) is None
     scan.close()

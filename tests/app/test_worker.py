@@ -84,7 +84,11 @@ def test_a_user_who_leaves_leaves_nothing(step: str, run: Path, jobs: JobQueue, 
     until(after.update)
     assert after.prediction and after.maps and not after.error
     assert list(disk.iterdir()) == [Path(after.folder.name)]
-    assert {path.name for path in Path(after.folder.name).iterdir()} == {"scan.nii.gz", "map-0"}
+    assert {path.name for path in Path(after.folder.name).iterdir()} == {
+        "scan.nii.gz",
+        "shades.nii.gz",
+        "map-0",
+    }
     after.close(jobs)
 
 
