@@ -1,24 +1,37 @@
-"""Train the models that come with uncus on OASIS-1, and measure them.
+"""Train the models that come with uncus on OASIS-1, ship them, and measure them on whole heads.
 
     python docs/results/model.py SOURCE LABEL_MAPS HEADS WORK
 
-SOURCE is the BIDS-like tree of OASIS-1 slabs, LABEL_MAPS the label maps that the segmentation of
-slabs is trained on, HEADS a folder of whole heads, WORK a folder for cohort and runs. An
-interrupted run is resumed.
+SOURCE is the BIDS-like tree of OASIS-1 slabs; LABEL_MAPS the label maps that the segmentation of
+slabs is trained on; HEADS a folder with elderly-heads, ixi-heads and heads; WORK a folder for
+cohort, runs and measurements. An interrupted run is resumed. The models are written into the
+package, model.md and model.json beside this script.
 """
 
 import shlex
+import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nibabel as nib
 import numpy as np
+from model_heads import measure_heads
+from model_page import FOLDERS, MODELS, OLD, YOUNG, write_page
+from safetensors.torch import load_file, save
 
+from uncus.data import files
 from uncus.data.segmentation import slabs
 from uncus.data.tables import read_table, write_table
+from uncus.pipeline.builtin.catalog import FOLDER
 from uncus.pipeline.cli import main
+from uncus.pipeline.model_card.merging import merge
+from uncus.pipeline.model_card.packing import accompany
 from uncus.pipeline.runs import Run
+from uncus.pipeline.trust.brain_age import BrainAge
+from uncus.pipeline.trust.out_of_fold import OutOfFold
 
 HERE = Path(__file__).parent
 TWINS = {"sub-OAS10193"}
@@ -73,8 +86,59 @@ def run(source: Path, label_maps: Path, work: Path) -> None:
             sys.exit("the command failed")
 
 
+def ship(run: Run, out: Run, wider: dict[str, float]) -> None:
+    """Write the mean network of ``run`` to ``out``, its U-Net in half precision.
+
+    Parameters
+    ----------
+    wider: part of the domain -> the factor by which its limit is wider than out of fold.
+    """
+    with TemporaryDirectory() as folder:
+        merged = merge(run, Path(folder) / run.path.name)
+        card = deepcopy(merged.card)
+        shutil.rmtree(out.path, ignore_errors=True)
+        shutil.copytree(merged.model_folder, out.model_folder)
+    weights = out.model_folder / card["members"][0]["file"]
+    tensors = load_file(weights)
+    halved = {k: v.half() if k.startswith("unet.") else v for k, v in tensors.items()}
+    weights.write_bytes(save(halved))
+    card["members"][0]["sha256"] = files.sha256(weights)
+    # Its scans lay in ICBM152, and new ones are registered to it.
+    card["space"] = "mni"
+    for name in ("pipeline", "results", "certificate"):
+        card.pop(name, None)
+    card["domain"].pop("slab", None)
+    limits = card["domain"]["limits"]
+    card["domain"]["limits"] = {part: limits[part] * wider.get(part, 1.0) for part in limits}
+    if brain_age := BrainAge.fit(OutOfFold.of(run.predictions(), run.target)):
+        card["brain_age"] = brain_age.as_card()
+    files.write_json(out.card_path, card)
+    out.seal()
+    accompany(run, out)
+
+
+def widening(heads: Path, name: str) -> dict[str, float]:
+    """The factors that a model's limits need, so that all young heads in ``heads`` are inside."""
+    found = [files.read_json(path)["domain"][name]["distance"] for path in heads.glob("*.json")]
+    return {part: max(1.0, 1.02 * max(one[part] for one in found)) for part in found[0]}
+
+
+def measure(models: Path, heads: Path, out: Path) -> None:
+    """Measure models on each folder of heads."""
+    for folder in FOLDERS:
+        measure_heads(models, heads / folder, out / folder, disturb=folder == OLD)
+
+
 if __name__ == "__main__":
     if len(sys.argv) != 5:
         sys.exit(__doc__)
     source, label_maps, heads, work = map(Path, sys.argv[1:])
     run(source, label_maps, work)
+    for name in MODELS:
+        ship(Run(work / name), Run(work / "narrow" / name), {})
+    measure(work / "narrow", heads, work / "measured")
+    for name in MODELS:
+        wider = widening(work / "measured" / YOUNG, name)
+        ship(Run(work / name), Run(FOLDER / name), wider)
+    write_page(work)
+    print(HERE / "model.md")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from monai.data.meta_tensor import MetaTensor
 from scipy.spatial.transform import Rotation
 
@@ -83,8 +82,16 @@ def answers(models: list[Predictor], placed: Placed, known: dict[str, Any]) -> d
     }
 
 
-def of_head(models: list[Predictor], path: Path, fields: dict[str, str]) -> dict[str, Any]:
-    """Everything that is measured on one head; ``fields`` are of its row in participants.tsv."""
+def of_head(
+    models: list[Predictor], path: Path, fields: dict[str, str], disturb: bool
+) -> dict[str, Any]:
+    """Everything that is measured on one head.
+
+    Parameters
+    ----------
+    fields: of its row in participants.tsv.
+    disturb: whether to measure the head disturbed, too.
+    """
     pipeline = models[0].pipeline
     scan = pipeline.read(Source((path,)))
     volume = to_volume(scan)
@@ -93,15 +100,16 @@ def of_head(models: list[Predictor], path: Path, fields: dict[str, str]) -> dict
     image = pipeline(scan, start=1, end=STEPS)
     found = answers(models, to_placed(volume, pipeline(image, start=STEPS)), known)
     found |= {"fields": fields, "volumes": measure(segmentation) if segmentation else {}}
-    found["disturbed"] = {
-        name: answers(models, to_placed(volume, pipeline(one, start=STEPS)), known)
-        for name, one in disturbed(image, seed=0)
-    }
+    found["disturbed"] = {}
+    for name, one in disturbed(image, seed=0) if disturb else ():
+        placed = to_placed(volume, pipeline(one, start=STEPS))
+        answer = models[0].of_placed("scan", placed, known, "")
+        found["disturbed"][name] = answer.probabilities["AD"]
     return found
 
 
-def main(folder: Path, heads: Path, out: Path) -> None:
-    torch.set_num_threads(1)
+def measure_heads(folder: Path, heads: Path, out: Path, disturb: bool = True) -> None:
+    """Measure the models in ``folder`` on every head that ``out`` has no file of."""
     models = [Predictor(folder / name, segment=None) for name in ("dementia", "anatomy")]
     table = heads / "participants.tsv"
     rows: dict[str, dict[str, str]] = {}
@@ -111,10 +119,10 @@ def main(folder: Path, heads: Path, out: Path) -> None:
     for path in track(sorted(heads.glob("*_T1w.nii.gz")), "heads"):
         name = path.name.removesuffix("_T1w.nii.gz")
         if not (out / f"{name}.json").exists():
-            write_json(out / f"{name}.json", of_head(models, path, rows.get(name, {})))
+            write_json(out / f"{name}.json", of_head(models, path, rows.get(name, {}), disturb))
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit(__doc__)
-    main(*map(Path, sys.argv[1:]))
+    measure_heads(*map(Path, sys.argv[1:]))

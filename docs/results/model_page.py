@@ -1,0 +1,188 @@
+"""Write model.md and model.json from finished runs and from what was measured on whole heads."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from uncus.data import files
+from uncus.pipeline.builtin.catalog import FOLDER
+from uncus.pipeline.runs import Run
+
+HERE = Path(__file__).parent
+MODELS = ("dementia", "anatomy")
+FOLDERS = ("elderly-heads", "ixi-heads", "heads")
+OLD, YOUNG = FOLDERS[:2]
+METRICS = {
+    "auc": "AUC",
+    "auc_adjusted": "AUC adjusted for age and sex",
+    "balanced_accuracy": "balanced accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+}
+MEASURES = {
+    "age": "age (years)",
+    "nwbv": "normalized brain volume",
+    "etiv": "intracranial volume (ml)",
+    "hippocampus_left": "left hippocampus (mm³)",
+    "hippocampus_right": "right hippocampus (mm³)",
+}
+
+
+def span(score: dict[str, float], digits: int = 3) -> str:
+    """A value with its interval."""
+    return f"{score['value']:.{digits}f} ({score['low']:.{digits}f} to {score['high']:.{digits}f})"
+
+
+def hippocampi(run: Run) -> dict[str, float]:
+    """AUC of measured hippocampi over intracranial volume, and the model's on the same scans."""
+    table = run.scans()
+    columns = ["hippocampus_left", "hippocampus_right", "etiv", "cdr"]
+    numbers = table[columns].apply(pd.to_numeric, errors="coerce")
+    names = table["participant_id"]
+    share = (numbers["hippocampus_left"] + numbers["hippocampus_right"]) / numbers["etiv"]
+    scores = run.predictions().groupby("participant_id")["p_AD"].mean().reindex(names).to_numpy()
+    known = share.notna().to_numpy()
+    ill = (numbers["cdr"] > 0).to_numpy()[known]
+    return {
+        "scans": int(known.sum()),
+        "hippocampi": float(roc_auc_score(ill, -share[known])),
+        "model": float(roc_auc_score(ill, scores[known])),
+    }
+
+
+def head_rows(folder: Path) -> list[dict[str, Any]]:
+    """What was measured on each head, a row each."""
+    rows = []
+    for path in sorted(folder.rglob("*.json")):
+        found = files.read_json(path)
+        fields, measures = found["fields"], found["measures"]
+        share = None
+        if "icv" in fields:
+            sides = [float(fields[f"hippocampus_{side}"]) for side in ("left", "right")]
+            share = sum(sides) / float(fields["icv"])
+        moves = [abs(p - found["p"]) for p in found["disturbed"].values()]
+        rows.append(
+            {
+                "head": path.stem,
+                "folder": path.parent.name,
+                "age": float(fields["age"]) if "age" in fields else None,
+                "p": found["p"],
+                "p_without_age": found["p_without_age"],
+                "brain_age": measures["age"],
+                "hippocampi": share,
+                "ratio": found["domain"]["dementia"]["distance"],
+                "ratio_anatomy": found["domain"]["anatomy"]["distance"],
+                "median_move": float(np.median(moves)) if moves else None,
+                "largest_move": float(np.max(moves)) if moves else None,
+            }
+        )
+    return rows
+
+
+def inside(ratio: dict[str, float], wider: dict[str, float]) -> bool:
+    """Whether a head is inside a domain with limits wider by factors."""
+    return all(value <= wider[part] for part, value in ratio.items())
+
+
+def write_page(work: Path) -> None:
+    """Write both files."""
+    dementia, anatomy = (Run(work / name) for name in MODELS)
+    reports = {run.path.name: run.report() for run in (dementia, anatomy)}
+    lead, measured = reports["dementia"], reports["anatomy"]
+    wider = {
+        name: {
+            part: limit / Run(work / name).card["domain"]["limits"][part]
+            for part, limit in Run(FOLDER / name).card["domain"]["limits"].items()
+        }
+        for name in MODELS
+    }
+    rows = head_rows(work / "measured")
+    for row in rows:
+        row["inside"] = inside(row["ratio"], wider["dementia"])
+    old = [row for row in rows if row["folder"] == OLD]
+    young = [row for row in rows if row["folder"] != OLD and row["age"] is not None]
+    shared = hippocampi(dementia)
+    ranks = spearmanr([row["p"] for row in old], [row["hippocampi"] for row in old])
+    ranks_without = spearmanr(
+        [row["p_without_age"] for row in old], [row["hippocampi"] for row in old]
+    )
+    facts = {
+        "hippocampi": shared,
+        "wider": wider,
+        "heads": rows,
+        "spearman": float(ranks.statistic),
+        "spearman_without_age": float(ranks_without.statistic),
+        "brain_age_mae_old": mean_error(old),
+        "brain_age_mae_young": mean_error(young),
+        "median_move": float(np.median([row["median_move"] for row in old])),
+        "dementia": {k: lead[k] for k in ("metrics", "calibration", "conformal", "baselines")},
+        "anatomy": {k: measured[k] for k in ("metrics", "test_retest")},
+    }
+    files.write_json(HERE / "model.json", facts)
+    columns = {"the model": lead["metrics"]} | lead["baselines"]
+    table = [
+        f"| {title} | " + " | ".join(span(one[key]) for one in columns.values()) + " |"
+        for key, title in METRICS.items()
+    ]
+    retest = measured["test_retest"]["of"]
+    measures = [
+        f"| {title} | {span(measured['metrics'][f'mae_{name}'])} | "
+        f"{span(measured['metrics'][f'r2_{name}'])} | {span(retest[name]['icc'])} |"
+        for name, title in MEASURES.items()
+    ]
+    coverage = [
+        f"| {name} | {one['scans']} | {span(one['covered'])} | {one['named']:.0%} | "
+        f"{one['wrong']:.0%} |"
+        for name, one in lead["conformal"]["of"].items()
+    ]
+    heads = [
+        f"| {row['head']} | {number(row['age'], 0)} | {row['p']:.2f} | "
+        f"{row['p_without_age']:.2f} | {row['brain_age']:.0f} | {number(row['hippocampi'], 5)} | "
+        f"{'inside' if row['inside'] else 'outside'} | {number(row['median_move'], 3)} |"
+        for row in rows
+    ]
+    text = (HERE / "model.template.md").read_text(encoding="utf-8")
+    text = text.format(
+        auc=span(lead["metrics"]["auc"]),
+        adjusted=span(lead["metrics"]["auc_adjusted"]),
+        columns=" | ".join(columns),
+        rules=" | ".join("---" for _ in columns),
+        rows="\n".join(table),
+        shared_scans=shared["scans"],
+        shared_hippocampi=f"{shared['hippocampi']:.3f}",
+        shared_model=f"{shared['model']:.3f}",
+        ece_before=span(lead["calibration"]["before"]["ece"]),
+        ece=span(lead["calibration"]["after"]["ece"]),
+        ece_chance=f"{lead['calibration']['perfect']['ece']:.3f}",
+        coverage="\n".join(coverage),
+        measures="\n".join(measures),
+        heads="\n".join(heads),
+        spearman=f"{facts['spearman']:.2f}",
+        spearman_without=f"{facts['spearman_without_age']:.2f}",
+        old_mae=f"{facts['brain_age_mae_old']:.1f}",
+        young_mae=f"{facts['brain_age_mae_young']:.1f}",
+        move=f"{facts['median_move']:.3f}",
+        young_high=sum(row["p"] > 0.5 for row in young),
+        young_count=len(young),
+        wider=", ".join(
+            f"{name}: {', '.join(f'{part} {value:.2f}' for part, value in found.items())}"
+            for name, found in wider.items()
+        ),
+        inside=sum(row["inside"] for row in old),
+        old_count=len(old),
+    )
+    (HERE / "model.md").write_text(text, encoding="utf-8")
+
+
+def mean_error(rows: list[dict[str, Any]]) -> float:
+    """Mean absolute difference of brain age and age, years."""
+    return float(np.mean([abs(row["brain_age"] - row["age"]) for row in rows]))
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number that may be unknown."""
+    return "" if value is None else f"{value:.{digits}f}"
