@@ -66,8 +66,10 @@ def test_the_answer_follows_the_prevalence(page: Any, sure_run: Path, tmp_path: 
     assert after["probabilities"]["AD"] < before["probabilities"]["AD"]
     shown = "\n".join(str(part.value) for part in page.markdown)
     assert plain("95% cognitively normal, 5% Alzheimer's-type dementia") in shown
-    (facts,) = scan.maps.values()
-    folder = Path(scan.folder.name) / facts["folder"]
-    assert json.loads((folder / "prediction.json").read_text())["prevalence"] == after["prevalence"]
-    assert "95% CN, 5% AD" in (folder / "report.html").read_text()
+    assert scan.maps
+    for facts in scan.maps.values():
+        folder = Path(scan.folder.name) / facts["folder"]
+        answer = json.loads((folder / "prediction.json").read_text())
+        assert answer["prevalence"] == after["prevalence"]
+        assert "95% CN, 5% AD" in (folder / "report.html").read_text()
     scan.close()
