@@ -15,12 +15,13 @@ import sys
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import nibabel as nib
 import numpy as np
-from model_heads import measure_heads
+from model_heads import log_odds, measure_heads
 from model_page import FOLDERS, MODELS, OLD, YOUNG, write_page
-from safetensors.torch import load_file, save
+from safetensors.numpy import load_file, save
 
 from uncus.data import files
 from uncus.data.segmentation import slabs
@@ -86,12 +87,13 @@ def run(source: Path, label_maps: Path, work: Path) -> None:
             sys.exit("the command failed")
 
 
-def ship(run: Run, out: Run, wider: dict[str, float]) -> None:
+def ship(run: Run, out: Run, wider: dict[str, float], offset: float = 0.0) -> None:
     """Write the mean network of ``run`` to ``out``, its U-Net in half precision.
 
     Parameters
     ----------
     wider: part of the domain -> the factor by which its limit is wider than out of fold.
+    offset: subtracted from the log-odds, or from the predicted age (years).
     """
     with TemporaryDirectory() as folder:
         merged = merge(run, Path(folder) / run.path.name)
@@ -100,7 +102,13 @@ def ship(run: Run, out: Run, wider: dict[str, float]) -> None:
         shutil.copytree(merged.model_folder, out.model_folder)
     weights = out.model_folder / card["members"][0]["file"]
     tensors = load_file(weights)
-    halved = {k: v.half() if k.startswith("unet.") else v for k, v in tensors.items()}
+    halved: dict[str, Any] = {
+        k: v.astype(np.float16) if k.startswith("unet.") else v for k, v in tensors.items()
+    }
+    if run.target.regression:
+        halved["head.bias"][0] -= offset / card["members"][0]["std"][0]
+    else:
+        halved["head.bias"] = halved["head.bias"] + np.float32([offset / 2, -offset / 2])
     weights.write_bytes(save(halved))
     card["members"][0]["sha256"] = files.sha256(weights)
     # Its scans lay in ICBM152, and new ones are registered to it.
@@ -123,6 +131,23 @@ def widening(heads: Path, name: str) -> dict[str, float]:
     return {part: max(1.0, 1.02 * max(one[part] for one in found)) for part in found[0]}
 
 
+def offsets(work: Path) -> dict[str, float]:
+    """What whole heads differ by from the slabs, by those of young people without a disease.
+
+    Their mean log-odds of dementia, which are normed for age, less those of normal subjects out of
+    fold; their mean brain age, less that expected at their ages out of fold.
+    """
+    found = [files.read_json(path) for path in sorted((work / "narrow-measured").rglob("*.json"))]
+    table = Run(work / "dementia").predictions()
+    normal = [log_odds(p) for p in table.loc[table["true"] == "CN", "p_AD"]]
+    anatomy = Run(work / "anatomy")
+    line = BrainAge.fit(OutOfFold.of(anatomy.predictions(), anatomy.target))
+    assert line
+    gaps = [line.gap(one["measures"]["age"], float(one["fields"]["age"])) for one in found]
+    own = np.mean([one["log_odds"] for one in found])
+    return {"dementia": float(own - np.mean(normal)), "anatomy": float(np.mean(gaps))}
+
+
 def measure(models: Path, heads: Path, out: Path) -> None:
     """Measure models on each folder of heads."""
     for folder in FOLDERS:
@@ -136,9 +161,11 @@ if __name__ == "__main__":
     run(source, label_maps, work)
     for name in MODELS:
         ship(Run(work / name), Run(work / "narrow" / name), {})
-    measure(work / "narrow", heads, work / "measured")
+    measure_heads(work / "narrow", heads / YOUNG, work / "narrow-measured", disturb=False)
+    differ = offsets(work)
     for name in MODELS:
-        wider = widening(work / "measured" / YOUNG, name)
-        ship(Run(work / name), Run(FOLDER / name), wider)
-    write_page(work)
+        wider = widening(work / "narrow-measured", name)
+        ship(Run(work / name), Run(FOLDER / name), wider, differ[name])
+    measure(FOLDER, heads, work / "measured")
+    write_page(work, differ)
     print(HERE / "model.md")

@@ -66,6 +66,11 @@ def disturbed(image: MetaTensor, seed: int) -> Iterator[tuple[str, MetaTensor]]:
     yield "noise 5%", with_voxels(image, noisy, affine_of(image))
 
 
+def log_odds(probability: float) -> float:
+    """Of the class, before calibration."""
+    return float(np.log(probability) - np.log1p(-probability))
+
+
 def answers(models: list[Predictor], placed: Placed, known: dict[str, Any]) -> dict[str, Any]:
     """The probability of dementia, given age and without it, and the measures of the anatomy."""
     dementia, anatomy = models
@@ -73,6 +78,7 @@ def answers(models: list[Predictor], placed: Placed, known: dict[str, Any]) -> d
     without = dementia.of_placed("scan", placed, {}, "")
     measures = anatomy.of_placed("scan", placed, known, "")
     return {
+        "log_odds": log_odds(own.judgement.outputs[0, 1]),
         "p": own.probabilities["AD"],
         "p_without_age": without.probabilities["AD"],
         "fits": list(own.judgement.fits),

@@ -83,13 +83,13 @@ def head_rows(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def inside(ratio: dict[str, float], wider: dict[str, float]) -> bool:
-    """Whether a head is inside a domain with limits wider by factors."""
-    return all(value <= wider[part] for part, value in ratio.items())
+def write_page(work: Path, differ: dict[str, float]) -> None:
+    """Write both files.
 
-
-def write_page(work: Path) -> None:
-    """Write both files."""
+    Parameters
+    ----------
+    differ: what was subtracted from the log-odds and from brain age for whole heads.
+    """
     dementia, anatomy = (Run(work / name) for name in MODELS)
     reports = {run.path.name: run.report() for run in (dementia, anatomy)}
     lead, measured = reports["dementia"], reports["anatomy"]
@@ -102,7 +102,7 @@ def write_page(work: Path) -> None:
     }
     rows = head_rows(work / "measured")
     for row in rows:
-        row["inside"] = inside(row["ratio"], wider["dementia"])
+        row["inside"] = max(row["ratio"].values()) <= 1
     old = [row for row in rows if row["folder"] == OLD]
     young = [row for row in rows if row["folder"] != OLD and row["age"] is not None]
     shared = hippocampi(dementia)
@@ -113,6 +113,7 @@ def write_page(work: Path) -> None:
     facts = {
         "hippocampi": shared,
         "wider": wider,
+        "offsets": differ,
         "heads": rows,
         "spearman": float(ranks.statistic),
         "spearman_without_age": float(ranks_without.statistic),
@@ -172,6 +173,8 @@ def write_page(work: Path) -> None:
             f"{name}: {', '.join(f'{part} {value:.2f}' for part, value in found.items())}"
             for name, found in wider.items()
         ),
+        offset=f"{differ['dementia']:.2f}",
+        years=f"{differ['anatomy']:.1f}",
         inside=sum(row["inside"] for row in old),
         old_count=len(old),
     )
