@@ -4,6 +4,7 @@ from uncus.data.text import shorten
 from uncus.pipeline.audit.evidence import Evidence
 from uncus.pipeline.audit.finding import Finding, Status
 from uncus.pipeline.training.options import TrainingOptions
+from uncus.pipeline.training.task import MIN_VALIDATION
 
 TITLE = "Fitted outside training"
 ON_TESTED = {
@@ -44,7 +45,10 @@ def check(evidence: Evidence) -> list[Finding]:
             "subjects that they were not fitted on."
         )
     if options.validation and (how.keep == "best" or how.patience):
-        parts.append("The epoch was chosen by validation subjects, who are not tested.")
+        parts.append(
+            f"Where a fold has {MIN_VALIDATION} validation subjects or more, they chose the epoch; "
+            "they are not tested."
+        )
     unknown = []
     if evidence.run and options.transforms:
         unknown.append(f"own code ({shorten(list(options.transforms))})")

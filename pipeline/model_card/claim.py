@@ -134,7 +134,8 @@ def of_model(evidence: Evidence) -> dict[int, str]:
     how = config.get("optimization", {})
     shown = {"epochs": "epochs", "batch size": "batch_size", "learning rate": "lr"}
     training = ", ".join(f"{title} {how[key]}" for title, key in shown.items() if key in how)
-    kept = {"best": "the epoch with the best validation score", "last": "the last epoch"}
+    best = "the epoch with the best validation score, or the last one of few validation subjects"
+    kept = {"best": best, "last": "the last epoch"}
     return {
         22: "Networks and training; every option in card.json",
         23: versions,

@@ -209,13 +209,15 @@ def caption(explanation: Explanation) -> str:
 
 def sentence(prediction: Prediction) -> str:
     """The prediction as one line of text, its warnings below."""
+    many = len(prediction.members)
+    values, digits, ends = prediction.values, ".4g", ".2g"
     if prediction.probabilities:
-        shares = prediction.probabilities.items()
-        outputs = "  ".join(f"{n} {p:.3f} ± {prediction.spread[n]:.3f}" for n, p in shares)
-    else:
-        values = prediction.values.items()
-        outputs = "  ".join(f"{n} {v:.4g} ± {prediction.spread[n]:.2g}" for n, v in values)
-    outputs += f"  (± over {len(prediction.members)} networks)"
+        values, digits, ends = prediction.probabilities, ".3f", ".3f"
+    outputs = "  ".join(
+        f"{name} {value:{digits}}" + f" ± {prediction.spread[name]:{ends}}" * (many > 1)
+        for name, value in values.items()
+    )
+    outputs += f"  (± over {many} networks)" * (many > 1)
     if prediction.domain.inside is False:
         outputs = "no answer"
     lines = [f"{prediction.scan}: {outputs} {NOTICE}"]
