@@ -114,7 +114,10 @@ def test_dicom_and_freesurfer_folders_are_scans(tmp_path: Path) -> None:
     assert catalog.holds_scan(tmp_path / "bert")
 
 
-def test_the_list(models: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list(
+    models: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(run, tmp_path / "evaluated")
     assert main(["evaluate", str(run)]) == 0
     shutil.copy(run / "report.json", models / "dementia")
     capsys.readouterr()
