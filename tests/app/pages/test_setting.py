@@ -71,5 +71,5 @@ def test_the_answer_follows_the_prevalence(page: Any, sure_run: Path, tmp_path: 
         folder = Path(scan.folder.name) / facts["folder"]
         answer = json.loads((folder / "prediction.json").read_text())
         assert answer["prevalence"] == after["prevalence"]
-        assert "95% CN, 5% AD" in (folder / "report.html").read_text()
+        assert "95% cognitively normal, 5% Alzheimer" in (folder / "report.html").read_text()
     scan.close()

@@ -180,11 +180,11 @@ def test_a_method_that_failed_is_marked_and_not_chosen(own: Path, scan: Path) ->
     ("options", "message"),
     [
         (["--quick"], "add --check"),
-        (["--check", "--out", "x"], "leave out"),
+        (["--check", "--out", "x"], "give a RUN, no scan and no --out"),
         (["--check", "--methods", "magic"], "unknown saliency method 'magic'"),
         (["--check", "--subjects", "0"], "at least 1"),
         (["--check", "--lesions", "nowhere"], "has no mask of sub-"),
-        ([], "uncus explain RUN SCAN --out DIR"),
+        ([], "no scan given; name one: [RUN] SCAN"),
     ],
 )
 def test_options_that_do_not_fit(
