@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import TRAIN, write_source
+from uncus.data.files import read_json
 from uncus.data.tables import read_table, write_table
 from uncus.pipeline.cli import main
 from uncus.pipeline.evaluate import evaluate
@@ -66,9 +67,9 @@ def test_the_same_report_on_another_cohort(
     assert not Run(copy).report_path.exists(), "the run's own report is another one"
     # The predictions are those of uncus predict.
     assert main(["predict", str(run), str(other), "--out", str(tmp_path / "out")]) == 0
-    said = read_table(tmp_path / "out" / "predictions.tsv").set_index("scan")
     for row in table.itertuples():
-        assert row.p_AD == pytest.approx(float(said.loc[row.participant_id, "p_AD"]))
+        said = read_json(tmp_path / "out" / str(row.participant_id) / "prediction.json")
+        assert row.p_AD == pytest.approx(said["probabilities"]["AD"], abs=1e-6)
 
 
 def test_subjects_of_the_training_are_refused(
