@@ -51,7 +51,7 @@ def welcome(run: Run, brief: bool) -> None:
     kind = "an estimate of" if run.target.regression else "whether it looks"
     st.markdown(
         f"From a T1-weighted MRI of a head: {kind} **{plain(predicts(run))}**, how sure that is, "
-        "and what in the scan speaks for and against it."
+        "and the evidence in the scan for and against it."
     )
     facts_list(run)
 

@@ -32,7 +32,7 @@ MAX_GRAY, MAX_SUM, MAX_DARK_ML = 0.84, 1.36, 60.0
 MIN_CONFIDENCE, MIN_STRUCTURES = 0.58, 12
 # Good: 1.5 to 2.2; with noise of 0.35 of the white matter 0.9 to 1.3.
 WARN_SEPARATION = 1.25
-# The next three are chosen on heads of IXI and tried on others, see quality_control.md.
+# The next three were fitted to heads of IXI, with all good heads in view: quality_control.md.
 # Good: at most 0.004; with contrast agent 0.010 or more.
 WARN_ENHANCED = 0.008
 # Good: at most 0.054 (old people, with more noise: 0.09); with strong motion 0.12 or more.

@@ -1,4 +1,4 @@
-"""What the models that come with uncus say of whole heads, and of those heads disturbed.
+"""Predictions of the built-in models for whole heads, and for the same heads disturbed.
 
     python docs/results/model_heads.py MODELS HEADS OUT
 

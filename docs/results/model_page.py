@@ -124,6 +124,7 @@ def write_page(work: Path, differ: dict[str, float]) -> None:
         "anatomy": {k: measured[k] for k in ("metrics", "test_retest")},
     }
     files.write_json(HERE / "model.json", facts)
+    resnet = files.read_json(HERE / "oasis1.json")["scan"]["metrics"]
     columns = {"the model": lead["metrics"]} | lead["baselines"]
     table = [
         f"| {title} | " + " | ".join(span(one[key]) for one in columns.values()) + " |"
@@ -150,6 +151,8 @@ def write_page(work: Path, differ: dict[str, float]) -> None:
     text = text.format(
         auc=span(lead["metrics"]["auc"]),
         adjusted=span(lead["metrics"]["auc_adjusted"]),
+        resnet=f"{resnet['auc']['value']:.3f}",
+        resnet_adjusted=f"{resnet['auc_adjusted']['value']:.3f}",
         columns=" | ".join(columns),
         rules=" | ".join("---" for _ in columns),
         rows="\n".join(table),

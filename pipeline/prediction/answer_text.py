@@ -92,7 +92,7 @@ def gap_text(answer: Answer) -> str:
 
 
 def companion_lines(answer: Answer) -> list[str]:
-    """What other built-in models say of the scan: brain age and predicted volumes."""
+    """The other built-in models' predictions for the scan: brain age and predicted volumes."""
     lines = []
     if (years := answer.get("brain_age")) and "probabilities" in answer:
         ends = f"{fixed(years['low'], 0)} to {fixed(years['high'], 0)}"

@@ -175,7 +175,7 @@ class Explanation:
     def opposite(self) -> "Explanation | None":
         """The map of the other of two classes, where it is this one's with its sign turned.
 
-        What speaks for the one speaks against the other: their log-odds differ in sign alone.
+        Evidence for one is evidence against the other: their log-odds differ in sign alone.
         """
         names = list(self.prediction.probabilities)
         if len(names) != 2 or not SALIENCY[self.method].signed:

@@ -11,7 +11,7 @@ from uncus.pipeline.trust.domain import scanner_of
 
 
 def scanner_fields(path: Path, volume: Volume) -> dict[str, str]:
-    """What a scan's header, sidecar and BIDS tables say of its scanner, as far as readable."""
+    """The scanner as given by a scan's header, sidecar and BIDS tables, as far as readable."""
     fields: dict[str, str] = dict(volume.demographics)
     sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     with suppress(BadInput):
