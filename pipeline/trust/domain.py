@@ -277,7 +277,7 @@ def domain_limits(card: Mapping[str, Any]) -> str:
     known = card.get("domain", {})
     if "limits" not in known:
         return "It is not checked whether a scan is like those that the run was trained on."
-    own = "How many of the run's own scans are taken for others is not known: it has one fold."
+    own = "How many of the run's own scans are taken for others is not known."
     if "false_alarms" in known:
         own = (
             f"Of the run's own scans, {known['false_alarms']} of {known['tested']} were taken for "
