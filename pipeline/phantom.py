@@ -26,6 +26,7 @@ from uncus.data.phantom.subject import (
     Parameters,
     Subject,
     aligned,
+    best_accuracy,
     draw_parameters,
     forward,
     make_subject,
@@ -74,6 +75,9 @@ class MakePhantom:
     """Add a confounder: a scanner or an age that is associated with the diagnosis."""
     strength: float = 1.0
     """Strength of the association with the diagnosis, 0 to 1."""
+    overlap: float = 0.0
+    """Widen the range of severity of each class by this much on both sides, so that classes
+    overlap and no classifier can be perfect; the best possible accuracy is printed."""
     first: int = 0
     """Number of the first subject; other numbers are other subjects."""
     registered: bool = False
@@ -94,6 +98,8 @@ class MakePhantom:
             raise ValueError(f"spacing={self.spacing}: give 0.5 to 12 mm")
         if not 0 <= self.strength <= 1:
             raise ValueError(f"strength={self.strength}: give 0 to 1")
+        if not 0 <= self.overlap <= 1:
+            raise ValueError(f"overlap={self.overlap}: give 0 to 1")
         if unknown := sorted(set(self.classes) - set(SEVERITY)):
             raise ValueError(f"unknown classes {', '.join(unknown)}; known: {', '.join(SEVERITY)}")
         if not self.classes or len(set(self.classes)) < len(self.classes):
@@ -108,7 +114,8 @@ class MakePhantom:
         print(
             f"{self.out}: {len(table)} subjects ("
             + ", ".join(f"{counts[name]} {name}" for name in self.classes if name in counts)
-            + f"); next: uncus prepare {self.out} COHORT --spacing {self.spacing:g}"
+            + f"); best possible accuracy {best_accuracy(self.classes, self.overlap):.1%}; "
+            f"next: uncus prepare {self.out} COHORT --spacing {self.spacing:g}"
         )
         return 0
 
@@ -129,6 +136,8 @@ def make_cohort(options: MakePhantom) -> pd.DataFrame:
     recipe["classes"] = list(options.classes)
     if options.registered:
         recipe["registered"] = True
+    if options.overlap:
+        recipe["overlap"] = options.overlap
     code = 4 if options.registered else 1  # NIfTI codes of MNI152 and scanner coordinates
     with files.locked(options.out, "cohort"):
         claim(options.out, recipe)
@@ -165,7 +174,12 @@ def make_cohort(options: MakePhantom) -> pd.DataFrame:
 def draw(options: MakePhantom, index: int) -> Parameters:
     """Subject `index` of the cohort."""
     params = draw_parameters(
-        options.seed, index, options.classes, options.confounder, options.strength
+        options.seed,
+        index,
+        options.classes,
+        options.confounder,
+        options.strength,
+        options.overlap,
     )
     return aligned(params) if options.registered else params
 

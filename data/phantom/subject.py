@@ -8,6 +8,7 @@ individual shape -> disease -> age -> template, and the template is interpolated
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
@@ -84,24 +85,43 @@ class Subject:
     ventricles: float
 
 
+def severity_range(diagnosis: str, overlap: float = 0.0) -> tuple[float, float]:
+    """Lowest and highest severity of a class, widened on both sides by `overlap`."""
+    low, high = SEVERITY[diagnosis]
+    return max(0.0, low - overlap), min(1.0, high + overlap)
+
+
+def best_accuracy(classes: Sequence[str], overlap: float = 0.0) -> float:
+    """The accuracy of the best classifier that knows each subject's severity (Bayes)."""
+    ranges = [severity_range(name, overlap) for name in classes]
+    ends = sorted({end for pair in ranges for end in pair})
+    return sum(
+        (high - low) * max(1 / (b - a) for a, b in ranges if a <= low and high <= b)
+        for low, high in pairwise(ends)
+        if any(a <= low and high <= b for a, b in ranges)
+    ) / len(classes)
+
+
 def draw_parameters(
     seed: int,
     index: int,
     classes: Sequence[str] = ("CN", "AD"),
     confounder: str = "none",
     strength: float = 1.0,
+    overlap: float = 0.0,
 ) -> Parameters:
     """Draw subject `index` of the cohort `seed`, independently of the number of subjects.
 
     Diagnoses are balanced: any K consecutive subjects from a multiple of K have K classes.
     `confounder` relates the site (with another scanner) or the age to the severity of the class,
     by a `strength` from 0 (unrelated) to 1 (all AD from site B; 12 years between the classes).
+    `overlap` widens the range of each class's severity on both sides, within 0 to 1.
     """
     order = np.random.default_rng([seed, index // len(classes), 1]).permutation(len(classes))
     diagnosis = classes[int(order[index % len(classes)])]
-    low, high = SEVERITY[diagnosis]
+    low, high = severity_range(diagnosis, overlap)
     # Earlier or later than the middle of the disease, -strength to strength.
-    stage = float(np.sign(low + high - 0.8)) * strength
+    stage = float(np.sign(sum(SEVERITY[diagnosis]) - 0.8)) * strength
     rng = np.random.default_rng([seed, index, 2])
     severity = float(rng.uniform(low, high))
     age = float(np.clip(72 + 6 * rng.standard_normal() + 6 * stage * (confounder == "age"), 50, 95))

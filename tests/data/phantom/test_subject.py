@@ -16,6 +16,7 @@ from uncus.data.phantom.subject import (
     CONTROL_SPACING,
     MIN_DISPLACEMENT,
     ONE_TO_ONE,
+    best_accuracy,
     brain_points,
     draw_parameters,
     flow,
@@ -126,6 +127,19 @@ def test_classes_are_balanced_and_graded():
     assert max(by_class["CN"]) < min(by_class["AD"])
     assert np.std(by_class["AD"]) > 0.1  # graded
     assert np.mean(by_class["CN"]) < np.mean(by_class["MCI"]) < np.mean(by_class["AD"])
+
+
+@pytest.mark.parametrize(
+    ("classes", "overlap", "expected"),
+    [(("CN", "AD"), 0.0, 1.0), (("CN", "AD"), 0.2, 0.893), (("CN", "MCI"), 0.0, 0.929)],
+)
+def test_no_threshold_on_severity_beats_the_best_accuracy(classes, overlap, expected):
+    assert best_accuracy(classes, overlap) == pytest.approx(expected, abs=1e-3)
+    cohort = [draw_parameters(0, i, classes, overlap=overlap) for i in range(2000)]
+    severity = np.array([p.severity for p in cohort])
+    patients = np.array([p.diagnosis == classes[1] for p in cohort])
+    accuracy = [np.mean((severity > t) == patients) for t in np.linspace(0, 1, 101)]
+    assert max(accuracy) == pytest.approx(expected, abs=0.02)
 
 
 def test_confounders_are_related_to_the_diagnosis_only_on_request():
