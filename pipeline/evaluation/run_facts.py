@@ -26,6 +26,8 @@ def run_facts(run: Run) -> dict[str, Any]:
             "fingerprint of the cohort": card["cohort_fingerprint"],
             "made": card["made"],
         }
+        if eps := known.get("adversarial"):
+            facts["adversarial training"] = adversarial_text(eps)
     if run.config_path.exists():
         options = TrainingOptions.stored(run.path)
         how = options.optimization
@@ -43,10 +45,17 @@ def run_facts(run: Run) -> dict[str, Any]:
         if run.pretraining.config_path.exists():
             before = TrainingOptions.stored(run.pretraining.path)
             facts["epochs of the pre-training"] = before.optimization.epochs
+            if eps := before.optimization.adversarial:
+                facts["adversarial pre-training"] = adversarial_text(eps)
     if run.environment_path.exists():
         names = ("date", "command", "code")
         facts |= {name: run.environment[name] for name in names if name in run.environment}
     return facts
+
+
+def adversarial_text(eps: float) -> str:
+    """What the networks were trained on."""
+    return f"FGSM from a random start, each voxel changed by up to {eps:g} SD of the brain"
 
 
 def norm_text(model: ModelConfig) -> str:

@@ -85,7 +85,14 @@ def steps(options: Options) -> list[Options]:
     columns = pretraining_columns(table, used, options.target)
     if not (columns or options.init_from):
         return [edit(chosen, SCRATCH)]
-    final = edit(chosen, HEAD, init_from=options.init_from or first.path, splits=None, epochs=0)
+    final = edit(
+        chosen,
+        HEAD,
+        init_from=options.init_from or first.path,
+        splits=None,
+        epochs=0,
+        adversarial=0.0,
+    )
     if options.init_from:
         return [final]
     task: Values = {"target": columns, "classes": (), "regression": True, "covariates": ()}

@@ -51,6 +51,7 @@ TRAINING = record(
         "age_years": record(min=VALUE, max=VALUE),
         "sex": mapping(COUNT),
         "classes": mapping(COUNT),
+        "adversarial": number(0, 1),
     },
     subjects=COUNT,
     scans=COUNT,

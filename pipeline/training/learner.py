@@ -14,6 +14,7 @@ from torchmetrics.functional.classification import multiclass_auroc
 
 from uncus.data.transforms.augmentation import Augmentation
 from uncus.data.transforms.custom import CustomTransform
+from uncus.models.adversarial import fast_fgsm
 from uncus.models.base import Classifier
 from uncus.models.swap import find_norms
 from uncus.pipeline.training.data_loading import Batch
@@ -118,6 +119,10 @@ class Learner(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         volume, covariates, label = (batch[name] for name in ("volume", "covariates", "label"))
+        if eps := self.optimization.adversarial:
+            volume = fast_fgsm(
+                lambda changed: self.loss(self.model(changed, covariates), label), volume, eps
+            )
         if self.whole:
             loss, scans = self.whole(volume, covariates, label, self.updating), len(label)
         else:

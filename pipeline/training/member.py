@@ -227,7 +227,8 @@ def make_learner(member: Member, task: Task, sampler: EpochSampler | None = None
         class_weights=weights,
         scale=task.standardization(member.fold)[1] if task.target.regression else None,
         name_scans=name_scans,
-        graphs=task.devices.graphs and not several,
+        # A graph would have to record the attack, too.
+        graphs=task.devices.graphs and not several and not task.optimization.adversarial,
     )
     return learner
 

@@ -137,6 +137,8 @@ def training(task: Task) -> dict[str, Any]:
         "scans": len(table),
         "folds": task.splits.folds,
     }
+    if task.optimization.adversarial:
+        facts["adversarial"] = task.optimization.adversarial
     if task.transforms:
         facts["transforms"] = recorded(task.transforms)
     ages, sexes = (find_column(table, [name]) for name in ("age", "sex"))

@@ -188,7 +188,7 @@ CONTINUING = frozenset({"resume", "only", "finish"})
 SECTIONS = ("model", "optimization")
 """Groups of options that recipes edit."""
 SCHEDULE = frozenset({"epochs", "lr", "trunk_lr", "freeze_norms", "keep", "patience"})
-SCHEDULE |= {"refit_head", "init_from", "load"}
+SCHEDULE |= {"refit_head", "init_from", "load", "adversarial"}
 """Options that say how to train: with one of them, no recipe is chosen that was not asked for."""
 
 

@@ -132,6 +132,8 @@ def check_graphs(options: TrainingOptions, on_gpu: bool, devices: int) -> None:
     ValueError: they were asked for, and cannot be used.
     """
     need = "" if devices == 1 else f"one device, not {devices}"
+    if options.optimization.adversarial:
+        need = "ordinary steps, without --adversarial"
     if not on_gpu:
         need = "a CUDA device"
     if not options.devices.graphs or not need:

@@ -1,6 +1,7 @@
 """Recipes: what is chosen for a cohort of a size, what stays as given, and that it trains."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -70,6 +71,10 @@ def test_a_small_cohort_is_pretrained_on_what_every_scan_has(tmp_path: Path) -> 
     assert last.optimization.epochs == 0 and last.optimization.refit_head == 0.1
     assert first.model.backbone == last.model.backbone == "resnet10"
     assert steps(last) == [last], "nothing is left to choose"
+    hard = options(tmp_path, "--adversarial", "0.05")
+    assert steps(hard)[-1].recipe == "none", "it says how to train"
+    asked = [one.optimization.adversarial for one in steps(replace(hard, recipe="small"))]
+    assert asked == [0.05, 0.0], "the head is fitted, not trained"
     everybody = steps(options(tmp_path))[0]
     assert everybody.target == ("age", "eTIV"), "nWBV is missing for a labelled scan"
     regression = options(tmp_path, "--regression", "--target", "age")

@@ -16,6 +16,7 @@ from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.cli import main
 from uncus.pipeline.environment import why_no_gpu
 from uncus.pipeline.runs import Run
+from uncus.pipeline.training.optimization import Optimization
 from uncus.pipeline.training.options import TrainingOptions
 from uncus.pipeline.training.run_setup import check_graphs
 from uncus.pipeline.training.task import Devices
@@ -174,6 +175,9 @@ def test_a_gpu_says_why_it_trains_without_graphs(
     else:
         with pytest.raises(ValueError, match=r"--graphs needs .*; leave it out"):
             check_graphs(asked, on_gpu, devices)
+    hard = TrainingOptions(optimization=Optimization(adversarial=0.1))
+    check_graphs(hard, on_gpu, 1)
+    assert ("without --adversarial" in capsys.readouterr().out) == on_gpu
     off = replace(TrainingOptions.defaults(["--no-graphs"]), devices=Devices(graphs=False))
     check_graphs(off, on_gpu, devices)
     assert capsys.readouterr().out == ""
