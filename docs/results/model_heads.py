@@ -83,6 +83,7 @@ def answers(models: list[Predictor], placed: Placed, known: dict[str, Any]) -> d
         "p_without_age": without.probabilities["AD"],
         "fits": list(own.judgement.fits),
         "measures": dict(measures.values),
+        "brain_age": dict(measures.brain_age),
         "domain": {"dementia": own.domain.as_dict(), "anatomy": measures.domain.as_dict()},
         "warnings": list(own.warnings),
     }

@@ -72,7 +72,7 @@ def head_rows(folder: Path) -> list[dict[str, Any]]:
                 "age": float(fields["age"]) if "age" in fields else None,
                 "p": found["p"],
                 "p_without_age": found["p_without_age"],
-                "brain_age": measures["age"],
+                "brain_age": found["brain_age"].get("value", measures["age"]),
                 "hippocampi": share,
                 "ratio": found["domain"]["dementia"]["distance"],
                 "ratio_anatomy": found["domain"]["anatomy"]["distance"],

@@ -18,6 +18,7 @@ FULL = {
 
 
 BRAIN_AGE = "Brain age"
+BEYOND = {None: "", "older": " or more", "younger": " or less"}
 PREDICTED = {
     "hippocampus_left": "left hippocampus",
     "hippocampus_right": "right hippocampus",
@@ -97,7 +98,8 @@ def companion_lines(answer: Answer) -> list[str]:
     if (years := answer.get("brain_age")) and "probabilities" in answer:
         ends = f"{fixed(years['low'], 0)} to {fixed(years['high'], 0)}"
         level = f"{years['level']:.0%} interval"
-        line = f"{BRAIN_AGE} {value_text('age', years['value'])} ({level} {ends})"
+        value = f"{value_text('age', years['value'])}{BEYOND[years.get('beyond')]}"
+        line = f"{BRAIN_AGE} {value} ({level} {ends})"
         lines.append(f"{line}, {gap_text(answer)}" if "gap" in years else line)
     if volumes := answer.get("predicted_volumes"):
         parts = [
@@ -242,7 +244,8 @@ def trust_lines(answer: Answer) -> list[str]:
 
 def companion_columns(answer: Answer) -> dict[str, float]:
     """Brain age and predicted volumes as columns of predictions.tsv."""
-    years = {name: v for name, v in answer.get("brain_age", {}).items() if name != "level"}
+    names = ("value", "low", "high", "gap")
+    years = {name: v for name, v in answer.get("brain_age", {}).items() if name in names}
     volumes = answer.get("predicted_volumes", {})
     return {
         **{"brain_age" + f"_{name}" * (name != "value"): value for name, value in years.items()},

@@ -81,7 +81,7 @@ class Prediction:
     segmentation: Segmentation | None = field(default=None, repr=False)
     feature_maps: tuple[Map, ...] = field(default=(), repr=False)
     domain: Verdict = field(default=Verdict(None), repr=False)
-    brain_age: Mapping[str, float] = field(default_factory=dict)
+    brain_age: Mapping[str, Any] = field(default_factory=dict)
     predicted_volumes: Mapping[str, float] = field(default_factory=dict)
 
     @property

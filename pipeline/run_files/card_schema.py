@@ -72,7 +72,13 @@ CONFORMAL = record(
     ),
     scans=mapping(COUNT),
 )
-BRAIN_AGE = record(slope=VALUE, intercept=VALUE, error=number(0, 1e6), scans=COUNT)
+BRAIN_AGE = record(
+    {"youngest": VALUE, "oldest": VALUE},
+    slope=VALUE,
+    intercept=VALUE,
+    error=number(0, 1e6),
+    scans=COUNT,
+)
 DOMAIN = {
     **record(
         {

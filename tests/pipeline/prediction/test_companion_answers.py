@@ -66,6 +66,11 @@ def test_a_companion_answers_for_the_same_placed_scan(models: Path, scan: Path) 
     volumes = found.as_dict()["predicted_volumes"]
     assert volumes == {"hippocampus_left": pytest.approx(volume / 1000, abs=1e-3)}
     assert "gap" not in predicted(models / "dementia", scan).brain_age
+    change(models / "anatomy", brain_age=LINE | {"youngest": 20.0, "oldest": age - 5})
+    found = predicted(models / "dementia", scan)
+    assert found.brain_age["value"] == round(age - 5, 2)
+    assert f"Brain age {age - 5:.1f} years or more (" in companion_lines(found.as_dict())[0]
+    assert "brain_age_beyond" not in companion_columns(found.as_dict())
 
 
 def test_texts(models: Path, scan: Path) -> None:

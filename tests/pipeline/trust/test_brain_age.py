@@ -59,6 +59,23 @@ def test_the_interval_is_the_conformal_one(drawn: tuple[np.ndarray, np.ndarray])
     assert BrainAge.of_card({"brain_age": fitted.as_card()}) == fitted
 
 
+def test_a_predicted_age_ends_with_those_of_the_training_subjects(
+    drawn: tuple[np.ndarray, np.ndarray],
+) -> None:
+    fitted = BrainAge.fit(people(*drawn))
+    assert fitted
+    assert (fitted.youngest, fitted.oldest) == (drawn[0].min(), drawn[0].max())
+    old, young = fitted.answer(118.0, 80.0), fitted.answer(3.0, None)
+    assert old["value"] == round(fitted.oldest, 2) and old["beyond"] == "older"
+    assert old["gap"] == pytest.approx(fitted.gap(fitted.oldest, 80.0), abs=0.01)
+    assert young["value"] == round(fitted.youngest, 2) and young["beyond"] == "younger"
+    assert "beyond" not in fitted.answer(60.0, None)
+    # A card of an earlier version has no ages.
+    card = {key: fitted.as_card()[key] for key in ("slope", "intercept", "error", "scans")}
+    earlier = BrainAge.of_card({"brain_age": card})
+    assert earlier and earlier.answer(118.0, None)["value"] == 118
+
+
 def test_there_is_none_without_ages_or_with_too_few(
     drawn: tuple[np.ndarray, np.ndarray],
 ) -> None:
