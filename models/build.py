@@ -120,6 +120,11 @@ class ModelConfig:
         """The options as a dictionary for JSON."""
         return asdict(self)
 
+    @property
+    def trunk(self) -> dict[str, Any]:
+        """The options on which the features depend: all but those of what follows them."""
+        return {name: value for name, value in asdict(self).items() if name not in AFTER_FEATURES}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":
         """The inverse of :meth:`as_dict`.
@@ -134,6 +139,7 @@ class ModelConfig:
         return cls(**values)
 
 
+AFTER_FEATURES = frozenset({"classes", "dropout", "covariates", "covariate_degree"})
 RESNET_ONLY = frozenset({"stem_stride", "stem_kernel", "stem_pool", "shortcut", "moment_shortcut"})
 
 

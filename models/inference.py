@@ -24,6 +24,11 @@ def torch_trunk(network: Classifier) -> Trunk:
     return features
 
 
+def views(volume: Tensor, flip: bool) -> Tensor:
+    """``volume`` [1, 1, X, Y, Z], with ``flip`` also its left-right mirror image: [N, ...]."""
+    return torch.cat([volume, volume.flip(2)]) if flip else volume
+
+
 def predict(
     model: Classifier,
     volume: Tensor,
@@ -39,7 +44,6 @@ def predict(
     covariates: of the subject [1, P], NaN where unknown.
     trunk: computes the feature maps; by default torch does.
     """
-    both = torch.cat([volume, volume.flip(2)]) if flip else volume
-    maps = (trunk or torch_trunk(model))(both)
+    maps = (trunk or torch_trunk(model))(views(volume, flip))
     outputs = torch.cat([model.classify(one[None]).float() for one in maps])
     return model.adjust(outputs.mean(0, keepdim=True), covariates), maps[:1]

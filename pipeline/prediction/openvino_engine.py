@@ -155,9 +155,7 @@ def _folder(config: ModelConfig, shape: Sequence[int]) -> Path:
     """Cache folder of one configuration and shape."""
     names = ("openvino", "torch", "uncus")
     facts: dict[str, Any] = {"format": CACHE_FORMAT, **{name: version(name) for name in names}}
-    # The features do not depend on these.
-    options = {k: v for k, v in config.as_dict().items() if k not in {"classes", "dropout"}}
-    facts |= {"config": options, "shape": list(shape)}
+    facts |= {"config": config.trunk, "shape": list(shape)}
     return (
         cache_folder()
         / "openvino"

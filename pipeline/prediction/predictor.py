@@ -24,12 +24,13 @@ from uncus.data.tables import limit_warnings, read_number
 from uncus.data.text import displayed
 from uncus.data.transforms.reading import Source
 from uncus.data.transforms.scan_tensor import to_volume
-from uncus.models.inference import predict, torch_trunk
+from uncus.models.inference import predict, torch_trunk, views
 from uncus.pipeline.builtin.catalog import companions as builtin_companions
 from uncus.pipeline.prediction import companion_answers
 from uncus.pipeline.prediction import openvino_engine as engines
 from uncus.pipeline.prediction.results import Explanation, Map, Prediction, Refused
 from uncus.pipeline.prediction.scanner_fields import scanner_fields
+from uncus.pipeline.prediction.shared_features import SharedFeatures
 from uncus.pipeline.prediction.trained_networks import (
     measured,
     read_domain,
@@ -44,7 +45,7 @@ from uncus.pipeline.trust.brain_age import COLUMN, BrainAge
 from uncus.pipeline.trust.domain import UNKNOWN, Scan, Verdict, scanner_of, synthetic_warning
 from uncus.pipeline.trust.judgement import Judgement
 from uncus.pipeline.trust.reliability import DEFAULT, Setting
-from uncus.pipeline.trust.statistics import Vector, image_statistics, joined, watched
+from uncus.pipeline.trust.statistics import Vector, image_statistics
 
 AUTO = "auto"
 PERSON = ("age", "sex")
@@ -98,7 +99,7 @@ class Predictor:
         self.covariates = self.card.get("covariates", {})
         self.pipeline = read_pipeline(self.run)
         self.grid = self.pipeline.grid
-        config, self.networks = read_networks(self.run, self.device)
+        self.config, self.networks = read_networks(self.run, self.device)
         self.measured = measured(self.run)
         self.domain = read_domain(self.run, self.grid, [self.networks[k] for k in self.measured])
         self.trunks = tuple(torch_trunk(network) for network in self.networks)
@@ -109,7 +110,7 @@ class Predictor:
             try:
                 self.trunks = engines.openvino_trunks(
                     self.networks,
-                    config,
+                    self.config,
                     shape,
                     if_faster=engine == "auto",
                     engine=self.engine,
@@ -122,8 +123,8 @@ class Predictor:
         self.brain_age = BrainAge.of_card(self.card)
         self.identity = {
             "run": self.run.path.resolve().name,
-            "backbone": config.backbone,
-            "norm": config.norm,
+            "backbone": self.config.backbone,
+            "norm": self.config.norm,
             "networks": len(self.networks),
             "engine": self.engine,
             "uncus": self.card["versions"]["uncus"],
@@ -206,6 +207,7 @@ class Predictor:
         segmentation: Segmentation | None = None,
         setting: Setting = DEFAULT,
         synthetic: bool | None = None,
+        shared: SharedFeatures | None = None,
     ) -> Prediction:
         """Predict for the scan called ``name``, placed by the run's pipeline.
 
@@ -214,6 +216,7 @@ class Predictor:
         known: covariates of its subject, by name; age and sex also if the run has no such.
         voxel_hash: of the scan itself, see :class:`uncus.data.imageio.volume.Volume`.
         synthetic: whether it is a phantom; None if unknown.
+        shared: features of this scan that other runs have computed.
 
         Raises
         ------
@@ -231,13 +234,14 @@ class Predictor:
                 "the run was trained on this scan; its out-of-fold prediction is in the run's "
                 "predictions.tsv",
             )
-        outputs, feature_maps, features = self.outputs(placed, row)
+        shared = shared or SharedFeatures()
+        outputs, feature_maps, features = self.outputs(placed, row, shared)
         if not np.isfinite(outputs).all():
             raise BadInput(name, "the networks' outputs are not finite", "check the scan's voxels")
         judged = self.judged(self.reliability.judge(outputs, setting))
         verdict = self.verdict(placed, known, features, synthetic)
         others = [
-            one.of_placed(name, placed, known, voxel_hash, synthetic=synthetic)
+            one.of_placed(name, placed, known, voxel_hash, synthetic=synthetic, shared=shared)
             for one in self.companions
         ]
         more = companion_answers.added(others)
@@ -338,12 +342,13 @@ class Predictor:
 
     @torch.inference_mode()
     def outputs(
-        self, placed: Placed, covariates: Map
+        self, placed: Placed, covariates: Map, shared: SharedFeatures
     ) -> tuple[NDArray[np.float64], tuple[Map, ...], tuple[Vector, ...]]:
         """[members, K]: class probabilities, or values in the target's units; and feature maps.
 
-        ``covariates``: [P], NaN where unknown. Each member's feature map [1, C, x, y, z] and the
-        statistics of its features are those of the scan, not of its mirror image.
+        ``covariates``: [P], NaN where unknown; ``shared``: the features so far. Each member's
+        feature map [1, C, x, y, z] and the statistics of its features are those of the scan, not of
+        its mirror image.
         """
         volume, flip = self.tensor(placed), self.card["flip_average"]
         row = torch.from_numpy(covariates)[None].to(self.device)
@@ -351,11 +356,9 @@ class Predictor:
         for network, trunk, member in zip(
             self.networks, self.trunks, self.card["members"], strict=True
         ):
-            with watched(network) as seen:
-                logits, feature_map = predict(network, volume, flip, row, trunk)
-                if not seen:  # another engine computed the feature map
-                    network.features(volume)
-            statistics.append(joined(seen))
+            found = shared.of(network, self.config, trunk, views(volume, flip))
+            logits, feature_map = predict(network, volume, flip, row, lambda _, of=found: of.maps)
+            statistics.append(found.statistics)
             output = logits[0].double().cpu()
             if self.target.is_classification:
                 rows.append(output.softmax(0).numpy())

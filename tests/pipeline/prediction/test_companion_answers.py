@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from uncus.data.files import write_json
 from uncus.data.space import Placed
@@ -71,6 +73,24 @@ def test_a_companion_answers_for_the_same_placed_scan(models: Path, scan: Path) 
     assert found.brain_age["value"] == round(age - 5, 2)
     assert f"Brain age {age - 5:.1f} years or more (" in companion_lines(found.as_dict())[0]
     assert "brain_age_beyond" not in companion_columns(found.as_dict())
+
+
+def test_equal_trunks_are_computed_once(models: Path, scan: Path) -> None:
+    """Networks that differ in their heads alone share their features; other weights share none."""
+    predictor = Predictor(models / "dementia", segment=None)
+    (companion,) = predictor.companions
+    computed = []
+    for k, network in enumerate(companion.networks):
+        first = next(one for one in network.modules() if isinstance(one, nn.Conv3d))
+        first.register_forward_hook(lambda *_, k=k: computed.append(k))
+    placed = predictor.pipeline.place(predictor.pipeline.read(Source((scan,))))
+    before = predictor.of_placed("scan", placed, {}, "", synthetic=False).brain_age["value"]
+    assert computed == []
+    with torch.no_grad():
+        for weight in companion.networks[1].parameters():
+            weight *= 1.5
+    after = predictor.of_placed("scan", placed, {}, "", synthetic=False).brain_age["value"]
+    assert set(computed) == {1} and after != before
 
 
 def test_texts(models: Path, scan: Path) -> None:
