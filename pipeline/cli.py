@@ -110,11 +110,13 @@ def interrupt(*_: object) -> None:
 
 def call(verb: str, arguments: Sequence[str]) -> int:
     """Parse a verb's options and run it."""
-    import tyro
+    with environment.importing():
+        import tyro
 
-    if verb in {"predict", "explain"}:
-        lean_monai.load()
-    kind = load_verb(verb)
+        if verb in {"predict", "explain"}:
+            environment.keep_memory()
+            lean_monai.load()
+        kind = load_verb(verb)
     defaults = kind.defaults(list(arguments)) if hasattr(kind, "defaults") else None
     options: dict[str, Any] = {} if defaults is None else {"default": defaults}
     message = io.StringIO()

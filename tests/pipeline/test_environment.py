@@ -87,6 +87,42 @@ def test_threads_do_not_spin_unless_asked_to(monkeypatch: pytest.MonkeyPatch) ->
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
+def printed(code: str) -> list[str]:
+    """The words that ``code`` prints in a process of its own."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_imports_are_not_searched_for_garbage() -> None:
+    found = printed("""
+import gc
+searched = []
+gc.callbacks.append(lambda phase, info: searched.append(info["generation"]))
+from uncus.pipeline.cli import main
+main(["predict", "nothing.nii"])
+print(gc.isenabled(), searched.count(2), gc.get_freeze_count() > 100_000)
+""")
+    assert found == ["True", "0", "True"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+def test_freed_memory_is_used_again() -> None:
+    """Pages that the system must clear are counted as faults."""
+    code = """
+import resource
+from uncus.pipeline.environment import keep_memory
+{}
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(64 << 20)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    first, second = map(int, printed(code.format("keep_memory()")))
+    assert second < first / 100
+    first, second = map(int, printed(code.format("")))
+    assert second > first / 2
+
+
 def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warnings, "formatwarning", None)
     environment.adapt()
