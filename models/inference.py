@@ -45,5 +45,10 @@ def predict(
     trunk: computes the feature maps; by default torch does.
     """
     maps = (trunk or torch_trunk(model))(views(volume, flip))
+    return answer(model, maps, covariates), maps[:1]
+
+
+def answer(model: Classifier, maps: Tensor, covariates: Tensor | None = None) -> Tensor:
+    """[1, K] of the feature maps [N, C, x, y, z] of a volume's `views`; see `predict`."""
     outputs = torch.cat([model.classify(one[None]).float() for one in maps])
-    return model.adjust(outputs.mean(0, keepdim=True), covariates), maps[:1]
+    return model.adjust(outputs.mean(0, keepdim=True), covariates)

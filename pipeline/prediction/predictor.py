@@ -24,7 +24,7 @@ from uncus.data.tables import limit_warnings, read_number
 from uncus.data.text import displayed
 from uncus.data.transforms.reading import Source
 from uncus.data.transforms.scan_tensor import to_volume
-from uncus.models.inference import predict, torch_trunk, views
+from uncus.models.inference import answer, torch_trunk, views
 from uncus.pipeline.builtin.catalog import companions as builtin_companions
 from uncus.pipeline.prediction import companion_answers
 from uncus.pipeline.prediction import openvino_engine as engines
@@ -357,14 +357,14 @@ class Predictor:
             self.networks, self.trunks, self.card["members"], strict=True
         ):
             found = shared.of(network, self.config, trunk, views(volume, flip))
-            logits, feature_map = predict(network, volume, flip, row, lambda _, of=found: of.maps)
+            logits = answer(network, found.maps, row)
             statistics.append(found.statistics)
             output = logits[0].double().cpu()
             if self.target.is_classification:
                 rows.append(output.softmax(0).numpy())
             else:
                 rows.append(output.numpy() * np.asarray(member["std"]) + np.asarray(member["mean"]))
-            maps.append(feature_map.float().cpu().numpy())
+            maps.append(found.maps[:1].float().cpu().numpy())
         return np.stack(rows), tuple(maps), tuple(statistics)
 
     def tensor(self, placed: Placed) -> torch.Tensor:
