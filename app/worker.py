@@ -27,7 +27,7 @@ from uncus.data.mni.template import load_template
 from uncus.pipeline.model_card.summary import summary
 from uncus.pipeline.predict import Prediction, Predictor
 from uncus.pipeline.prediction import viewer_files
-from uncus.pipeline.prediction.output import PICTURE, write, write_picture
+from uncus.pipeline.prediction.output import PICTURE, write, write_charts, write_picture
 from uncus.pipeline.prediction.results import Explanation, Refused
 from uncus.pipeline.prediction.scan_report import ScanReport
 from uncus.pipeline.prediction.scan_report_pdf import pdf
@@ -117,6 +117,9 @@ class Worker:
                 while len(self.predictions) > MAX_SCANS:
                     self.predictions.popitem(last=False)
         prediction = predictor.again(prediction, setting)
+        folder = Path(request.folder).parent
+        if request.method and folder.is_dir():
+            write_charts(folder, prediction)  # shown with the answer
         self.send(Reply(prediction=prediction.as_dict()))
         if request.method:
             self.step(EXPLAINING)

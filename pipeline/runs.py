@@ -12,6 +12,7 @@
     COMPARISON/  config.json compare.json table.tsv METRIC.svg index.html dynamics/
                  cells/CELL/  folds/  pretrained/CELL/   each a run
 
+A packed model has its MODEL_CARD.md, report.json and scores.json beside ``model/``.
 ``external/COHORT/`` has predictions.tsv and the reports on another cohort, ``pretraining/`` is the
 run that a recipe starts from. With several seeds a member's folder and weights are called
 ``fold-K_seed-S``. ``model/`` alone is all that a prediction needs; it contains no pickle, nothing
@@ -105,6 +106,8 @@ class Run:
         self.splits_path = self.path / "splits.tsv"
         self.scans_path = self.path / "scans.tsv"
         self.predictions_path = self.path / "predictions.tsv"
+        self.scores_path = self.path / "scores.json"
+        """Out-of-fold scores as a histogram, of a packed model."""
         self.report_path = self.path / "report.json"
         self.report_page = self.path / "report.html"
         self.audit_path = self.path / "audit.json"

@@ -57,12 +57,13 @@ def result(scan: UploadedScan) -> None:
 def charts(scan: UploadedScan) -> None:
     """The growth charts, or why there are none though the scan was segmented."""
     assert scan.prediction is not None
-    if not scan.prediction.get("volumes"):
+    if not (volumes := scan.prediction.get("volumes")):
         return
     if url := scan.shown(CHARTS[st.context.theme.type or "light"]):
-        st.html(f'<div class="uncus-wide"><img src="{url}" alt="Growth charts"></div>')
+        of = f"{volumes['age']:g}{volumes['sex']}"  # drawn again for another age
+        st.html(f'<div class="uncus-wide"><img src="{url}?{of}" alt="Growth charts"></div>')
         st.caption(CHARTS_TEXT)
-    elif scan.maps:
+    else:
         st.caption(plain(centiles_note(scan.prediction)))
 
 

@@ -117,10 +117,17 @@ def write_scan(folder: Path, prediction: Prediction) -> None:
     write_native(folder / "dseg.nii.gz", labels, volume.native)
     write_lookup(folder / "dseg.tsv")
     write_volumes(folder / "volumes.tsv", prediction.volumes)
-    age, sex = prediction.volumes["age"], prediction.volumes["sex"]
-    if has_charts(segmentation, age, sex):
-        for dark, name in CHARTS.items():
-            files.write_text(folder / name, growth_charts_svg(segmentation, age, sex, dark))
+    write_charts(folder, prediction)
+
+
+def write_charts(folder: Path, prediction: Prediction) -> None:
+    """Write the growth charts of a scan; there are none of one whose age or sex is unknown."""
+    segmentation = prediction.segmentation
+    age, sex = (prediction.volumes.get(name) for name in ("age", "sex"))
+    for dark, name in CHARTS.items():
+        (folder / name).unlink(missing_ok=True)
+        if segmentation and age is not None and has_charts(segmentation, age, sex or ""):
+            files.write_text(folder / name, growth_charts_svg(segmentation, age, sex or "", dark))
 
 
 @contextmanager

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
+from uncus.data import files
 from uncus.data.errors import BadInput
 from uncus.pipeline.prediction.answer_text import full, is_foreign, value_text
 from uncus.pipeline.rendering.numbers import fixed
@@ -21,6 +23,8 @@ from uncus.pipeline.trust.reliability import Reliability
 
 BINS = 40
 """Bars along the axis."""
+FINE = 5 * BINS
+"""Parts of a stored histogram of probabilities, which another prevalence moves."""
 
 
 @dataclass(frozen=True)
@@ -68,20 +72,69 @@ def axes_of(answer: Mapping[str, Any], run: Run) -> list[ScoreAxis]:
     return [_value(answer, k, name, known) for k, name in enumerate(answer["values"])]
 
 
-def scores(run: Run) -> OutOfFold | None:
-    """The out-of-fold outputs of the run's scans, one row each, calibrated; None without any."""
-    try:
-        return _scores(run.path, run.predictions_path.stat().st_mtime_ns)
-    except (BadInput, OSError, KeyError):
-        return None
+def scores(run: Run, judge: Run | None = None) -> OutOfFold | None:
+    """The out-of-fold outputs of the run's scans, one row each, calibrated; None without any.
+
+    Those of a packed model are read from its histogram. ``judge`` has the calibration, if another.
+    """
+    for path in (run.predictions_path, run.scores_path):
+        try:
+            return _scores(path, (judge or run).path, path.stat().st_mtime_ns)
+        except (BadInput, OSError, KeyError, ValueError):
+            continue
+    return None
 
 
 @lru_cache(maxsize=8)
-def _scores(path: Path, changed: int) -> OutOfFold:
+def _scores(path: Path, judge: Path, changed: int) -> OutOfFold:
     del changed  # part of the cache's key
-    run = Run(path)
-    known = OutOfFold.of(run.predictions(), run.target)
+    run = Run(judge)
+    if path.suffix == ".json":
+        return _from_histogram(files.read_json(path), run.target.names)
+    known = OutOfFold.of(Run(path.parent).predictions(), run.target)
     return known.mean(Reliability.from_card(run.card, run.target).calibrated(known.outputs))
+
+
+def histogram(known: OutOfFold) -> dict[str, Any]:
+    """Scores as a histogram, which names nobody.
+
+    Returns
+    -------
+    ``names``, of the columns; ``rows``: the middles of bins, the class ("" of a regression, whose
+    columns are counted apart), and how many ``scans`` are there.
+    """
+    outputs, labels = known.outputs, known.labels
+    low, high, parts = np.zeros(len(known.names)), np.ones(len(known.names)), FINE
+    if labels.ndim > 1:
+        parts = BINS
+        low, high, outputs = outputs.min(0), outputs.max(0), np.sort(outputs, 0)
+        labels = np.full(len(outputs), -1)
+    bins = np.clip((outputs - low) / (high - low) * parts, 0, parts - 1).astype(int)
+    rows, counts = np.unique(np.column_stack([labels, bins]), axis=0, return_counts=True)
+    middles = low + (rows[:, 1:] + 0.5) / parts * (high - low)
+    return {
+        "names": list(known.names),
+        "rows": [
+            {
+                "class": known.names[label] if label >= 0 else "",
+                "outputs": [float(f"{value:.5g}") for value in middle],
+                "scans": int(count),
+            }
+            for label, middle, count in zip(rows[:, 0], middles, counts, strict=True)
+        ],
+    }
+
+
+def _from_histogram(stored: Mapping[str, Any], names: tuple[str, ...]) -> OutOfFold:
+    """A score for each scan, at the middle of its bin; ValueError where it is of others."""
+    if tuple(stored["names"]) != names:
+        raise ValueError(f"a histogram of {stored['names']}, not of {names}")
+    rows = stored["rows"]
+    counts = [row["scans"] for row in rows]
+    labels = [names.index(row["class"]) if row["class"] else -1 for row in rows]
+    outputs = np.repeat(np.array([row["outputs"] for row in rows], float), counts, axis=0)
+    nobody = pd.DataFrame(index=range(len(outputs)))
+    return OutOfFold(names, nobody, np.zeros(len(outputs)), np.repeat(labels, counts), outputs)
 
 
 def _probability(answer: Mapping[str, Any], run: Run, known: OutOfFold | None) -> ScoreAxis:

@@ -5,8 +5,10 @@ the reference's are carried over by the inverse of the correction.
 """
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import matplotlib
@@ -14,27 +16,26 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from uncus.data.segmentation.centiles import LEVELS, load_curves
-from uncus.data.segmentation.correction import structure
+from uncus.data.segmentation.correction import Correction, structure
 from uncus.data.segmentation.segmentation import Segmentation
-from uncus.pipeline.rendering.svg import MODEL, STYLE, figure, svg
+from uncus.pipeline.rendering.svg import FAINT, INK, MODEL, RULE, STYLE, svg
 
 SEXES = {"F": "women", "M": "men"}
 COLUMNS = ("hippocampus", "amygdala", "lateral ventricle", "brain")
+PERSON, PAPER = "#c2410c", "#ffffff"
 DARK = {
-    "axes.edgecolor": "#55606a",
-    "axes.labelcolor": "#e6eaed",
-    "axes.facecolor": "none",
-    "grid.color": "#343b42",
-    "xtick.color": "#9aa5ad",
-    "ytick.color": "#9aa5ad",
-    "xtick.labelcolor": "#e6eaed",
-    "ytick.labelcolor": "#e6eaed",
-    "text.color": "#e6eaed",
+    STYLE["axes.edgecolor"]: "#55606a",
+    RULE: "#343b42",
+    FAINT: "#9aa5ad",
+    INK: "#e6eaed",
+    MODEL: "#3fb6cc",
+    PERSON: "#ffa14d",
+    PAPER: "#14181c",
+    "#000000": "#e6eaed",
 }
-PAGE = {False: "#ffffff", True: "#14181c"}
-PERSON = {False: "#c2410c", True: "#ffa14d"}
+"""Color -> what it is on a dark page."""
 NUMBERS_APART = 0.06  # of a chart's height, at least
-CURVE = {False: MODEL, True: "#3fb6cc"}
+MARGINS = {"left": 0.05, "right": 0.99, "top": 0.94, "bottom": 0.12, "wspace": 0.3, "hspace": 0.3}
 
 
 def growth_charts(
@@ -57,35 +58,57 @@ def has_charts(segmentation: Segmentation | None, age: float | None, sex: str) -
 
 def growth_charts_svg(segmentation: Segmentation, age: float, sex: str, dark: bool = False) -> str:
     """The charts as an SVG element, on a light or a dark page."""
-    with _style(dark):
-        return svg(_charts(segmentation, age, sex, dark), f"Volumes among {SEXES[sex]} by age")
+    light = _svg(_charts(segmentation, age, sex), SEXES[sex])
+    return re.sub(r"(?<=: )#[0-9a-f]{6}", lambda c: DARK[c[0]], light) if dark else light
+
+
+@lru_cache(maxsize=1)
+def _svg(charts: Figure, people: str) -> str:
+    with _style():
+        return svg(charts, f"Volumes among {people} by age")
 
 
 def growth_charts_png(segmentation: Segmentation, age: float, sex: str) -> bytes:
     """The charts as a PNG on white, for print."""
     content = io.BytesIO()
-    with _style(False):
-        drawn = _charts(segmentation, age, sex, False)
-        drawn.savefig(content, format="png", dpi=160, facecolor="white")
+    charts = _charts(segmentation, age, sex)
+    with _style():
+        charts.savefig(content, format="png", dpi=160, facecolor=PAPER)
     return content.getvalue()
 
 
 @contextmanager
-def _style(dark: bool) -> Iterator[None]:
-    more = DARK if dark else {}
-    rules = {**matplotlib.rcParamsDefault, "backend": "agg", **STYLE, **more, "font.size": 8}
+def _style() -> Iterator[None]:
+    rules = {**matplotlib.rcParamsDefault, "backend": "agg", **STYLE, "font.size": 8}
+    rules["figure.constrained_layout.use"] = False  # slow; the margins are known
     with matplotlib.rc_context(rules):
         yield
 
 
-def _charts(segmentation: Segmentation, age: float, sex: str, dark: bool) -> Figure:
+def _charts(segmentation: Segmentation, age: float, sex: str) -> Figure:
     """Left and right above each other for each structure, then the brain."""
-    drawn, axes = figure(10.0, 5.0, 2, len(COLUMNS))
+    parts = (segmentation.volumes, segmentation.corrections)
+    volumes, lines = (tuple(part.items()) for part in parts)
+    with _style():
+        return _drawn(volumes, lines, age, sex)
+
+
+@lru_cache(maxsize=1)
+def _drawn(
+    volumes: tuple[tuple[str, float], ...],
+    lines: tuple[tuple[str, Correction], ...],
+    age: float,
+    sex: str,
+) -> Figure:
+    """The charts of these volumes; kept, since a scan's are needed in several files."""
+    drawn = Figure(figsize=(10.0, 5.0), layout="none")
+    axes = drawn.subplots(2, len(COLUMNS), squeeze=False, gridspec_kw=MARGINS)
     for column, name in enumerate(COLUMNS):
         regions = [name] if name == "brain" else [f"{side} {name}" for side in ("left", "right")]
         row: list[Any] = list(axes[:, column])
         for one, region in zip(row, regions, strict=False):
-            _chart(one, segmentation, region, age, sex, dark)
+            line = dict(lines).get(structure(region))
+            _chart(one, region, dict(volumes)[region], line, age, sex)
         for one in row[len(regions) :]:
             one.set_axis_off()
         if len(regions) == 2:
@@ -99,23 +122,20 @@ def _charts(segmentation: Segmentation, age: float, sex: str, dark: bool) -> Fig
 
 
 def _chart(
-    axes: Any, segmentation: Segmentation, region: str, age: float, sex: str, dark: bool
+    axes: Any, region: str, volume: float, line: Correction | None, age: float, sex: str
 ) -> None:
     """One region: the curves with their centiles at the right, the person as a point."""
     axes.set_title(region, fontsize=9)
-    line = segmentation.corrections.get(structure(region))
     if line is None or not line.reliable:
         axes.set_axis_off()
         return
     curves = load_curves()[sex, region]
     ages, ml = curves.ages, line.from_dlmuse(curves.volumes)
-    color = CURVE[dark]
     for lower, alpha in ((0, 0.14), (1, 0.22)):
-        axes.fill_between(ages, ml[:, lower], ml[:, -1 - lower], color=color, alpha=alpha, lw=0)
+        axes.fill_between(ages, ml[:, lower], ml[:, -1 - lower], color=MODEL, alpha=alpha, lw=0)
     for level, curve in zip(LEVELS, ml.T, strict=True):
-        axes.plot(ages, curve, color=color, lw=1.4 if level == 50 else 0.7)
-    volume = segmentation.volumes[region]
-    axes.plot(age, volume, "o", color=PERSON[dark], ms=6.5, zorder=5)
+        axes.plot(ages, curve, color=MODEL, lw=1.4 if level == 50 else 0.7)
+    axes.plot(age, volume, "o", color=PERSON, ms=6.5, zorder=5)
     digits = 2 if volume < 10 else 1 if volume < 100 else 0
     axes.annotate(
         f"{volume:.{digits}f} ml",
@@ -123,8 +143,8 @@ def _chart(
         textcoords="offset points",
         size=8,
         weight="bold",
-        color=PERSON[dark],
-        bbox={"facecolor": PAGE[dark], "alpha": 0.7, "lw": 0, "pad": 0.8},
+        color=PERSON,
+        bbox={"facecolor": PAPER, "alpha": 0.7, "lw": 0, "pad": 0.8},
         **_beside((age - ages[0]) / (ages[-1] - ages[0])),
     )
     low, high = min(ml.min(), volume), max(ml.max(), volume)

@@ -145,28 +145,37 @@ def test_a_segmented_scan_has_its_volumes_and_their_files(
 ) -> None:
     del disk  # where the folder is
     replies: list[Reply] = []
-    worker = Worker(replies.append)
+    charts = {"volumes.svg", "volumes-dark.svg"}
+
+    def with_answer(reply: Reply) -> None:
+        replies.append(reply)
+        if reply.prediction:
+            there = {path.name for path in folder.parent.iterdir()}
+            assert charts & there == (charts if reply.prediction["volumes"]["sex"] else set())
+
+    worker = Worker(with_answer)
     monkeypatch.setattr(worker, "predictor", lambda _: Predictor(run, segment=segment))
     small = nib.Nifti1Image(small_brain(99, ill=True), SMALL).to_bytes()
     scan = UploadedScan(run, [File("a.nii", small)])
     folder = Path(scan.folder.name) / "map-0"
-    person = {"age": 72.0, "sex": "F"}
-    worker(
-        Request(
-            scan.token,
-            run=str(run),
-            source=str(scan.source),
-            covariates=person,
-            method="gradient",
-            folder=str(folder),
-        )
+    request = Request(
+        scan.token,
+        run=str(run),
+        source=str(scan.source),
+        covariates={"age": 72.0, "sex": "F"},
+        method="gradient",
+        folder=str(folder),
     )
+    worker(request)
     assert not [reply.error for reply in replies if reply.error]
     assert "Segmenting" in [reply.step for reply in replies]
     names = {path.name for path in folder.iterdir()}
     assert {"scan.png", "dseg.nii.gz", "dseg.tsv", "volumes.tsv", "volumes-dark.svg"} <= names
     page = (folder / "report.html").read_text()
     assert "left hippocampus" in page and "<svg" in page
+    worker(Request(scan.token, forget=True))
+    worker(replace(request, covariates={"age": 72.0}, folder=str(folder.parent / "map-1")))
+    assert not [reply.error for reply in replies if reply.error]
     scan.close()
 
 

@@ -10,7 +10,8 @@ import pytest
 from uncus import NOTICE
 from uncus.pipeline.builtin import catalog
 from uncus.pipeline.cli import main
-from uncus.pipeline.runs import Run
+from uncus.pipeline.prediction.score_axis import scores
+from uncus.pipeline.runs import Run, find_runs
 
 
 @pytest.fixture
@@ -147,3 +148,13 @@ def test_an_empty_list(
     monkeypatch.setattr(catalog, "FOLDER", tmp_path)
     assert main(["models"]) == 0
     assert "no built-in model" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [path.name for path in find_runs(catalog.FOLDER)])
+def test_the_scores_beside_a_shipped_model_are_of_its_scans(name: str) -> None:
+    """Written by uncus.pipeline.model_card.packing when a model is packed."""
+    model = Run(catalog.FOLDER / name)
+    known, training = scores(model), model.card["training"]
+    assert known is not None and len(known.labels) == training["scans"]
+    for k, count in enumerate(training.get("classes", {}).values()):
+        assert (known.labels == k).sum() == count

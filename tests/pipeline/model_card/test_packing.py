@@ -35,6 +35,8 @@ def packed(evaluated: Run, tmp_path: Path) -> Run:
 def test_report_and_card_of_the_run_accompany_its_model(evaluated: Run, packed: Run) -> None:
     accompany(evaluated, packed)
     assert packed.report() == evaluated.report()
+    rows = read_json(packed.scores_path)["rows"]
+    assert sum(row["scans"] for row in rows) == len(evaluated.scans())
     card = packed.model_card_path.read_text()
     assert "# dementia: CN or AD" in card and packed.verify()[packed.card_path.name] in card
     assert "| networks | 1 |" in card and "| networks | 2 |" not in card

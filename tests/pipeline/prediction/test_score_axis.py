@@ -1,5 +1,6 @@
 """The axis of an answer: the run's out-of-fold scores, on the scale of the answer."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.pipeline.run_files.cards import CARD
 from tests.pipeline.trust.outputs import made
 from uncus.data import files
 from uncus.pipeline.prediction.answer_html import axis_html
-from uncus.pipeline.prediction.score_axis import BINS, axes_of
+from uncus.pipeline.prediction.score_axis import BINS, axes_of, histogram, scores
 from uncus.pipeline.runs import Run
 from uncus.pipeline.trust.reliability import Reliability, Setting
 
@@ -74,6 +75,42 @@ def test_another_prevalence_moves_the_runs_scans_too(run: Run) -> None:
     middle = (np.arange(BINS) + 0.5) / BINS
     means = [np.average(middle, weights=[*one.groups.values()][1]) for one in (home, away)]
     assert means[1] < means[0] - 0.1
+
+
+@pytest.mark.parametrize("setting", [Setting(), Setting({"AD": 0.02})])
+def test_a_packed_model_has_the_same_bars_from_its_histogram(run: Run, setting: Setting) -> None:
+    answer = answer_of(run, 0.9, setting)
+    (before,) = axes_of(answer, run)
+    known = scores(run)
+    assert known is not None
+    stored = histogram(known)
+    files.write_json(run.scores_path, stored)
+    run.predictions_path.unlink()
+    (after,) = axes_of(answer, run)
+    assert list(after.groups) == list(before.groups)
+    middle = (np.arange(BINS) + 0.5) / BINS
+    for one, other in zip(before.groups.values(), after.groups.values(), strict=True):
+        if setting.prevalence:  # the middles of the bins are moved
+            means = [np.average(middle, weights=bars) for bars in (one, other)]
+            assert means[0] == pytest.approx(means[1], abs=1 / BINS)
+        else:
+            assert one == other
+    assert sum(row["scans"] for row in stored["rows"]) == SCANS and "sub-" not in str(stored)
+    files.write_json(run.scores_path, stored | {"names": ["CN", "MCI"]})
+    assert not axes_of(answer, run)[0].groups
+
+
+def test_the_histogram_of_values_has_their_columns_apart() -> None:
+    values = np.random.default_rng(0).normal([70, 3], [9, 0.5], (SCANS, 2))
+    known = made(SCANS)
+    known = replace(known, names=("age", "hippocampus"), labels=values, outputs=values)
+    rows = histogram(known)["rows"]
+    for column in (0, 1):
+        weights = [row["scans"] for row in rows]
+        mean = np.average([row["outputs"][column] for row in rows], weights=weights)
+        assert mean == pytest.approx(values[:, column].mean(), rel=0.01)
+    joined = np.repeat([row["outputs"] for row in rows], [row["scans"] for row in rows], axis=0)
+    assert (np.diff(joined, axis=0) >= 0).all(), "who has the one value with the other is not told"
 
 
 def test_without_results_or_answer_there_are_no_bars(run: Run) -> None:

@@ -1,5 +1,6 @@
 """Growth charts: the point is the measured volume, and lies where its centile is."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from uncus.data.segmentation.correction import Correction
 from uncus.data.segmentation.measures import measure
 from uncus.data.segmentation.segmentation import Segmentation
 from uncus.pipeline.rendering.growth_chart import (
+    DARK,
     _charts,
     growth_charts_png,
     growth_charts_svg,
@@ -35,7 +37,7 @@ PERSON = Segmentation(np.zeros((1, 1, 1), np.uint8), np.eye(4), VOLUMES, "test",
 
 
 def test_curves_are_in_the_measured_volume_and_the_point_is_on_its_centile() -> None:
-    figure = _charts(PERSON, 70, "F", dark=False)
+    figure = _charts(PERSON, 70, "F")
     charts = {axes.get_title(): axes for axes in figure.axes}
     *curves, point = charts["left hippocampus"].lines
     assert len(curves) == 5
@@ -51,7 +53,7 @@ def test_curves_are_in_the_measured_volume_and_the_point_is_on_its_centile() -> 
 
 
 def test_a_point_far_outside_the_curves_is_inside_the_chart() -> None:
-    for axes in _charts(PERSON, 90, "F", dark=False).axes:
+    for axes in _charts(PERSON, 90, "F").axes:
         if axes.lines and axes.get_title() in VOLUMES:
             low, high = axes.get_ylim()
             assert low < VOLUMES[axes.get_title()] < high
@@ -59,7 +61,7 @@ def test_a_point_far_outside_the_curves_is_inside_the_chart() -> None:
 
 def test_a_structure_without_a_good_correction_has_no_chart() -> None:
     loose = replace(PERSON, corrections={**LINES, "brain": Correction(1.0, 0.0, 18, 0.5, 0.3)})
-    charts = {axes.get_title(): axes for axes in _charts(loose, 70, "F", dark=False).axes}
+    charts = {axes.get_title(): axes for axes in _charts(loose, 70, "F").axes}
     assert not charts["left amygdala"].lines and not charts["brain"].lines
     assert charts["left hippocampus"].lines
 
@@ -67,6 +69,9 @@ def test_a_structure_without_a_good_correction_has_no_chart() -> None:
 def test_light_and_dark_svg_and_png() -> None:
     light, dark = (growth_charts_svg(PERSON, 70, "F", mode) for mode in (False, True))
     assert light == growth_charts_svg(PERSON, 70, "F") and light != dark
+    assert not DARK.keys() & set(re.findall("(?<=: )#[0-9a-f]{6}", dark)), (
+        "no color of a light page"
+    )
     assert light.startswith("<svg") and "by age" in light and "#e6eaed" in dark
     assert growth_charts_png(PERSON, 70, "F").startswith(b"\x89PNG")
 
@@ -82,7 +87,7 @@ def test_who_has_charts() -> None:
 
 @pytest.mark.parametrize("age", [41, 70, 92])
 def test_labels_stay_off_the_axis_and_each_other(age: float) -> None:
-    figure = _charts(PERSON, age, "F", dark=False)
+    figure = _charts(PERSON, age, "F")
     figure.canvas.draw()
     for axes in figure.axes:
         person, *numbers = [text.get_window_extent() for text in axes.texts] or [None]
