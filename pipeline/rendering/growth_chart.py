@@ -101,7 +101,7 @@ def _drawn(
     sex: str,
 ) -> Figure:
     """The charts of these volumes; kept, since a scan's are needed in several files."""
-    drawn = Figure(figsize=(10.0, 5.0), layout="none")
+    drawn = Figure(figsize=(10.0, 5.0))
     axes = drawn.subplots(2, len(COLUMNS), squeeze=False, gridspec_kw=MARGINS)
     for column, name in enumerate(COLUMNS):
         regions = [name] if name == "brain" else [f"{side} {name}" for side in ("left", "right")]
