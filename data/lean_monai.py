@@ -22,6 +22,9 @@ NEEDED = (
     "monai.transforms.inverse",
     "monai.transforms.lazy.dictionary",  # imported by Compose when it is called
 )
+OPTIONAL = ("matplotlib", "pydicom")
+"""What MONAI and nibabel import where it is installed, for what no prediction does: to plot the
+metrics of a training, and to read DICOM in a NIfTI file's extension."""
 
 
 class Package(ModuleType):
@@ -81,13 +84,18 @@ def load() -> None:
     if "monai" in sys.modules:
         return
     sys.meta_path.insert(0, FINDER)
+    absent = {name: None for name in OPTIONAL if name not in sys.modules}
     try:
+        sys.modules.update(absent)  # type: ignore[arg-type]  # None: not installed
         for name in NEEDED:
             import_module(name)
         FINDER.ready = True
     except (ImportError, AttributeError):  # another version of MONAI: as usual
         sys.meta_path.remove(FINDER)
         for name in [name for name in sys.modules if name.partition(".")[0] == "monai"]:
+            del sys.modules[name]
+    finally:
+        for name in absent:
             del sys.modules[name]
 
 

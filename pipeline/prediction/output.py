@@ -5,10 +5,9 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
@@ -33,10 +32,10 @@ from uncus.pipeline.prediction.answer_text import (
     trust_lines,
 )
 from uncus.pipeline.prediction.results import Explanation, Prediction, Refused
-from uncus.pipeline.rendering.growth_chart import growth_charts_svg, has_charts
-from uncus.pipeline.rendering.head_picture import head_picture
-from uncus.pipeline.rendering.slices import three_planes
 from uncus.pipeline.saliency.structure import NO_STRUCTURE
+
+if TYPE_CHECKING:  # matplotlib is imported where something is drawn
+    from matplotlib.figure import Figure
 
 PICTURE = "scan.png"
 """The scan with the outlines of its segmentation, also where it was refused."""
@@ -122,6 +121,8 @@ def write_scan(folder: Path, prediction: Prediction) -> None:
 
 def write_charts(folder: Path, prediction: Prediction) -> None:
     """Write the growth charts of a scan; there are none of one whose age or sex is unknown."""
+    from uncus.pipeline.rendering.growth_chart import growth_charts_svg, has_charts
+
     segmentation = prediction.segmentation
     age, sex = (prediction.volumes.get(name) for name in ("age", "sex"))
     for dark, name in CHARTS.items():
@@ -152,6 +153,8 @@ def write_picture(
     folder: Path, volume: Volume, segmentation: Segmentation | None, title: str
 ) -> None:
     """Write scan.png."""
+    from uncus.pipeline.rendering.head_picture import head_picture
+
     image = head_picture(volume, segmentation, title, NOTICE)
     files.write_atomically(
         folder / PICTURE,
@@ -185,8 +188,10 @@ def write_map(folder: Path, explanation: Explanation, suffix: str = "") -> dict[
     return {"regions": rows, "atlas": atlas.CREDIT}
 
 
-def figure(explanation: Explanation) -> Figure:
+def figure(explanation: Explanation) -> "Figure":
     """Three planes of the scan with the map overlaid, if it has structure, and its doubts."""
+    from uncus.pipeline.rendering.slices import three_planes
+
     volume = explanation.prediction.placed.volume
     words = explanation.method.replace("_", " ")
     signed = bool((explanation.saliency < 0).any())

@@ -49,6 +49,18 @@ def test_predict_imports_no_scikit() -> None:
     assert run(code) == []
 
 
+def test_what_is_left_out_can_be_imported_later() -> None:
+    words = run("""
+import sys
+from uncus.pipeline.cli import main
+main(["predict", "x"])
+print("matplotlib" in sys.modules, "pydicom" in sys.modules)
+import matplotlib.pyplot, pydicom
+print(matplotlib.pyplot.Figure.__name__, pydicom.Dataset.__name__)
+""")
+    assert words == ["False", "False", "Figure", "Dataset"]
+
+
 def test_calling_a_pipeline_imports_no_more_of_monai() -> None:
     words = run(f"""
 import sys
