@@ -7,13 +7,14 @@ from uncus.app.sanitize import plain
 from uncus.app.uploaded_scan import CHARTS, PICTURE, UploadedScan
 from uncus.pipeline.prediction.answer_html import axis_html, checks_html
 from uncus.pipeline.prediction.answer_text import (
+    brain_age_line,
     checks,
-    companion_lines,
     domain_line,
     first_upper,
     in_full,
     is_foreign,
     other_warnings,
+    predicted_volumes_line,
     reason,
     title,
 )
@@ -42,7 +43,7 @@ def result(scan: UploadedScan) -> None:
             st.error(plain(reason(answer)), icon=":material/block:")
         else:
             st.markdown(plain(reason(answer)))
-        for line in companion_lines(answer):
+        if line := brain_age_line(answer):
             st.markdown(f"{plain(line)}.")
         for axis in axes_of(answer, Run(scan.run)):
             st.html(axis_html(axis))
@@ -86,6 +87,8 @@ def volumes(scan: UploadedScan) -> None:
         st.subheader("Volumes")
         st.dataframe(pd.DataFrame(rows, columns=VOLUME_HEADS), hide_index=True, width="stretch")
         st.caption(plain(centiles_note(scan.prediction)))
+    if line := predicted_volumes_line(scan.prediction):
+        st.caption(f"{plain(line)}.")
 
 
 def picture(scan: UploadedScan) -> None:

@@ -20,12 +20,20 @@ from uncus.app.uploads import LIMIT
 from uncus.data.segmentation.measures import volume_columns
 from uncus.data.tables import escape_cell
 from uncus.pipeline.prediction.answer_text import (
+    Answer,
+    companion_columns,
     domain_line,
+    first_upper,
+    full,
     interval_columns,
     is_foreign,
     named,
+    reason,
+    title,
+    value_text,
 )
-from uncus.pipeline.prediction.scan_report import calibration, shares
+from uncus.pipeline.prediction.scan_report import calibration, shares, volume_rows
+from uncus.pipeline.rendering.numbers import fixed, number
 from uncus.pipeline.runs import Run
 
 MAX_SCANS = 50
@@ -36,6 +44,7 @@ MAX_QUEUED = 2
 """Jobs of one batch in the queue at a time, so that other users get their turn."""
 TABS, ONE = "kind", "One scan"
 """Key of the tabs, and the tab in which one of the scans is opened."""
+WIDTHS = {"answer": st.column_config.TextColumn(width="large")}
 REPORTS = ("report.html", "report.pdf")
 
 
@@ -73,6 +82,7 @@ def batch(run: Run, jobs: JobQueue) -> None:
         shown(scans),
         hide_index=True,
         width="stretch",
+        column_config=WIDTHS,
         key=f"table-{state['batches']}",
         on_select=open_selected,
         selection_mode="single-row",
@@ -143,7 +153,7 @@ def working(scans: list[UploadedScan], jobs: JobQueue) -> None:
     others = jobs.length() - sum(scan.job is not None for scan in waiting)
     line = f" {others} jobs of other users are in the queue." if others > 0 else ""
     st.progress(share, f"{len(scans) - len(waiting)} of {len(scans)} scans are done.{line}")
-    st.dataframe(shown(scans), hide_index=True, width="stretch")
+    st.dataframe(shown(scans), hide_index=True, width="stretch", column_config=WIDTHS)
 
 
 def done(scan: UploadedScan) -> bool:
@@ -196,6 +206,7 @@ def rows(scans: list[UploadedScan]) -> list[dict[str, Any]]:
                 row[name] = round(value, 4)
                 row[f"± {name}"] = round(scan.prediction["spread"][name], 4)
             row |= {} if foreign else interval_columns(scan.prediction)
+            row |= companion_columns(scan.prediction)
             row |= volume_columns(scan.prediction.get("volumes", {}))
         row[MESSAGES] = messages(scan)
         table_rows.append(row)
@@ -203,11 +214,12 @@ def rows(scans: list[UploadedScan]) -> list[dict[str, Any]]:
 
 
 def messages(scan: UploadedScan) -> str:
-    """Why the scan is of another domain, and its warnings; or its error."""
+    """Why no class is named, and the warnings; or the error."""
     if not scan.prediction:
         return scan.error
-    reason = [domain_line(scan.prediction)] if is_foreign(scan.prediction) else []
-    return "; ".join([*reason, *scan.prediction["warnings"]])
+    foreign = is_foreign(scan.prediction)
+    why = domain_line(scan.prediction) if foreign else scan.prediction.get("abstains", "")
+    return "; ".join(filter(None, [why, *scan.prediction["warnings"]]))
 
 
 def state_of(scan: UploadedScan) -> str:
@@ -226,17 +238,41 @@ def table(scans: list[UploadedScan]) -> pd.DataFrame:
 
 
 def shown(scans: list[UploadedScan]) -> pd.DataFrame:
-    """The table as it is shown: two decimals, and a reason where there is no answer."""
-    frame = table(scans).drop(columns=MESSAGES)
-    for column in frame.select_dtypes("number"):
-        frame[column] = [f"{value:.2f}" if pd.notna(value) else "" for value in frame[column]]
-    frame = frame.astype(object).fillna("")
-    if "answer" not in frame:
-        frame.insert(2, "answer", "")
-    for index, scan in enumerate(scans):
-        if scan.error and not scan.prediction:
-            frame.loc[index, "answer"] = f"none: {scan.error}"
-    return frame
+    """The table as it is shown: in words, and a reason where there is no answer."""
+    table_rows = []
+    for scan in scans:
+        row = {"scan": scan.name, "state": state_of(scan), "answer": answered(scan)}
+        if scan.prediction and not is_foreign(scan.prediction):
+            row |= in_words(scan.prediction)
+        table_rows.append(row)
+    return pd.DataFrame(table_rows).fillna("")
+
+
+def answered(scan: UploadedScan) -> str:
+    """The class in full, or why none is named."""
+    if not scan.prediction:
+        return f"none: {scan.error}" if scan.error else ""
+    unnamed = is_foreign(scan.prediction) or scan.prediction.get("abstains")
+    more = f": {reason(scan.prediction)}" if unnamed else ""
+    return f"{title(scan.prediction)}{more}"
+
+
+def in_words(answer: Answer) -> dict[str, str]:
+    """The figures of an answer: of two classes the last, ± over several networks, volumes."""
+    columns = {}
+    classes, several = "probabilities" in answer, len(answer["members"]) > 1
+    for name in list(shares(answer))[1 if classes and len(shares(answer)) == 2 else 0 :]:
+        value, spread = shares(answer)[name], answer["spread"][name]
+        text, more = fixed(value, 2), fixed(spread, 2)
+        if not classes:
+            text, more = value_text(name, value), number(spread)
+        head = f"probability of {full(name)}" if classes else first_upper(full(name))
+        columns[head] = f"{text} ± {more}" if several else text
+    if classes and (years := answer.get("brain_age")):
+        columns["brain age"] = value_text("age", years["value"])
+    for region, ml, centile, *_ in volume_rows(answer):
+        columns |= {f"{region}, ml": ml, f"{region}, centile": centile}
+    return columns
 
 
 def to_csv(scans: list[UploadedScan]) -> str:

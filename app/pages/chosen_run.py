@@ -9,6 +9,8 @@ from uncus.app.run_catalog import all_runs, verified
 from uncus.app.sanitize import plain
 from uncus.app.settings import RUN_VARIABLE
 from uncus.data.errors import BadInput
+from uncus.pipeline.builtin.catalog import is_built_in
+from uncus.pipeline.model_card.summary import predicts
 from uncus.pipeline.rendering.html import ribbon
 from uncus.pipeline.runs import Run
 from uncus.pipeline.trust.domain import synthetic_warning
@@ -24,7 +26,10 @@ def chosen_run(runs: dict[str, Path] | None = None) -> Run:
         if len(runs) > 1:
             before = st.session_state.get("chosen run", label)
             index = list(runs).index(before) if before in runs else 0
-            label = st.selectbox("Run", list(runs), index=index)
+            kind = "Model" if any(map(is_built_in, runs.values())) else "Run"
+            label = st.selectbox(
+                kind, list(runs), index=index, format_func=lambda name: described(name, runs[name])
+            )
             st.session_state["chosen run"] = label
         path = runs[label]
         run = verified(path, Run(path).changed())
@@ -34,3 +39,11 @@ def chosen_run(runs: dict[str, Path] | None = None) -> Run:
     except (BadInput, ValueError, OSError) as error:
         st.error(plain(" ".join(str(error).split())))
         st.stop()
+
+
+def described(name: str, path: Path) -> str:
+    """A run's name; of a built-in model with what it predicts."""
+    try:
+        return f"{name}: {predicts(Run(path))}" if is_built_in(path) else name
+    except BadInput:
+        return name

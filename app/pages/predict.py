@@ -29,12 +29,15 @@ EXAMPLE_NAME = "bundled example (a phantom)"
 
 def page() -> None:
     """One scan, or several."""
+    mark = f'<img src="data:image/png;base64,{encoded(MARK)}" alt="" width="44" height="44">'
+    st.html(f'<div class="uncus-name">{mark}<h1>uncus</h1></div>')
     run = chosen_run()
     jobs = job_queue()
     if jobs.failure:
         st.error(plain(f"The networks cannot be loaded: {jobs.failure}"))
         st.stop()
-    welcome(run, brief=bool(st.session_state.keys() & {"scan", "batch"}))
+    if not st.session_state.keys() & {"scan", "batch"}:
+        welcome(run)
     one, several = st.tabs([batch.ONE, "Several scans"], key=batch.TABS, on_change="rerun")
     with one:
         single(run, jobs)
@@ -42,12 +45,8 @@ def page() -> None:
         batch.batch(run, jobs)
 
 
-def welcome(run: Run, brief: bool) -> None:
-    """The product's name; before the first scan also what it does, and the facts of the run."""
-    mark = f'<img src="data:image/png;base64,{encoded(MARK)}" alt="" width="44" height="44">'
-    st.html(f'<div class="uncus-name">{mark}<h1>uncus</h1></div>')
-    if brief:
-        return
+def welcome(run: Run) -> None:
+    """What the page does, and the facts of the run."""
     kind = "an estimate of" if run.target.regression else "whether it looks"
     st.markdown(
         f"From a T1-weighted MRI of a head: {kind} **{plain(predicts(run))}**, how sure that is, "

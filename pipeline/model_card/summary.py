@@ -49,6 +49,7 @@ def measured(run: Run) -> str:
         if best in ("", MAJORITY):
             return f"{line}. No simple baseline was measured beside it."
         reached = estimate_text(report["baselines"][best][metric])
-        return f"{line}. Best simple baseline, {best}: {reached}."
+        simple = " and ".join(full(name) for name in best.split("+"))
+        return f"{line}. Best simple baseline, {simple}: {reached}."
     except (BadInput, OSError, KeyError, ValueError):
         return NOT_MEASURED

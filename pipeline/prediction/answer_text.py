@@ -19,12 +19,13 @@ FULL = {
 
 BRAIN_AGE = "Brain age"
 BEYOND = {None: "", "older": " or more", "younger": " or less"}
-PREDICTED = {
+COLUMNS = {
     "hippocampus_left": "left hippocampus",
     "hippocampus_right": "right hippocampus",
     "etiv": "intracranial space",
+    "nwbv": "normalized whole-brain volume",
 }
-"""Regions of predicted volumes, called as the measured ones are."""
+"""Names of values in full, regions as the measured ones; others are shown as they are."""
 MARGIN = 0.1
 """Probabilities this close to those of a tie favor no class."""
 
@@ -37,8 +38,8 @@ class Check(NamedTuple):
 
 
 def full(name: str) -> str:
-    """A class's name in full."""
-    return FULL.get(name, name)
+    """The name of a class or a value in full."""
+    return FULL.get(name) or COLUMNS.get(name, name)
 
 
 def in_full(sentence: str, answer: Answer) -> str:
@@ -56,10 +57,10 @@ def title(answer: Answer) -> str:
         named_one = answer["label"] and not favors_none(answer)
         return first_upper(full(answer["label"]) if named_one else CANNOT_TELL)
     values = [
-        f"{BRAIN_AGE if name == 'age' else name} {value_text(name, value)}"
+        f"{BRAIN_AGE if name == 'age' else full(name)} {value_text(name, value)}"
         for name, value in answer["values"].items()
     ]
-    return ", ".join(values)
+    return first_upper(", ".join(values[: 1 if len(values) > 2 else 2]))  # all have an axis
 
 
 def value_text(name: str, value: float) -> str:
@@ -94,20 +95,27 @@ def gap_text(answer: Answer) -> str:
 
 def companion_lines(answer: Answer) -> list[str]:
     """The other built-in models' predictions for the scan: brain age and predicted volumes."""
-    lines = []
-    if (years := answer.get("brain_age")) and "probabilities" in answer:
-        ends = f"{fixed(years['low'], 0)} to {fixed(years['high'], 0)}"
-        level = f"{years['level']:.0%} interval"
-        value = f"{value_text('age', years['value'])}{BEYOND[years.get('beyond')]}"
-        line = f"{BRAIN_AGE} {value} ({level} {ends})"
-        lines.append(f"{line}, {gap_text(answer)}" if "gap" in years else line)
-    if volumes := answer.get("predicted_volumes"):
-        parts = [
-            f"{PREDICTED.get(name, name)} {fixed(ml, 2 if ml < 100 else 0)} ml"
-            for name, ml in volumes.items()
-        ]
-        lines.append(f"Predicted by the networks, not measured: {', '.join(parts)}")
-    return lines
+    return list(filter(None, (brain_age_line(answer), predicted_volumes_line(answer))))
+
+
+def brain_age_line(answer: Answer) -> str:
+    """The brain age beside an answer of classes; "" where there is none."""
+    if not (years := answer.get("brain_age")) or "probabilities" not in answer:
+        return ""
+    ends = f"{fixed(years['low'], 0)} to {fixed(years['high'], 0)}"
+    level = f"{years['level']:.0%} interval"
+    value = f"{value_text('age', years['value'])}{BEYOND[years.get('beyond')]}"
+    line = f"{BRAIN_AGE} {value} ({level} {ends})"
+    return f"{line}, {gap_text(answer)}" if "gap" in years else line
+
+
+def predicted_volumes_line(answer: Answer) -> str:
+    """The volumes that networks predict, which are others than those measured; "" without any."""
+    parts = [
+        f"{full(name)} {fixed(ml, 2 if ml < 100 else 0)} ml"
+        for name, ml in answer.get("predicted_volumes", {}).items()
+    ]
+    return f"Predicted by the networks, not measured: {', '.join(parts)}" if parts else ""
 
 
 def checks(answer: Answer) -> list[Check]:
@@ -220,7 +228,9 @@ def intervals_note(answer: Answer) -> str:
     """What the intervals of a regression are, or that there is none."""
     intervals = answer.get("intervals", {})
     known = [
-        f"{name} {number(ends[0])} to {number(ends[1])}" for name, ends in intervals.items() if ends
+        f"{full(name)} {number(ends[0])} to {number(ends[1])}"
+        for name, ends in intervals.items()
+        if ends
     ]
     if not known:
         return "No interval: the errors of too few scans are known."

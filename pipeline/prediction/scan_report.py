@@ -13,9 +13,9 @@ from uncus.data.segmentation.measures import centile_text
 from uncus.pipeline.prediction.answer_html import CSS, axis_html, checks_html
 from uncus.pipeline.prediction.answer_text import (
     because,
+    brain_age_line,
     calibrated_for,
     checks,
-    companion_lines,
     domain_line,
     first_upper,
     full,
@@ -26,6 +26,7 @@ from uncus.pipeline.prediction.answer_text import (
     most_similar,
     named,
     other_warnings,
+    predicted_volumes_line,
     reason,
     title,
     why,
@@ -161,7 +162,7 @@ class ScanReport:
             f"<h1>{text(self.title)}</h1>",
             f"<p class={'alarm' if foreign else 'lead'}>{text(self.reason)}</p>",
             f"<p class=faint>{text(self.answer['scan'])}</p>{notice()}",
-            *(f"<p>{text(line)}.</p>" for line in companion_lines(self.answer)),
+            f"<p>{text(age)}.</p>" if (age := brain_age_line(self.answer)) else "",
             *map(axis_html, self.axes),
             checks_html(checks(self.answer)),
             *(f"<div class=note><p>{text(warning)}</p></div>" for warning in self.warnings),
@@ -169,6 +170,8 @@ class ScanReport:
         if self.volumes:
             body += ["<h2>Volumes</h2>", table(VOLUME_HEADS, self.volumes)]
             body += [f"<p class=faint>{text(centiles_note(self.answer))}</p>"]
+        if line := predicted_volumes_line(self.answer):
+            body.append(f"<p class=faint>{text(line)}.</p>")
         if self.charts[0]:
             body.append(card("", self.charts[0], CHARTS_TEXT, "wide"))
         body += [

@@ -10,7 +10,12 @@ from PIL import Image
 
 from uncus import NOTICE
 from uncus.pipeline.prediction.answer_html import COLORS
-from uncus.pipeline.prediction.answer_text import checks, companion_lines, is_foreign
+from uncus.pipeline.prediction.answer_text import (
+    brain_age_line,
+    checks,
+    is_foreign,
+    predicted_volumes_line,
+)
 from uncus.pipeline.prediction.scan_report import (
     CHARTS_TEXT,
     PICTURE_TEXT,
@@ -48,7 +53,7 @@ def pdf(report: ScanReport) -> bytes:
     _text(page, report.reason, 11, ALARM if foreign else INK)
     _text(page, str(report.answer["scan"]), 9, FAINT)
     _text(page, NOTICE, 9, style="B", gap=2)
-    for line in companion_lines(report.answer):
+    if line := brain_age_line(report.answer):
         _text(page, f"{line}.", 10)
     for axis in report.axes:
         _axis(page, axis)
@@ -60,6 +65,8 @@ def pdf(report: ScanReport) -> bytes:
         _table(page, VOLUME_HEADS, report.volumes, (46, 24, 30, 48, 26))
         page.ln(1)
         _text(page, centiles_note(report.answer), 8, FAINT, gap=2)
+    if line := predicted_volumes_line(report.answer):
+        _text(page, f"{line}.", 8, FAINT, gap=2)
     if report.charts[1]:
         _picture(page, report.charts[1], CHARTS_TEXT, page.epw)
     if page.will_page_break(EVIDENCE_MM):

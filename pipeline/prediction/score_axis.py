@@ -187,7 +187,7 @@ def _value(answer: Mapping[str, Any], index: int, name: str, known: OutOfFold | 
     groups = {f"the run's {len(others)} scans": _counts(others, ends)} if len(others) else {}
     level = 1 - answer.get("error_level", 0)
     return ScoreAxis(
-        f"{name}, years" if name == "age" else name,
+        f"{name}, years" if name == "age" else full(name),
         ends,
         value,
         value_text(name, value),

@@ -1,11 +1,14 @@
 """Several scans: a ticked row, and what the table says."""
 
+import csv
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.app.test_uploads import File
+from tests.pipeline.prediction.test_scan_report import VOLUMES
 from uncus.app.uploaded_scan import UploadedScan
 
 pytest.importorskip("streamlit", reason="the page needs the extra 'app'")
@@ -36,16 +39,26 @@ def test_what_cannot_be_answered_says_why(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     refused, answered = (UploadedScan(tmp_path, [File(f"{k}.nii", b"0")]) for k in range(2))
     refused.error, answered.error = "is a CT; export the MRI", ""
+    member = {"CN": 0.4567, "AD": 0.5433}
     answered.prediction = {
         "label": None,
-        "abstains": "both fit",
-        "probabilities": {"CN": 0.4567, "AD": 0.5433},
+        "abstains": "AD and CN both fit",
+        "probabilities": member,
         "spread": {"CN": 0.01, "AD": 0.01},
+        "members": [member, member],
         "warnings": ["one", "two"],
+        "volumes": VOLUMES,
     }
     shown = batch.shown([refused, answered])
-    assert shown.loc[0].tolist()[:4] == ["0.nii", "failed", "", "none: is a CT; export the MRI"]
-    assert set(shown.loc[0].tolist()[4:]) == {""} and shown.loc[1, "AD"] == "0.54"
-    assert batch.messages(answered) == "one; two"
+    assert shown.loc[0].tolist()[:3] == ["0.nii", "failed", "none: is a CT; export the MRI"]
+    assert set(shown.loc[0].tolist()[3:]) == {""}
+    both = "Alzheimer's-type dementia and cognitively normal both fit"
+    assert shown.loc[1, "answer"] == f"Cannot tell: {both}."
+    assert shown.loc[1, "probability of Alzheimer's-type dementia"] == "0.54 ± 0.01"
+    assert shown.loc[1, "left hippocampus, ml"] == "2.46"
+    assert not {name for name in shown if "_" in name or name in member}, "words"
+    assert batch.messages(answered) == "AD and CN both fit; one; two"
+    cells = next(csv.DictReader(io.StringIO(batch.to_csv([answered]))))
+    assert cells["ml_left_hippocampus"] and cells["AD"] == "0.5433", "names for programs"
     for scan in (refused, answered):
         scan.close()
