@@ -2,7 +2,7 @@
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -22,6 +22,9 @@ from uncus.pipeline.evaluation.run_facts import run_facts
 from uncus.pipeline.prediction.output import check_writable
 from uncus.pipeline.runs import Run
 from uncus.pipeline.trust.domain import synthetic_warning
+
+if TYPE_CHECKING:
+    from uncus.pipeline.robustness.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,15 @@ class Evaluate:
     """Subjects named like subjects of the training: refuse; leave-out; or other-people, if equal
     names are different people, as in cohorts that count sub-01, sub-02 ..."""
     device: str = "cpu"
-    """Device to predict the other cohort on: cpu, cuda, cuda:1 ..."""
+    """Device to predict the other cohort on, or disturbed scans: cpu, cuda, cuda:1 ..."""
+    robust: bool = False
+    """Also disturb the scans (noise, bias field, contrast, blur, shift, rotation, missing slices)
+    and attack the networks (FGSM, PGD), at graded levels; writes robustness.html. Takes over a
+    hundred times as long as predicting; the same command continues where it was interrupted."""
+    robust_subjects: int = 0
+    """Subjects for --robust at most, drawn at random; 0 for all."""
+    cohort: Path | None = None
+    """The run's prepared cohort, if it was moved; for --robust."""
 
     def __post_init__(self) -> None:
         if self.draws < 100:
@@ -63,6 +74,10 @@ class Evaluate:
         for name in ("out", "target", "classes", "where"):
             if getattr(self, name) and not self.on:
                 raise ValueError(f"--{name} is for another cohort; add --on COHORT")
+        if self.robust_subjects < 0:
+            raise ValueError(f"robust_subjects={self.robust_subjects}: must not be negative")
+        if (self.robust_subjects or self.cohort) and not self.robust:
+            raise ValueError("--robust-subjects and --cohort are for --robust; add it")
 
     def run(self) -> int:
         """Measure, write and print; returns the exit code."""
@@ -75,6 +90,7 @@ class Evaluate:
         out = self.written_to(run)
         curves = {} if self.on else run.training_curves()
         found = self.predictions(run)
+        trial = self.trial(run, found) if self.robust else None
         other = self.predictions(Run(self.against)) if self.against else None
         if self.on:
             write_table(out.predictions_path, found.predictions)
@@ -98,8 +114,33 @@ class Evaluate:
         if not self.out:
             model_card.write(run)
         terminal.show(name, result.report)
+        if trial:
+            self.disturb(trial, out)
+            if not self.out:
+                model_card.write(run)
         print(f"{out.report_page}. {NOTICE}")
         return 0
+
+    def trial(self, run: Run, found: Predicted) -> "Trial":
+        """The scans to disturb, and who judges them; raises BadInput where they are not there."""
+        from uncus.pipeline.robustness.trial import Trial
+
+        if self.on:
+            whole = Trial.other(run, PreparedCohort.open(self.on), found)
+        else:
+            whole = Trial.own(run, run.cohort(self.cohort), found)
+        return whole.some(self.robust_subjects, self.seed)
+
+    def disturb(self, trial: "Trial", out: Run) -> None:
+        """Measure disturbed scans, write and print."""
+        from uncus.pipeline.robustness import page, summary
+        from uncus.pipeline.robustness.measurement import robustness
+
+        with files.locked(out.path, "robustness"):
+            result = robustness(trial, out, self.draws, self.seed, self.device)
+            files.write_json(out.robustness_path, result)
+            files.write_text(out.robustness_page, page.page(result))
+        print(f"{summary.headline(result)} {out.robustness_page}")
 
     def predictions(self, run: Run) -> Predicted:
         """The run's own predictions of its test scans, or those of the other cohort."""

@@ -12,7 +12,7 @@ from uncus import NOTICE
 from uncus.data import files
 from uncus.data.design import covariates
 from uncus.data.errors import BadInput
-from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
+from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.build import build_model
 from uncus.models.weights import load_weights
 from uncus.pipeline.builtin.catalog import run_and_scans
@@ -131,10 +131,7 @@ class Explain(ScanOptions):
         if warning := run.verify_results():
             print(f"warning: {warning}")
         check_writable(run.path)
-        there = options.cohort or Path(run.config["cohort"])
-        if not (there / MANIFEST).is_file() and not options.cohort:
-            raise BadInput(there, "is no longer the cohort of the run", "name it with --cohort")
-        cohort = PreparedCohort.open(there)
+        cohort = run.cohort(options.cohort)
         config, members = read_networks(run, torch.device(self.device))
         how = Check(
             self.methods,

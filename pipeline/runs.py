@@ -4,6 +4,7 @@
 
     RUN/  config.json environment.json splits.tsv scans.tsv predictions.tsv report.html report.json
           training_scans.json passport.json passport.html passport/SCAN.json train.log
+          robustness.json robustness.html robustness/SCAN.json
           audit.html audit.json certificate.json MODEL_CARD.md
           fold-K/  metrics.csv predictions.tsv tensorboard/
                    checkpoints/last.ckpt checkpoints/best.safetensors
@@ -32,6 +33,7 @@ from uncus.data import files
 from uncus.data.design.splits import Splits
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
+from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
 from uncus.data.tables import need_column, read_table
 from uncus.pipeline.run_files import card_schema, seal
 from uncus.pipeline.run_files.passport import Verdicts
@@ -121,6 +123,8 @@ class Run:
         self.certificate_path = self.path / "certificate.json"
         self.passport_path = self.path / "passport.json"
         self.passport_page = self.path / "passport.html"
+        self.robustness_path = self.path / "robustness.json"
+        self.robustness_page = self.path / "robustness.html"
         self.model_card_path = self.path / "MODEL_CARD.md"
         self.seal_path = self.model_folder / "SHA256SUMS"
 
@@ -143,6 +147,22 @@ class Run:
             return Target.from_dict(self.card["target"])
         except BadInput as error:
             raise BadInput(self.card_path, f"its target: {error.cause}", COPY) from error
+
+    def cohort(self, moved: Path | None = None) -> PreparedCohort:
+        """The prepared cohort of the run, where it was or was ``moved`` to.
+
+        Raises
+        ------
+        BadInput: it is not there, or is another cohort.
+        """
+        there = moved or Path(str(self.config.get("cohort", "")))
+        if not moved and not (there / MANIFEST).is_file():
+            raise BadInput(there, "is no longer the cohort of the run", "name it with --cohort")
+        cohort = PreparedCohort.open(there)
+        if cohort.fingerprint != self.card["cohort_fingerprint"]:
+            cause = f"is not the cohort that {self.path} was trained on"
+            raise BadInput(there, cause, "name that one with --cohort")
+        return cohort
 
     def splits(self) -> Splits:
         """The subjects of the training, validation and test parts, fold by fold."""
@@ -178,6 +198,10 @@ class Run:
     def passport_case(self, scan: str) -> Path:
         """What the check of the saliency methods measured on one scan."""
         return self.path / "passport" / f"{scan}.json"
+
+    def disturbed_case(self, scan: str) -> Path:
+        """The networks' outputs for one scan, undisturbed and disturbed."""
+        return self.path / "robustness" / f"{scan}.json"
 
     @property
     def shuffled(self) -> "Run":
@@ -239,6 +263,10 @@ class Run:
     def audit(self) -> dict[str, Any] | None:
         """What ``uncus audit`` found; None for a run that is not audited."""
         return read_object(self.audit_path) if self.audit_path.exists() else None
+
+    def robustness(self) -> dict[str, Any] | None:
+        """What ``uncus evaluate --robust`` measured; None for a run without."""
+        return read_object(self.robustness_path) if self.robustness_path.exists() else None
 
     def report(self) -> dict[str, Any]:
         """What ``uncus evaluate`` measured."""

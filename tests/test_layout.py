@@ -144,6 +144,7 @@ def test_one_file_knows_the_layout_of_a_run() -> None:
     names |= {"SHA256SUMS", "metrics.csv", "last.ckpt", "best.safetensors"}
     names |= {"reference.safetensors", "domain.safetensors"}
     names |= {"training_scans.json", "passport.json", "passport.html"}
+    names |= {"robustness.json", "robustness.html"}
     names |= {"audit.json", "audit.html", "certificate.json"}
     for name, path in MODULES.items():
         tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))

@@ -23,6 +23,7 @@ SECTIONS = (
     results.results,
     results.adjusted,
     results.calibration,
+    results.robustness,
     results.domain,
     results.audit,
     results.saliency,

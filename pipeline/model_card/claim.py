@@ -155,7 +155,9 @@ def of_results(evidence: Evidence) -> dict[int, str]:
     """Items 28 to 33, and 37 to 39."""
     report, found = evidence.report, evidence.audit.get("findings", [])
     losses = [finding for finding in found if finding["check"] == "label-errors"]
+    retest = "agreement of test and retest: report.html" if report.get("test_retest") else ""
     known = {
+        30: "Robustness" if evidence.robustness else retest,
         31: "Saliency passport" if evidence.verdicts.methods else "",
         33: f"Results: {', '.join(evidence.external)}" if evidence.external else "",
         39: "label errors by out-of-fold loss: see Audit" if losses else "",
@@ -166,7 +168,6 @@ def of_results(evidence: Evidence) -> dict[int, str]:
     return known | {
         28: "Results",
         29: f"{interval['level']:.0%} intervals, {interval['method']}",
-        30: "agreement of test and retest: report.html" if report.get("test_retest") else "",
         32: "out of fold: Results",
         37: "Results",
         38: "" if evidence.regression else "Results",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from uncus.data.cohorts.scanner_columns import SITES
@@ -27,7 +28,7 @@ class Evidence:
     config: the options of the training.
     sites: site -> its scans.
     external: another cohort -> the report on it.
-    audit: what was found of this run, with these weights.
+    audit, robustness: what was found of this run, with these weights.
     problems: one line for each file that cannot be used.
     """
 
@@ -40,6 +41,7 @@ class Evidence:
     report: Content = field(default_factory=dict)
     external: Mapping[str, Content] = field(default_factory=dict)
     audit: Content = field(default_factory=dict)
+    robustness: Content = field(default_factory=dict)
     passport: Content = field(default_factory=dict)
     verdicts: Verdicts = field(default_factory=Verdicts)
     problems: tuple[str, ...] = ()
@@ -66,9 +68,13 @@ class Evidence:
         facts = known(lambda: run_facts(run), {})
         verdicts = known(run.verdicts, Verdicts())
         found = known(run.audit, None) or {}
-        if found and (why := other_weights(found, run)):
+        if found and (why := other_weights(found, run, run.audit_path, "audit")):
             problems.append(why)
             found = {}
+        robust = known(run.robustness, None) or {}
+        if robust and (why := other_weights(robust, run, run.robustness_path, "evaluate")):
+            problems.append(why)
+            robust = {}
         return cls(
             name=run.path.resolve().name,
             card=run.card,
@@ -79,6 +85,7 @@ class Evidence:
             report=report(run),
             external={name: report(other) for name, other in run.externals().items()},
             audit=found,
+            robustness=robust,
             passport=(known(run.passport, None) or {}) if verdicts.methods else {},
             verdicts=verdicts,
             problems=tuple(dict.fromkeys(one.replace(f"{run.path}/", "") for one in problems)),
@@ -112,8 +119,8 @@ def other_training(report: Content, of: Run, run: Run) -> str:
     return f"{of.report_path}: is about another training; evaluate the run again"
 
 
-def other_weights(audit: Content, run: Run) -> str:
-    """That an audit is of other weights than the run's; "" where it is of these."""
-    hashes = audit.get("hashes", {})
+def other_weights(found: Content, run: Run, path: Path, verb: str) -> str:
+    """That what ``verb`` found is of other weights than the run's; "" where it is of these."""
+    hashes = found.get("hashes", {})
     same = all(hashes.get(name) == value for name, value in run.weights_sums().items())
-    return "" if same else f"{run.audit_path}: is about other weights; audit the run again"
+    return "" if same else f"{path}: is about other weights; {verb} the run again"

@@ -14,11 +14,13 @@ from uncus.pipeline.evaluation.report_text import (
 from uncus.pipeline.model_card.evidence import Content, Evidence
 from uncus.pipeline.rendering.markdown import Block, Section, Table
 from uncus.pipeline.rendering.numbers import estimate_text
+from uncus.pipeline.robustness import summary as robust
 from uncus.pipeline.run_files.audit_summary import summary
 from uncus.pipeline.run_files.passport import UNCHECKED
 from uncus.pipeline.trust.domain import domain_limits, in_words
 
 EVALUATE = "Not measured: uncus evaluate RUN."
+DISTURB = "Not measured: uncus evaluate RUN --robust."
 AUDIT = "Not audited: uncus audit RUN."
 SUBJECT = re.compile(r"\bsub-\w")
 """A subject's name; a card is made to be shared, so it has none."""
@@ -161,6 +163,17 @@ def domain(evidence: Evidence) -> Section:
     if "domain" in card:
         blocks.insert(0, f"The run's domain: {in_words(card)}.")
     return Section("Domain", blocks)
+
+
+def robustness(evidence: Evidence) -> Section:
+    """From which level of each disturbance the metric is worse."""
+    found, title = evidence.robustness, "Robustness"
+    if not found:
+        return Section(title, [DISTURB])
+    measured = f"On {found['scans']} scans of {found['subjects']} subjects, disturbed."
+    head = ["first loss", f"change of the {found['name']} there", robust.head(found)[-1]]
+    blocks: list[Block] = [f"{robust.headline(found)} {measured}"]
+    return Section(title, [*blocks, Table(head, robust.first_losses(found))])
 
 
 def audit(evidence: Evidence) -> Section:

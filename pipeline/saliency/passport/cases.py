@@ -45,13 +45,7 @@ def choose(run: Run, cohort: PreparedCohort, count: int, lesions: bool, seed: in
 
     Of each class as many, those that are predicted right first: their class is explained. Where
     lesions are known, enough of the last class, which has the disease, for a verdict.
-
-    Raises
-    ------
-    BadInput: the cohort is not the run's.
     """
-    if cohort.fingerprint != run.card["cohort_fingerprint"]:
-        raise BadInput(cohort.path, f"is not the cohort that {run.path} was trained on", "name it")
     table = run.predictions()
     names, members = run.target.names, run.card["members"]
     first = {int(m["fold"]): k for k, m in reversed(list(enumerate(members)))}

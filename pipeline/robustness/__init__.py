@@ -1,0 +1,1 @@
+"""How a run's predictions change when its scans are disturbed."""

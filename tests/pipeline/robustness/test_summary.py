@@ -1,0 +1,64 @@
+"""From which level a metric is worse."""
+
+from typing import Any
+
+from uncus.pipeline.robustness.summary import first_loss, first_losses, headline, rows
+
+
+def estimate(value: float | None) -> dict[str, Any]:
+    return {"value": value, "low": value, "high": value}
+
+
+def result(name: str, plain: float | None, **changes: list[float]) -> dict[str, Any]:
+    """A measurement of a metric, with its changes at the levels 1, 2 and 3 of disturbances."""
+    lower = name == "MAE"
+    return {
+        "name": name,
+        "lower_is_better": lower,
+        "regression": lower,
+        "plain": estimate(plain),
+        "disturbances": {
+            title: {
+                "title": title,
+                "unit": "mm",
+                "levels": [
+                    {
+                        "level": level,
+                        **estimate(None if plain is None else plain + change),
+                        "change": estimate(None if plain is None else change),
+                        "calls": estimate(0.25),
+                    }
+                    for level, change in enumerate(some, start=1)
+                ],
+            }
+            for title, some in changes.items()
+        },
+    }
+
+
+def test_an_auc_is_lost_where_it_falls_by_more_than_the_limit() -> None:
+    found = result("AUC", 0.9, blur=[-0.01, -0.05, -0.051], shift=[0.2, 0.0, -0.04])
+    row = first_loss(found, "blur")
+    assert row and row["level"] == 3 and first_loss(found, "shift") is None
+    assert headline(found) == (
+        "The AUC falls by more than 0.05 from: blur 3 mm. It does not up to: shift 3 mm."
+    )
+    assert first_losses(found)[1] == [
+        "none up to shift 3 mm",
+        "−0.040 (−0.040 to −0.040)",
+        "25% (25% to 25%)",
+    ]
+    assert len(rows(found)) == 7
+
+
+def test_an_error_is_lost_where_it_rises_by_more_than_a_tenth() -> None:
+    found = result("MAE", 5.0, blur=[0.4, 0.6, 2.0], shift=[-2.0, -1.0, 0.5])
+    assert headline(found) == (
+        "The MAE rises by more than 10% of itself from: blur 2 mm. It does not up to: shift 3 mm."
+    )
+    assert first_losses(found)[0][2] == "0.250", "in its unit"
+
+
+def test_a_metric_that_cannot_be_measured_says_so() -> None:
+    assert "cannot be measured" in headline(result("AUC", None, blur=[0, 0, 0]))
+    assert "at none of the levels up to: blur 3 mm." in headline(result("AUC", 0.9, blur=[0, 0, 0]))
