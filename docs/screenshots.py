@@ -1,13 +1,17 @@
-"""Screenshots of the web app for the docs: ``python docs/screenshots.py [FOLDER OF RUNS]``.
+"""Screenshots of the web app.
 
-It starts the page with the runs (the demo's, made on the spot, where none is given), goes through
-it in Chromium with the bundled example, light and dark, wide and narrow, and writes
-docs/images/app-*.png.
+    python docs/screenshots.py [RUNS] [--scan SCAN] [--age AGE] [--sex SEX] [--out FOLDER]
+
+It starts the page with a run or a folder of runs (the built-in models where none is given), goes
+through it in Chromium with the bundled phantom, a damaged file, several scans and ``--scan``, light
+and dark, wide and narrow, and writes app-PAGE-SCHEME-WIDTH.png.
 """
 
+import argparse
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,109 +20,146 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from tests.browser import PATIENCE, chromium, served, viewer  # noqa: E402
+from tests.browser import PATIENCE, chromium, served, upload, viewer  # noqa: E402
 
-OUT = ROOT / "docs" / "images"
-VIEWS = (("light", 1440), ("light", 800), ("dark", 1440), ("dark", 390))
-"""Color scheme and width (pixels)."""
-COLOURS = 128
+EXAMPLE = ROOT / "app" / "example.nii.gz"
+SCHEMES, WIDTHS = ("light", "dark"), (1440, 800, 390)
+COLOURS, TALLEST = 128, 6000
+Person = tuple[str, str]
 
 
 def main() -> None:
     """Take all screenshots."""
-    runs = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo").resolve()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="?", default=Path("dementia"))
+    parser.add_argument("--scan", type=Path)
+    parser.add_argument("--age", default="")
+    parser.add_argument("--sex", default="")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
+    parser.add_argument("--pages", nargs="+", default=list(PAGES))
+    options = parser.parse_args()
+    runs = options.runs.resolve() if options.runs.exists() else options.runs
+    options.out.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
         served(runs, Path(folder)) as address,
         chromium() as browser,
     ):
-        for scheme, width in VIEWS:
-            context = browser.new_context(
-                viewport={"width": width, "height": 900}, color_scheme=scheme
-            )
-            page = context.new_page()
+        for name in options.pages:
+            path, start, seen = PAGES[name]
+            if name == "scan" and not options.scan:
+                continue
+            page = browser.new_context(viewport={"width": WIDTHS[0], "height": 900}).new_page()
             page.set_default_timeout(PATIENCE)
-            for name, take in PAGES.items():
-                take(page, address)
-                shoot(page, OUT / f"app-{name}-{scheme}-{width}.png")
-            context.close()
+            page.goto(address + path)
+            start(page, options.scan, (options.age, options.sex))
+            for scheme in SCHEMES:
+                page.emulate_media(color_scheme=scheme)
+                for width in WIDTHS:
+                    page.set_viewport_size({"width": width, "height": 900})
+                    page.reload()  # which finds its visit again
+                    seen(page)
+                    shoot(page, options.out / f"app-{name}-{scheme}-{width}.png")
+            page.context.close()
 
 
-def first(page: Any, address: str) -> None:
+def nothing(page: Any, scan: Path, person: Person) -> None:
     """The page as it opens."""
-    page.goto(address)
-    page.get_by_role("button", name="Try the bundled example").wait_for()
-    page.wait_for_timeout(1500)
 
 
-def predict(page: Any, address: str) -> None:
-    """The example's prediction with the viewer."""
-    page.goto(address)
+def phantom(page: Any, scan: Path, person: Person) -> None:
+    """The bundled example."""
     page.get_by_role("button", name="Try the bundled example").click()
+    result(page)
+
+
+def own(page: Any, scan: Path, person: Person) -> None:
+    """The given scan, of this person."""
+    age, sex = person
+    if age:
+        page.get_by_label("Age in years").fill(age)
+        page.keyboard.press("Enter")
+    if sex:
+        page.get_by_label("Sex").click()
+        page.get_by_role("option", name=sex, exact=True).click()
+    page.wait_for_timeout(1000)
+    upload(page, scan)
+    result(page)
+
+
+def damaged(page: Any, scan: Path, person: Person) -> None:
+    """A file that ends too early."""
+    first(page)
+    broken = {"name": "broken.nii.gz", "mimeType": "application/gzip"}
+    page.locator("input[type=file]").first.set_input_files(
+        [broken | {"buffer": EXAMPLE.read_bytes()[:4000]}]
+    )
+    refused(page)
+
+
+def several(page: Any, scan: Path, person: Person) -> None:
+    """The phantom, the given scan and a damaged file."""
+    page.get_by_role("tab", name="Several scans").click()
+    contents = {"phantom.nii.gz": EXAMPLE.read_bytes(), "broken.nii.gz": b"\x1f\x8b" + bytes(99)}
+    if scan:
+        contents[scan.name] = scan.read_bytes()
+    kind = {"mimeType": "application/gzip"}
+    files = [kind | {"name": name, "buffer": data} for name, data in contents.items()]
+    page.locator("input[type=file]").nth(1).set_input_files(files)
+    page.get_by_role("button", name="Table (CSV)").wait_for()
+
+
+def first(page: Any) -> None:
+    """The first screen."""
+    page.get_by_role("button", name="Try the bundled example").wait_for()
+
+
+def result(page: Any) -> None:
+    """A result with its map."""
     viewer(page)
     page.mouse.move(5, 500)  # no tooltip in the image
-    page.wait_for_timeout(3000)
 
 
-def refused(page: Any, address: str) -> None:
-    """A damaged file."""
-    first(page, address)
-    broken = (ROOT / "app" / "example.nii.gz").read_bytes()[:4000]
-    upload = {"name": "broken.nii.gz", "mimeType": "application/gzip", "buffer": broken}
-    page.locator("input[type=file]").first.set_input_files([upload])
+def refused(page: Any) -> None:
+    """Why there is no prediction."""
     page.get_by_text("No prediction for").wait_for()
 
 
-def batch(page: Any, address: str) -> None:
-    """Two scans in the table, one of them broken."""
-    page.goto(address)
+def table(page: Any) -> None:
+    """The table of several scans."""
     page.get_by_role("tab", name="Several scans").click()
-    good = (ROOT / "app" / "example.nii.gz").read_bytes()
-    uploads = [
-        {"name": "phantom.nii.gz", "mimeType": "application/gzip", "buffer": good},
-        {"name": "broken.nii.gz", "mimeType": "application/gzip", "buffer": good[:4000]},
-    ]
-    page.locator("input[type=file]").nth(1).set_input_files(uploads)
     page.get_by_role("button", name="Table (CSV)").wait_for()
-    page.wait_for_timeout(1500)
 
 
-def runs(page: Any, address: str) -> None:
-    """The page Runs."""
-    page.goto(f"{address}/runs")
-    page.get_by_text("Out-of-fold metrics").first.wait_for()
-    page.locator("img.uncus-paper").first.wait_for()
-    page.wait_for_timeout(3000)
-
-
-def card(page: Any, address: str) -> None:
-    """The page Model card."""
-    page.goto(f"{address}/card")
-    page.get_by_text("Hashes").first.wait_for()
-    page.wait_for_timeout(3000)
+def headed(text: str) -> Callable[[Any], None]:
+    """A page with this heading."""
+    return lambda page: page.get_by_role("heading", name=text).first.wait_for()
 
 
 PAGES = {
-    "first": first,
-    "predict": predict,
-    "refused": refused,
-    "batch": batch,
-    "runs": runs,
-    "card": card,
+    "first": ("", nothing, first),
+    "scan": ("", own, result),
+    "phantom": ("", phantom, result),
+    "refused": ("", damaged, refused),
+    "batch": ("", several, table),
+    "runs": ("/runs", nothing, headed("Runs")),
+    "card": ("/card", nothing, headed("Hashes")),
 }
+"""Name -> its path, what is done there once, and what is waited for."""
 
 
 def shoot(page: Any, path: Path) -> None:
-    """The whole page, however long, in few colours."""
+    """The whole page, in few colors."""
     size = page.viewport_size
+    page.wait_for_timeout(2500)
     block = page.locator("[data-testid=stMainBlockContainer]")
-    height = min(4000, int(block.evaluate("element => element.scrollHeight")) + 40)
+    height = min(TALLEST, int(block.evaluate("element => element.scrollHeight")) + 40)
     page.set_viewport_size({**size, "height": max(height, 500)})
     page.wait_for_timeout(2500)
     page.screenshot(path=path)
-    page.set_viewport_size(size)
     image = Image.open(path).convert("RGB")
     image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(path, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Files for the viewer: the scan on its own grid, the map on the run's grid, region positions.
+"""Files for the viewer: the scan around its head, the map on the run's grid, region positions.
 
 The viewer resamples the map itself, through the affine to the scan's mm, so its file stays small.
 """
@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from uncus.data import atlas
-from uncus.data.imageio.writer import native_array, write_nifti
+from uncus.data.geometry.foreground import otsu
+from uncus.data.imageio.volume import Volume
+from uncus.data.imageio.writer import write_nifti
 from uncus.data.space import Placed
 from uncus.pipeline.prediction.results import Explanation
 
@@ -18,19 +20,40 @@ SHADES = 255
 STRONGEST = 127
 BRIGHT = 99.9
 """Percentile of the scan shown as white; single voxels of vessels and fat are far above it."""
+AIR, AROUND_MM = 0.01, 10.0
+"""Share of bright voxels below which a slice is air, and what is kept of it beside the head."""
 STRONG = 99.9
 """Percentile of a map's absolute values at the end of the color scale."""
 
 
 def write_scan(path: Path, placed: Placed) -> None:
-    """Write the scan in its file's voxel order and affine, in 256 shades of gray."""
+    """Write the scan's own voxels around the head, in 256 shades of gray.
+
+    The air beside it is left out: the browser paints a small volume sooner, and larger.
+    """
     volume = placed.volume
     low = float(volume.array.min())
     high = float(np.percentile(volume.array[::2, ::2, ::2], BRIGHT))
     high = high if high > low else float(volume.array.max())
-    shades = (volume.array - low) * np.float32(SHADES / (high - low))
+    box = head_box(volume)
+    shades = (volume.array[box] - low) * np.float32(SHADES / (high - low))
     gray = np.clip(shades, 0, SHADES, out=shades).astype(np.uint8)
-    write_nifti(path, native_array(volume, gray), volume.native.affine)
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [one.start for one in box]
+    write_nifti(path, gray, affine)
+
+
+def head_box(volume: Volume) -> tuple[slice, ...]:
+    """The part of a scan that the head is in, with a margin; all of it where that is not seen."""
+    coarse, box = volume.array[::2, ::2, ::2], []
+    bright = coarse > otsu(coarse)
+    for axis, (size, step) in enumerate(zip(volume.array.shape, volume.spacing, strict=True)):
+        rest = tuple(other for other in range(3) if other != axis)
+        ends = 2 * np.flatnonzero(bright.mean(axis=rest) > AIR)
+        margin = round(AROUND_MM / step)
+        first, last = (int(ends[0]), int(ends[-1])) if len(ends) else (0, size)
+        box.append(slice(max(0, first - margin), min(size, last + 2 + margin)))
+    return tuple(box)
 
 
 def write_map(path: Path, explanation: Explanation) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 import contextlib
 import http.client
+import os
+import re
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ import pytest
 
 from tests.browser import PATIENCE, bright, chromium, open_page, served, upload, viewer
 from tests.conftest import AFFINE, small_brain
+from tests.data.segmentation.heads import MRI, needs_heads
 from uncus import NOTICE
 
 AXE = Path(__file__).with_name("axe.min.js")
@@ -192,6 +196,80 @@ def assert_accessible(page: Any) -> None:
         for one in found["violations"]
         if one["impact"] in {"serious", "critical"}
     ] == [], page.url
+
+
+def test_the_report_says_what_the_page_says(
+    browser: Any, address: str, scans: dict[str, Path]
+) -> None:
+    page = open_page(browser, address)
+    upload(page, scans["patient"])
+    viewer(page)
+    link = page.get_by_role("link", name="Report (HTML)").get_attribute("href")
+    card, report = page.locator(".st-key-answer"), page.context.new_page()
+    report.set_content(page.request.get(address + (link or "")).text())
+    for place in (".uncus-axis", ".uncus-checks"):
+        assert report.locator(place).text_content() == card.locator(place).text_content()
+    assert card.locator("h3").inner_text() == report.locator("h1").inner_text()
+    reason = report.locator("p.lead").inner_text()
+    assert "probability 0." in reason and card.get_by_text(reason, exact=True).count() == 1
+    facts = report.locator(".facts").inner_text()
+    for fact in page.locator(".uncus-facts dd").all_inner_texts():
+        assert fact in facts
+    page.context.close()
+
+
+@pytest.mark.slow  # an abandoned job goes on for some seconds, as during a reload
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+def test_who_waits_behind_a_closed_tab_gets_the_answer(
+    browser: Any, address: str, run: Path, scans: dict[str, Path]
+) -> None:
+    """Behind a job that would take ten minutes: its process is stopped."""
+    (worker,) = (
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if b"uncus.app.worker\0" + bytes(run) in command_line(folder)
+    )
+    os.kill(worker, signal.SIGSTOP)
+    first, second = (open_page(browser, address) for _ in range(2))
+    upload(first, scans["patient"])
+    first.locator("[data-testid=stProgress]").wait_for()
+    upload(second, scans["control"])
+    second.get_by_text("In the queue: 1 scan is before yours.").wait_for()
+    first.context.close()
+    second.locator(".uncus-axis .here").wait_for()
+    viewer(second)
+    second.context.close()
+
+
+def command_line(process: Path) -> bytes:
+    """Of a folder of /proc; empty where the process has ended."""
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.slow  # a whole head is placed
+@needs_heads
+def test_a_real_head_is_red_on_a_run_of_phantoms(
+    browser: Any, mni_run: Path, tmp_path: Path
+) -> None:
+    with served(mni_run, tmp_path) as address:
+        page = open_page(browser, address)
+        upload(page, MRI / "heads" / "aomic-0001_T1w.nii.gz")
+        card = page.locator(".st-key-answer")
+        card.locator(".uncus-checks .alarm").wait_for()
+        assert card.locator("h3").inner_text() == "No answer"
+        assert card.locator("[data-testid=stAlertContentError]").count() == 1
+        assert page.get_by_text("Trained on synthetic brains").first.is_visible()
+        assert page.locator(".uncus-axis").count() == 0
+        assert page.locator("[data-testid=stAlertContentSuccess]").count() == 0
+        read = "(all) => all.map((one) => getComputedStyle(one).backgroundColor)"
+        found = card.locator("*").evaluate_all(read)
+        colors = [[float(n) for n in re.findall(r"[\d.]+", color)] for color in found]
+        assert any(r > 150 and g < 100 for r, g, *_ in colors)
+        assert not [one for one in colors if one[1] > 1.2 * max(one[0], one[2]) and one[1] > 60]
+        page.context.close()
 
 
 def test_two_browsers_at_once(browser: Any, address: str, scans: dict[str, Path]) -> None:
