@@ -119,6 +119,7 @@ def register(volume: Volume) -> Registration:
         raise BadInput(path, f"is a slab of {extent:.0f} mm: the brain is cut off", REMEDY)
     # The matrices are small: more threads of BLAS would only spin.
     with threadpool_limits(limits=1, user_api="blas"):
+        load_template()  # another thread may be segmenting meanwhile
         brain = segment_volume(volume)
         found = np.count_nonzero(brain.mask) * np.prod(brain.spacing) / 1000
         if found < MIN_BRAIN_ML:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -164,13 +165,17 @@ def _boxes(brain: SegmentedBrain) -> Iterator[Affine]:
 
 
 def segment_volume(volume: Volume) -> SegmentedBrain:
-    """Segment a scan as it was read; the last one is kept, since several steps need it."""
+    """Segment a scan as it was read; the last one is kept, since several steps need it.
+
+    A step in another thread waits for the one that segments.
+    """
     key = (volume.voxel_hash, volume.affine.tobytes())
-    if key not in _LAST:
-        found = segment(background_at_zero(volume))
-        _LAST.clear()
-        _LAST[key] = found
-    return _LAST[key]
+    with _SEGMENTING:
+        if key not in _LAST:
+            found = segment(background_at_zero(volume))
+            _LAST.clear()
+            _LAST[key] = found
+        return _LAST[key]
 
 
 def known_segmentation(volume: Volume) -> Segmentation | None:
@@ -179,6 +184,7 @@ def known_segmentation(volume: Volume) -> Segmentation | None:
     return on_scan(brain, volume) if brain else None
 
 
+_SEGMENTING = Lock()
 _LAST: dict[tuple[str, bytes], SegmentedBrain] = {}
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -176,11 +177,13 @@ class Predictor:
         known, doubts = self.known_covariates(path, volume, covariates)
         segmentation = None
         try:
-            if self.segment:
-                on_step("Segmenting")
-                segmentation = self.segment(volume)
-            on_step("Placing")
-            placed = self.pipeline.place(scan)
+            with ThreadPoolExecutor(1) as beside:
+                placing = beside.submit(self.pipeline.place, scan)
+                if self.segment:
+                    on_step("Segmenting")
+                    segmentation = self.segment(volume)
+                on_step("Placing")
+                placed = placing.result()
         except BadInput as error:
             raise Refused(error, volume, segmentation or known_segmentation(volume)) from error
         finally:

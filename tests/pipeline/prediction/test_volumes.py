@@ -15,6 +15,7 @@ from uncus.data.errors import BadInput
 from uncus.data.imageio.volume import Volume
 from uncus.data.segmentation import segmenter
 from uncus.data.segmentation.segmentation import Segmentation
+from uncus.data.transforms.scan_tensor import to_volume
 from uncus.pipeline.cli import main
 from uncus.pipeline.prediction.output import sentence, table_row, write, write_refusal
 from uncus.pipeline.prediction.predictor import Predictor, age_and_sex
@@ -89,19 +90,26 @@ def test_the_networks_get_nothing_of_age_and_sex(predictor: Predictor, scan: Pat
         predictor(scan, covariates={"age": "old"})
 
 
-def test_nothing_of_a_scan_is_kept(run: Path, scan: Path) -> None:
-    """Also where it is refused; the steps of one prediction share a segmentation."""
+def test_nothing_of_a_scan_is_kept(run: Path, scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps of one prediction share a segmentation, also where both ask for it at once."""
+    found: list[segmenter.SegmentedBrain] = []
+    segment = segmenter.segment
+
+    def segmented(*given: Any) -> segmenter.SegmentedBrain:
+        found.append(segment(*given))
+        return found[-1]
+
+    monkeypatch.setattr(segmenter, "segment", segmented)
     predictor = Predictor(run)
-    seen: list[int] = []
     place = predictor.pipeline.place
 
-    def placed(*given: Any) -> Any:
-        seen.append(len(segmenter._LAST))
-        return place(*given)
+    def placed(scan: Any) -> Any:
+        segmenter.segment_volume(to_volume(scan))
+        return place(scan)
 
     predictor.pipeline.place = placed
     predictor(scan)
-    assert seen == [1] and not segmenter._LAST
+    assert len(found) == 1 and not segmenter._LAST
 
 
 def test_without_a_segmentation_there_are_no_volumes(run: Path, scan: Path) -> None:
