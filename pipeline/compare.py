@@ -12,7 +12,7 @@ from uncus.data import files
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.build import ModelConfig
 from uncus.pipeline import config
-from uncus.pipeline.comparison import page, table, training_dynamics
+from uncus.pipeline.comparison import page, sample_size, table, training_dynamics
 from uncus.pipeline.comparison.cell_training import common_folds, train_cells
 from uncus.pipeline.comparison.cells import (
     Cell,
@@ -89,8 +89,14 @@ class Compare(TrainingOptions):
     """Scaling of --lr with the batch size: sqrt suits AdamW, linear is that of the GN paper."""
     metric: str = ""
     """Metric to compare by: error, auc or balanced_accuracy for classes; mae or r2 for numbers."""
-    draws: int = 1000
-    """Resamples of subjects and seeds for the intervals."""
+    effect: float | None = None
+    """Smallest difference worth seeing, in units of the metric: the margin within which two cells
+    are equal. By default 0.03, and for a MAE 5% of that of a constant prediction."""
+    so_far: bool = False
+    """Train nothing; write the table and the page of the networks that are trained so far."""
+    plan: bool = False
+    """Train nothing; say how many test subjects, folds and seeds the differences need, by the
+    variances of this comparison, which is the pilot."""
     transfer: tuple[str, ...] = ()
     """Columns to pre-train on; each cell is then trained from scratch, from the pre-trained
     weights, and from these with frozen norms."""
@@ -125,14 +131,17 @@ class Compare(TrainingOptions):
                 f"several --groups ({' '.join(map(str, self.groups))}) and --channels-per-group "
                 f"{self.model.channels_per_group} cannot be combined; leave one out"
             )
-        if self.draws < 100:
-            raise ValueError(f"draws={self.draws}: must be at least 100")
+        if self.effect is not None and not 0 < self.effect < float("inf"):
+            raise ValueError(f"effect={self.effect}: must be above 0")
         if self.transfer and self.init_from:
             raise ValueError("--transfer trains its own pre-training; leave out --init-from")
 
     def run(self) -> int:
         """Train all cells, write the table, plots and page; returns the exit code."""
         self.check_given("compare", "OUT")
+        if self.plan:
+            print(sample_size.planned(self.out, self.effect))
+            return 0
         cohort, folder = PreparedCohort.open(self.cohort), Comparison(self.out)
         cells = self.chosen_cells()
         trainings = {cell: self.training(cell) for cell in cells}
@@ -140,7 +149,7 @@ class Compare(TrainingOptions):
         scans = label_scans(one, cohort)
         plan(one, cohort, scans)  # nothing is written if the scans or the folds are unsuitable
         with files.locked(self.out, "comparison", wait=SETTING_UP):
-            saved = replace(self, load=None, only=(), finish=False)
+            saved = replace(self, load=None, only=(), finish=False, so_far=False)
             files.write_json(folder.config_path, config.to_dict(saved))
             folds = None
             if self.transfer:
@@ -151,7 +160,7 @@ class Compare(TrainingOptions):
             first = {cell: self.pretraining(cell) for cell in cells}
             named = {f"pre-{cell.name}": options for cell, options in first.items()}
             all_scans = label_scans(next(iter(first.values())), cohort)
-            stopped, _ = train_cells(named, cohort, all_scans, self.jobs, folds)
+            stopped, _ = train_cells(named, cohort, all_scans, self.jobs, folds, self.so_far)
             trainings = {}
             for cell, pretraining in first.items():
                 trainings[cell] = self.training(cell)
@@ -159,9 +168,11 @@ class Compare(TrainingOptions):
                     other = at_start(cell, start)
                     if reason := stopped.get(f"pre-{cell.name}"):
                         cannot[other.name] = f"its pre-training: {reason}"
+                    elif self.so_far and not Run(pretraining.out).is_sealed():
+                        cannot[other.name] = "its pre-training is not finished"
                     trainings[other] = replace(self.training(other), init_from=pretraining.out)
         todo = {c.name: options for c, options in trainings.items() if c.name not in cannot}
-        failed, tasks = train_cells(todo, cohort, scans, self.jobs, folds)
+        failed, tasks = train_cells(todo, cohort, scans, self.jobs, folds, self.so_far)
         if self.only:
             print(
                 f"{self.out}: {' '.join(self.only)} trained; once all cells are: uncus compare "
@@ -171,7 +182,7 @@ class Compare(TrainingOptions):
         with files.locked(self.out, "comparison", wait=SETTING_UP):
             design = Design(**{f.name: getattr(self, f.name) for f in fields(Design)})
             runs = {cell.name: Run(options.out) for cell, options in trainings.items()}
-            result = table.assess(list(trainings), runs, cannot | failed, design)
+            result = table.assess(list(trainings), runs, cannot | failed, design, tasks)
             for entry in result["cells"]:
                 if task := tasks.get(entry["name"]):
                     entry["steps"] = optimizer_steps(task, 0)

@@ -241,15 +241,14 @@ class Run:
 
     def predictions(self) -> pd.DataFrame:
         """Out-of-fold and holdout predictions of every member, one row (scan, fold, seed)."""
-        table = finished_table(self.predictions_path)
-        numeric = [c for c in table.columns if c.startswith(("p_", "pred_", "true_"))]
-        for column in [*numeric, "fold", "seed"]:
-            need_column(table, column, self.predictions_path)
-            values = pd.to_numeric(table[column].replace("", None), errors="coerce")
-            if (values.isna() & (table[column] != "")).any() or values.dtype == object:
-                raise BadInput(self.predictions_path, f"{column} is not of numbers", RESTORE)
-            table[column] = values
-        return table
+        return with_numbers(finished_table(self.predictions_path), self.predictions_path)
+
+    def predictions_so_far(self, todo: Sequence[Member]) -> pd.DataFrame | None:
+        """Those of the seeds of ``todo`` that are trained in every fold; None without one."""
+        missing = {m.seed for m in todo if not self.weights(m).exists()}
+        paths = [self.member_predictions(m) for m in todo if m.seed not in missing]
+        tables = [with_numbers(finished_table(path), path) for path in paths]
+        return pd.concat(tables, ignore_index=True) if tables else None
 
     def external(self, cohort: str) -> "Run":
         """Where the predictions and the report on another cohort are kept."""
@@ -444,6 +443,18 @@ def finished_table(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise BadInput(path, "is missing", "finish the run with uncus train --resume")
     return read_table(path)
+
+
+def with_numbers(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """A table of predictions, of cells as text, with its numbers parsed."""
+    numeric = [c for c in table.columns if c.startswith(("p_", "pred_", "true_"))]
+    for column in [*numeric, "fold", "seed"]:
+        need_column(table, column, path)
+        values = pd.to_numeric(table[column].replace("", None), errors="coerce")
+        if (values.isna() & (table[column] != "")).any() or values.dtype == object:
+            raise BadInput(path, f"{column} is not of numbers", RESTORE)
+        table[column] = values
+    return table
 
 
 def find_runs(folder: Path) -> list[Path]:

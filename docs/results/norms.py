@@ -1,83 +1,132 @@
 """Writes norms.md from norms.json, or first runs the commands that measure it.
 
-    python docs/results/norms.py [SOURCE WORK]
+    python docs/results/norms.py SOURCE WORK      # everything; continues where it was interrupted
+    python docs/results/norms.py WORK             # the page of what is trained so far
 
-SOURCE is the BIDS-like dataset of OASIS-1 slabs, WORK a folder for cohorts and comparisons, which
-continue where they were interrupted. UNCUS_EPOCHS sets the epochs of age, dementia and the phantom,
-by default 6,6,12.
+SOURCE is the BIDS-like dataset of OASIS-1 slabs, WORK a folder for cohorts and comparisons. The
+first may be running while the second is called.
 """
 
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from uncus.pipeline.cli import main
-from uncus.pipeline.comparison import plots
-from uncus.pipeline.comparison.summary import at_batch, cell_at, from_large_to_small, verdict
-from uncus.pipeline.evaluation.report_text import spoken
+from uncus.pipeline.comparison import plots, sample_size
+from uncus.pipeline.comparison.summary import at_batch, cell_at, from_large_to_small
+from uncus.pipeline.comparison.verdicts import judged
+from uncus.pipeline.rendering.numbers import estimate_text, number
 
 HERE = Path(__file__).parent
-JOBS = 2
-EPOCHS = os.environ.get("UNCUS_EPOCHS", "6,6,12").split(",")
-NORMS = ("group", "batch", "instance", "layer", "batch_group", "group_plus", "group+ws")
-NETWORK = "--backbone resnet10 --width 16 --stem-pool --dropout 0"
-TRAINING = "--folds 1 --validation 0 --keep last --lr 0.002 --weight-decay 0.05 --base-batch 2"
-SLAB = "--augment.rotate 0 5 0 --augment.translate 3 0 3 --augment.scale 0.05 0 0.05"
-TASKS = {
-    "age": "--target age --regression --stratify cdr",
-    "dementia": '--target cdr --classes CN=0 AD=0.5,1,2 --where "age >= 60"',
-    "phantom": "--target diagnosis --classes CN=CN AD=AD",
+MAIN = ("group", "batch", "group+ws", "batch_group", "group_plus", "layer", "instance")
+FURTHER = ("frn", "batch_channel", "positional")
+SUBJECTS, TRAINED_ON = 1300, 300
+TRAINING = "--validation 0 --keep last --weight-decay 0.05 --base-batch 2 --groups 8 --dropout 0"
+SMALL = "--backbone resnet10 --width 16 --stem-pool --lr 0.002"
+PHANTOM = (
+    "--target diagnosis --classes CN=CN AD=AD --splits WORK/phantom-splits.tsv --epochs 15 "
+    "--augment.rotate 0 --augment.scale 0 --augment.bias 0 --augment.translate 6 " + TRAINING
+)
+SLAB = (
+    f"--folds 5 --epochs 10 {TRAINING} {SMALL} "
+    "--augment.rotate 0 5 0 --augment.translate 3 0 3 --augment.scale 0.05 0 0.05"
+)
+GRID = (
+    f"{PHANTOM} {SMALL} --norms {' '.join(MAIN + FURTHER)} --batch-sizes 1 2 4 8 16 32 --seeds 10"
+)
+FIRST = " ".join(f"{norm}-b{batch}" for norm in MAIN for batch in (1, 2, 8, 32))
+DEEPER = "--norms group batch group+ws batch_group group_plus --batch-sizes 1 2 8 32 --seeds 5"
+STARTS = "--batch-sizes 1 2 8 --seeds 5"
+COMPARISONS = {
+    "phantom": ("phantom-cohort", GRID),
+    "phantom-starts": (
+        "phantom-cohort",
+        f"{PHANTOM} {SMALL} --transfer age --norms group batch group+ws {STARTS}",
+    ),
+    "age": (
+        "cohort",
+        f"--target age --regression --stratify cdr --effect 1 {SLAB} --norms {' '.join(MAIN)} "
+        "--batch-sizes 1 2 8 32 --seeds 3",
+    ),
+    "phantom-resnet18": (
+        "phantom-cohort",
+        f"{PHANTOM} {SMALL.replace('resnet10', 'resnet18')} {DEEPER}",
+    ),
+    "phantom-densenet": (
+        "phantom-cohort",
+        f"{PHANTOM} --backbone densenet121 --width 16 --lr 0.002 {DEEPER}",
+    ),
+    "dementia-starts": (
+        "cohort",
+        f'--target cdr --classes CN=0 AD=0.5,1,2 --where "age >= 60" --transfer age {SLAB} '
+        f"--norms group batch group+ws {STARTS}",
+    ),
 }
-FIVE = TRAINING.replace("--folds 1", "--folds 5")
-FURTHER = {
-    "groups": f"{TASKS['age']} --norms group --groups 1 2 4 8 16 --batch-sizes 2 --seeds 3 "
-    f"{TRAINING}",
-    "carried": f"{TASKS['dementia']} --transfer age --norms group batch --groups 8 "
-    f"--batch-sizes 1 2 8 --seeds 1 {FIVE}",
-}
+"""Name -> its cohort and options."""
+STEPS = (
+    ("phantom", f"--only {FIRST}"),
+    ("phantom-starts", ""),
+    ("phantom", "--so-far --dynamics"),
+    ("age", ""),
+    ("phantom", ""),
+    ("phantom-resnet18", ""),
+    ("phantom-densenet", ""),
+    ("dementia-starts", ""),
+)
+"""The order of training: the rows that most claims are about come first."""
 TITLES = {
-    "age": "Age on OASIS-1 (MAE in years)",
-    "dementia": "Dementia on OASIS-1 (CDR above 0, subjects aged 60 and over)",
-    "phantom": "The phantom cohort",
-    "groups": "Number of groups: age at batch size 2",
-    "carried": "From age to dementia, in five folds: from scratch, tuned, tuned with frozen norms",
+    "phantom": "The phantom: ResNet-10",
+    "phantom-starts": "The phantom: from scratch, and pre-trained on age",
+    "phantom-resnet18": "The phantom: ResNet-18",
+    "phantom-densenet": "The phantom: MONAI's DenseNet-121",
+    "age": "Age on OASIS-1, in five folds (MAE in years)",
+    "dementia-starts": "Dementia on OASIS-1, in five folds: from scratch, and pre-trained on age",
 }
+
+
+def compare(name: str, further: str = "") -> str:
+    """The command of a comparison."""
+    cohort, options = COMPARISONS[name]
+    return f"uncus compare WORK/{cohort} WORK/{name} {options} {further}".strip()
 
 
 def commands() -> tuple[str, ...]:
     """Every command, in order."""
-    grid = f"--norms {' '.join(NORMS)} --batch-sizes 1 2 4 8 16 --seeds 3 --groups 8"
-    shared = f"--jobs {JOBS} {NETWORK}"
-    tasks = [
-        f"uncus compare WORK/{'phantom-' * (task == 'phantom')}cohort WORK/{task} {options} "
-        f"--epochs {epochs} {grid} {TRAINING} {shared}" + ("" if task == "phantom" else f" {SLAB}")
-        for (task, options), epochs in zip(TASKS.items(), EPOCHS, strict=True)
-    ]
-    further = [
-        f"uncus compare WORK/cohort WORK/{name} {options} --epochs {EPOCHS[0]} {shared} {SLAB}"
-        for name, options in FURTHER.items()
-    ]
     return (
-        "uncus prepare SOURCE WORK/cohort --spacing 4 1 4",
-        "uncus phantom WORK/phantom-source --subjects 80 --spacing 4",
+        f"uncus phantom WORK/phantom-source --subjects {SUBJECTS} --spacing 6 --registered "
+        "--overlap 0.2",
         "uncus prepare WORK/phantom-source WORK/phantom-cohort --spacing 6",
-        *tasks,
-        *further,
+        *(compare(*step) for step in STEPS[:3]),
+        "uncus prepare SOURCE WORK/cohort --spacing 4 1 4",
+        *(compare(*step) for step in STEPS[3:]),
     )
 
 
-def run(source: str, work: str) -> None:
-    """Run every command; a phantom source that exists is kept."""
-    for command in commands():
-        words = [w.replace("SOURCE", source).replace("WORK", work) for w in shlex.split(command)]
+def run(work: Path, source: str = "", all_commands: tuple[str, ...] = ()) -> None:
+    """Run the commands; a phantom source that exists is kept."""
+    for command in all_commands:
+        words = [
+            w.replace("SOURCE", source).replace("WORK", str(work)) for w in shlex.split(command)
+        ]
         if words[1] == "phantom" and (Path(words[2]) / "participants.tsv").exists():
             continue
         print("$", shlex.join(words), flush=True)
         if main(words[1:]) != 0:
             sys.exit("the command failed")
+        if words[1] == "phantom":
+            write_splits(work)
+
+
+def write_splits(work: Path) -> None:
+    """The first subjects are trained on, all others tested."""
+    ids = pd.read_csv(work / "phantom-source/participants.tsv", sep="\t")["participant_id"]
+    parts = ["train"] * TRAINED_ON + ["test"] * (len(ids) - TRAINED_ON)
+    splits = pd.DataFrame({"participant_id": ids, "fold-0": parts})
+    splits.to_csv(work / "phantom-splits.tsv", sep="\t", index=False)
 
 
 def table(result: dict[str, Any], metric: str) -> str:
@@ -92,103 +141,162 @@ def table(result: dict[str, Any], metric: str) -> str:
         for size in sizes:
             cell = cell_at(result, line, size)
             done = cell is not None and cell["status"] == "done"
-            cells.append(spoken(cell["metrics"][metric]) if done else "not trainable")
+            missing = "–" if cell is None or cell["status"] == "waiting" else "not trainable"
+            cells.append(estimate_text(cell["metrics"][metric]) if done else missing)
         rows.append(f"| {line} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
-def section(task: str, result: dict[str, Any]) -> str:
-    """The section of one task: plot, table and summary."""
-    metric = result["metric"]
+def section(name: str, result: dict[str, Any]) -> str:
+    """The section of one comparison: plot, table and summary."""
+    metric, (done, planned) = result["metric"], result["networks"]
     seconds = sum(cell.get("seconds", 0) for cell in result["cells"])
     parts = [
-        f"## {TITLES[task]}",
-        f"Tested on {result['scans']} scans of {result['subjects']} subjects, with "
-        f"{result['seeds']} seed{'s' * (result['seeds'] > 1)}. A constant prediction reaches "
-        f"{result['chance'][metric]:.3f}. Training took {seconds / JOBS / 60:.0f} minutes, two "
-        "networks at a time.",
-        f"![{metric} against batch size](norms-{task}.svg)",
+        f"## {TITLES[name]}",
+        f"{done} of {planned} networks are trained, in {seconds / 3600:.1f} hours of one core; "
+        f"tested on {result['scans']} scans of {result['subjects']} subjects. A constant prediction "
+        f"reaches {result['chance'][metric]:.3f}.",
+        f"![{metric} against batch size](norms-{name}.svg)",
         table(result, metric),
+        f"Differences from {result['reference']} at the same batch size, and between batch sizes; "
+        f"{detectable(result)}.",
         *(f"- {at_batch(result, size)}" for size in result["batch_sizes"]),
+        *(f"- {change}" for change in from_large_to_small(result)),
     ]
-    if changes := from_large_to_small(result):
-        parts += ["From the largest batch size to the smallest:", *(f"- {c}" for c in changes)]
-    if "auc" in result["metrics"]:
-        parts += ["AUC:", table(result, "auc")]
     return "\n\n".join(parts).replace("\n\n- ", "\n- ")
 
 
-def is_learned(result: dict[str, Any]) -> bool:
-    """Whether GN differs significantly from chance at any batch size."""
-    metric = result["metric"]
-    values = [cell["metrics"][metric] for cell in result["cells"] if cell["line"] == "group"]
-    return any(not v["low"] <= result["chance"][metric] <= v["high"] for v in values)
+def detectable(result: dict[str, Any]) -> str:
+    """The smallest differences that could have been found."""
+    each = [d[result["metric"]]["detectable"] for d in result["differences"]]
+    known = [value for value in each if value is not None]
+    if not known:
+        return "none could have been found yet"
+    return f"{number(min(known))} to {number(max(known))} could have been found, by the pair"
 
 
-def judge(result: dict[str, Any], line: str, size: int, expected: str) -> str:
-    """The outcome of a claim that ``line`` is better or worse than GN at a batch size."""
-    if not is_learned(result):
-        return "nothing learned"
-    entries = [d for d in result["differences"] if (d["line"], d["batch_size"]) == (line, size)]
-    if not entries:
-        return "not measured"
-    outcomes = {expected: "confirmed", "": "not significant"}
-    outcome = outcomes.get(verdict(result, entries[0]), "contradicted")
-    return f"{outcome}: {spoken(entries[0][result['metric']])}"
+CLAIMS = (
+    ("BN errs more than GN at batch size 1 (GN paper)", "batch", 1, None, "worse"),
+    ("BN errs more than GN at batch size 2 (GN paper)", "batch", 2, None, "worse"),
+    ("BN is as good as GN at batch size 32 (GN paper)", "batch", 32, None, "equal"),
+    ("BN gets worse from batch size 32 to 2 (GN paper)", "batch", 2, 32, "worse"),
+    ("GN is flat from batch size 32 to 2 (GN paper)", "group", 2, 32, "equal"),
+    ("GN is flat from batch size 32 to 1 (GN paper)", "group", 1, 32, "equal"),
+    ("LN errs more than GN at batch size 32 (GN paper)", "layer", 32, None, "worse"),
+    ("IN errs more than GN at batch size 32 (GN paper)", "instance", 32, None, "worse"),
+    ("BGN errs less than GN at batch size 2 (BGN paper)", "batch_group", 2, None, "better"),
+    ("BGN errs less than GN at batch size 1 (BGN paper)", "batch_group", 1, None, "better"),
+    ("GN+ errs less than GN at batch size 32 (GN+ paper)", "group_plus", 32, None, "better"),
+    ("GN+ errs less than GN at batch size 2 (GN+ paper)", "group_plus", 2, None, "better"),
+    ("WS improves GN at batch size 1 (WS paper)", "group+ws", 1, None, "better"),
+    ("WS improves GN at batch size 2 (WS paper)", "group+ws", 2, None, "better"),
+)
+"""Claim, its line and batch size, the batch size it is compared with (None: with GN), and the
+verdict that confirms it."""
 
 
-def judge_group_norm(result: dict[str, Any]) -> str:
-    """The outcome of the claim that GN is no worse at the smallest batch size."""
-    if not is_learned(result):
-        return "nothing learned"
-    entries = [fall for fall in result["falls"] if fall["line"] == "group"]
-    entry = min(entries, key=lambda fall: fall["batch_size"])
-    worse = verdict(result, entry) == "worse"
-    change = spoken(entry[result["metric"]])
-    return f"{'contradicted' if worse else 'not significantly worse'}: {change}"
+def claimed(result: dict[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
+    """Each claim's difference, judged in the family of the claims; None if not measured yet."""
+    found: list[dict[str, Any] | None] = []
+    for _, line, size, other, _ in CLAIMS:
+        rows = result["falls"] if other else result["differences"]
+        entries = [
+            row
+            for row in rows
+            if (row["line"], row["batch_size"]) == (line, size)
+            and row.get("minus_batch_size") == other
+        ]
+        found.append(entries[0][result["metric"]] if entries else None)
+    family = [entry for entry in found if entry and entry["seeds"] > 1]
+    verdicts = iter(judged(family, result["effect"], result["lower_is_better"]) if family else [])
+    return [
+        (claim[0], next(verdicts) if entry and entry["seeds"] > 1 else None)
+        for claim, entry in zip(CLAIMS, found, strict=True)
+    ]
 
 
-def claims(results: dict[str, dict[str, Any]]) -> str:
-    """The papers' claims and the outcomes, task by task."""
-    papers = {
-        "BN is worse at batch size 1 (GN paper: more so, the smaller)": ("batch", 1, "worse"),
-        "BN is worse at batch size 2 (GN paper)": ("batch", 2, "worse"),
-        "BGN is better than GN at batch size 2 (BGN paper)": ("batch_group", 2, "better"),
-        "GN+ is better than GN at batch size 2 (GN+ paper)": ("group_plus", 2, "better"),
-        "WS improves GN at batch size 1 (WS paper)": ("group+ws", 1, "better"),
-    }
-    rows = ["| claim | " + " | ".join(results) + " |", "| --- |" + " --- |" * len(results)]
-    for claim, parts in papers.items():
-        outcomes = [judge(result, *parts) for result in results.values()]
-        rows.append(f"| {claim} | " + " | ".join(outcomes) + " |")
-    outcomes = [judge_group_norm(result) for result in results.values()]
-    rows.append("| GN is no worse at 1 than at 16 (GN paper) | " + " | ".join(outcomes) + " |")
+def outcome(expected: str, entry: dict[str, Any] | None, effect: float) -> str:
+    """What is to be said of a claim."""
+    if entry is None:
+        return "not measured yet"
+    verdict = entry["verdict"]
+    if verdict == "cannot be told":
+        return verdict
+    if verdict == expected or (expected == "equal" and entry["small"]):
+        less = f", by less than {number(effect)}" if entry["small"] and verdict != "equal" else ""
+        return f"**holds**{less}"
+    return f"equal within {number(effect)}" if verdict == "equal" else "**does not hold**"
+
+
+def claims(result: dict[str, Any]) -> str:
+    """The papers' claims with their verdicts, as a table."""
+    rows = [
+        f"| claim | verdict | difference in {result['metric']} | seeds | could have been seen |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for (claim, entry), (*_, expected) in zip(claimed(result), CLAIMS, strict=True):
+        cells = ["", "", ""]
+        if entry:
+            cells = [estimate_text(entry), str(entry["seeds"]), number(entry["detectable"])]
+        rows.append(
+            f"| {claim} | {outcome(expected, entry, result['effect'])} | {' | '.join(cells)} |"
+        )
     return "\n".join(rows)
 
 
 def write_page(results: dict[str, Any]) -> None:
     """Write norms.md and its plots."""
+    first = results["phantom"]
     page = (HERE / "norms.template.md").read_text()
+    waiting = [TITLES[name] for name in COMPARISONS if name not in results]
     page = page.format(
-        rule=results["age"]["rule"],
-        claims=claims({task: results[task] for task in TASKS}),
-        sections="\n\n".join(section(task, result) for task, result in results.items()),
+        rule=first["rule"],
+        subjects=first["subjects"],
+        trained_on=TRAINED_ON,
+        claims="\n\n".join(
+            f"### {TITLES[name]}\n\n{claims(results[name])}"
+            for name in ("phantom", "age")
+            if name in results
+        ),
+        waiting="Not begun yet: " + "; ".join(waiting) + "." if waiting else "",
+        plan=plan_table(first),
+        sections="\n\n".join(section(name, result) for name, result in results.items()),
         commands="\n".join(commands()),
-        version=results["age"]["version"],
+        version=first["version"],
     )
     (HERE / "norms.md").write_text(page)
-    for task, result in results.items():
+    for name, result in results.items():
         plot = plots.against_batch(result, result["metric"])
-        (HERE / f"norms-{task}.svg").write_text(plot + "\n")
+        (HERE / f"norms-{name}.svg").write_text(plot + "\n")
+
+
+def plan_table(result: dict[str, Any]) -> str:
+    """The numbers of subjects that the differences need."""
+    entries = sample_size.plan(result)
+    if not entries:
+        return "With one seed so far, the variance between networks is unknown."
+    names = list(entries[0])
+    rows = ["| " + " | ".join(names) + " |", "| --- |" + " --- |" * (len(names) - 1)]
+    for entry in entries:
+        cells = ["no number" if value is None else str(value) for value in entry.values()]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def gather(work: Path) -> dict[str, Any]:
+    """The results of the comparisons that have begun."""
+    begun = [name for name in COMPARISONS if (work / name / "cells").exists()]
+    run(work, all_commands=tuple(compare(name, "--so-far") for name in begun))
+    return {name: json.loads((work / name / "compare.json").read_text()) for name in begun}
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 3:
-        run(*sys.argv[1:])
-        work = Path(sys.argv[2])
-        figures = {task: json.loads((work / task / "compare.json").read_text()) for task in TITLES}
-        (HERE / "norms.json").write_text(json.dumps(figures, indent=1) + "\n")
-    elif len(sys.argv) > 1:
+        run(Path(sys.argv[2]), sys.argv[1], commands())
+    if len(sys.argv) in (2, 3):
+        results = gather(Path(sys.argv[-1]))
+        (HERE / "norms.json").write_text(json.dumps(results, indent=1) + "\n")
+    elif len(sys.argv) > 3:
         sys.exit(__doc__)
     write_page(json.loads((HERE / "norms.json").read_text()))
     print(HERE / "norms.md")

@@ -54,10 +54,12 @@ def train_cells(
     scans: LabelledScans,
     at_once: int,
     folds: Splits | None,
+    so_far: bool = False,
 ) -> tuple[dict[str, str], dict[str, Task]]:
-    """Train all cells on ``scans``, and on ``folds`` if given.
+    """Train all cells on ``scans``, and on ``folds`` if given; with ``so_far``, none of them.
 
-    Networks that are trained already are skipped.
+    Networks that are trained already are skipped. All cells are trained with one seed before any
+    is with the next, so that what is trained so far can be compared.
 
     Returns
     -------
@@ -71,17 +73,21 @@ def train_cells(
         run = Run(options.out)
         task = plan(options, cohort, scans, folds)
         reason = why_untrainable(task)
-        if options.finish and not reason and run.failure_path.exists():
+        known = options.finish or so_far
+        if known and not reason and run.failure_path.exists():
             reason = run.failure_path.read_text(encoding="utf-8")
         if reason:
             cannot[name] = reason
+            continue
+        if so_far:
+            tasks[name] = task
             continue
         if not options.finish:
             check(options, task)
         todo, left = begin(options, cohort, task)
         tasks[name], complete[name] = task, todo
         jobs += [Job(name, f"{name} {member.name}", run, member, task) for member in left]
-    failed = train_networks(jobs, at_once)
+    failed = train_networks(sorted(jobs, key=lambda job: job.member.seed), at_once)
     cannot |= failed
     for name, todo in complete.items():
         run = Run(cells[name].out)

@@ -28,7 +28,7 @@ class Design:
     seed: int
     seeds: int
     metric: str
-    draws: int
+    effect: float | None
     dynamics_steps: int
 
 

@@ -13,7 +13,9 @@ from uncus.pipeline.comparison.summary import (
     cell_at,
     from_large_to_small,
     verdict,
+    waiting,
 )
+from uncus.pipeline.comparison.verdicts import spoken
 from uncus.pipeline.rendering.html import card, document, notice, table, text
 from uncus.pipeline.rendering.numbers import estimate_text, interval_text, number
 from uncus.pipeline.runs import Comparison
@@ -42,8 +44,9 @@ def cells_table(result: Result, metric: str) -> str:
             entry = cell_at(result, line, batch)
             if entry is None:
                 cells.append("<td></td>")
-            elif entry["status"] == "cannot":
-                cells.append(f'<td class=cannot title="{text(entry["reason"])}">not trainable</td>')
+            elif entry["status"] != "done":
+                word = "not trained yet" if waiting(entry) else "not trainable"
+                cells.append(f'<td class=cannot title="{text(entry["reason"])}">{word}</td>')
             else:
                 value = entry["metrics"][metric]
                 kind = judged.get((line, batch), "") if metric == result["metric"] else ""
@@ -67,7 +70,7 @@ def page(result: Result) -> str:
     ]
     top = best_cell(result)
     if top is None:
-        body.append("<p class=lead>No cell could be trained.</p>")
+        body.append("<p class=lead>No cell is trained.</p>")
     else:
         metric = result["metric"]
         others = [m for m in result["metrics"] if m != metric]
@@ -84,9 +87,7 @@ def page(result: Result) -> str:
             "</div>",
             cells_table(result, metric),
             "<p class=faint><small>Green is better and red worse than "
-            f"{text(result['reference'])} at the same batch size: the 95% interval of the paired "
-            "difference excludes 0. Bold: the best cell. About one in twenty comparisons is "
-            "significant by chance alone.</small></p>",
+            f"{text(result['reference'])} at the same batch size. Bold: the best cell.</small></p>",
             "<h2>Summary</h2><ul>",
             *(f"<li>{text(at_batch(result, batch))}</li>" for batch in result["batch_sizes"]),
             "</ul><h2>From the largest batch size to the smallest</h2><ul>",
@@ -111,13 +112,7 @@ def page(result: Result) -> str:
         body.append("</ul>")
     if result.get("dynamics"):
         body.append(dynamics_section(result["dynamics"]))
-    body += [
-        "<h2>Methods</h2>",
-        f"<p>{text(result['rule'][:1].upper() + result['rule'][1:])}. All values are out of fold, "
-        f"on {result.get('scans', 0)} scans of {result.get('subjects', 0)} subjects that the "
-        f"networks were not trained on. Intervals: {result['interval']['draws']} resamples of "
-        "subjects (with all of their scans) and of seeds, the same for all cells.</p>",
-    ]
+    body += ["<h2>Methods</h2>", f"<p>{text(methods(result))}</p>"]
     footer = (
         f"Made by uncus {result['version']}; compare.json and table.tsv in the same folder contain "
         "the numbers."
@@ -125,10 +120,40 @@ def page(result: Result) -> str:
     return document("uncus compare", body, EXTRA, footer)
 
 
+def methods(result: Result) -> str:
+    """How the cells were trained and compared, in sentences."""
+    done, planned = result["networks"]
+    so_far = f" So far {done} of {planned} networks are trained." if done < planned else ""
+    seen = detectable(result)
+    smallest = (
+        f" The smallest difference from {result['reference']} that a power of 0.8 would have found "
+        f"is {seen}."
+        if seen
+        else ""
+    )
+    return (
+        f"{result['rule'][:1].upper()}{result['rule'][1:]}. All values are out of fold, on "
+        f"{result.get('scans', 0)} scans of {result.get('subjects', 0)} subjects that the networks "
+        f"were not trained on.{so_far} Intervals are over subjects and seeds, as crossed random "
+        "effects (Dorfman 1992, Hillis 2007); differences are paired by both. A cell is better or "
+        f"worse, or equal within {number(result['effect'])} (two one-sided tests, Schuirmann "
+        "1987), if p is below 0.05 after correction for all differences of its table (Holm 1979, "
+        f"Shaffer 1986); their intervals are not corrected.{smallest}"
+    )
+
+
+def detectable(result: Result) -> str:
+    """The range over the differences of the smallest difference that could have been found."""
+    each = [entry[result["metric"]]["detectable"] for entry in result["differences"]]
+    known = [value for value in each if value is not None]
+    return f"{number(min(known))} to {number(max(known))}, by the pair of cells" if known else ""
+
+
 def difference_rows(result: Result) -> list[list[object]]:
     """One row per line: its paired difference from the reference at each batch size."""
     values = {
         (entry["line"], entry["batch_size"]): estimate_text(entry[result["metric"]])
+        + f", {spoken(entry[result['metric']], result['effect'])}"
         for entry in result["differences"]
     }
     lines = dict.fromkeys(line for line, _ in values)

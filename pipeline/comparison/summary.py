@@ -9,6 +9,7 @@ from uncus.pipeline.rendering.numbers import estimate_text, number
 
 Result = Mapping[str, Any]
 """The contents of compare.json."""
+CANNOT = "cannot be told"
 
 
 def cell_at(result: Result, line: str, batch: int) -> Any:
@@ -17,12 +18,14 @@ def cell_at(result: Result, line: str, batch: int) -> Any:
     return next((c for c in cells if c["line"] == line and c["batch_size"] == batch), None)
 
 
+def waiting(cell: Any) -> bool:
+    """Whether a cell is still to be trained."""
+    return cell is not None and cell["status"] == "waiting"
+
+
 def verdict(result: Result, entry: Mapping[str, Any]) -> str:
-    """better, worse, or "" where the interval of a difference includes 0 or is unknown."""
-    value = entry[result["metric"]]
-    if value["low"] is None or value["low"] * value["high"] <= 0:
-        return ""
-    return "better" if (value["value"] < 0) == result["lower_is_better"] else "worse"
+    """better, worse, equal or "cannot be told", of a difference by the result's metric."""
+    return str(entry[result["metric"]]["verdict"])
 
 
 def learned(result: Result, cell: Any) -> bool:
@@ -57,17 +60,23 @@ def at_batch(result: Result, batch: int) -> str:
     metric, line = result["metric"], result["reference"]
     reference = cell_at(result, line, batch)
     if reference is None or reference["status"] != "done":
-        return f"At batch size {batch}, the reference, {line}, cannot be trained."
+        why = "is not trained yet" if waiting(reference) else "cannot be trained"
+        return f"At batch size {batch}, the reference, {line}, {why}."
     cannot = [
         c["line"] for c in result["cells"] if c["batch_size"] == batch and c["status"] == "cannot"
     ]
     if lead := nothing_learned(result, batch):
         return "; ".join([lead, *([f"not trainable: {', '.join(cannot)}"] if cannot else [])]) + "."
-    lines: dict[str, list[str]] = {"": [], "worse": [], "better": []}
+    lines: dict[str, list[str]] = {kind: [] for kind in ("worse", "better", "equal", CANNOT)}
     for entry in result["differences"]:
         if entry["batch_size"] == batch:
-            judged = verdict(result, entry)
-            by = f" by {estimate_text(magnitude(entry[metric]))}" if judged else ""
+            judged, value = verdict(result, entry), entry[metric]
+            if judged in ("worse", "better"):
+                by = f" by {estimate_text(magnitude(value))}"
+            elif judged == CANNOT:
+                by = f" ({number(value['detectable'])} could have been seen)"
+            else:
+                by = ""
             lines[judged].append(entry["line"] + by)
     lines["nothing learned, at chance"] = [
         c["line"]
@@ -78,9 +87,8 @@ def at_batch(result: Result, batch: int) -> str:
     title = "error" if metric == "error" else plots.title(metric)
     value = estimate_text(reference["metrics"][metric])
     parts = [f"At batch size {batch}, {line} has {title} {value}"]
-    for kind, names in lines.items():
-        if names:
-            parts.append(f"{kind or 'no significant difference'}: {', '.join(names)}")
+    names_of = {"equal": f"equal within {number(result['effect'])}"}
+    parts += [f"{names_of.get(kind, kind)}: {', '.join(n)}" for kind, n in lines.items() if n]
     return "; ".join(parts) + "."
 
 
@@ -104,14 +112,14 @@ def from_large_to_small(result: Result) -> list[str]:
         entries = [entry for entry in result["falls"] if entry["line"] == line]
         entry = min(entries, key=lambda e: e["batch_size"])
         sizes = f"from batch size {entry['minus_batch_size']} to {entry['batch_size']}"
-        if judged := verdict(result, entry):
+        judged = verdict(result, entry)
+        if judged in ("worse", "better"):
             sentences.append(
                 f"{line}: {judged} by {estimate_text(magnitude(entry[metric]))} {sizes}"
             )
         else:
-            sentences.append(
-                f"{line}: no significant change {sizes}: {estimate_text(entry[metric])}"
-            )
+            kind = "equal within " + number(result["effect"]) if judged == "equal" else CANNOT
+            sentences.append(f"{line}: {kind} {sizes}: {estimate_text(entry[metric])}")
     return sentences
 
 
@@ -126,5 +134,5 @@ def best_cell(result: Result) -> Any:
 def plain_summary(result: Result) -> str:
     """The result for the terminal."""
     if best_cell(result) is None:
-        return f"no cell could be trained: {result['cells'][0].get('reason', '')}"
+        return f"no cell is trained: {result['cells'][0].get('reason', '')}"
     return "\n".join([at_batch(result, batch) for batch in result["batch_sizes"]])

@@ -11,35 +11,44 @@ from uncus import NOTICE, __version__
 from uncus.data import files
 from uncus.data.tables import write_table
 from uncus.pipeline.comparison.cells import Cell, Design
+from uncus.pipeline.comparison.crossed import estimate, pseudovalues
+from uncus.pipeline.comparison.verdicts import compared, judged
 from uncus.pipeline.evaluation.baselines import predict_baseline
-from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval, plain
+from uncus.pipeline.evaluation.bootstrap import LEVEL, plain
 from uncus.pipeline.evaluation.measurement import measure
 from uncus.pipeline.evaluation.metrics import Array, Values
-from uncus.pipeline.evaluation.predictions import Study, model_outputs
-from uncus.pipeline.runs import Comparison, Run
+from uncus.pipeline.evaluation.predictions import Outputs, Study, model_outputs
+from uncus.pipeline.runs import Comparison, Run, members
+from uncus.pipeline.training.task import Task
 
 SHOWN = {"classification": ("error", "balanced_accuracy", "auc"), "regression": ("mae", "r2")}
 LOWER = frozenset({"error", "mae"})
+PerSeed = Mapping[int, Values]
+"""Seed -> metric -> pseudovalues [subjects] of a cell."""
 
 
 def assess(
-    cells: Sequence[Cell], runs: Mapping[str, Run], cannot: Mapping[str, str], design: Design
+    cells: Sequence[Cell],
+    runs: Mapping[str, Run],
+    cannot: Mapping[str, str],
+    design: Design,
+    tasks: Mapping[str, Task],
 ) -> dict[str, Any]:
     """The contents of compare.json, but for its sentences; ``cannot`` is cell -> reason.
 
-    A cell's value is the mean over its seeds. Its interval is from resamples of both subjects (with
-    all of their scans) and seeds (Owen 2007, "The pigeonhole bootstrap"). The resamples are the
-    same for all cells, so that differences between cells are paired.
+    A cell's value is the mean over its seeds that are trained so far. Its interval is over subjects
+    (each with all of its scans) and seeds, see ``crossed``; differences are paired by both.
 
     Raises
     ------
     ValueError: the metric of ``design`` is not one of the target's.
     """
-    resampled: dict[str, Values] = {}
+    pseudo: dict[str, PerSeed] = {}
     entries = []
     shown: list[str] = []
     chance: dict[str, float | None] = {}
     counts: dict[str, int] = {}
+    folds = 1
     for cell in cells:
         run = runs[cell.name]
         entry: dict[str, Any] = {
@@ -55,23 +64,29 @@ def assess(
         if cell.name in cannot:
             entries.append({**entry, "status": "cannot", "reason": cannot[cell.name]})
             continue
-        study = Study.of(run.scans(), run.target, run.splits())
+        task = tasks[cell.name]
+        folds = task.splits.folds
+        predictions = run.predictions_so_far(members(folds, design.seed, design.seeds))
+        if predictions is None:
+            entries.append({**entry, "status": "waiting", "reason": "not trained yet"})
+            continue
+        study = Study.of(run.scans(), task.target, run.splits())
         kind = "regression" if study.target.regression else "classification"
-        each, folds = by_seed(study, run.predictions(), design.draws, design.seed)
+        each, by_fold = by_seed(study, predictions)
+        plain_values = {seed: one[0] for seed, one in each.items()}
+        pseudo[cell.name] = {seed: one[1] for seed, one in each.items()}
         if not shown:
-            shown = [m for m in each[0] if m.split("_")[0] in SHOWN[kind] or m in SHOWN[kind]]
+            measured = next(iter(plain_values.values()))
+            shown = [m for m in measured if m.split("_")[0] in SHOWN[kind] or m in SHOWN[kind]]
             shown.sort(key=lambda m: next(k for k, s in enumerate(SHOWN[kind]) if m.startswith(s)))
-            chance, counts = constant_prediction(study, run.predictions(), shown)
-        resampled[cell.name] = {
-            m: mean_over_seeds([one[m] for one in each], design.seed) for m in shown
-        }
+            chance, counts = constant_prediction(study, predictions, shown)
         entry["metrics"] = {
             m: {
-                **interval(resampled[cell.name][m]),
-                "seeds": [plain(one[m][0]) for one in each],
-                "folds": [[plain(value) for value in seed[m]] for seed in folds],
-                "sd_over_seeds": spread([one[m][0] for one in each]),
-                "sd_over_folds_and_seeds": spread([v for seed in folds for v in seed[m]]),
+                **value_of(pseudo[cell.name], m),
+                "seeds": [plain(one[m]) for one in plain_values.values()],
+                "folds": [[plain(value) for value in seed[m]] for seed in by_fold],
+                "sd_over_seeds": spread([one[m] for one in plain_values.values()]),
+                "sd_over_folds_and_seeds": spread([v for seed in by_fold for v in seed[m]]),
             }
             for m in shown
         }
@@ -80,27 +95,57 @@ def assess(
     metric = design.metric or (shown[0] if shown else "")
     if shown and metric not in shown:
         raise ValueError(f"--metric {metric}: unknown; choose from {', '.join(shown)}")
+    lower = metric.split("_")[0] in LOWER
+    effect = design.effect or default_effect(metric, chance.get(metric))
+
+    def family(pairs: Sequence[tuple[dict[str, Any], str, str]]) -> list[dict[str, Any]]:
+        """Compare the pairs (entry, cell, other cell), and judge them by the metric together."""
+        each = [
+            {**entry, **{m: paired(pseudo[one], pseudo[other], m, folds) for m in shown}}
+            for entry, one, other in pairs
+            if pseudo.get(one, {}).keys() & pseudo.get(other, {}).keys()
+        ]
+        verdicts = judged([entry[metric] for entry in each], effect, lower) if each else []
+        return [{**entry, metric: one} for entry, one in zip(each, verdicts, strict=True)]
+
     return {
         "target": list(design.target),
         "metric": metric,
         "metrics": shown,
-        "lower_is_better": metric.split("_")[0] in LOWER,
+        "lower_is_better": lower,
+        "effect": effect,
         "reference": cells[0].line,
         "batch_sizes": list(design.batch_sizes),
+        "folds": folds,
         "seeds": design.seeds,
+        "networks": [sum(map(len, pseudo.values())) * folds, len(cells) * folds * design.seeds],
         **counts,
         "chance": chance,
-        "interval": {
-            "level": LEVEL,
-            "method": "bootstrap over subjects and seeds",
-            "draws": design.draws,
-        },
+        "interval": {"level": LEVEL, "method": "subjects and seeds as crossed random effects"},
         "cells": entries,
-        "differences": differences(cells, resampled, cells[0].line),
-        "falls": falls(cells, resampled),
+        "differences": family(differences(cells)),
+        "falls": family(falls(cells, pseudo)),
         "notice": NOTICE,
         "version": __version__,
     }
+
+
+def default_effect(metric: str, chance: float | None) -> float:
+    """The smallest difference worth seeing: 0.03 of a share, 5% of a constant prediction's MAE."""
+    return 0.05 * chance if chance and metric.startswith("mae") else 0.03
+
+
+def value_of(pseudo: PerSeed, metric: str) -> dict[str, float | None]:
+    """A cell's metric with its interval, within the metric's bounds."""
+    found = estimate(np.stack([one[metric] for one in pseudo.values()])).interval
+    low, high = (0.0 if metric != "r2" else -np.inf), (np.inf if metric.startswith("mae") else 1.0)
+    return {k: None if v is None else float(np.clip(v, low, high)) for k, v in found.items()}
+
+
+def paired(mine: PerSeed, theirs: PerSeed, metric: str, folds: int) -> dict[str, Any]:
+    """The paired difference of a metric between two cells."""
+    one, other = ({seed: v[metric] for seed, v in cell.items()} for cell in (mine, theirs))
+    return compared(one, other, folds)
 
 
 def with_error(values: Values) -> Values:
@@ -111,42 +156,29 @@ def with_error(values: Values) -> Values:
 
 
 def by_seed(
-    study: Study, predictions: pd.DataFrame, draws: int, seed: int
-) -> tuple[list[Values], list[dict[str, list[float]]]]:
-    """Each seed's metrics, [1 + draws] with the resamples; and each seed's metrics in each fold."""
-    each, folds = [], []
+    study: Study, predictions: pd.DataFrame
+) -> tuple[dict[int, tuple[dict[str, float], Values]], list[dict[str, list[float]]]]:
+    """Of each seed the metrics and their pseudovalues [subjects]; and its metrics in each fold."""
+    each, folds = {}, []
     for one in sorted(predictions["seed"].unique()):
         outputs = model_outputs(study, predictions[predictions["seed"] == one])
         pooled = outputs.pooled("test")
         pooled = pooled.take(pooled.labelled)
-        each.append(
-            bootstrap(
-                lambda w, p=pooled: with_error(measure(study, p.labels, p.values["model"], w)),  # type: ignore[misc]
-                pooled.subjects,
-                draws,
-                seed,
-            )
-        )
-        by_fold: dict[str, list[float]] = {name: [] for name in each[-1]}
+
+        def measured(weights: Array, rows: Outputs = pooled) -> Values:
+            return with_error(measure(study, rows.labels, rows.values["model"], weights))
+
+        values = {m: float(v[0]) for m, v in measured(np.ones((1, len(pooled.rows)))).items()}
+        each[int(one)] = values, pseudovalues(measured, pooled.subjects)
+        by_fold: dict[str, list[float]] = {name: [] for name in values}
         for fold in range(study.splits.folds):
             here = ((outputs.rows["fold"] == fold) & (outputs.rows["part"] == "test")).to_numpy()
             some = outputs.take(here & outputs.labelled)
             if len(some.rows):
-                ones = np.ones((1, len(some.rows)))
-                values = with_error(measure(study, some.labels, some.values["model"], ones))
-                for name, value in values.items():
+                for name, value in measured(np.ones((1, len(some.rows))), some).items():
                     by_fold[name].append(float(value[0]))
         folds.append(by_fold)
     return each, folds
-
-
-def mean_over_seeds(each: Sequence[Array], seed: int) -> Array:
-    """The mean over all seeds, then over resampled seeds for each resample: float [1 + draws]."""
-    values = np.stack(each)
-    rng = np.random.default_rng((seed, len(values)))
-    times = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), values.shape[1])
-    times[0] = 1
-    return np.asarray((values * times.T).sum(axis=0) / len(values))
 
 
 def spread(values: Sequence[float]) -> float | None:
@@ -167,35 +199,35 @@ def constant_prediction(
     return {m: plain(values[m][0]) for m in shown}, {"subjects": subjects, "scans": len(rows.rows)}
 
 
-def differences(
-    cells: Sequence[Cell], resampled: Mapping[str, Values], line: str
-) -> list[dict[str, Any]]:
-    """Each cell minus the reference ``line`` at the same batch size, resample by resample."""
+def differences(cells: Sequence[Cell]) -> list[tuple[dict[str, Any], str, str]]:
+    """Each cell and the reference, the first line, at the same batch size."""
+    line = cells[0].line
     references = {cell.batch: cell.name for cell in cells if cell.line == line}
-    entries = []
-    for cell in cells:
-        other = references.get(cell.batch, "")
-        if cell.line != line and cell.name in resampled and other in resampled:
-            mine, theirs = resampled[cell.name], resampled[other]
-            each = {m: interval(mine[m] - theirs[m]) for m in mine}
-            entries.append({"line": cell.line, "batch_size": cell.batch, "minus": line, **each})
-    return entries
+    return [
+        (
+            {"line": cell.line, "batch_size": cell.batch, "minus": line},
+            cell.name,
+            references[cell.batch],
+        )
+        for cell in cells
+        if cell.line != line
+    ]
 
 
-def falls(cells: Sequence[Cell], resampled: Mapping[str, Values]) -> list[dict[str, Any]]:
-    """Each line at each smaller batch size minus its largest, resample by resample."""
-    entries = []
+def falls(
+    cells: Sequence[Cell], pseudo: Mapping[str, PerSeed]
+) -> list[tuple[dict[str, Any], str, str]]:
+    """Each line at each smaller batch size and at its largest."""
+    pairs = []
     for line in dict.fromkeys(cell.line for cell in cells):
-        done = [cell for cell in cells if cell.line == line and cell.name in resampled]
+        done = [cell for cell in cells if cell.line == line and cell.name in pseudo]
         if len(done) > 1:
             top = max(done, key=lambda cell: cell.batch)
             for cell in done:
                 if cell != top:
-                    mine, theirs = resampled[cell.name], resampled[top.name]
-                    each = {m: interval(mine[m] - theirs[m]) for m in mine}
                     sizes = {"batch_size": cell.batch, "minus_batch_size": top.batch}
-                    entries.append({"line": line, **sizes, **each})
-    return entries
+                    pairs.append(({"line": line, **sizes}, cell.name, top.name))
+    return pairs
 
 
 def write(out: Path, result: Mapping[str, Any]) -> None:

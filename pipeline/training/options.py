@@ -184,7 +184,7 @@ def parsed(kind: type[Options], arguments: list[str]) -> Options | None:
             return None
 
 
-CONTINUING = frozenset({"resume", "only", "finish"})
+CONTINUING = frozenset({"resume", "only", "finish", "so_far", "plan"})
 SECTIONS = ("model", "optimization")
 """Groups of options that recipes edit."""
 SCHEDULE = frozenset({"epochs", "lr", "trunk_lr", "freeze_norms", "keep", "patience"})

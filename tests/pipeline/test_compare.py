@@ -16,7 +16,7 @@ from uncus.pipeline.cli import main
 from uncus.pipeline.comparison.summary import at_batch
 from uncus.pipeline.runs import Run
 
-OPTIONS = [*TRAIN, "--epochs", "1", "--folds", "1", "--draws", "100"]
+OPTIONS = [*TRAIN, "--epochs", "1", "--folds", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +100,29 @@ def test_a_refused_comparison_leaves_nothing(cohort: Path, tmp_path: Path) -> No
     for wrong in (["--target", "tremor"], ["--folds", "20"], ["--only", "fold-7"]):
         assert main(["compare", str(cohort), str(out), *OPTIONS, *wrong]) == 2
         assert not out.exists()
+
+
+def test_a_comparison_is_shown_so_far_and_plans_its_size(
+    compared: Path, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "out"
+    shutil.copytree(compared, broken)
+    shutil.rmtree(broken / "cells" / "batch-b4")
+    for lost in ("predictions.tsv", "model/SHA256SUMS", "model/fold-0_seed-1.safetensors"):
+        (broken / "cells" / "group-b4" / lost).unlink()
+    grid = ["--norms", "group", "batch", "--batch-sizes", "2", "4", "--seeds", "2"]
+    assert main(["compare", str(cohort), str(broken), *OPTIONS, *grid, "--so-far"]) == 0
+    result = json.loads((broken / "compare.json").read_text())
+    assert result["networks"] == [5, 8]
+    status = {c["name"]: c["status"] for c in result["cells"]}
+    assert status.pop("batch-b4") == "waiting" and set(status.values()) == {"done"}
+    assert [e["error"]["seeds"] for e in result["falls"]] == [1]  # of the seed that both have
+    page = (broken / "index.html").read_text()
+    assert "not trained yet" in page and "So far 5 of 8 networks are trained." in page
+    capsys.readouterr()
+    plan = ["compare", str(cohort), str(broken), "--plan"]
+    assert main([*plan, "--effect", "0.2"]) == 0
+    text = capsys.readouterr().out
+    assert "to see 0.200" in text and "with a power of 0.8" in text
+    assert main(["compare", str(cohort), str(tmp_path / "none"), "--plan"]) == 2
+    assert "no comparison to plan from" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from uncus.pipeline.cli import main
 from uncus.pipeline.comparison.summary import plain_summary
 from uncus.pipeline.runs import Run
 
-OPTIONS = [*TRAIN, "--epochs", "1", "--folds", "1", "--draws", "100"]
+OPTIONS = [*TRAIN, "--epochs", "1", "--folds", "1"]
 
 
 def test_a_cell_that_cannot_be_trained_is_not_an_error(cohort: Path, tmp_path: Path) -> None:

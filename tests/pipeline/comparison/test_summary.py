@@ -5,27 +5,34 @@ from typing import Any
 from uncus.pipeline.comparison.summary import at_batch, plain_summary
 
 
-def test_significant_differences_are_named() -> None:
+def test_verdicts_are_named() -> None:
     def cell(line: str, value: float) -> dict[str, object]:
         error = {"value": value, "low": value - 0.05, "high": value + 0.05}
         return {"line": line, "batch_size": 2, "status": "done", "metrics": {"error": error}}
 
-    def minus(line: str, value: float) -> dict[str, object]:
-        error = {"value": value, "low": value - 0.05, "high": value + 0.05}
-        return {"line": line, "batch_size": 2, "error": error}
+    def minus(line: str, value: float, verdict: str) -> dict[str, object]:
+        error = {"value": value, "low": value - 0.05, "high": value + 0.05, "detectable": 0.08}
+        return {"line": line, "batch_size": 2, "error": {**error, "verdict": verdict}}
 
     result = {
         "metric": "error",
         "lower_is_better": True,
+        "effect": 0.03,
         "reference": "group",
         "batch_sizes": [2],
         "cells": [cell("group", 0.2), cell("instance", 0.21), cell("batch", 0.4)],
-        "differences": [minus("instance", 0.01), minus("batch", 0.2)],
+        "differences": [
+            minus("instance", 0.01, "cannot be told"),
+            minus("layer", 0.0, "equal"),
+            minus("batch", 0.2, "worse"),
+        ],
     }
     assert at_batch(result, 2) == (
-        "At batch size 2, group has error 0.200 (0.150 to 0.250); no significant difference: "
-        "instance; worse: batch by 0.200 (0.150 to 0.250)."
+        "At batch size 2, group has error 0.200 (0.150 to 0.250); worse: batch by 0.200 (0.150 to "
+        "0.250); equal within 0.030: layer; cannot be told: instance (0.080 could have been seen)."
     )
+    result["cells"][0]["status"] = "waiting"
+    assert at_batch(result, 2) == "At batch size 2, the reference, group, is not trained yet."
 
 
 def interval(value: float, half: float = 0.05) -> dict[str, float]:
@@ -46,6 +53,7 @@ def balanced(**accuracies: float) -> dict[str, Any]:
     return {
         "metric": "error",
         "lower_is_better": True,
+        "effect": 0.03,
         "reference": next(iter(accuracies)),
         "batch_sizes": [2],
         "chance": {"error": 0.2, "balanced_accuracy": 0.5},

@@ -90,7 +90,7 @@ def test_probing_restores_running_statistics() -> None:
 def test_the_command_measures_dynamics(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ["--norms", "group", "batch", "--batch-sizes", "2", "--seeds", "1", "--epochs", "1"]
-    options += ["--folds", "1", "--draws", "100", "--dynamics", "--dynamics-steps", "3"]
+    options += ["--folds", "1", "--dynamics", "--dynamics-steps", "3"]
     assert main(["compare", str(cohort), str(out), *TRAIN, *options]) == 0
     lines = json.loads((out / "compare.json").read_text())["dynamics"]["lines"]
     assert list(lines) == ["group", "batch"]
