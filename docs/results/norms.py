@@ -26,13 +26,13 @@ MAIN = ("group", "batch", "group+ws", "batch_group", "group_plus", "layer", "ins
 FURTHER = ("frn", "batch_channel", "positional")
 SUBJECTS, TRAINED_ON = 1300, 300
 TRAINING = "--validation 0 --keep last --weight-decay 0.05 --base-batch 2 --groups 8 --dropout 0"
-SMALL = "--backbone resnet10 --width 16 --stem-pool --lr 0.002"
+SMALL = "--backbone resnet10 --width 16 --lr 0.002"
 PHANTOM = (
     "--target diagnosis --classes CN=CN AD=AD --splits WORK/phantom-splits.tsv --epochs 15 "
     "--augment.rotate 0 --augment.scale 0 --augment.bias 0 --augment.translate 6 " + TRAINING
 )
 SLAB = (
-    f"--folds 5 --epochs 10 {TRAINING} {SMALL} "
+    f"--folds 5 --epochs 10 {TRAINING} {SMALL} --stem-pool "
     "--augment.rotate 0 5 0 --augment.translate 3 0 3 --augment.scale 0.05 0 0.05"
 )
 GRID = (
@@ -99,7 +99,7 @@ def commands() -> tuple[str, ...]:
     return (
         f"uncus phantom WORK/phantom-source --subjects {SUBJECTS} --spacing 6 --registered "
         "--overlap 0.2",
-        "uncus prepare WORK/phantom-source WORK/phantom-cohort --spacing 6",
+        "uncus prepare WORK/phantom-source WORK/phantom-cohort --spacing 8",
         *(compare(*step) for step in STEPS[:3]),
         "uncus prepare SOURCE WORK/cohort --spacing 4 1 4",
         *(compare(*step) for step in STEPS[3:]),
@@ -154,8 +154,8 @@ def section(name: str, result: dict[str, Any]) -> str:
     parts = [
         f"## {TITLES[name]}",
         f"{done} of {planned} networks are trained, in {seconds / 3600:.1f} hours of one core; "
-        f"tested on {result['scans']} scans of {result['subjects']} subjects. A constant prediction "
-        f"reaches {result['chance'][metric]:.3f}.",
+        f"tested on {result['scans']} scans of {result['subjects']} subjects. A constant prediction"
+        f" reaches {result['chance'][metric]:.3f}.",
         f"![{metric} against batch size](norms-{name}.svg)",
         table(result, metric),
         f"Differences from {result['reference']} at the same batch size, and between batch sizes; "
