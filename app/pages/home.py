@@ -52,6 +52,8 @@ STYLE = """
   [data-testid="stFileUploaderDropzone"] {min-height: 12rem; align-items: center;
                                           justify-content: center; border-style: dashed}
   [data-testid="stFileUploaderDropzone"]::before {content: "Drop a scan here, or"}
+  [data-testid="stFileUploaderDropzone"] > * {flex: none !important; width: auto !important}
+  [data-testid="stNumberInputStepUp"], [data-testid="stNumberInputStepDown"] {display: none}
   .uncus-example {display: flex; align-items: center; gap: .8rem; font-size: .95rem}
   .uncus-example img {width: 6rem; border-radius: .5rem; background: #000}
   .uncus-wide {overflow-x: auto} .uncus-wide img {width: 100%; min-width: 44rem}

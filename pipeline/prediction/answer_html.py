@@ -59,7 +59,7 @@ def axis_html(axis: ScoreAxis) -> str:
     ticks = "".join(f"<span>{tick:g}</span>" for tick in axis.ticks)
     zone = f'<span class="swatch"></span>{text(axis.between_title)}' if axis.between else ""
     plot = f'<div class="plot">{"".join(parts)}</div><div class="ticks">{ticks}</div>'
-    caption = f"<figcaption>{text(axis.title)}{zone}</figcaption>"
+    caption = f"<figcaption>{text(axis.caption)}{zone}</figcaption>"
     return f'<figure class="uncus-axis">{plot}{caption}</figure>'
 
 

@@ -73,7 +73,7 @@ def reason(answer: Answer) -> str:
     if is_foreign(answer):
         return domain_line(answer)
     if "set" in answer or "abstains" in answer:
-        return in_full(f"{first_upper(why(answer))}.", answer)
+        return first_upper(in_full(f"{why(answer)}.", answer))
     if "probabilities" in answer:
         return in_full(most_similar(answer), answer)
     age = answer.get("volumes", {}).get("age") or answer.get("covariates", {}).get("age")

@@ -124,7 +124,7 @@ def _axis(page: "FPDF", axis: ScoreAxis) -> None:
     page.set_fill_color(255, 255, 255)
     page.set_y(low + height + 5)
     zone = f" (shaded: {axis.between_title})" if axis.between else ""
-    _text(page, f"{axis.title}{zone}", 8, FAINT, gap=2)
+    _text(page, f"{axis.caption}{zone}", 8, FAINT, gap=2)
 
 
 def _document() -> "FPDF":

@@ -52,6 +52,12 @@ class ScoreAxis:
     between_title: str = ""
     ticks: tuple[float, ...] = (0, 0.25, 0.5, 0.75, 1)
 
+    @property
+    def caption(self) -> str:
+        """The title, and what the bars are."""
+        bars = "; bars: the run's own scans, out of fold" if self.groups else ""
+        return f"{self.title}{bars}"
+
     def at(self, value: float) -> float:
         """The position of a value along the axis, from 0 to 1."""
         low, high = self.ends
@@ -159,7 +165,7 @@ def _probability(answer: Mapping[str, Any], run: Run, known: OutOfFold | None) -
         rest = names[1 - index] if len(names) == 2 else ""
         for title, rows in ((full(rest) if rest else "the other classes", ~own), (full(name), own)):
             counts = _counts(outputs[rows, index], (0.0, 1.0))
-            groups[f"{title}: {sum(counts)} of the run's scans"] = counts
+            groups[f"{title}: {sum(counts)} scans"] = counts
     state = "calibrated" if answer.get("calibrated") else "not calibrated"
     between = None
     if reliability.conformal and "set" in answer and len(names) == 2 and at_home:
@@ -184,7 +190,7 @@ def _value(answer: Mapping[str, Any], index: int, name: str, known: OutOfFold | 
     spread = np.array([*others, value, *(interval or ())])
     ticks = MaxNLocator(5).tick_values(spread.min(), spread.max())
     ends = (float(ticks[0]), float(ticks[-1]))
-    groups = {f"the run's {len(others)} scans": _counts(others, ends)} if len(others) else {}
+    groups = {f"{len(others)} scans": _counts(others, ends)} if len(others) else {}
     level = 1 - answer.get("error_level", 0)
     return ScoreAxis(
         f"{name}, years" if name == "age" else full(name),
