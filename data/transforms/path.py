@@ -58,12 +58,14 @@ class ScanPipeline(Compose):
             return super().__call__(input_, start, end, **options)
 
     def inverse(self, data: MetaTensor) -> MetaTensor:
-        """Carry a map back to the input of the first step."""
-        if not any(isinstance(step, InvertibleTransform) for step in self.transforms):
-            return data  # MONAI warns
-        with plain_errors():
-            image: MetaTensor = super().inverse(data)  # type: ignore[no-untyped-call]
-        return image
+        """Carry a map back to the input of the first step.
+
+        Step by step, as MONAI's Compose does, which would import all of MONAI for it.
+        """
+        for step in reversed(self.transforms):
+            if isinstance(step, InvertibleTransform):
+                data = step.inverse(data)
+        return data
 
     @property
     def grid(self) -> Grid:

@@ -61,13 +61,14 @@ print(matplotlib.pyplot.Figure.__name__, pydicom.Dataset.__name__)
     assert words == ["False", "False", "Figure", "Dataset"]
 
 
-def test_calling_a_pipeline_imports_no_more_of_monai() -> None:
+def test_calling_a_pipeline_and_its_inverse_imports_no_more_of_monai() -> None:
     words = run(f"""
 import sys
 from uncus.data import lean_monai
 lean_monai.load()
 from uncus.data.transforms.path import ScanPipeline
-print(ScanPipeline([str])(1))
+pipeline = ScanPipeline([str, ScanPipeline([])])
+print(pipeline(1), pipeline.inverse(2))
 {LOADED}
 """)
-    assert words == ["1"]
+    assert words == ["1", "2"]
