@@ -41,10 +41,9 @@ def fgsm(loss: Loss, volumes: Tensor, eps: float) -> Tensor:
     return moved(volumes, volumes, loss_and_gradient(loss, volumes)[1], eps, eps)
 
 
-def fast_fgsm(loss: Loss, volumes: Tensor, eps: float) -> Tensor:
-    """Wong's volumes: one step from a random start, drawn by torch's generator."""
-    noise = torch.empty_like(volumes).uniform_(-eps, eps)
-    start = volumes + noise.masked_fill(volumes == 0, 0)
+def fast_fgsm(loss: Loss, volumes: Tensor, eps: float, noise: Tensor) -> Tensor:
+    """Wong's volumes: one step from a random start, with uniform ``noise`` from -1 to 1."""
+    start = volumes + eps * noise.masked_fill(volumes == 0, 0)
     return moved(volumes, start, loss_and_gradient(loss, start)[1], FAST_STEP * eps, eps)
 
 

@@ -121,7 +121,10 @@ class Learner(L.LightningModule):
         volume, covariates, label = (batch[name] for name in ("volume", "covariates", "label"))
         if eps := self.optimization.adversarial:
             volume = fast_fgsm(
-                lambda changed: self.loss(self.model(changed, covariates), label), volume, eps
+                lambda changed: self.loss(self.model(changed, covariates), label),
+                volume,
+                eps,
+                self.random_start(volume),
             )
         if self.whole:
             loss, scans = self.whole(volume, covariates, label, self.updating), len(label)
@@ -134,6 +137,10 @@ class Learner(L.LightningModule):
             "loss", loss.detach(), on_step=False, on_epoch=True, batch_size=scans, sync_dist=several
         )
         return loss
+
+    def random_start(self, volume: Tensor) -> Tensor:
+        """Uniform noise from -1 to 1 for each voxel, by torch's generator."""
+        return torch.empty_like(volume).uniform_(-1, 1)
 
     def training_loss(self, output: Tensor, label: Tensor, step: int) -> tuple[Tensor, int]:
         """The loss of a batch, and the number of its scans."""

@@ -27,6 +27,10 @@ class SharedLearner(Learner):
         # Freezes what is not trained, before DDP counts the parameters to wait for.
         parameter_groups(self.model, self.optimization)
 
+    def random_start(self, volume: Tensor) -> Tensor:
+        whole = volume.new_empty(len(volume) * self.sampler.processes, *volume.shape[1:])
+        return whole.uniform_(-1, 1)[self.sampler.rank :: self.sampler.processes]
+
     def training_loss(self, output: Tensor, label: Tensor, step: int) -> tuple[Tensor, int]:
         size, sampler = self.optimization.batch_size, self.sampler
         first, whole = step * size * sampler.processes, size * sampler.processes

@@ -103,8 +103,9 @@ def test_two_processes_train_the_weights_of_one(
         ["--target", "age", "--regression", "--where", "age > 0"],
         ["--trunk-lr", "0", "--freeze-norms", "--refit-head", "0.1"],
         ["--covariates", "sex", "--balance", "sampling", "--memory", "low"],
+        ["--adversarial", "0.05"],
     ],
-    ids=["weights", "regression", "frozen", "covariates"],
+    ids=["weights", "regression", "frozen", "covariates", "adversarial"],
 )
 def test_two_processes_train_the_weights_of_one_with(
     options: list[str], cohort: Path, tmp_path: Path
