@@ -106,7 +106,7 @@ def several(page: Any, scan: Path, person: Person) -> None:
     kind = {"mimeType": "application/gzip"}
     files = [kind | {"name": name, "buffer": data} for name, data in contents.items()]
     page.locator("input[type=file]").nth(1).set_input_files(files)
-    page.get_by_role("button", name="Table (CSV)").wait_for()
+    page.get_by_role("button", name="Table (CSV)").wait_for(timeout=5 * PATIENCE)
 
 
 def first(page: Any) -> None:

@@ -97,11 +97,11 @@ def side_by_side(runs: dict[str, Path], measured: dict[str, Any]) -> None:
         for column, (title, svg) in zip(st.columns(MAX_RUNS), drawn.items(), strict=False):
             with column:
                 show_figure(title, svg, name)
-    else:
-        for column, (name, path) in zip(st.columns(len(runs)), runs.items(), strict=True):
+    elif drawn := {name: figs for name, path in runs.items() if (figs := drawn_of(path))}:
+        for column, (name, figs) in zip(st.columns(len(drawn)), drawn.items(), strict=True):
             with column:
                 st.markdown(f"**{plain(name)}**")
-                for title, svg in drawn_of(path).items():
+                for title, svg in figs.items():
                     show_figure(title, svg, name)
     for name in runs:
         if report_page(name):
