@@ -97,8 +97,8 @@ def side_by_side(runs: dict[str, Path], measured: dict[str, Any]) -> None:
         for column, (title, svg) in zip(st.columns(MAX_RUNS), drawn.items(), strict=False):
             with column:
                 show_figure(title, svg, name)
-    elif drawn := {name: figs for name, path in runs.items() if (figs := drawn_of(path))}:
-        for column, (name, figs) in zip(st.columns(len(drawn)), drawn.items(), strict=True):
+    elif each := {name: figs for name, path in runs.items() if (figs := drawn_of(path))}:
+        for column, (name, figs) in zip(st.columns(len(each)), each.items(), strict=True):
             with column:
                 st.markdown(f"**{plain(name)}**")
                 for title, svg in figs.items():
