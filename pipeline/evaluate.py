@@ -10,6 +10,7 @@ from uncus import NOTICE
 from uncus.data import files
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import find_column, write_table
+from uncus.pipeline.builtin.catalog import is_built_in, named_run
 from uncus.pipeline.evaluation.assessment import assess
 from uncus.pipeline.evaluation.external import (
     ExternalScans,
@@ -32,7 +33,8 @@ class Evaluate:
     """Measure a run on its held-out scans, or on another cohort; writes report.json and .html."""
 
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = Path()
-    """Folder written by uncus train."""
+    """Folder written by uncus train; with --on also a model without its run, or the name of a
+    built-in model (uncus models)."""
     baseline: tuple[str, ...] = ()
     """Columns to predict from instead of the image: each alone, and all of them together."""
     draws: int = 2000
@@ -86,7 +88,7 @@ class Evaluate:
 
         if self.run_folder == Path():
             raise ValueError("RUN is missing; uncus evaluate RUN")
-        run = Run(self.run_folder)
+        run = Run(named_run(self.run_folder) or self.run_folder)
         out = self.written_to(run)
         curves = {} if self.on else run.training_curves()
         found = self.predictions(run)
@@ -158,7 +160,7 @@ class Evaluate:
         """Where the report is written: to the run, or to a folder for the other cohort."""
         if not self.on:
             return run
-        if not self.out and run.path == run.model_folder:
+        if not self.out and (run.path == run.model_folder or is_built_in(run.path)):
             raise ValueError(f"{run.path} is a model without its run; add --out for the report")
         out = Run(self.out) if self.out else run.external(self.on.resolve().name)
         check_writable(next(path for path in (out.path, *out.path.parents) if path.exists()))
@@ -188,4 +190,4 @@ def evaluate(run: Path | str, **options: Any) -> dict[str, Any]:
     """
     verb = Evaluate(Path(run), **options)
     verb.run()
-    return verb.written_to(Run(Path(run))).report()
+    return verb.written_to(Run(named_run(Path(run)) or Path(run))).report()

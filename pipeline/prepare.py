@@ -15,6 +15,7 @@ from uncus.data.geometry.grid import Grid
 from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
 from uncus.data.space import SPACES
 from uncus.data.tables import limit_warnings
+from uncus.pipeline.builtin.catalog import named_run
 from uncus.pipeline.preparation.cohort_grid import MEASURES
 from uncus.pipeline.preparation.dask_cluster import connected
 from uncus.pipeline.preparation.preparation import FAILED, Preparation, log
@@ -46,8 +47,8 @@ class Prepare:
     """Voxel size of the grid in mm: one number, or three for x (left-right), y
     (posterior-anterior) and z (inferior-superior)."""
     like: Annotated[Path | None, tyro.conf.arg(metavar="RUN|COHORT")] = None
-    """Use the space and the grid of a run or of another prepared cohort: the run then predicts the
-    scans as they are prepared, for uncus evaluate --on."""
+    """Use the space and the grid of a run, a built-in model or another prepared cohort: the run
+    then predicts the scans as they are prepared, for uncus evaluate --on."""
     workers: int = 0
     """Number of processes; 0 is one per core."""
     cluster: str = ""
@@ -118,11 +119,11 @@ class Prepare:
 
 
 def space_and_grid(path: Path) -> tuple[str, Grid]:
-    """Those of a prepared cohort or a run; raises BadInput for any other folder."""
+    """Those of a prepared cohort, a run or a built-in model; raises BadInput for other folders."""
     if (path / MANIFEST).is_file():
         cohort = PreparedCohort.open(path)
         return cohort.space, cohort.grid
-    card = Run(path).card
+    card = Run(named_run(path) or path).card
     return card["space"], Grid.from_dict(card["grid"])
 
 

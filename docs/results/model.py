@@ -20,10 +20,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from model_heads import log_odds, measure_heads
+from model_map import group_map
 from model_page import FOLDERS, MODELS, OLD, YOUNG, write_page
+from model_steps import People, mean_probabilities
+from model_steps import measure as measure_steps
 from safetensors.numpy import load_file, save
 
 from uncus.data import files
+from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.segmentation import slabs
 from uncus.data.tables import read_table, write_table
 from uncus.pipeline.builtin.catalog import FOLDER
@@ -192,5 +196,9 @@ if __name__ == "__main__":
         wider = widening(work / "narrow-measured", name)
         ship(Run(work / name), Run(FOLDER / name), wider, differ[name])
     measure(FOLDER, heads, work / "measured")
-    write_page(work, differ)
+    cohort = PreparedCohort.open(work / "cohort")
+    evidence = group_map(Run(work / "dementia"), cohort)
+    evidence.draw(HERE / "model-map.png")
+    people = People(mean_probabilities(work, cohort), cohort.table)
+    write_page(work, differ, evidence.shares(), people, measure_steps(people))
     print(HERE / "model.md")

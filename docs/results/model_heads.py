@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.data.meta_tensor import MetaTensor
 from scipy.spatial.transform import Rotation
 
 from uncus.data.files import write_json
 from uncus.data.segmentation.measures import measure
 from uncus.data.segmentation.segmenter import segment_scan
+from uncus.data.segmentation.slabs import CLASSES
 from uncus.data.space import Placed
 from uncus.data.transforms.reading import Source
 from uncus.data.transforms.scan_tensor import (
@@ -28,7 +30,9 @@ from uncus.data.transforms.scan_tensor import (
     voxels,
     with_voxels,
 )
+from uncus.models.backbones.anatomy import MEASURED
 from uncus.pipeline.prediction.predictor import Predictor
+from uncus.pipeline.prediction.results import Prediction
 from uncus.pipeline.progress_bars import track
 
 CENTER = np.array([0.6, -25.9, 13.5])
@@ -71,6 +75,14 @@ def log_odds(probability: float) -> float:
     return float(np.log(probability) - np.log1p(-probability))
 
 
+def structures(answer: Prediction) -> dict[str, float]:
+    """Each measured structure's share of the slab, as the U-Net sees it."""
+    found = torch.as_tensor(answer.feature_maps[0]).float().flatten(2).mean(2)
+    shares = found.reshape(len(MEASURED), -1).sum(1).tolist()
+    names = list(CLASSES)
+    return {names[label]: share for label, share in zip(MEASURED, shares, strict=True)}
+
+
 def answers(models: list[Predictor], placed: Placed, known: dict[str, Any]) -> dict[str, Any]:
     """The probability of dementia, given age and without it, and the measures of the anatomy."""
     dementia, anatomy = models
@@ -82,6 +94,7 @@ def answers(models: list[Predictor], placed: Placed, known: dict[str, Any]) -> d
         "p": own.probabilities["AD"],
         "p_without_age": without.probabilities["AD"],
         "fits": list(own.judgement.fits),
+        "structures": structures(own),
         "measures": dict(measures.values),
         "brain_age": dict(measures.brain_age),
         "domain": {"dementia": own.domain.as_dict(), "anatomy": measures.domain.as_dict()},

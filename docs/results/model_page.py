@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from model_steps import ALL, PARTITIONS, People
+from model_steps import table as step_table
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from uncus.data import files
+from uncus.data.segmentation import slabs
+from uncus.models.backbones import anatomy
 from uncus.pipeline.builtin.catalog import FOLDER
 from uncus.pipeline.runs import Run
 
@@ -16,6 +20,8 @@ HERE = Path(__file__).parent
 MODELS = ("dementia", "anatomy")
 FOLDERS = ("elderly-heads", "ixi-heads", "heads")
 OLD, YOUNG = FOLDERS[:2]
+LEAST_SHARE = 0.02
+"""Of the map of the evidence: regions with less are not shown."""
 METRICS = {
     "auc": "AUC",
     "auc_adjusted": "AUC adjusted for age and sex",
@@ -83,12 +89,45 @@ def head_rows(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def write_page(work: Path, differ: dict[str, float]) -> None:
+def structure_rows(people: People, folder: Path) -> list[dict[str, Any]]:
+    """Each structure's share of the slab (mean, SD): OASIS-1's own slabs, and placed heads.
+
+    Normal subjects, as old as the heads that they are compared with.
+    """
+    shares = people.parts[anatomy.TEMPERATURE].sum((2, 3))
+    ages = people.number("age")
+    own = {YOUNG: (ages < 52) & ~people.ill, OLD: (ages > 72) & ~people.ill}
+    rows = []
+    for label in anatomy.MEASURED:
+        name = list(slabs.CLASSES)[label]
+        row: dict[str, Any] = {"structure": name}
+        for group, some in own.items():
+            heads = [
+                files.read_json(path)["structures"][name]
+                for path in sorted((folder / group).glob("*.json"))
+            ]
+            slab = shares[some, ALL.index(label)]
+            for key, values in (("slabs", slab), ("heads", np.array(heads))):
+                row[f"{key} {group}"] = [float(values.mean()), float(values.std(ddof=1))]
+        rows.append(row)
+    return rows
+
+
+def write_page(
+    work: Path,
+    differ: dict[str, float],
+    shares: list[dict[str, Any]],
+    people: People,
+    steps: list[dict[str, Any]],
+) -> None:
     """Write both files.
 
     Parameters
     ----------
     differ: what was subtracted from the log-odds and from brain age for whole heads.
+    shares: of the map of the evidence, by region.
+    people: the scans of the cohort.
+    steps: a row a step, as model_steps.py measures them.
     """
     dementia, anatomy = (Run(work / name) for name in MODELS)
     reports = {run.path.name: run.report() for run in (dementia, anatomy)}
@@ -110,11 +149,15 @@ def write_page(work: Path, differ: dict[str, float]) -> None:
     ranks_without = spearmanr(
         [row["p_without_age"] for row in old], [row["hippocampi"] for row in old]
     )
+    structures = structure_rows(people, work / "measured")
     facts = {
         "hippocampi": shared,
         "wider": wider,
         "offsets": differ,
         "heads": rows,
+        "map": shares,
+        "structures": structures,
+        "steps": steps,
         "spearman": float(ranks.statistic),
         "spearman_without_age": float(ranks_without.statistic),
         "brain_age_mae_old": mean_error(old),
@@ -147,6 +190,12 @@ def write_page(work: Path, differ: dict[str, float]) -> None:
         f"{'inside' if row['inside'] else 'outside'} | {number(row['median_move'], 3)} |"
         for row in rows
     ]
+    regions = [
+        f"| {row['region']} | {row['share']:.1%} | {row['even']:.1%} | "
+        f"{row['share'] / row['even']:.1f} | {row['net']:.0%} |"
+        for row in shares
+        if row["share"] >= LEAST_SHARE
+    ]
     text = (HERE / "model.template.md").read_text(encoding="utf-8")
     text = text.format(
         auc=span(lead["metrics"]["auc"]),
@@ -165,6 +214,11 @@ def write_page(work: Path, differ: dict[str, float]) -> None:
         coverage="\n".join(coverage),
         measures="\n".join(measures),
         heads="\n".join(heads),
+        regions="\n".join(regions),
+        structures="\n".join(map(structure_line, structures)),
+        steps=step_table(steps),
+        partitions=PARTITIONS,
+        least_share=f"{LEAST_SHARE:.0%}",
         spearman=f"{facts['spearman']:.2f}",
         spearman_without=f"{facts['spearman_without_age']:.2f}",
         old_mae=f"{facts['brain_age_mae_old']:.1f}",
@@ -182,6 +236,14 @@ def write_page(work: Path, differ: dict[str, float]) -> None:
         old_count=len(old),
     )
     (HERE / "model.md").write_text(text, encoding="utf-8")
+
+
+def structure_line(row: dict[str, Any]) -> str:
+    """A row of the table of structures, in thousandths of the slab."""
+    cells = [
+        f"{1000 * row[key][0]:.1f} ± {1000 * row[key][1]:.1f}" for key in row if key != "structure"
+    ]
+    return f"| {row['structure']} | {' | '.join(cells)} |"
 
 
 def mean_error(rows: list[dict[str, Any]]) -> float:

@@ -1,6 +1,6 @@
 """A U-Net that labels the structures of the brain; the features are their volumes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -60,20 +60,44 @@ class Anatomy(Classifier):
 
     def features(self, x: Tensor) -> Tensor:
         """[N, 1, X, Y, Z] -> [N, C, X / 2, Y / 2, Z / 2], each structure in each part."""
-        size = x.shape[2:]
-        sides = zip(size[::-1], MULTIPLE[::-1], strict=True)
-        scores = self.unet(F.pad(scaled(x), [side for n, m in sides for side in (0, -n % m)]))
-        probabilities = (scores / TEMPERATURE).softmax(1)[:, list(MEASURED)]
-        across, along, up = ((n + 1) // 2 for n in size)
-        structures = F.avg_pool3d(probabilities, 2)[:, :, :across, :along, :up]
-        distance = (2 * torch.arange(across, device=x.device) + 1 - across).abs()
-        ring = F.one_hot(distance * RINGS // (across + 1), RINGS).T[:, None, :, None, None]
-        band = torch.arange(up, device=x.device) * BANDS // up
-        inside = ring * F.one_hot(band, BANDS).T[:, None, None, :]
-        return (structures[:, :, None] * inside.flatten(0, 1).to(x.dtype)).flatten(1, 2)
+        return in_parts(self.scores(x), x.shape[2:])
+
+    def scores(self, x: Tensor) -> Tensor:
+        """[N, 1, X, Y, Z] -> the U-Net's scores [N, structures, ...], sizes up to ``MULTIPLE``."""
+        sides = zip(x.shape[:1:-1], MULTIPLE[::-1], strict=True)
+        scores: Tensor = self.unet(
+            F.pad(scaled(x), [side for n, m in sides for side in (0, -n % m)])
+        )
+        return scores
 
     def classify(self, feature_map: Tensor) -> Tensor:
         return super().classify(feature_map)
+
+
+def in_parts(
+    scores: Tensor,
+    size: Sequence[int],
+    structures: Sequence[int] = MEASURED,
+    temperature: float = TEMPERATURE,
+) -> Tensor:
+    """Probabilities of structures, each in each part of a volume; elsewhere they are 0.
+
+    Parameters
+    ----------
+    scores: [N, structures, ...], of a volume of ``size`` X, Y, Z that may be padded at its end.
+
+    Returns
+    -------
+    [N, C, X / 2, Y / 2, Z / 2], C being structures times rings times bands.
+    """
+    probabilities = (scores / temperature).softmax(1)[:, list(structures)]
+    across, along, up = ((n + 1) // 2 for n in size)
+    coarse = F.avg_pool3d(probabilities, 2)[:, :, :across, :along, :up]
+    distance = (2 * torch.arange(across, device=scores.device) + 1 - across).abs()
+    ring = F.one_hot(distance * RINGS // (across + 1), RINGS).T[:, None, :, None, None]
+    band = torch.arange(up, device=scores.device) * BANDS // up
+    inside = ring * F.one_hot(band, BANDS).T[:, None, None, :]
+    return (coarse[:, :, None] * inside.flatten(0, 1).to(scores.dtype)).flatten(1, 2)
 
 
 class UNet(nn.Module):

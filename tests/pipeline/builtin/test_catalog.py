@@ -50,6 +50,19 @@ def test_a_scan_without_a_run_is_answered_by_the_default_model(
         assert found["probabilities"] == own["probabilities"]
 
 
+def test_a_built_in_model_is_evaluated_on_a_cohort(
+    models: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort, out = str(tmp_path / "cohort"), tmp_path / "out"
+    assert main(["prepare", str(source), cohort, "--like", "dementia", "--workers", "1"]) == 0
+    capsys.readouterr()
+    asked = ["evaluate", "dementia", "--on", cohort, "--draws", "100"]
+    assert error(asked, capsys).endswith("is a model without its run; add --out for the report")
+    assert main([*asked, "--out", str(out)]) == 0
+    assert "auc" in Run(out).report()["metrics"]
+    assert not (models / "dementia" / "external").exists()
+
+
 def test_several_scans_without_a_run(
     models: Path, scan: Path, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
