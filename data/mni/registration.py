@@ -119,7 +119,7 @@ def register(volume: Volume) -> Registration:
         raise BadInput(path, f"is a slab of {extent:.0f} mm: the brain is cut off", REMEDY)
     # The matrices are small: more threads of BLAS would only spin.
     with threadpool_limits(limits=1, user_api="blas"):
-        load_template()  # another thread may be segmenting meanwhile
+        load_template().near(MARGIN_MM)  # another thread may be segmenting meanwhile
         brain = segment_volume(volume)
         found = np.count_nonzero(brain.mask) * np.prod(brain.spacing) / 1000
         if found < MIN_BRAIN_ML:
@@ -137,7 +137,7 @@ def _register(volume: Volume, brain: SegmentedBrain) -> Registration:
     template, mask = load_template(), brain.mask
     field = bias_field(Image(brain.image, brain.affine), mask)
     image = divide(Image(brain.image, brain.affine), field)
-    near = (template.distance < MARGIN_MM).astype(np.float32)
+    near = template.near(MARGIN_MM).astype(np.float32)
     values = coarser(Image(template.t1, template.affine), FINAL_MM)
     weights = coarser(Image(near, template.affine), FINAL_MM)
     found = brain.centers()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from uncus.data.cache import kept
+from uncus.data.cache import Arrays, kept
 from uncus.data.errors import BadInput
 from uncus.data.geometry.grid import Grid
 from uncus.data.geometry.image import Affine, Image
@@ -35,7 +35,6 @@ class Template:
     t1: float32 [X, Y, Z]; white matter about 1, 0 outside the brain.
     white, gray: float32 [X, Y, Z], probabilities of the tissues.
     brain: bool [X, Y, Z].
-    distance: float32 [X, Y, Z], mm from the brain's edge, negative inside.
     affine: float64 [4, 4], voxel index -> mm.
     """
 
@@ -43,7 +42,6 @@ class Template:
     white: NDArray[np.float32]
     gray: NDArray[np.float32]
     brain: NDArray[np.bool_]
-    distance: NDArray[np.float32]
     affine: Affine
 
     @cached_property
@@ -54,23 +52,48 @@ class Template:
         center: NDArray[np.float64] = self.affine[:3, :3] @ middle + self.affine[:3, 3]
         return center
 
+    @cached_property
+    def distance(self) -> NDArray[np.float32]:
+        """Distance from the brain's edge, mm, negative inside: float32 [X, Y, Z]."""
+
+        def both() -> Arrays:
+            inward = ndimage.distance_transform_edt(self.brain)
+            outward = ndimage.distance_transform_edt(~self.brain)
+            distance = np.where(self.brain, 0.5 - inward, outward - 0.5)
+            return {"distance": distance.astype(np.float32)}
+
+        return kept("template-distance", facts(), both)["distance"]
+
+    def near(self, mm: float) -> NDArray[np.bool_]:
+        """The brain and all voxels less than ``mm`` from its edge, at most ``PAD``: [X, Y, Z].
+
+        As by ``distance``, in a fraction of the time where that is not kept.
+        """
+
+        def outside() -> Arrays:
+            return {"near": ndimage.distance_transform_edt(~self.brain) < mm + 0.5}
+
+        return kept("template-near", facts() | {"mm": mm}, outside)["near"]
+
+
+def facts() -> dict[str, Any]:
+    """What is kept of the template depends on these."""
+    return {"format": 2, "pad": PAD, **{name: version(name) for name in ("nilearn", "scipy")}}
+
 
 @lru_cache(maxsize=1)
 def load_template() -> Template:
-    """Load the template at 1 mm, padded by 20 mm (cached; the distances also on disk)."""
+    """Load the template at 1 mm, padded by 20 mm (cached)."""
     arrays = [read_map(name) for name in ("t1", "wm", "gm")]
     box = ndimage.find_objects((arrays[0].array > 0).astype(np.uint8))[0]
     t1, white, gray = (np.pad(each.array[box], PAD) for each in arrays)
     affine = arrays[0].affine.copy()
     affine[:3, 3] += [part.start - PAD for part in box]
-    facts = {"format": 1, "pad": PAD, **{name: version(name) for name in ("nilearn", "scipy")}}
-    shape = kept("template", facts, lambda: measure_brain(t1))
     return Template(
         t1=t1 / t1[white > 0.9].mean(),
         white=white,
         gray=gray,
-        brain=shape["brain"],
-        distance=shape["distance"],
+        brain=t1 > 0,  # it has no holes
         affine=affine,
     )
 
@@ -89,15 +112,6 @@ def read_map(name: str) -> Image:
     )
     array = np.asanyarray(image.dataobj).astype(np.float32)
     return Image(array / array.max(), np.asarray(image.affine, np.float64))
-
-
-def measure_brain(t1: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """The brain and the distance from its edge; see :class:`Template`."""
-    brain = ndimage.binary_fill_holes(t1 > 0)
-    outward = ndimage.distance_transform_edt(~brain)
-    inward = ndimage.distance_transform_edt(brain)
-    distance = np.where(brain, 0.5 - inward, outward - 0.5).astype(np.float32)
-    return {"brain": brain, "distance": distance}
 
 
 def mni_grid(spacing: NDArray[np.float64]) -> Grid:
