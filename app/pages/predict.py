@@ -4,6 +4,7 @@ import base64
 import html
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import streamlit as st
 
@@ -21,10 +22,33 @@ from uncus.app.uploads import LIMIT
 from uncus.pipeline.model_card.summary import predicts, summary
 from uncus.pipeline.runs import Run
 
-EXAMPLE = Path(__file__).parents[1] / "example.nii.gz"
-THUMBNAIL = EXAMPLE.with_name("example.png")
-MARK = EXAMPLE.with_name("icon.png")
-EXAMPLE_NAME = "bundled example (a phantom)"
+APP = Path(__file__).parents[1]
+MARK = APP / "icon.png"
+
+
+class Example(NamedTuple):
+    """A bundled scan: the stem of its files, its name on the page, and what it is."""
+
+    stem: str
+    name: str
+    about: str
+
+    @property
+    def scan(self) -> Path:
+        """The scan."""
+        return APP / f"{self.stem}.nii.gz"
+
+
+PHANTOM = Example(
+    "example",
+    "bundled example (a phantom)",
+    "An example: a synthetic head (phantom) with known atrophy.",
+)
+HEAD = Example(
+    "head",
+    "bundled example (a young adult)",
+    "An example: the head of a healthy young adult at 2 mm (AOMIC-ID1000, CC0).",
+)
 
 
 def page() -> None:
@@ -116,13 +140,14 @@ def receive(run: Run, jobs: JobQueue) -> UploadedScan | None:
     with right:
         values = person.fields(run, jobs, scan)
         again = bool(scan and person.differ(values, scan) and st.button("Predict again"))
-        thumbnail = f'<img src="data:image/png;base64,{encoded(THUMBNAIL)}" alt="">'
-        about = "An example: a synthetic head (phantom) with known atrophy."
-        st.html(f'<div class="uncus-example">{thumbnail}<span>{about}</span></div>')
-        example = st.button("Try the bundled example")
-    if uploads or example:
+        example = example_of(run)
+        picture = encoded(example.scan.with_name(f"{example.stem}.png"))
+        thumbnail = f'<img src="data:image/png;base64,{picture}" alt="">'
+        st.html(f'<div class="uncus-example">{thumbnail}<span>{example.about}</span></div>')
+        wanted = st.button("Try the bundled example")
+    if uploads or wanted:
         own = person.not_of(values, scan)
-        new = UploadedScan(run.path, uploads, own) if uploads else example_scan(run, own)
+        new = UploadedScan(run.path, uploads, own) if uploads else bundled(example, run, own)
         replace_scan(new, jobs)
         free(uploads)
         state["uploads"] += 1
@@ -135,16 +160,21 @@ def receive(run: Run, jobs: JobQueue) -> UploadedScan | None:
     return scan
 
 
-def example_scan(run: Run, values: Covariates) -> UploadedScan:
-    """The bundled phantom."""
+def example_of(run: Run) -> Example:
+    """A scan of the run's domain: a person's, or a phantom."""
+    return HEAD if run.card.get("domain", {}).get("synthetic") is False else PHANTOM
+
+
+def bundled(example: Example, run: Run, values: Covariates) -> UploadedScan:
+    """A bundled scan as if it were uploaded."""
 
     class Bundled:
-        name = EXAMPLE.name
+        name = example.scan.name
 
         def getbuffer(self) -> memoryview:
-            return memoryview(EXAMPLE.read_bytes())
+            return memoryview(example.scan.read_bytes())
 
-    return UploadedScan(run.path, [Bundled()], values, EXAMPLE_NAME)
+    return UploadedScan(run.path, [Bundled()], values, example.name)
 
 
 def replace_scan(scan: UploadedScan, jobs: JobQueue) -> None:
