@@ -25,6 +25,7 @@ from uncus.pipeline.prediction.answer_text import (
     domain_line,
     first_upper,
     full,
+    in_full,
     interval_columns,
     is_foreign,
     named,
@@ -97,8 +98,10 @@ def batch(run: Run, jobs: JobQueue) -> None:
     first = next((scan.prediction for scan in answered), {}) or {}
     how = "Estimates, not measurements, with conformal intervals. This is not a diagnosis."
     if "probabilities" in first:
-        how = calibration(first)
-    st.caption(f"± one standard deviation over the networks. {plain(how)}")
+        how = in_full(calibration(first), first)
+    if len(first.get("members", ())) > 1:
+        how += " ± is one standard deviation over the networks."
+    st.caption(plain(how))
     inside = next((one.prediction for one in answered if not is_foreign(one.prediction or {})), {})
     if asked := form(inside or {}, run, f"batch-{state['batches']}", False):
         for scan in answered:
@@ -219,6 +222,7 @@ def messages(scan: UploadedScan) -> str:
         return scan.error
     foreign = is_foreign(scan.prediction)
     why = domain_line(scan.prediction) if foreign else scan.prediction.get("abstains", "")
+    why = in_full(why.removesuffix("."), scan.prediction)
     return "; ".join(filter(None, [why, *scan.prediction["warnings"]]))
 
 
@@ -251,7 +255,7 @@ def shown(scans: list[UploadedScan]) -> pd.DataFrame:
 def answered(scan: UploadedScan) -> str:
     """The class in full, or why none is named."""
     if not scan.prediction:
-        return f"none: {scan.error}" if scan.error else ""
+        return f"Refused: {scan.error}" if scan.error else ""
     unnamed = is_foreign(scan.prediction) or scan.prediction.get("abstains")
     more = f": {reason(scan.prediction)}" if unnamed else ""
     return f"{title(scan.prediction)}{more}"
@@ -271,7 +275,8 @@ def in_words(answer: Answer) -> dict[str, str]:
     if classes and (years := answer.get("brain_age")):
         columns["brain age"] = value_text("age", years["value"])
     for region, ml, centile, *_ in volume_rows(answer):
-        columns |= {f"{region}, ml": ml, f"{region}, centile": centile}
+        known = {} if centile == "–" else {f"{region}, centile": centile}
+        columns |= {f"{region}, ml": ml, **known}
     return columns
 
 

@@ -50,14 +50,14 @@ def test_what_cannot_be_answered_says_why(monkeypatch: pytest.MonkeyPatch, tmp_p
         "volumes": VOLUMES,
     }
     shown = batch.shown([refused, answered])
-    assert shown.loc[0].tolist()[:3] == ["0.nii", "failed", "none: is a CT; export the MRI"]
+    assert shown.loc[0].tolist()[:3] == ["0.nii", "failed", "Refused: is a CT; export the MRI"]
     assert set(shown.loc[0].tolist()[3:]) == {""}
     both = "Alzheimer's-type dementia and cognitively normal both fit"
     assert shown.loc[1, "answer"] == f"Cannot tell: {both}."
     assert shown.loc[1, "probability of Alzheimer's-type dementia"] == "0.54 ± 0.01"
     assert shown.loc[1, "left hippocampus, ml"] == "2.46"
     assert not {name for name in shown if "_" in name or name in member}, "words"
-    assert batch.messages(answered) == "AD and CN both fit; one; two"
+    assert batch.messages(answered) == f"{both}; one; two"
     cells = next(csv.DictReader(io.StringIO(batch.to_csv([answered]))))
     assert cells["ml_left_hippocampus"] and cells["AD"] == "0.5433", "names for programs"
     for scan in (refused, answered):

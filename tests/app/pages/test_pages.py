@@ -125,7 +125,7 @@ def test_several_scans_and_their_table(serve: Any, folder: Path, tmp_path: Path)
     shown = page.dataframe[0].value.set_index("scan")
     assert [state.partition(" in ")[0] for state in shown["state"]] == ["done", "done", "failed"]
     assert not (shown == "None").any(axis=None) and not shown.isna().any(axis=None)
-    assert shown.loc[broken, "answer"] == f"none: {scans[2].error}"
+    assert shown.loc[broken, "answer"] == f"Refused: {scans[2].error}"
     shown_text = "\n".join(str(part.value) for part in page.markdown)
     assert f"`{broken}`: " in shown_text and plain(scans[2].error) in shown_text
     predictor = Predictor(folder / "plain")
