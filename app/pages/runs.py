@@ -17,6 +17,7 @@ from uncus.pipeline.evaluation import metrics
 from uncus.pipeline.evaluation.report_text import headline
 from uncus.pipeline.evaluation.run_figures import figures
 from uncus.pipeline.model_card.summary import predicts, trained_on
+from uncus.pipeline.prediction.answer_text import full
 from uncus.pipeline.rendering.numbers import estimate_text
 from uncus.pipeline.runs import Run
 
@@ -57,7 +58,7 @@ def overview(runs: dict[str, Path], measured: dict[str, Any]) -> pd.DataFrame:
     """One row per run."""
     rows = []
     for name, path in runs.items():
-        row = {"run": name, "predicts": "", "trained on": "", "network": "", "main metric": ""}
+        row = {"run": name, "predicts": "", "main metric": "", "trained on": "", "network": ""}
         try:
             card = verified(path, Run(path).changed()).card
             row["predicts"] = predicts(Run(path))
@@ -78,7 +79,7 @@ def side_by_side(runs: dict[str, Path], measured: dict[str, Any]) -> None:
     every = dict.fromkeys(metric for values in shown for metric in values)
     table = pd.DataFrame(
         {
-            "metric": [metrics.title(metric) for metric in every],
+            "metric": [in_words(metrics.title(metric)) for metric in every],
             **{
                 name: [
                     estimate_text(values[metric]) if metric in values else "–" for metric in every
@@ -107,6 +108,12 @@ def side_by_side(runs: dict[str, Path], measured: dict[str, Any]) -> None:
         if report_page(name):
             with st.expander(f"Report of {plain(name)}"):
                 st.iframe(f"/report/{name}", height=900)
+
+
+def in_words(title: str) -> str:
+    """A metric's name with its class or value in full: ``MAE, left hippocampus``."""
+    metric, _, name = title.partition(", ")
+    return f"{metric}, {full(name)}" if name else metric
 
 
 def height(rows: int) -> int:

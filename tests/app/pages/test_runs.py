@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import streamlit as st
 
-from uncus.app.pages.runs import drawn_of
+from uncus.app.pages.runs import drawn_of, in_words
 from uncus.pipeline.builtin import catalog
 
 
@@ -21,3 +21,8 @@ def test_a_built_in_model_has_no_figures_and_that_is_no_error(
     assert drawn_of(models / "dementia") == {} and len(shown) == 1
     monkeypatch.setattr(catalog, "FOLDER", models)
     assert drawn_of(models / "dementia") == {} and len(shown) == 1
+
+
+def test_metrics_are_named_in_full() -> None:
+    assert in_words("AUC") == "AUC" and in_words("AUC, AD") == "AUC, Alzheimer's-type dementia"
+    assert in_words("MAE, hippocampus_left") == "MAE, left hippocampus"
