@@ -15,6 +15,8 @@ from torch import Tensor
 
 Loss = Callable[[Tensor], Tensor]
 """Volumes [N, 1, X, Y, Z] -> the loss of each, [N], or of all, []."""
+Eps = float | Tensor
+"""The largest change of a voxel, of all volumes or of each, [N, 1, 1, 1, 1]."""
 FAST_STEP = 1.25
 """Size of the step from a random start, in eps (Wong 2020)."""
 STEPS, STEP = 5, 0.25
@@ -30,13 +32,15 @@ def loss_and_gradient(loss: Loss, volumes: Tensor) -> tuple[Tensor, Tensor]:
     return values.detach(), gradient
 
 
-def moved(volumes: Tensor, start: Tensor, gradient: Tensor, step: float, eps: float) -> Tensor:
+def moved(volumes: Tensor, start: Tensor, gradient: Tensor, step: Eps, eps: Eps) -> Tensor:
     """``start`` moved by ``step`` along the gradient's sign, within ``eps`` of ``volumes``."""
-    change = (start - volumes).add(gradient.sign(), alpha=step).clamp(-eps, eps)
+    change = start - volumes + step * gradient.sign()
+    limit = torch.as_tensor(eps, dtype=change.dtype, device=change.device)
+    change = torch.minimum(torch.maximum(change, -limit), limit)
     return volumes + change.masked_fill(volumes == 0, 0)
 
 
-def fgsm(loss: Loss, volumes: Tensor, eps: float) -> Tensor:
+def fgsm(loss: Loss, volumes: Tensor, eps: Eps) -> Tensor:
     """Goodfellow's volumes: one step of ``eps``."""
     return moved(volumes, volumes, loss_and_gradient(loss, volumes)[1], eps, eps)
 
@@ -47,7 +51,7 @@ def fast_fgsm(loss: Loss, volumes: Tensor, eps: float, noise: Tensor) -> Tensor:
     return moved(volumes, start, loss_and_gradient(loss, start)[1], FAST_STEP * eps, eps)
 
 
-def pgd(loss: Loss, volumes: Tensor, eps: float, steps: int = STEPS) -> Tensor:
+def pgd(loss: Loss, volumes: Tensor, eps: Eps, steps: int = STEPS) -> Tensor:
     """Madry's volumes, from those of FGSM: of all steps the one with each volume's highest loss.
 
     So they are never weaker than FGSM's. ``loss`` is of each volume, [N].

@@ -74,3 +74,18 @@ def test_losses_rise_within_eps_and_the_background_stays(norm: str) -> None:
 def test_eps_0_changes_nothing() -> None:
     for attack in (fgsm, pgd, fast):
         assert torch.equal(attack(network(), ball(), 0.0), ball())
+
+
+def test_each_volume_may_have_its_own_eps() -> None:
+    volumes, eps = ball(1), torch.tensor([0.01, 0.1, 0.0]).view(-1, 1, 1, 1, 1)
+    model = build_model(ModelConfig("tiny"), seed=0).eval()
+    known = torch.tensor([1])
+
+    def loss(x: Tensor) -> Tensor:
+        return F.cross_entropy(model(x), known.expand(len(x)), reduction="none")
+
+    for attack in (fgsm, pgd):
+        together = attack(loss, volumes.expand(3, *volumes.shape[1:]), eps)
+        for one, alone in zip(together, (0.01, 0.1, 0.0), strict=True):
+            change = (one - attack(loss, volumes, alone)[0]).abs() > 1e-6
+            assert change.float().mean() < 0.02  # but where a gradient is nearly 0
