@@ -111,7 +111,8 @@ def trunk_hash(model: Classifier) -> str:
     for name, value in model.state_dict().items():
         if not name.startswith(("head.", "covariates.")):
             digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            flat = value.detach().cpu().reshape(-1)  # a number alone has no bytes to view
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

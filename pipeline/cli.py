@@ -28,6 +28,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "uncus.pipeline.evaluate:Evaluate",
         "compute metrics with confidence intervals, compared with baselines",
     ),
+    "adapt": (
+        "uncus.pipeline.adaptation.adapt:Adapt",
+        "adapt a run to a new site, with or without labels of it",
+    ),
     "audit": (
         "uncus.pipeline.audit.audit:Audit",
         "look for leaks, confounders, shortcuts and label errors",

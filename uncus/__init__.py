@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from uncus.models.fused import FusedGroupNorm as FusedGroupNorm
     from uncus.models.norms import NORMS as NORMS
     from uncus.models.swap import swap_norm as swap_norm
+    from uncus.pipeline.adaptation.adapt import adapt as adapt
     from uncus.pipeline.evaluate import evaluate as evaluate
     from uncus.pipeline.predict import Prediction as Prediction
     from uncus.pipeline.predict import Predictor as Predictor
@@ -35,6 +36,7 @@ _MODULES = {
     "Predictor": "pipeline.predict",
     "READERS": "data.cohorts.readers",
     "SALIENCY": "pipeline.saliency",
+    "adapt": "pipeline.adaptation.adapt",
     "build_model": "models.build",
     "evaluate": "pipeline.evaluate",
     "swap_norm": "models.swap",

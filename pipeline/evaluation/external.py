@@ -47,11 +47,28 @@ class ExternalScans:
     def labelled(self, target: Target) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
         """The labelled scans (their index is the row in the cohort), and labels for ``target``.
 
+        Raises
+        ------
+        BadInput: see :meth:`every`, or no labelled scan.
+        """
+        table, labels = self.every(target)
+        known = np.isfinite(labels).any(axis=1) if target.regression else labels >= 0
+        if not known.any():
+            raise BadInput(
+                self.cohort.path,
+                f"no scan has a {', '.join(self.target or target.columns)}",
+                "check --target and --where",
+            )
+        return table[known], labels[known]
+
+    def every(self, target: Target) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
+        """All scans, and their labels for ``target``: -1, or NaN, where there are none.
+
         The label's columns have the names that ``target`` gives them.
 
         Raises
         ------
-        BadInput: other classes than the run's, a value that is in none, or no labelled scan.
+        BadInput: other classes than the run's, or a value that is in none.
         """
         columns = self.target or target.columns
         here = Target(columns, target.classes, target.regression)
@@ -66,16 +83,9 @@ class ExternalScans:
         table = select(self.cohort.table, self.where) if self.where else self.cohort.table
         here.resolve(table)
         labels = target_values(table, here) if here.regression else class_indices(table, here)
-        known = np.isfinite(labels).any(axis=1) if here.regression else labels >= 0
-        if not known.any():
-            raise BadInput(
-                self.cohort.path,
-                f"no scan has a {', '.join(columns)}",
-                "check --target and --where",
-            )
         renamed = dict(zip(columns, target.columns, strict=True))
         table = table.drop(columns=[c for c in target.columns if c in table and c not in renamed])
-        return table[known].rename(columns=renamed), labels[known]
+        return table.rename(columns=renamed), labels
 
 
 def predict_external(run: Run, scans: ExternalScans, device: str = "cpu") -> Predicted:

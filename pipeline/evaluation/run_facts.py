@@ -28,7 +28,9 @@ def run_facts(run: Run) -> dict[str, Any]:
         }
         if eps := known.get("adversarial"):
             facts["adversarial training"] = adversarial_text(eps)
-    if run.config_path.exists():
+        if adapted := card.get("adapted"):
+            facts |= {"adapted": adapted["summary"], "cohort": adapted["cohort"]}
+    if run.config_path.exists() and "adapted" not in facts:
         options = TrainingOptions.stored(run.path)
         how = options.optimization
         facts |= {

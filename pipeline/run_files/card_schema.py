@@ -79,6 +79,17 @@ BRAIN_AGE = record(
     error=number(0, 1e6),
     scans=COUNT,
 )
+ADAPTED = record(
+    {"chosen_by": TEXT, "scores": mapping(VALUE)},
+    run=NAME,
+    card_sha256=HASH,
+    cohort=NAME,
+    method=NAME,
+    labels=COUNT,
+    subjects=COUNT,
+    summary=TEXT,
+)
+"""Of a run that was adapted to a new site."""
 DOMAIN = {
     **record(
         {
@@ -108,6 +119,7 @@ CARD: Schema = {
             "not_calibrated": TEXT,
             "conformal": CONFORMAL,
             "brain_age": BRAIN_AGE,
+            "adapted": ADAPTED,
         },
         schema=integer(1, 1),
         notice=TEXT,

@@ -38,10 +38,11 @@ from uncus.pipeline.training.data_loading import EpochSampler, balanced, loader
 from uncus.pipeline.training.epoch_bar import EpochBar
 from uncus.pipeline.training.head_refit import refit, refit_normed
 from uncus.pipeline.training.learner import Learner
+from uncus.pipeline.training.optimization import Optimization
 from uncus.pipeline.training.processes import this_group
 from uncus.pipeline.training.shared_batch import SharedLearner
 from uncus.pipeline.training.steps.layout import gains_from_channels_last
-from uncus.pipeline.training.task import Task
+from uncus.pipeline.training.task import Devices, Task
 
 
 def train_member(run: Run, member: Member, task: Task) -> None:
@@ -246,7 +247,19 @@ class Termination(Callback):
 
 def make_trainer(run: Run, member: Member, task: Task) -> L.Trainer:
     """Lightning's Trainer for one member."""
-    optimization, devices = task.optimization, task.devices
+    patience = task.optimization.patience if task.may_choose_epoch(member.fold) else 0
+    return plain_trainer(
+        task.optimization,
+        task.devices,
+        logger=TensorBoardLogger(run.tensorboard(member), name="", version=""),
+        callbacks=[Checkpoints(run, member, patience), Termination(), EpochBar(member.name)],
+    )
+
+
+def plain_trainer(
+    optimization: Optimization, devices: Devices, callbacks: Sequence[Callback], logger: Any = False
+) -> L.Trainer:
+    """Lightning's Trainer, which logs and saves what its ``logger`` and ``callbacks`` do."""
     several = this_group().count > 1
     return L.Trainer(
         # Otherwise Lightning looks for variables of SLURM and others, which may be of another step.
@@ -267,14 +280,8 @@ def make_trainer(run: Run, member: Member, task: Task) -> L.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=50,
-        logger=TensorBoardLogger(run.tensorboard(member), name="", version=""),
-        callbacks=[
-            Checkpoints(
-                run, member, optimization.patience if task.may_choose_epoch(member.fold) else 0
-            ),
-            Termination(),
-            EpochBar(member.name),
-        ],
+        logger=logger,
+        callbacks=list(callbacks),
     )
 
 
@@ -328,7 +335,7 @@ def output_columns(
     names = task.target.names
     if task.target.is_classification:
         probabilities = output.softmax(1).numpy()
-        true = [names[label] for label in task.labels[rows]]
+        true = [names[label] if label >= 0 else "" for label in task.labels[rows]]
         return {"true": true, **{f"p_{name}": probabilities[:, k] for k, name in enumerate(names)}}
     mean, std = task.standardization(member.fold)
     values = output.numpy() * std + mean

@@ -29,8 +29,13 @@ from uncus.pipeline.trust.out_of_fold import OutOfFold
 from uncus.pipeline.trust.reliability import Reliability
 
 
-def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
-    """Write the reference, what is known of training subjects, and the card; seal the model."""
+def write(
+    run: Run, task: Task, members: tuple[Member, ...], reliability: Reliability | None = None
+) -> None:
+    """Write the reference, what is known of training subjects, and the card; seal the model.
+
+    ``reliability`` is by default fitted to the run's predictions of its test scans.
+    """
     cohort = task.cohort
     reference = fit_reference(task)
     images, state = reference.state()
@@ -72,8 +77,9 @@ def write(run: Run, task: Task, members: tuple[Member, ...]) -> None:
         "results": {p.name: files.sha256(p) for p in (*run.results, *run.about_subjects)},
         "init_from": started_from(task),
         "certificate": certificate.public(),
-        **Reliability.fit(out_of_fold).as_card(),
+        **(reliability or Reliability.fit(out_of_fold)).as_card(),
         **({"brain_age": brain_age.as_card()} if brain_age else {}),
+        **({"adapted": dict(task.adapted)} if task.adapted else {}),
     }
     files.write_json(run.card_path, card)
     run.seal()
@@ -149,6 +155,6 @@ def training(task: Task) -> dict[str, Any]:
         facts["sex"] = table[sexes].value_counts().to_dict()
     if task.target.is_classification:
         labels = task.labels[task.rows(0, "train", "validation", "test")]
-        counts = np.bincount(labels, minlength=len(task.target.names)).tolist()
+        counts = np.bincount(labels[labels >= 0], minlength=len(task.target.names)).tolist()
         facts["classes"] = dict(zip(task.target.names, counts, strict=True))
     return facts

@@ -2,7 +2,8 @@
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,8 +70,9 @@ class Task:
     Attributes
     ----------
     table: the N scans of the run; its index is their position in the cohort's volumes.
-    labels: int [N] classes, or float [N, K] values, NaN where missing.
+    labels: int [N] classes, -1 where missing, or float [N, K] values, NaN where missing.
     covariates: float32 [N, P], NaN where missing.
+    adapted: what the model card says of a run that was adapted to a new site; empty for others.
     """
 
     cohort: PreparedCohort
@@ -88,6 +90,7 @@ class Task:
     flip_average: bool
     init_from: Run | Path | None
     age_norms: str = ""
+    adapted: Mapping[str, Any] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process memory-maps the cohort itself, rather than receiving its volumes.

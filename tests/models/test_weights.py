@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from uncus.models.backbones.resnet import ResNet
 from uncus.models.base import Classifier
 from uncus.models.build import ModelConfig, build_model, medicalnet
-from uncus.models.weights import load_weights, read_weights, save_weights, transfer
+from uncus.models.weights import (
+    load_weights,
+    read_weights,
+    save_weights,
+    transfer,
+    trunk_hash,
+)
 
 VOLUME = torch.randn(1, 1, 24, 20, 24, generator=torch.Generator().manual_seed(0))
 
@@ -267,3 +273,13 @@ def test_a_huge_header_is_not_parsed(tmp_path: Path) -> None:
     path.write_bytes((11 << 20).to_bytes(8, "little") + b" " * (11 << 20))
     with pytest.raises(ValueError, match="its header has"):
         read_weights(path)
+
+
+def test_the_hash_of_a_trunk_is_of_all_but_the_head() -> None:
+    model = build_model(ModelConfig("tiny", norm="batch"), seed=0)  # which counts batches
+    before = trunk_hash(model)
+    with torch.no_grad():
+        model.head.weight += 1
+    assert trunk_hash(model) == before
+    model.state_dict()["stages.0.1.num_batches_tracked"] += 1
+    assert trunk_hash(model) != before

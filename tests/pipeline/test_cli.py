@@ -121,6 +121,7 @@ def test_help_names_everything_that_is_registered(capsys: pytest.CaptureFixture[
     from uncus.data.cohorts.readers import READERS
     from uncus.models.build import BACKBONES
     from uncus.models.norms import NORMS
+    from uncus.pipeline.adaptation.registry import ADAPTATIONS
     from uncus.pipeline.saliency import SALIENCY
 
     for verb, names in (
@@ -128,7 +129,8 @@ def test_help_names_everything_that_is_registered(capsys: pytest.CaptureFixture[
         ("prepare", READERS),
         ("predict", SALIENCY),
         ("explain", SALIENCY),
+        ("adapt", ADAPTATIONS),
     ):
         assert main([verb, "--help"]) == 0
-        words = re.findall(r"[\w-]+", re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out))
+        words = re.findall(r"[\w+-]+", re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out))
         assert not set(names) - set(words), f"uncus {verb} --help does not name them"

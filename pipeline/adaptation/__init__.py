@@ -1,0 +1,1 @@
+"""A trained run meets a new site: methods with and without labels of it."""

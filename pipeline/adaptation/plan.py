@@ -1,0 +1,239 @@
+"""Which scans of the new site adapt which networks, and which test them: no subject does both."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from uncus.data.augment import Augment
+from uncus.data.design.covariates import columns
+from uncus.data.design.splits import Splits, check_leakage
+from uncus.data.design.targets import Target, class_indices
+from uncus.data.errors import BadInput
+from uncus.data.scan_dataset import ScanDataset
+from uncus.models.base import Classifier
+from uncus.models.build import ModelConfig, build_model
+from uncus.models.weights import load_weights
+from uncus.pipeline import config
+from uncus.pipeline.adaptation.site import HIDDEN, Array, Site, take
+from uncus.pipeline.audit.evidence import images_of
+from uncus.pipeline.evaluation.external import ExternalScans, overlapping, training_of
+from uncus.pipeline.prediction.trained_networks import read_grid, read_reliability
+from uncus.pipeline.runs import Member, Run, members
+from uncus.pipeline.training.optimization import Optimization
+from uncus.pipeline.training.options import TrainingOptions
+from uncus.pipeline.training.task import Devices, Task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The adaptation of every network of a run to a new site.
+
+    The subjects of the new site are divided into folds: as many as the run's, at least two. The
+    networks of a fold are those of the run's fold, adapted to the subjects of the other folds and
+    tested on its own. The labelled subjects are in no test.
+
+    Attributes
+    ----------
+    run: where the networks come from.
+    task: scans, folds and architecture; its labels are those of the table, to be compared with.
+    shown: subjects whose labels may be seen.
+    members: the adapted networks.
+    weights: name of a member -> the file it starts from.
+    source: scans that the run was trained on, by its fold; empty where they are not at hand.
+    """
+
+    run: Run
+    task: Task
+    shown: frozenset[str]
+    members: tuple[Member, ...]
+    weights: Mapping[str, Path]
+    source: Mapping[int, ScanDataset]
+
+    def network(self, member: Member) -> Classifier:
+        """The network that a member starts from."""
+        network = build_model(self.task.model)
+        load_weights(network, self.weights[member.name])
+        return network.eval()
+
+    def site(self, member: Member) -> Site:
+        """The site as a member meets it; labels that may not be seen are hidden."""
+        task, card = self.task, self.run.card
+        rows = task.rows(member.fold, "train")
+        shown = task.table["participant_id"].iloc[rows].isin(self.shown).to_numpy()
+        counts = card["training"].get("classes", {})
+        shares = np.array([counts.get(name, 1) for name in task.target.names], dtype=float)
+        scans = task.dataset(member.fold, "train")
+        return Site(
+            scans=take(scans, np.arange(len(rows)), np.where(shown, task.labels[rows], HIDDEN)),
+            source=self.source.get(member.fold),
+            shares=shares / shares.sum(),
+            calibration=read_reliability(self.run).calibration,
+            batch_size=task.optimization.batch_size,
+            flip=task.flip_average,
+            augment=task.augment,
+            spacing=task.cohort.grid.spacing,
+            devices=task.devices,
+            seed=member.seed + 1000 * member.fold,
+        )
+
+    def subjects(self, member: Member) -> Array:
+        """The subject of each scan of :meth:`site`."""
+        rows = self.task.rows(member.fold, "train")
+        return self.task.table["participant_id"].iloc[rows].to_numpy(str)
+
+
+def plan(
+    run: Run,
+    scans: ExternalScans,
+    labels: int,
+    seed: int,
+    accelerator: str,
+    source: Path | None,
+    need_source: bool,
+) -> Plan:
+    """Plan the adaptation of ``run`` to the scans of a new site; nothing is written.
+
+    Parameters
+    ----------
+    labels: subjects of each class whose labels may be seen, drawn by ``seed``.
+    source: the run's cohort, where it was moved.
+
+    Raises
+    ------
+    BadInput: a regression, scans on another grid, subjects of the run's training, too few subjects
+        or labels, or the run's cohort is needed and not at hand.
+    """
+    run.verify()
+    card, cohort, target = run.card, scans.cohort, run.target
+    if target.regression:
+        cause = f"predicts numbers ({', '.join(target.columns)})"
+        raise BadInput(run.path, cause, "name a run that predicts classes")
+    if (cohort.space, cohort.grid) != (card["space"], read_grid(run)):
+        raise BadInput(
+            cohort.path,
+            "is not on the run's grid",
+            f"prepare it with uncus prepare --like {run.path}",
+        )
+    names = tuple(card.get("covariates", {}))
+    column = (scans.target or target.columns)[0]
+    if column not in cohort.table and not labels and not scans.target:
+        unlabelled = cohort.table.assign(**{column: ""})
+        cohort = replace(cohort, table=unlabelled)
+        scans = replace(scans, cohort=cohort)
+    table, classes = scans.every(target)
+    left_out = overlapping(table, training_of(run)[0], run, scans)
+    keep = ~table["participant_id"].isin(left_out).to_numpy()
+    table, classes = table[keep], classes[keep]
+    cells = ["", *(values[0] for values in target.classes.values())]
+    table = table.assign(**{target.columns[0]: [cells[k + 1] for k in classes]})
+    shown = draw(table, classes, labels, seed, target)
+    known = sorted({int(member["fold"]) for member in card["members"]})
+    splits = divide(table, shown, max(2, len(known)), seed)
+    check_leakage(splits, table)
+    of_fold = {
+        fold: [one for one in card["members"] if one["fold"] == known[fold % len(known)]]
+        for fold in range(splits.folds)
+    }
+    seeds = min(map(len, of_fold.values()))
+    todo = members(splits.folds, int(of_fold[0][0]["seed"]), seeds)
+    weights = {
+        member.name: run.model_folder / of_fold[member.fold][member.seed - todo[0].seed]["file"]
+        for member in todo
+    }
+    how, augment = trained_as(run)
+    task = Task(
+        cohort=cohort,
+        table=table,
+        labels=classes,
+        covariates=columns(table, names),
+        covariate_names=names,
+        target=target,
+        splits=splits,
+        model=config.from_dict(ModelConfig, card["model"], run.card_path),
+        optimization=how,
+        augment=augment,
+        transforms=(),
+        devices=Devices(accelerator=accelerator),
+        flip_average=card["flip_average"],
+        init_from=run,
+    )
+    at_hand = source_scans(run, source, need_source)
+    chosen = {fold: at_hand[known[fold % len(known)]] for fold in of_fold} if at_hand else {}
+    return Plan(run, task, shown, todo, weights, chosen)
+
+
+def draw(
+    table: pd.DataFrame, classes: Array, count: int, seed: int, target: Target
+) -> frozenset[str]:
+    """``count`` subjects of each class at random; those of a smaller number are among them."""
+    chosen: set[str] = set()
+    rng = np.random.default_rng(seed)
+    # A subject's first scan decides, should the class change.
+    first = pd.Series(classes, table["participant_id"])
+    first = first[first >= 0]
+    first = first[~first.index.duplicated()].sort_index()
+    for k, name in enumerate(target.names):
+        order = rng.permutation(first.index[first == k].to_numpy(str))
+        if len(order) <= count > 0:
+            raise BadInput(
+                f"--labels {count}",
+                f"{len(order)} subjects of {name} are labelled, and at least one must be tested",
+                "give fewer",
+            )
+        chosen |= set(order[:count].tolist())
+    return frozenset(chosen)
+
+
+def divide(table: pd.DataFrame, shown: frozenset[str], folds: int, seed: int) -> Splits:
+    """Folds over the subjects that are not ``shown``, at random: labels play no part in it."""
+    subjects = sorted(set(table["participant_id"]))
+    hidden = [name for name in subjects if name not in shown]
+    if len(hidden) < folds or len(subjects) < 2 * folds:
+        raise BadInput(
+            "COHORT",
+            f"{len(hidden)} subjects to test for {folds} folds",
+            "add scans, or fewer --labels",
+        )
+    order = np.random.default_rng(seed).permutation(hidden)
+    fold_of = {name: k % folds for k, name in enumerate(order.tolist())}
+    frame = pd.DataFrame({"participant_id": subjects}, dtype=object)
+    for fold in range(folds):
+        frame[f"fold-{fold}"] = [
+            "test" if fold_of.get(name) == fold else "train" for name in subjects
+        ]
+    return Splits(frame.astype(object))
+
+
+def trained_as(run: Run) -> tuple[Optimization, Augment]:
+    """How the networks of ``run`` were trained; the defaults for a model without its run."""
+    if not run.config_path.exists():
+        return Optimization(), Augment()
+    options = TrainingOptions.stored(run.path)
+    return options.optimization, options.augment
+
+
+def source_scans(run: Run, path: Path | None, needed: bool) -> dict[int, ScanDataset]:
+    """Fold -> the labelled scans that its networks were trained on, empty where not at hand."""
+    if not run.scans_path.exists():
+        why, images = "it is a model without its run", None
+    else:
+        scans = run.scans()
+        images, why = images_of(run, scans, path)
+    if images is None:
+        if needed:
+            remedy = "name its cohort with --source, or choose another method"
+            raise BadInput(run.path, f"its training scans are not at hand: {why}", remedy)
+        return {}
+    labels = class_indices(scans, run.target)
+    known = columns(scans, tuple(run.card.get("covariates", {})))
+    splits, found = run.splits(), {}
+    for fold in range(splits.folds):
+        used = scans["participant_id"].isin(splits.subjects(fold, "train")).to_numpy()
+        rows = np.flatnonzero(used & (labels >= 0))
+        found[fold] = ScanDataset(
+            images.cohort.volumes, np.asarray(images.rows)[rows].tolist(), labels[rows], known[rows]
+        )
+    return found
