@@ -87,9 +87,7 @@ def coral(network: Classifier, site: Site) -> None:
     head[:, alive] = weight / spread[alive]
     with torch.no_grad():
         network.head.weight.copy_(torch.from_numpy(head))
-        network.head.bias += torch.from_numpy(own @ old.mean(0) - weight @ new.mean(0)).to(
-            network.head.bias
-        )
+        network.head.bias.add_(torch.from_numpy(own @ old.mean(0) - weight @ new.mean(0)))
 
 
 def calibration(network: Classifier, site: Site) -> None:
@@ -111,7 +109,7 @@ def calibration(network: Classifier, site: Site) -> None:
         if abs(shares - last).max() < LEAST:
             break
     with torch.no_grad():
-        network.head.bias += torch.from_numpy(np.log(shares / before)).to(network.head.bias)
+        network.head.bias.add_(torch.from_numpy(np.log(shares / before)))
 
 
 def scale(network: Classifier, site: Site) -> tuple[Array, Array]:
@@ -133,8 +131,8 @@ def standardized(network: Classifier, site: Site) -> Array:
 def add(network: Classifier, site: Site, weight: Array, bias: Array) -> None:
     """Add ``weight`` [K, C] on z and ``bias`` [K] to the head."""
     spread, mean = scale(network, site)
-    network.head.weight += torch.from_numpy(weight / spread).to(network.head.weight)
-    network.head.bias += torch.from_numpy(bias - weight @ (mean / spread)).to(network.head.bias)
+    network.head.weight.add_(torch.from_numpy(weight / spread))
+    network.head.bias.add_(torch.from_numpy(bias - weight @ (mean / spread)))
 
 
 @torch.no_grad()

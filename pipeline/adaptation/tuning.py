@@ -21,12 +21,12 @@ from uncus.pipeline.training.learner import Learner
 from uncus.pipeline.training.member import Termination, fit, plain_trainer, quiet_lightning
 from uncus.pipeline.training.optimization import Optimization
 
-STEPS = 60
+STEPS = 200
 """Updates of the weights, about."""
 BATCH = 4
 """Labelled scans in a step."""
 LR = 1e-3
-"""Peak learning rate of heads and norms; a third for the whole network."""
+"""Peak learning rate."""
 SURE = 0.4
 """Share of the largest entropy that a scan's may have to be learned from (Niu 2022, EATA)."""
 TOGETHER = 16
@@ -101,8 +101,9 @@ class WithAdversary(nn.Module):
     def forward(self, x: Tensor, covariates: Tensor | None = None) -> Tensor:
         features = self.network.features(x)
         output = self.network.adjust(self.network.classify(features), covariates)
-        reversed_ = Reversal.apply(self.network.gain * features.mean((2, 3, 4)))
-        return torch.cat([output, self.head[1](reversed_)], 1)
+        reverse: Any = Reversal.apply
+        pooled = reverse(self.network.gain * features.mean((2, 3, 4)))
+        return torch.cat([output, self.head[1](pooled)], 1)
 
 
 def head_and_norms(network: Classifier, site: Site) -> None:
@@ -116,7 +117,7 @@ def whole(network: Classifier, site: Site) -> None:
     """All weights on the labelled scans, from the refitted head on (Kumar 2022)."""
     statistics(network, site)
     heads.refit(network, site)
-    tune(network, site, site.labelled(), network.parameters(), lr=LR / 3)
+    tune(network, site, site.labelled(), network.parameters())
 
 
 def entropy(network: Classifier, site: Site) -> None:
@@ -134,6 +135,7 @@ def entropy(network: Classifier, site: Site) -> None:
         site.scans,
         affine(network),
         batch=size,
+        steps=STEPS // 4,
         accumulate=math.ceil(TOGETHER / size),
         kind=EntropyLearner,
     )
@@ -150,7 +152,8 @@ def pseudo(network: Classifier, site: Site) -> None:
         labels = pseudo_labels(softmax(logits(network, site.scans, site.flip), axis=1), site)
         chosen = np.flatnonzero(labels != HIDDEN)
         scans = take(site.scans, chosen, labels[chosen])
-        tune(network, site, scans, [*network.head.parameters(), *affine(network)])
+        chosen = [*network.head.parameters(), *affine(network)]
+        tune(network, site, scans, chosen, steps=STEPS // ROUNDS)
 
 
 def pseudo_labels(probabilities: Array, site: Site) -> Array:
@@ -183,6 +186,7 @@ def tune(
     parameters: Iterable[nn.Parameter],
     *,
     lr: float = LR,
+    steps: int | None = None,
     batch: int = BATCH,
     accumulate: int = 1,
     kind: type[SiteLearner] = SiteLearner,
@@ -191,9 +195,9 @@ def tune(
     chosen = {id(parameter) for parameter in parameters}
     for parameter in network.parameters():
         parameter.requires_grad_(id(parameter) in chosen)
-    steps = math.ceil(len(scans) / batch / accumulate)
+    in_epoch = math.ceil(len(scans) / batch / accumulate)
     how = Optimization(
-        epochs=max(1, math.ceil(STEPS / steps)),
+        epochs=max(1, math.ceil((steps or STEPS) / in_epoch)),
         batch_size=batch,
         accumulate=accumulate,
         lr=lr,
