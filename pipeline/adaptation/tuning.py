@@ -152,8 +152,8 @@ def pseudo(network: Classifier, site: Site) -> None:
         labels = pseudo_labels(softmax(logits(network, site.scans, site.flip), axis=1), site)
         chosen = np.flatnonzero(labels != HIDDEN)
         scans = take(site.scans, chosen, labels[chosen])
-        chosen = [*network.head.parameters(), *affine(network)]
-        tune(network, site, scans, chosen, steps=STEPS // ROUNDS)
+        parameters = [*network.head.parameters(), *affine(network)]
+        tune(network, site, scans, parameters, steps=STEPS // ROUNDS)
 
 
 def pseudo_labels(probabilities: Array, site: Site) -> Array:
