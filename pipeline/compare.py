@@ -105,7 +105,9 @@ class Compare(TrainingOptions):
     dynamics: bool = False
     """Also measure the training dynamics: smoothness of loss and gradients, noise, dropout."""
     dynamics_steps: int = 100
-    """Number of steps that --dynamics trains."""
+    """Number of steps that --dynamics trains at the base batch; as many volumes at the others."""
+    dynamics_batches: tuple[int, ...] = ()
+    """Batch sizes of --dynamics; by default the one nearest to the base batch."""
     model: Annotated[ComparedModel, tyro.conf.OmitArgPrefixes] = field(
         default_factory=ComparedModel
     )
@@ -131,6 +133,8 @@ class Compare(TrainingOptions):
                 f"several --groups ({' '.join(map(str, self.groups))}) and --channels-per-group "
                 f"{self.model.channels_per_group} cannot be combined; leave one out"
             )
+        if unknown := set(self.dynamics_batches) - set(self.batch_sizes):
+            raise ValueError(f"--dynamics-batches {min(unknown)}: must be of --batch-sizes")
         if self.effect is not None and not 0 < self.effect < float("inf"):
             raise ValueError(f"effect={self.effect}: must be above 0")
         if self.transfer and self.init_from:
@@ -173,14 +177,16 @@ class Compare(TrainingOptions):
                     trainings[other] = replace(self.training(other), init_from=pretraining.out)
         todo = {c.name: options for c, options in trainings.items() if c.name not in cannot}
         failed, tasks = train_cells(todo, cohort, scans, self.jobs, folds, self.so_far)
+        design = Design(**{f.name: getattr(self, f.name) for f in fields(Design)})
         if self.only:
+            if self.dynamics:
+                training_dynamics.measure(design, cohort, tasks)
             print(
                 f"{self.out}: {' '.join(self.only)} trained; once all cells are: uncus compare "
                 f"{self.cohort} {self.out} --finish. {NOTICE}"
             )
             return 0
         with files.locked(self.out, "comparison", wait=SETTING_UP):
-            design = Design(**{f.name: getattr(self, f.name) for f in fields(Design)})
             runs = {cell.name: Run(options.out) for cell, options in trainings.items()}
             result = table.assess(list(trainings), runs, cannot | failed, design, tasks)
             for entry in result["cells"]:

@@ -28,7 +28,7 @@ SUBJECTS, TRAINED_ON = 1300, 300
 TRAINING = "--validation 0 --keep last --weight-decay 0.05 --base-batch 2 --groups 8 --dropout 0"
 SMALL = "--backbone resnet10 --width 16 --lr 0.002"
 PHANTOM = (
-    "--target diagnosis --classes CN=CN AD=AD --splits WORK/phantom-splits.tsv --epochs 15 "
+    "--target diagnosis --classes CN=CN AD=AD --splits WORK/phantom-splits.tsv --epochs 20 "
     "--augment.rotate 0 --augment.scale 0 --augment.bias 0 --augment.translate 6 " + TRAINING
 )
 SLAB = (
@@ -40,6 +40,7 @@ GRID = (
 )
 FIRST = " ".join(f"{norm}-b{batch}" for norm in MAIN for batch in (1, 2, 8, 32))
 DEEPER = "--norms group batch group+ws batch_group group_plus --batch-sizes 1 2 8 32 --seeds 5"
+DYNAMICS = "--dynamics --dynamics-steps 400 --dynamics-batches 1 2 8"
 STARTS = "--batch-sizes 1 2 8 --seeds 5"
 COMPARISONS = {
     "phantom": ("phantom-cohort", GRID),
@@ -70,7 +71,7 @@ COMPARISONS = {
 STEPS = (
     ("phantom", f"--only {FIRST}"),
     ("phantom-starts", ""),
-    ("phantom", "--so-far --dynamics"),
+    ("phantom", f"{DYNAMICS} --only {FIRST}"),
     ("age", ""),
     ("phantom", ""),
     ("phantom-resnet18", ""),
@@ -98,7 +99,7 @@ def commands() -> tuple[str, ...]:
     """Every command, in order."""
     return (
         f"uncus phantom WORK/phantom-source --subjects {SUBJECTS} --spacing 6 --registered "
-        "--overlap 0.2",
+        "--overlap 0.1",
         "uncus prepare WORK/phantom-source WORK/phantom-cohort --spacing 8",
         *(compare(*step) for step in STEPS[:3]),
         "uncus prepare SOURCE WORK/cohort --spacing 4 1 4",
@@ -286,7 +287,8 @@ def plan_table(result: dict[str, Any]) -> str:
 def gather(work: Path) -> dict[str, Any]:
     """The results of the comparisons that have begun."""
     begun = [name for name in COMPARISONS if (work / name / "cells").exists()]
-    run(work, all_commands=tuple(compare(name, "--so-far") for name in begun))
+    shown = {"phantom": f"--so-far {DYNAMICS}"}
+    run(work, all_commands=tuple(compare(name, shown.get(name, "--so-far")) for name in begun))
     return {name: json.loads((work / name / "compare.json").read_text()) for name in begun}
 
 

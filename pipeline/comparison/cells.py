@@ -30,6 +30,8 @@ class Design:
     metric: str
     effect: float | None
     dynamics_steps: int
+    dynamics_batches: tuple[int, ...]
+    so_far: bool
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def page(result: Result) -> str:
         body += [f"<li><b>{text(name)}</b>: {text(why)}</li>" for name, why in reasons.items()]
         body.append("</ul>")
     if result.get("dynamics"):
-        body.append(dynamics_section(result["dynamics"]))
+        body += [dynamics_section(*size) for size in result["dynamics"]["sizes"].items()]
     body += ["<h2>Methods</h2>", f"<p>{text(methods(result))}</p>"]
     footer = (
         f"Made by uncus {result['version']}; compare.json and table.tsv in the same folder contain "
@@ -160,9 +160,8 @@ def difference_rows(result: Result) -> list[list[object]]:
     return [[line, *(values.get((line, b), "–") for b in result["batch_sizes"])] for line in lines]
 
 
-def dynamics_section(result: Result) -> str:
-    """The section on training dynamics: curves of every norm."""
-    lines: Mapping[str, Any] = result["lines"]
+def dynamics_section(batch: str, lines: Mapping[str, Any]) -> str:
+    """The section on training dynamics at a batch size: curves of every norm."""
 
     def band(low: str, high: str, middle: str) -> dict[str, dict[str, list[float]]]:
         return {
@@ -183,6 +182,7 @@ def dynamics_section(result: Result) -> str:
                 "y": [v for v in entry[kind].values() if v is not None],
             }
             for name, entry in lines.items()
+            if entry[kind]
         }
 
     loss = plots.curves(band("low", "high", "loss"), "loss along the step", log=False)
@@ -197,9 +197,14 @@ def dynamics_section(result: Result) -> str:
         card("", noise, "Trained with noise, tested without."),
         card("", dropout, "Trained with dropout, tested without."),
     ]
+    steps = next(iter(lines.values()))["steps"]
+    rows = [
+        [name, *map(number, entry["periods"])] for name, entry in lines.items() if entry["periods"]
+    ]
+    smoother = table(["beta relative to none", "first third", "middle", "last third"], rows)
     return (
-        f"<h2>Training dynamics at batch size {result['batch_size']}</h2><p>The first "
-        f"{result['steps']} steps of a training at a constant learning rate; means over seeds. The "
-        "step sizes are 1/4, 1/2, 1, 2 and 4 times the optimizer's.</p>"
-        f"<div class='figures pairs'>{''.join(cards)}</div>"
+        f"<h2>Training dynamics at batch size {batch}</h2><p>The first {steps} steps of a training "
+        "at a constant learning rate; means over seeds. The step sizes are 1/4, 1/2, 1, 2 and 4 "
+        f"times the optimizer's. Below 1, a norm makes that third of the training smoother.</p>"
+        f"{smoother}<div class='figures pairs'>{''.join(cards)}</div>"
     )

@@ -9,7 +9,8 @@ learning rate), for five learning rates eta:
 - effective beta-smoothness: the maximum of ``|g(x_t + eta d) - g(x_t)| / |eta d|``,
 
 and the test loss after training with noise ``N(0.001, s)``, drawn per sample and group, or with
-dropout, after each norm.
+dropout, after each norm. The same network without norms shows in which period of the training a
+norm makes it smoother, the GN+ authors' last question.
 """
 
 import itertools
@@ -44,28 +45,38 @@ NOISE_MEAN = 0.001
 DROPOUT = (0.0, 0.25, 0.5)
 PROBES = 20
 """Number of steps of a training at which the five learning rates are tried."""
+WITHOUT = "without norms"
+MOST_SEEDS = 3
+TINY = 1e-30
 
 
-def measure(design: Design, cohort: PreparedCohort, tasks: Mapping[str, Task]) -> Any:
-    """Measure every norm at the batch size nearest to the base batch, in fold 0.
+def measure(design: Design, cohort: PreparedCohort, tasks: Mapping[str, Task]) -> dict[str, Any]:
+    """Measure every norm at the batch sizes of ``design`` for it, in fold 0.
 
-    Each training's result is saved, so that an interrupted measurement continues.
+    Each training's result is saved, so that an interrupted measurement continues. All train on as
+    many volumes: ``dynamics_steps`` steps at the base batch.
 
     Returns
     -------
-    ``lines`` is line -> ``bands`` (lists over the measured steps, means over seeds), ``noise`` and
-    ``dropout`` (strength -> test loss, mean over seeds).
+    ``sizes`` is batch size -> line -> ``steps``, ``bands`` (lists over the measured steps, means
+    over seeds), ``noise`` and ``dropout`` (strength -> test loss, mean over seeds), and ``periods``
+    (smoothness in the first, middle and last third, relative to that without norms). The line
+    ``WITHOUT`` is the network without norms.
     """
-    batch = min(design.batch_sizes, key=lambda size: (abs(size - design.base_batch), size))
-    cells = [c for c in grid(design.norms, design.groups, (batch,)) if c.name in tasks]
+    nearest = min(design.batch_sizes, key=lambda size: (abs(size - design.base_batch), size))
     variants = [("noise", s) for s in NOISE] + [("dropout", p) for p in DROPOUT if p]
-    seeds = [m for m in members(1, design.seed, design.seeds) if m.fold == 0]
-    lines: dict[str, Any] = {}
-    todo = list(itertools.product(cells, variants, seeds))
-    for cell, (kind, level), member in track(todo, "dynamics"):
+    seeds = [m for m in members(1, design.seed, design.seeds) if m.fold == 0][:MOST_SEEDS]
+    todo = []
+    for batch in design.dynamics_batches or (nearest,):
+        cells = [c for c in grid(design.norms, design.groups, (batch,)) if c.name in tasks]
+        todo += list(itertools.product(seeds, cells, variants))
+        todo += list(itertools.product(seeds, cells[:1], [(WITHOUT, 1.0)]))
+    sizes: dict[str, Any] = {}
+    for member, cell, (kind, level) in track(todo, "dynamics"):
         task = tasks[cell.name]
+        steps = max(PROBES, round(design.dynamics_steps * design.base_batch / cell.batch))
         made = {
-            "steps": design.dynamics_steps,
+            "steps": steps,
             "model": config.to_dict(task.model),
             "optimization": config.to_dict(task.optimization),
             "cohort": cohort.fingerprint,
@@ -74,22 +85,41 @@ def measure(design: Design, cohort: PreparedCohort, tasks: Mapping[str, Task]) -
         path = Comparison(design.out).dynamics(name)
         result = files.read_json(path) if path.exists() else {}
         if result.get("made") != made:
-            result = {"made": made, **train(task, member, design.dynamics_steps, kind, level)}
+            if design.so_far:
+                continue
+            result = {"made": made, **train(task, member, steps, kind, level)}
             files.write_json(path, result)
-        entry = lines.setdefault(cell.line, {"bands": [], "noise": {}, "dropout": {}})
-        if level == 0:
+        line = WITHOUT if kind == WITHOUT else cell.line
+        lines = sizes.setdefault(str(cell.batch), {})
+        entry = lines.setdefault(line, {"steps": steps, "bands": [], "noise": {}, "dropout": {}})
+        if level == 0 or kind == WITHOUT:
             entry["bands"].append(result["bands"])
+        if level == 0:
             entry["dropout"].setdefault("0", []).append(result["test_loss"])
-        entry[kind].setdefault(f"{level:g}", []).append(result["test_loss"])
-    for entry in lines.values():
-        bands = entry["bands"]
-        names = [
-            name for name in bands[0] if all(len(b[name]) == len(bands[0][name]) for b in bands)
-        ]
-        entry["bands"] = {n: np.mean([b[n] for b in bands], axis=0).tolist() for n in names}
-        for kind in ("noise", "dropout"):
-            entry[kind] = {k: mean(values) for k, values in entry[kind].items()}
-    return {"batch_size": batch, "steps": design.dynamics_steps, "rates": RATES, "lines": lines}
+        if kind != WITHOUT:
+            entry[kind].setdefault(f"{level:g}", []).append(result["test_loss"])
+    for lines in sizes.values():
+        for entry in lines.values():
+            bands = entry["bands"]
+            names = [n for n in bands[0] if all(len(b[n]) == len(bands[0][n]) for b in bands)]
+            entry["bands"] = {n: np.mean([b[n] for b in bands], axis=0).tolist() for n in names}
+            for kind in ("noise", "dropout"):
+                entry[kind] = {k: mean(values) for k, values in entry[kind].items()}
+        for entry in lines.values():
+            entry["periods"] = periods(entry, lines.get(WITHOUT))
+    return {"rates": RATES, "sizes": sizes}
+
+
+def periods(entry: Mapping[str, Any], without: Mapping[str, Any] | None) -> list[float]:
+    """Effective smoothness in each third of the training, divided by that without norms.
+
+    Below 1, training is smoother with the norm. Empty where one of the two diverged.
+    """
+    mine, other = (e["bands"].get("beta", []) if e else [] for e in (entry, without))
+    if len(mine) != len(other) or len(mine) < 3:
+        return []
+    ratio = np.log(np.maximum(mine, TINY)) - np.log(np.maximum(other, TINY))
+    return [float(np.exp(np.median(part))) for part in np.array_split(ratio, 3)]
 
 
 def mean(values: list[float | None]) -> float | None:
@@ -99,7 +129,8 @@ def mean(values: list[float | None]) -> float | None:
 
 
 def train(task: Task, member: Member, steps: int, kind: str, level: float) -> dict[str, Any]:
-    """Train ``steps`` steps at a constant learning rate; measure bands if ``level`` is 0."""
+    """Train ``steps`` steps at a constant learning rate; measure bands if nothing is added."""
+    probed = level == 0 or kind == WITHOUT
     torch.manual_seed(member_seed(member))
     learner = make_learner(member, task)
     model = learner.model.train()
@@ -118,7 +149,7 @@ def train(task: Task, member: Member, steps: int, kind: str, level: float) -> di
                 nn.utils.clip_grad_norm_(model.parameters(), task.optimization.clip)
             before = [p.detach().clone() for p in model.parameters()]
             optimizer.step()
-            if level == 0 and step % every == 0:
+            if probed and step % every == 0:
                 after = [p.detach().clone() for p in model.parameters()]
                 for name, value in probe(learner, batch, before, after, gradient).items():
                     bands[name].append(value)
@@ -195,9 +226,12 @@ def restore(model: nn.Module, values: list[Tensor]) -> None:
 def disturbed(
     model: nn.Module, kind: str, level: float, generator: torch.Generator
 ) -> Iterator[None]:
-    """Add noise or dropout after every norm within the ``with`` block."""
+    """Add noise or dropout after every norm, or pass by it, within the ``with`` block."""
 
-    def after(layer: nn.Module, _: Any, output: Tensor) -> Tensor:
+    def after(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        if kind == WITHOUT:
+            unnormed: Tensor = inputs[0]
+            return unnormed
         if kind == "dropout":
             return F.dropout(output, level)
         channels = output.shape[1]

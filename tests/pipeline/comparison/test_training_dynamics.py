@@ -10,7 +10,12 @@ from torch import nn
 from tests.conftest import TRAIN
 from uncus.models.build import ModelConfig, build_model
 from uncus.pipeline.cli import main
-from uncus.pipeline.comparison.training_dynamics import RATES, disturbed, probe
+from uncus.pipeline.comparison.training_dynamics import (
+    RATES,
+    disturbed,
+    periods,
+    probe,
+)
 
 
 class Bowl:
@@ -43,6 +48,21 @@ def test_the_smoothness_of_a_quadratic_is_its_curvature(curvature: float) -> Non
     losses = [0.5 * curvature * (norm * (1 - r * 0.1 * curvature)) ** 2 for r in RATES]
     assert result["low"] == pytest.approx(min(losses), rel=1e-4)
     assert result["high"] == pytest.approx(max(losses), rel=1e-4)
+
+
+def test_a_network_without_norms_passes_by_them() -> None:
+    layer = nn.Sequential(nn.GroupNorm(2, 4))
+    x = 3 + torch.randn(3, 4, 5, 5, 5)
+    with disturbed(layer, "without norms", 1.0, torch.Generator()):
+        assert torch.equal(layer(x), x)
+    assert not torch.equal(layer(x), x)
+
+
+def test_a_norm_helps_in_the_period_in_which_it_is_smoother() -> None:
+    without = {"bands": {"beta": [2.0] * 6}}
+    entry = {"bands": {"beta": [1.0, 1.0, 2.0, 2.0, 8.0, 8.0]}}
+    assert periods(entry, without) == pytest.approx([0.5, 1, 4])
+    assert periods(entry, {"bands": {}}) == []
 
 
 def test_noise_is_drawn_per_sample_and_group_and_then_removed() -> None:
@@ -89,13 +109,37 @@ def test_probing_restores_running_statistics() -> None:
 
 def test_the_command_measures_dynamics(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    options = ["--norms", "group", "batch", "--batch-sizes", "2", "--seeds", "1", "--epochs", "1"]
-    options += ["--folds", "1", "--dynamics", "--dynamics-steps", "3"]
+    options = [
+        "--norms",
+        "group",
+        "batch",
+        "--batch-sizes",
+        "2",
+        "4",
+        "--seeds",
+        "1",
+        "--epochs",
+        "1",
+    ]
+    options += [
+        "--folds",
+        "1",
+        "--dynamics",
+        "--dynamics-steps",
+        "3",
+        "--dynamics-batches",
+        "2",
+        "4",
+    ]
     assert main(["compare", str(cohort), str(out), *TRAIN, *options]) == 0
-    lines = json.loads((out / "compare.json").read_text())["dynamics"]["lines"]
-    assert list(lines) == ["group", "batch"]
+    sizes = json.loads((out / "compare.json").read_text())["dynamics"]["sizes"]
+    assert list(sizes) == ["2", "4"]
+    lines = sizes["2"]
+    assert list(lines) == ["group", "batch", "without norms"]
+    assert lines["without norms"]["periods"] == pytest.approx([1, 1, 1])
+    assert all(ratio > 0 for ratio in lines["group"]["periods"])
     bands = lines["batch"]["bands"]
-    assert len(bands["beta"]) == 3
+    assert len(bands["beta"]) == 20
     assert all(low <= high for low, high in zip(bands["low"], bands["high"], strict=True))
     assert set(lines["group"]["noise"]) == {"0", "0.5", "1.001"}
     page = (out / "index.html").read_text()
