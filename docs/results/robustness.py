@@ -27,7 +27,7 @@ from uncus.pipeline.evaluation.metrics import Array
 from uncus.pipeline.robustness.judges import ATTACKS, UNDISTURBED, key, levels
 from uncus.pipeline.robustness.measurement import measured, outputs, pooled
 from uncus.pipeline.robustness.page import curves
-from uncus.pipeline.robustness.summary import at, first_loss
+from uncus.pipeline.robustness.summary import first_loss
 from uncus.pipeline.robustness.trial import Trial
 from uncus.pipeline.runs import Run
 
@@ -50,13 +50,13 @@ HARD = f"--adversarial {EPS:g}"
 RUNS = {
     "group": "--norm group --groups 4",
     "batch": "--norm batch",
-    "group, adversarial": f"--norm group --groups 4 {HARD}",
-    "batch, adversarial": f"--norm batch {HARD}",
+    "group+adversarial": f"--norm group --groups 4 {HARD}",
     "instance": "--norm instance",
     "layer": "--norm layer",
     "batch_group": "--norm batch_group",
     "group_plus": "--norm group_plus --groups 4",
     "group+ws": "--norm group --groups 4 --weight-standardization",
+    "batch+adversarial": f"--norm batch {HARD}",
     "frn": "--norm frn",
 }
 KINDS = {"disturbed": tuple(DISTURBANCES), "attacked": tuple(ATTACKS)}
@@ -64,7 +64,7 @@ KINDS = {"disturbed": tuple(DISTURBANCES), "attacked": tuple(ATTACKS)}
 
 def against(name: str) -> str:
     """The run that another is compared with; "" for the reference."""
-    plain = name.removesuffix(", adversarial")
+    plain = name.removesuffix("+adversarial")
     return plain if plain != name else "group" * (name != "group")
 
 
@@ -88,7 +88,7 @@ def prepared(work: Path, name: str, phantom: str, how: str = "--spacing 8") -> P
 def made(work: Path, name: str) -> tuple[Run, Evaluate]:
     """A run, and its evaluation on disturbed scans of other phantoms; made where it is not yet."""
     cohort = prepared(work, "source", SOURCE)
-    run = Run(work / "runs" / "phantom" / name.replace(", ", "-"))
+    run = Run(work / "runs" / "phantom" / name)
     if not run.is_sealed():
         resume = " --resume" * run.config_path.exists()
         command(f"train {cohort} {run.path} {TRAINING} {RUNS[name]}{resume}")
@@ -242,8 +242,8 @@ def losses(result: dict[str, Any]) -> str:
         for run in runs.values():
             row = first_loss(run, name)
             cells.append(f"{row['level']:g} {one['unit']}" if row else "–")
-        tried = at(one, one["levels"][-1]["level"])
-        rows.append(f"| {one['title']} (up to {tried}) | " + " | ".join(cells) + " |")
+        tried = f"{one['levels'][-1]['level']:g} {one['unit']}"
+        rows.append(f"| {one['title']}, up to {tried} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 

@@ -76,8 +76,9 @@ def stored(out: Run, name: str, settings: dict[str, Any]) -> Made | None:
         return None
     if not isinstance(content, dict) or content.get("settings") != settings:
         return None
-    made: Made = content["outputs"]
-    return made
+    made: Any = content.get("outputs")
+    wanted = {UNDISTURBED, *(key(one, level) for one, some in levels().items() for level in some)}
+    return made if isinstance(made, dict) and made.keys() == wanted else None
 
 
 def assess(trial: Trial, found: dict[str, Array], draws: int, seed: int) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from uncus.data.bids_derivatives import Entry
 from uncus.data.design.covariates import to_row
+from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import clean
 from uncus.pipeline.evaluation.predictions import SCAN, Predicted, Study, model_outputs
 from uncus.pipeline.prediction.prepared_scans import place
 from uncus.pipeline.prediction.trained_networks import read_pipeline
 from uncus.pipeline.robustness.judges import Scan
-from uncus.pipeline.runs import Run
+from uncus.pipeline.runs import RESTORE, Run
 
 Volume = Callable[[int], NDArray[Any]]
 """Position in the cohort -> [X, Y, Z] on the run's grid."""
@@ -47,12 +48,16 @@ class Trial:
 
         Raises
         ------
-        BadInput: a row of predictions.tsv is of a network that trained on its subject.
+        BadInput: a row of predictions.tsv is of a network that trained on its subject, or of none.
         """
         model_outputs(found.study, found.predictions)
         table = found.predictions[found.predictions["part"] == "test"]
         places = {(int(m["fold"]), int(m["seed"])): k for k, m in enumerate(run.card["members"])}
-        member = [places[key] for key in zip(table["fold"], table["seed"], strict=True)]
+        keys = list(zip(table["fold"], table["seed"], strict=True))
+        if stray := sorted({*keys} - {*places}):
+            cause = f"fold {stray[0][0]}, seed {stray[0][1]} is no network of the model card"
+            raise BadInput(run.predictions_path, cause, RESTORE)
+        member = [places[key] for key in keys]
         judged = table[[*SCAN, "fold", "seed", "part"]].assign(member=member)
 
         def volume(row: int) -> NDArray[Any]:

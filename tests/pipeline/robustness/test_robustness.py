@@ -102,11 +102,14 @@ def test_a_table_that_gives_a_subject_to_its_own_network_is_refused(
 ) -> None:
     run = Run(Path(shutil.copytree(disturbed.path, tmp_path / "run")))
     table = read_table(run.predictions_path)
-    table["fold"] = table["fold"].map({"0": "1", "1": "0"})
-    write_table(run.predictions_path, table)
-    found = Predicted(Study.of(run.scans(), run.target, run.splits()), run.predictions())
-    with pytest.raises(BadInput, match="is not a test subject of fold"):
-        Trial.own(run, run.cohort(), found)
+    study = Study.of(run.scans(), run.target, run.splits())
+    for changed, message in (
+        (table.assign(fold=table["fold"].map({"0": "1", "1": "0"})), "not a test subject of fold"),
+        (table.assign(seed="7"), "fold 0, seed 7 is no network of the model card"),
+    ):
+        write_table(run.predictions_path, changed)
+        with pytest.raises(BadInput, match=message):
+            Trial.own(run, run.cohort(), Predicted(study, run.predictions()))
 
 
 def test_an_interrupted_measurement_goes_on(disturbed: Run, tmp_path: Path) -> None:
@@ -115,10 +118,12 @@ def test_an_interrupted_measurement_goes_on(disturbed: Run, tmp_path: Path) -> N
     paths = [run.disturbed_case(name) for name in sorted(cases(run))]
     times = [path.stat().st_mtime_ns for path in paths]
     paths[0].unlink()
-    paths[1].write_text('{"settings": {}, "outputs": 3}')
+    settings = json.loads(paths[1].read_text())["settings"]
+    paths[1].write_text(json.dumps({"settings": settings, "outputs": {UNDISTURBED: [[1, 0]]}}))
+    paths[2].write_text('{"settings": ')
     after = outputs(trial(run), run, torch.device("cpu"))
     kept = [path.stat().st_mtime_ns == time for path, time in zip(paths, times, strict=True)]
-    assert kept == [False, False, *[True] * 10]
+    assert kept == [False, False, False, *[True] * 9]
     for name, values in before.items():
         np.testing.assert_array_equal(values, after[name])
 
