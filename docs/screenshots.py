@@ -24,7 +24,7 @@ from tests.browser import PATIENCE, chromium, served, upload, viewer  # noqa: E4
 
 EXAMPLE = ROOT / "app" / "example.nii.gz"
 SCHEMES, WIDTHS = ("light", "dark"), (1440, 800, 390)
-COLOURS, TALLEST = 128, 6000
+COLOURS, TALLEST = 128, {"card": 1500}
 Person = tuple[str, str]
 
 
@@ -37,6 +37,8 @@ def main() -> None:
     parser.add_argument("--sex", default="")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--pages", nargs="+", default=list(PAGES))
+    parser.add_argument("--schemes", nargs="+", default=SCHEMES)
+    parser.add_argument("--widths", nargs="+", type=int, default=WIDTHS)
     options = parser.parse_args()
     runs = options.runs.resolve() if options.runs.exists() else options.runs
     options.out.mkdir(parents=True, exist_ok=True)
@@ -53,13 +55,14 @@ def main() -> None:
             page.set_default_timeout(PATIENCE)
             page.goto(address + path)
             start(page, options.scan, (options.age, options.sex))
-            for scheme in SCHEMES:
+            for scheme in options.schemes:
                 page.emulate_media(color_scheme=scheme)
-                for width in WIDTHS:
+                for width in options.widths:
                     page.set_viewport_size({"width": width, "height": 900})
                     page.reload()  # which finds its visit again
                     seen(page)
-                    shoot(page, options.out / f"app-{name}-{scheme}-{width}.png")
+                    path = options.out / f"app-{name}-{scheme}-{width}.png"
+                    shoot(page, path, TALLEST.get(name, 6000))
             page.context.close()
 
 
@@ -148,12 +151,12 @@ PAGES = {
 """Name -> its path, what is done there once, and what is waited for."""
 
 
-def shoot(page: Any, path: Path) -> None:
-    """The whole page, in few colors."""
+def shoot(page: Any, path: Path, tallest: int) -> None:
+    """The page down to ``tallest`` pixels, in few colors."""
     size = page.viewport_size
     page.wait_for_timeout(2500)
     block = page.locator("[data-testid=stMainBlockContainer]")
-    height = min(TALLEST, int(block.evaluate("element => element.scrollHeight")) + 40)
+    height = min(tallest, int(block.evaluate("element => element.scrollHeight")) + 40)
     page.set_viewport_size({**size, "height": max(height, 500)})
     page.wait_for_timeout(2500)
     page.screenshot(path=path)

@@ -52,7 +52,8 @@ def axis_html(axis: ScoreAxis) -> str:
         place = f"left: {low:.2f}%; width: {high - low:.2f}%"
         parts.append(f'<div class="between" style="{place}"></div>')
     for color, (name, counts) in zip(COLORS, axis.groups.items(), strict=False):
-        parts.append(f'<div class="group">{text(name)}</div>{_bars(counts, color)}')
+        apart = ' style="text-align: right"' if at < 50 else ""  # from this scan's line
+        parts.append(f'<div class="group"{apart}>{text(name)}</div>{_bars(counts, color)}')
     if not axis.groups:
         parts.append(_bars((), COLORS[0]))
     parts.append(f'<div class="here" style="left: {at:.2f}%"></div>')

@@ -163,6 +163,15 @@ def test_the_region_at_the_crosshair_is_named(
         page.context.close()
 
 
+def test_a_lost_connection_is_said(browser: Any, run: Path, tmp_path: Path) -> None:
+    with served(run, tmp_path) as address:
+        page = open_page(browser, address)
+        page.get_by_role("button", name="Try the bundled example").wait_for()
+        assert not page.get_by_text("The connection is lost").is_visible()
+    page.get_by_text("The connection is lost").wait_for()
+    page.context.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(
     browser: Any, address: str, scans: dict[str, Path], scheme: str
