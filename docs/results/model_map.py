@@ -82,7 +82,7 @@ class GroupMap:
                 place = dict(origin="lower", extent=(0, shape[0], 0, shape[2]))
                 one.imshow(brain[:, y].T, cmap="gray", **place)
                 values = self.array[:, y].T
-                alpha = np.clip(np.abs(values) / top, 0, 1) ** 0.5
+                alpha = np.clip(np.abs(values) / top, 0, 1)
                 image = one.imshow(values, cmap=SHADES, vmin=-top, vmax=top, alpha=alpha, **place)
                 mm = self.affine[1, 1] * y + self.affine[1, 3]
                 one.set_title(f"y = {mm:.0f} mm", fontsize=9)

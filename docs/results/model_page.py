@@ -78,7 +78,8 @@ def head_rows(folder: Path) -> list[dict[str, Any]]:
                 "age": float(fields["age"]) if "age" in fields else None,
                 "p": found["p"],
                 "p_without_age": found["p_without_age"],
-                "brain_age": found["brain_age"].get("value", measures["age"]),
+                "predicted_age": measures["age"],
+                "brain_age": found["brain_age"].get("value"),
                 "hippocampi": share,
                 "ratio": found["domain"]["dementia"]["distance"],
                 "ratio_anatomy": found["domain"]["anatomy"]["distance"],
@@ -186,13 +187,14 @@ def write_page(
     ]
     heads = [
         f"| {row['head']} | {number(row['age'], 0)} | {row['p']:.2f} | "
-        f"{row['p_without_age']:.2f} | {row['brain_age']:.0f} | {number(row['hippocampi'], 5)} | "
+        f"{row['p_without_age']:.2f} | {number(row['brain_age'], 0)} | "
+        f"{number(row['hippocampi'], 5)} | "
         f"{'inside' if row['inside'] else 'outside'} | {number(row['median_move'], 3)} |"
         for row in rows
     ]
     regions = [
         f"| {row['region']} | {row['share']:.1%} | {row['even']:.1%} | "
-        f"{row['share'] / row['even']:.1f} | {row['net']:.0%} |"
+        f"{row['share'] / row['even']:.1f} | {round(100 * row['net'])}% |"
         for row in shares
         if row["share"] >= LEAST_SHARE
     ]
@@ -222,6 +224,8 @@ def write_page(
         spearman=f"{facts['spearman']:.2f}",
         spearman_without=f"{facts['spearman_without_age']:.2f}",
         old_mae=f"{facts['brain_age_mae_old']:.1f}",
+        aged=sum(row["brain_age"] is not None for row in old),
+        predicted_mae=f"{np.mean([abs(row['predicted_age'] - row['age']) for row in old]):.1f}",
         young_mae=f"{facts['brain_age_mae_young']:.1f}",
         move=f"{facts['median_move']:.3f}",
         young_high=sum(row["p"] > 0.5 for row in young),
@@ -247,8 +251,9 @@ def structure_line(row: dict[str, Any]) -> str:
 
 
 def mean_error(rows: list[dict[str, Any]]) -> float:
-    """Mean absolute difference of brain age and age, years."""
-    return float(np.mean([abs(row["brain_age"] - row["age"]) for row in rows]))
+    """Mean absolute difference of brain age and age, years, of the heads that get one."""
+    known = [row for row in rows if row["brain_age"] is not None]
+    return float(np.mean([abs(row["brain_age"] - row["age"]) for row in known]))
 
 
 def number(value: float | None, digits: int) -> str:
