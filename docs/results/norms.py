@@ -4,10 +4,12 @@
     python docs/results/norms.py WORK             # the page of what is trained so far
 
 SOURCE is the BIDS-like dataset of OASIS-1 slabs, WORK a folder for cohorts and comparisons. The
-first may be running while the second is called.
+first may be running while the second is called. UNCUS_JOBS sets the networks trained at once, by
+default 1.
 """
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ import pandas as pd
 from uncus.pipeline.cli import main
 from uncus.pipeline.comparison import plots, sample_size
 from uncus.pipeline.comparison.summary import at_batch, cell_at, from_large_to_small
+from uncus.pipeline.comparison.training_dynamics import WITHOUT
 from uncus.pipeline.comparison.verdicts import judged
 from uncus.pipeline.rendering.numbers import estimate_text, number
 
@@ -36,7 +39,7 @@ SLAB = (
     "--augment.rotate 0 5 0 --augment.translate 3 0 3 --augment.scale 0.05 0 0.05"
 )
 GRID = (
-    f"{PHANTOM} {SMALL} --norms {' '.join(MAIN + FURTHER)} --batch-sizes 1 2 4 8 16 32 --seeds 10"
+    f"{PHANTOM} {SMALL} --norms {' '.join(MAIN + FURTHER)} --batch-sizes 1 2 4 8 16 32 --seeds 16"
 )
 FIRST = " ".join(f"{norm}-b{batch}" for norm in MAIN for batch in (1, 2, 8, 32))
 DEEPER = "--norms group batch group+ws batch_group group_plus --batch-sizes 1 2 8 32 --seeds 5"
@@ -115,6 +118,8 @@ def run(work: Path, source: str = "", all_commands: tuple[str, ...] = ()) -> Non
         ]
         if words[1] == "phantom" and (Path(words[2]) / "participants.tsv").exists():
             continue
+        if words[1] == "compare":
+            words += ["--jobs", os.environ.get("UNCUS_JOBS", "1")]
         print("$", shlex.join(words), flush=True)
         if main(words[1:]) != 0:
             sys.exit("the command failed")
@@ -151,6 +156,8 @@ def table(result: dict[str, Any], metric: str) -> str:
 def section(name: str, result: dict[str, Any]) -> str:
     """The section of one comparison: plot, table and summary."""
     metric, (done, planned) = result["metric"], result["networks"]
+    if not done:
+        return f"## {TITLES[name]}\n\nNone of {planned} networks is trained yet."
     seconds = sum(cell.get("seconds", 0) for cell in result["cells"])
     parts = [
         f"## {TITLES[name]}",
@@ -176,6 +183,7 @@ def detectable(result: dict[str, Any]) -> str:
     return f"{number(min(known))} to {number(max(known))} could have been found, by the pair"
 
 
+LEVELS = (("noise", "0"), ("noise", "1.001"), ("dropout", "0.5"))
 CLAIMS = (
     ("BN errs more than GN at batch size 1 (GN paper)", "batch", 1, None, "worse"),
     ("BN errs more than GN at batch size 2 (GN paper)", "batch", 2, None, "worse"),
@@ -250,30 +258,82 @@ def write_page(results: dict[str, Any]) -> None:
     first = results["phantom"]
     page = (HERE / "norms.template.md").read_text()
     waiting = [TITLES[name] for name in COMPARISONS if name not in results]
+    seconds = sum(c.get("seconds", 0) for r in results.values() for c in r["cells"])
+    begun = any(cell["status"] == "done" for cell in first["cells"])
     page = page.format(
-        rule=first["rule"],
-        subjects=first["subjects"],
-        trained_on=TRAINED_ON,
+        done=sum(result["networks"][0] for result in results.values()),
+        planned=sum(result["networks"][1] for result in results.values()),
+        hours=f", in {seconds / 3600:.1f} hours" if seconds else "",
+        waiting=f"Not begun yet: {'; '.join(waiting)}." if waiting else "",
+        figure="![error against batch size](norms-phantom.svg)" if begun else "",
         claims="\n\n".join(
             f"### {TITLES[name]}\n\n{claims(results[name])}"
             for name in ("phantom", "age")
             if name in results
         ),
-        waiting="Not begun yet: " + "; ".join(waiting) + "." if waiting else "",
+        effect=number(first["effect"]),
         plan=plan_table(first),
+        dynamics=dynamics(first.get("dynamics")),
+        rule=first["rule"],
+        subjects=SUBJECTS - TRAINED_ON,
+        trained_on=TRAINED_ON,
         sections="\n\n".join(section(name, result) for name, result in results.items()),
         commands="\n".join(commands()),
         version=first["version"],
     )
     (HERE / "norms.md").write_text(page)
     for name, result in results.items():
-        plot = plots.against_batch(result, result["metric"])
-        (HERE / f"norms-{name}.svg").write_text(plot + "\n")
+        if result["metric"]:
+            plot = plots.against_batch(result, result["metric"])
+            (HERE / f"norms-{name}.svg").write_text(plot + "\n")
+    if first.get("dynamics", {}).get("sizes"):
+        plot = plots.dynamics(first["dynamics"]["sizes"])
+        (HERE / "norms-dynamics.svg").write_text(plot + "\n")
+
+
+def dynamics(measured: dict[str, Any] | None) -> str:
+    """The figure of the training dynamics, and what holds of it."""
+    if not measured or not measured["sizes"]:
+        return "Not measured yet."
+    thirds = ("first", "middle", "last")
+    sentences, rows = [], []
+    for batch, lines in measured["sizes"].items():
+        for line, entry in lines.items():
+            ratios = entry["periods"]
+            if line == WITHOUT or not ratios:
+                continue
+            smoother = [name for name, r in zip(thirds, ratios, strict=True) if r < 1]
+            helped = ", ".join(smoother) if smoother else "none"
+            loss = [entry[kind].get(k) for kind, k in LEVELS]
+            cells = [batch, line, *map(number, ratios), helped, *map(number, loss)]
+            rows.append(f"| {' | '.join(cells)} |")
+        known = {n: e["periods"] for n, e in lines.items() if e["periods"] and n != WITHOUT}
+        always = [name for name, ratios in known.items() if max(ratios) < 1]
+        some = [name for name, ratios in known.items() if min(ratios) < 1 <= max(ratios)]
+        never = [name for name, ratios in known.items() if min(ratios) >= 1]
+        groups = (("throughout", always), ("in some periods only", some), ("never", never))
+        said = "; ".join(f"{when} {', '.join(names)}" for when, names in groups if names)
+        sentences.append(f"At batch size {batch}, smoother than without norms: {said}.")
+    head = [
+        "| batch size | norm | first third | middle | last | smoother than without norms in | "
+        "test loss | with noise 1.001 | with dropout 0.5 |",
+        "| --- |" + " --- |" * 8,
+    ]
+    return "\n\n".join(
+        [
+            "![smoothness by norm and batch size](norms-dynamics.svg)",
+            "The GN+ authors say that GN helps in some periods of training only, BN throughout, "
+            "and that GN is the more sensitive to noise and dropout. " + " ".join(sentences),
+            "Effective beta-smoothness relative to the network without norms (below 1: smoother), "
+            "and the test loss after training without and with disturbance:",
+            "\n".join(head + rows),
+        ]
+    )
 
 
 def plan_table(result: dict[str, Any]) -> str:
     """The numbers of subjects that the differences need."""
-    entries = sample_size.plan(result)
+    entries = sample_size.plan(result) if result["differences"] else []
     if not entries:
         return "With one seed so far, the variance between networks is unknown."
     names = list(entries[0])

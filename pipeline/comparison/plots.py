@@ -1,6 +1,6 @@
 """Plots of a comparison as SVG elements."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,3 +90,33 @@ def levels(lines: Mapping[str, Mapping[str, Sequence[float]]], x: str, y: str) -
     axes.set_ylabel(y)
     axes.legend()
     return svg(drawn, f"{y} against {x}")
+
+
+@styled
+def dynamics(sizes: Mapping[str, Mapping[str, Any]]) -> str:
+    """Loss band, change of the gradient and smoothness over a training; a column per batch size."""
+    shown: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+        "width of the loss band": lambda bands: np.subtract(bands["high"], bands["low"]),
+        "largest change of the gradient": lambda bands: np.array(bands["change_high"]),
+        "effective beta-smoothness": lambda bands: np.array(bands["beta"]),
+    }
+    drawn, grid = figure(3.4 * len(sizes) + 1.6, 2.4 * len(shown), len(shown), len(sizes))
+    grid = np.reshape(grid, (len(shown), len(sizes)))
+    color = colors(list(dict.fromkeys(name for lines in sizes.values() for name in lines)))
+    for k, (column, (batch, lines)) in enumerate(zip(grid.T, sizes.items(), strict=True)):
+        column[0].set_title(f"batch size {batch}", fontsize=10)
+        column[-1].set_xlabel("share of the training")
+        for axes, (label, value) in zip(column, shown.items(), strict=True):
+            for index, (name, entry) in enumerate(lines.items()):
+                if entry["bands"].get("step"):
+                    x = np.array(entry["bands"]["step"]) / entry["steps"]
+                    dashes = "-" if index < len(OTHERS) + 1 else "--"
+                    y = np.maximum(value(entry["bands"]), 1e-9)
+                    axes.plot(x, y, dashes, color=color[name], lw=1.3, label=name)
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.set_ylabel("" if k else label)
+    handles, names = grid[0, 0].get_legend_handles_labels()
+    drawn.legend(handles, names, loc="outside right upper")
+    return svg(drawn, "smoothness of the training by norm and batch size")

@@ -10,6 +10,7 @@ from torch import nn
 from tests.conftest import TRAIN
 from uncus.models.build import ModelConfig, build_model
 from uncus.pipeline.cli import main
+from uncus.pipeline.comparison.plots import dynamics
 from uncus.pipeline.comparison.training_dynamics import (
     RATES,
     disturbed,
@@ -145,3 +146,11 @@ def test_the_command_measures_dynamics(cohort: Path, tmp_path: Path) -> None:
     page = (out / "index.html").read_text()
     assert "effective beta-smoothness" in page
     assert "mathdefault" not in page, "TeX on an axis"
+
+
+def test_the_figure_has_a_column_for_each_batch_size() -> None:
+    bands = {name: [0.1, 0.2, 0.4] for name in ("low", "change_high", "beta")}
+    entry = {"steps": 30, "bands": {"step": [0, 10, 20], "high": [1.0, 1.0, 1.0], **bands}}
+    drawn = dynamics({"1": {"group": entry, "batch": entry}, "8": {"group": {"bands": {}}}})
+    one = dynamics({"1": {"group": entry, "batch": entry}})
+    assert drawn.startswith("<svg") and drawn.count("clip") > one.count("clip")
