@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from threadpoolctl import threadpool_limits
 
 from uncus import NOTICE, __version__
 from uncus.data import files
@@ -79,7 +80,8 @@ class Audit:
     def audit(self) -> dict[str, Any]:
         """Audit and write; returns the content of audit.json."""
         check_writable(next(p for p in (self.folder, *self.folder.parents) if p.exists()))
-        with self.evidence() as evidence:
+        # The matrices are small: more threads would only wait for each other.
+        with self.evidence() as evidence, threadpool_limits(limits=1):
             result = report(evidence, self.columns)
         where = Run(self.folder)
         files.write_json(where.audit_path, result)

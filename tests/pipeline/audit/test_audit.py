@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests.pipeline.audit.phantoms import disguise, make, prepare
 from uncus.data import files
 from uncus.models.build import ModelConfig
+from uncus.pipeline.audit import audit as audit_module
 from uncus.pipeline.audit.audit import audit
 from uncus.pipeline.cli import main
 from uncus.pipeline.runs import Run
@@ -61,6 +63,23 @@ def test_a_faultless_cohort_gets_no_fault(clean: Path, capsys: pytest.CaptureFix
     page = Run(clean).audit_page.read_text()
     assert "No fault in" in page and "http" not in page
     assert "no fault in" in capsys.readouterr().out
+
+
+def test_small_matrices_are_computed_by_one_thread(
+    clean: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    report = audit_module.report
+
+    def watched(*given: Any) -> dict[str, Any]:
+        threads.extend(one["num_threads"] for one in threadpool_info())
+        return report(*given)
+
+    monkeypatch.setattr(audit_module, "report", watched)
+    with threadpool_limits(limits=2):
+        assert max(one["num_threads"] for one in threadpool_info()) == 2
+        audit(clean, target=("diagnosis",))
+    assert set(threads) == {1}
 
 
 def test_one_person_under_two_names_is_found(
