@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 INK, FAINT, RULE = (34, 48, 58), (98, 113, 124), (210, 216, 221)
 ALARM, BETWEEN = (179, 38, 30), (232, 235, 237)
 FONT = "DejaVu"  # ships with matplotlib; file names may contain any letter
-PICTURE_MM = 88.0
+MARGIN_MM, PICTURE_MM, PICTURE_HEIGHT_MM = 18.0, 84.0, 75.0
+SMALLEST = 0.7
+"""Of a picture's size, where that keeps it on the page."""
 BARS_MM = 6.0
 EVIDENCE_MM = 95.0
 """The map's heading is on the page of its figure."""
@@ -81,9 +83,15 @@ def pdf(report: ScanReport) -> bytes:
     if report.trust:
         _text(page, f"{report.trust} {report.spread}", 9, gap=3)
     if report.picture:
+        if page.will_page_break(PICTURE_HEIGHT_MM):
+            page.add_page()
+        top = page.get_y()
         _picture(page, report.picture, f"{PICTURE_TEXT}.", PICTURE_MM)
+        page.set_left_margin(MARGIN_MM + PICTURE_MM + 4)  # the facts are beside it
+        page.set_y(top)
     for name, value in report.facts:
-        _text(page, f"{name}: {value}", 7.5, FAINT, gap=0)
+        _text(page, f"{name}: {value}", 7, FAINT, gap=0)
+    page.set_left_margin(MARGIN_MM)
     return bytes(page.output())
 
 
@@ -141,18 +149,21 @@ def _document() -> "FPDF":
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     page.add_font(FONT, "", fonts / "DejaVuSans.ttf")
     page.add_font(FONT, "B", fonts / "DejaVuSans-Bold.ttf")
-    page.set_margins(18, 16)
+    page.set_margins(MARGIN_MM, 16)
     page.set_auto_page_break(True, margin=18)
     page.add_page()
     return page
 
 
 def _picture(page: "FPDF", picture: bytes, caption: str, width: float) -> None:
-    """A picture of this width (mm) and its caption, on one page."""
+    """A picture of this width (mm), or somewhat less, and its caption, on one page."""
     with Image.open(io.BytesIO(picture)) as opened:
         height = width * opened.height / opened.width
-    if page.will_page_break(height + 12):
+    room = page.page_break_trigger - page.get_y() - 12
+    if room < SMALLEST * height:
         page.add_page()
+    elif room < height:
+        width *= room / height
     page.image(io.BytesIO(picture), w=width)
     page.ln(1)
     _text(page, caption, 8, FAINT, gap=3)

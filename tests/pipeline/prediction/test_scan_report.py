@@ -178,14 +178,24 @@ def test_a_run_of_phantoms_has_its_ribbon_in_both_formats(figure: bytes) -> None
 
 
 def test_the_figures_are_those_of_the_page_on_two_pages() -> None:
-    axis = ScoreAxis("probability", (0, 1), 0.753, "0.75", {"CN": (1,) * 40}, (0.4, 0.6), "no")
+    groups = {"cognitively normal: 40 scans": (1,) * 40, "dementia: 40 scans": (1,) * 40}
+    axis = ScoreAxis("probability", (0, 1), 0.753, "0.75", groups, (0.4, 0.6), "no")
     report = ScanReport(
-        answer(volumes={**VOLUMES, "regions": VOLUMES["regions"] * 4}),
+        answer(
+            volumes={**VOLUMES, "regions": VOLUMES["regions"] * 4},
+            brain_age={"value": 71.2, "low": 60.0, "high": 82.0, "level": 0.9, "gap": 3.1},
+            predicted_volumes={"hippocampus_left": 2.41, "hippocampus_right": 2.3, "etiv": 1233.0},
+            image={"voxels": [176, 256, 256], "mm": [1.0, 1.0, 1.0], "series": "T1 MPRAGE"},
+            regions=[
+                {"region": f"Right PoG postcentral gyrus {k}", "saliency_share": 0.1}
+                for k in range(6)
+            ],
+        ),
         "grad_cam",
         "AD",
         blank(1100, 451),
         blank(1000, 780),
-        ("<svg></svg>", blank(1600, 736)),
+        ("<svg></svg>", blank(1600, 800)),
         [axis],
         {"Trained on": "138 people", "Measured": "AUC 0.8 (0.7 to 0.9). " * 4},
     )
