@@ -10,13 +10,18 @@ import torch
 from scipy.linalg import sqrtm
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
+from sklearn.model_selection import StratifiedKFold
 
 from uncus.models.base import Classifier
 from uncus.pipeline.adaptation.site import Array, Site, logits
 from uncus.pipeline.training.head_refit import pooled
 
-PENALTY = 0.1
-"""Inverse L2 penalty on the change of the head, as for a head refitted to few scans."""
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Inverse L2 penalties on the change of the head, the strictest first."""
+PARTS = 5
+"""Of the labelled scans, at most, to choose among them."""
+FEWEST = 3
+"""Labelled scans of a class; with fewer, the strictest is taken."""
 STEPS = 1000
 """Of expectation maximization, at most."""
 LEAST = 1e-6
@@ -27,29 +32,51 @@ def refit(network: Classifier, site: Site) -> None:
     """Multinomial logistic regression on the labelled scans, which keeps close to the old head.
 
     The summed cross-entropy plus ``|change of the weights|^2 / (2 c)``: the old head is the mean of
-    a normal prior (Chelba & Acero 2006, "Adaptation of maximum entropy capitalizer"). With one scan
-    of each class the answer hardly moves, with many it is that of the new site. The offsets carry
-    no penalty.
+    a normal prior (Chelba & Acero 2006, "Adaptation of maximum entropy capitalizer"). c is found by
+    cross-validation inside the labelled scans: the strictest within a standard error of the best
+    (Breiman 1984), so that few labels change little. The offsets carry no penalty.
     """
     shown, labels = site.shown, site.labelled().labels
     z = standardized(network, site)[shown]
     before = logits(network, site.scans, site.flip)[shown]
-    classes, channels = site.classes, z.shape[1]
+
+    def losses(c: float) -> Array:
+        found = np.zeros(len(z))
+        for fitted, tested in divide.split(z, labels):
+            weight, bias = change(z[fitted], before[fitted], labels[fitted], c)
+            logs = log_softmax(before[tested] + z[tested] @ weight.T + bias, axis=1)
+            found[tested] = -logs[np.arange(len(tested)), labels[tested]]
+        return found
+
+    fewest = int(np.bincount(labels, minlength=site.classes).min())
+    c = PENALTIES[0]
+    if fewest >= FEWEST:
+        divide = StratifiedKFold(min(PARTS, fewest), shuffle=True, random_state=site.seed)
+        tried = {one: losses(one) for one in PENALTIES}
+        best = min(tried.values(), key=np.mean)
+        limit = best.mean() + best.std(ddof=1) / len(best) ** 0.5
+        c = next(one for one in PENALTIES if tried[one].mean() <= limit)
+    add(network, site, *change(z, before, labels, c))
+
+
+def change(z: Array, before: Array, labels: Array, c: float) -> tuple[Array, Array]:
+    """Weights [K, C] on z [N, C] and offsets [K] to add to outputs [N, K] that were ``before``."""
+    classes, channels = before.shape[1], z.shape[1]
     truth = np.eye(classes)[labels]
 
     def loss(values: Array) -> tuple[float, Array]:
         weight, bias = np.split(values.reshape(classes, channels + 1), [channels], axis=1)
         output = before + z @ weight.T + bias[:, 0]
         error = softmax(output, axis=1) - truth
-        total = -(log_softmax(output, axis=1) * truth).sum() + (weight**2).sum() / (2 * PENALTY)
-        slope = np.concatenate([error.T @ z + weight / PENALTY, error.sum(0)[:, None]], axis=1)
+        total = -(log_softmax(output, axis=1) * truth).sum() + (weight**2).sum() / (2 * c)
+        slope = np.concatenate([error.T @ z + weight / c, error.sum(0)[:, None]], axis=1)
         # Offsets of all classes alike change nothing: a trace of a penalty fixes them.
         slope[:, -1] += LEAST * bias[:, 0]
         return float(total + LEAST * (bias**2).sum() / 2), slope.ravel()
 
     found = minimize(loss, np.zeros(classes * (channels + 1)), jac=True, method="L-BFGS-B").x
-    change = found.reshape(classes, channels + 1)
-    add(network, site, change[:, :-1], change[:, -1])
+    weight, bias = np.split(found.reshape(classes, channels + 1), [channels], axis=1)
+    return weight, bias[:, 0]
 
 
 def prototypes(network: Classifier, site: Site) -> None:
