@@ -96,7 +96,7 @@ class Compare(TrainingOptions):
     """Train nothing; write the table and the page of the networks that are trained so far."""
     plan: bool = False
     """Train nothing; say how many test subjects, folds and seeds the differences need, by the
-    variances of this comparison, which is the pilot."""
+    variances of this comparison, which is the pilot (uncus compare OUT --plan)."""
     transfer: tuple[str, ...] = ()
     """Columns to pre-train on; each cell is then trained from scratch, from the pre-trained
     weights, and from these with frozen norms."""
@@ -142,10 +142,11 @@ class Compare(TrainingOptions):
 
     def run(self) -> int:
         """Train all cells, write the table, plots and page; returns the exit code."""
-        self.check_given("compare", "OUT")
         if self.plan:
-            print(sample_size.planned(self.out, self.effect))
+            pilot = self.cohort if self.out == Path() else self.out
+            print(sample_size.planned(pilot, self.effect))
             return 0
+        self.check_given("compare", "OUT")
         cohort, folder = PreparedCohort.open(self.cohort), Comparison(self.out)
         cells = self.chosen_cells()
         trainings = {cell: self.training(cell) for cell in cells}

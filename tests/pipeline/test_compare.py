@@ -120,7 +120,7 @@ def test_a_comparison_is_shown_so_far_and_plans_its_size(
     page = (broken / "index.html").read_text()
     assert "not trained yet" in page and "So far 5 of 8 networks are trained." in page
     capsys.readouterr()
-    plan = ["compare", str(cohort), str(broken), "--plan"]
+    plan = ["compare", str(broken), "--plan"]
     assert main([*plan, "--effect", "0.2"]) == 0
     text = capsys.readouterr().out
     assert "to see 0.200" in text and "with a power of 0.8" in text
