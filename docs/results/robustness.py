@@ -59,6 +59,13 @@ RUNS = {
     "batch+adversarial": f"--norm batch {HARD}",
     "frn": "--norm frn",
 }
+UNTOLD = "cannot be told"
+SAID = {
+    UNTOLD: "cannot be told from that without",
+    "less lost": "is significantly smaller",
+    "more lost": "is significantly larger",
+}
+TO = {"disturbed": "Loss of AUC on disturbed", "attacked": "Loss of AUC on attacked"}
 KINDS = {"disturbed": tuple(DISTURBANCES), "attacked": tuple(ATTACKS)}
 
 
@@ -160,7 +167,7 @@ def verdicts(result: dict[str, Any]) -> dict[tuple[str, str], str]:
     entries = [result["differences"][name][kind] for name, kind in pairs]
     adjusted = holm([entry["p"] for entry in entries])
     return {
-        pair: "cannot be told" if p >= SURE else "less lost" if entry["value"] > 0 else "more lost"
+        pair: UNTOLD if p >= SURE else "less lost" if entry["value"] > 0 else "more lost"
         for pair, entry, p in zip(pairs, entries, adjusted, strict=True)
     }
 
@@ -180,22 +187,23 @@ def holds(result: dict[str, Any]) -> str:
     known, runs = verdicts(result), result["runs"]
     norms = [name for name in result["differences"] if against(name) == "group" and name in NORMS]
     parts = []
-    for kind, what in (("disturbed", "by disturbances"), ("attacked", "by attacks")):
-        more, less = (
-            [name for name in norms if known[name, kind] == verdict]
-            for verdict in ("more lost", "less lost")
-        )
-        rest = len(norms) - len(more) - len(less)
-        parts.append(
-            f"Compared with group norm, significantly more AUC is lost {what} with: "
-            f"{listed(more)}; less with: {listed(less)}; of {rest} norms it cannot be told."
-        )
+    for kind in KINDS:
+        told = [
+            f"{listed([n for n in norms if known[n, kind] == f'{word} lost'])} "
+            f"lose{'s' * (count == 1)} significantly {word}"
+            for word in ("more", "less")
+            if (count := sum(known[n, kind] == f"{word} lost" for n in norms))
+        ]
+        rest = sum(known[n, kind] == UNTOLD for n in norms)
+        if rest:
+            told.append(f"{rest} norm{'s' * (rest > 1)} cannot be told from it")
+        parts.append(f"{TO[kind]} scans, compared with group norm: {'; '.join(told)}.")
     for name in (n for n in result["differences"] if n not in NORMS):
         one = result["differences"][name]
-        said = [f"{kind} {known[name, kind]}, {span(one[kind])}" for kind in KINDS]
+        said = [f"on {kind} scans {SAID[known[name, kind]]}, {span(one[kind])}" for kind in KINDS]
         parts.append(
-            f"Adversarial training of {against(name)} norm (eps {EPS:g}) changes the AUC of "
-            f"undisturbed scans by {span(one['auc'])}; what is lost: {'; '.join(said)}."
+            f"With adversarial training (eps {EPS:g}) of {against(name)} norm the loss "
+            f"{'; '.join(said)}; the AUC of undisturbed scans differs by {span(one['auc'])}."
         )
     plain = [one for name, one in runs.items() if name in NORMS]
     order = sorted(

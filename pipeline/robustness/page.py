@@ -55,6 +55,7 @@ def curves(results: Mapping[str, Mapping[str, Any]], what: str = "value") -> str
             panel.axhline(worst, color=FAINT, lw=1, ls=(0, (4, 3)))
         panel.set_title(one["title"], fontsize=9.5, loc="left")
         panel.set_xlabel(one["unit"], fontsize=8.5)
+        panel.tick_params(labelsize=8.5)
     values = [p.get_ylim() for p in panels[: len(names)]]
     for panel in panels[: len(names)]:
         panel.set_ylim(min(low for low, _ in values), max(high for _, high in values))
