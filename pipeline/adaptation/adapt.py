@@ -21,6 +21,7 @@ from uncus.pipeline.adaptation.choice import choose, cross_validated
 from uncus.pipeline.adaptation.norms import why_none
 from uncus.pipeline.adaptation.plan import Plan, plan
 from uncus.pipeline.adaptation.registry import ADAPTATIONS
+from uncus.pipeline.builtin.catalog import named_run
 from uncus.pipeline.evaluation.external import ExternalScans, Overlap
 from uncus.pipeline.progress_bars import track
 from uncus.pipeline.run_files import log
@@ -45,7 +46,7 @@ class Adapt:
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = Path()
-    """Folder written by uncus train, of classes."""
+    """Folder written by uncus train, of classes, or a built-in model."""
     cohort: Annotated[Path, tyro.conf.Positional] = Path()
     """The new site, prepared with --like RUN."""
     out: Annotated[Path, tyro.conf.Positional] = Path()
@@ -96,7 +97,7 @@ class Adapt:
         )
         needed = self.method != AUTO and ADAPTATIONS[self.method].source
         todo = plan(
-            Run(self.run_folder),
+            Run(named_run(self.run_folder) or self.run_folder),
             scans,
             self.labels,
             self.seed,

@@ -124,7 +124,10 @@ def plan(
         cohort = replace(cohort, table=unlabelled)
         scans = replace(scans, cohort=cohort)
     table, classes = scans.every(target)
-    left_out = overlapping(table, training_of(run)[0], run, scans)
+    trained, unchecked = training_of(run)
+    if unchecked:
+        print(f"warning: that no subject was used in training is not checked: {unchecked} unknown")
+    left_out = overlapping(table, trained, run, scans)
     keep = ~table["participant_id"].isin(left_out).to_numpy()
     table, classes = table[keep], classes[keep]
     cells = ["", *(values[0] for values in target.classes.values())]

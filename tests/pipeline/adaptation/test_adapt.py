@@ -139,6 +139,17 @@ def test_a_site_without_labels(run: Path, site: Path, tmp_path: Path) -> None:
     assert set(Run(out).predictions()["true"]) == {""}
 
 
+def test_a_model_without_its_run(
+    run: Path, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copytree(run / "model", tmp_path / "model"))
+    line = error_of(capsys, model, site, tmp_path / "none", "--method", "coral")
+    assert "its training scans are not at hand" in line and "--source" in line
+    out = adapt(model, site, tmp_path / "out", method="head", labels=3)
+    assert "is not checked: the names and the voxels" in capsys.readouterr().out
+    assert len(Run(out).card["members"]) == 2
+
+
 def test_labels_are_drawn_nested(run: Path, site: Path, tmp_path: Path) -> None:
     few, more = (
         Run(adapt(run, site, tmp_path / str(count), method="prototypes", labels=count)).splits()
