@@ -175,7 +175,10 @@ class Compare(TrainingOptions):
                         cannot[other.name] = f"its pre-training: {reason}"
                     elif self.so_far and not Run(pretraining.out).is_sealed():
                         cannot[other.name] = "its pre-training is not finished"
-                    trainings[other] = replace(self.training(other), init_from=pretraining.out)
+                    # ``folds`` has the splits.
+                    trainings[other] = replace(
+                        self.training(other), init_from=pretraining.out, splits=None
+                    )
         todo = {c.name: options for c, options in trainings.items() if c.name not in cannot}
         failed, tasks = train_cells(todo, cohort, scans, self.jobs, folds, self.so_far)
         design = Design(**{f.name: getattr(self, f.name) for f in fields(Design)})

@@ -253,8 +253,18 @@ def claims(result: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def earlier_section(name: str, result: dict[str, Any]) -> str:
+    """The table of a smaller comparison, whose intervals are from resamples of 3 seeds or of 1."""
+    title = {"age": "Age (MAE in years)", "carried": "Dementia in five folds (error)"}[name]
+    return (
+        f"{title}, {result['scans']} scans of {result['subjects']} subjects, seeds: "
+        f"{result['seeds']}:\n\n{table(result, result['metric'])}"
+    )
+
+
 def write_page(results: dict[str, Any]) -> None:
     """Write norms.md and its plots."""
+    earlier = results.pop("earlier", {})
     first = results["phantom"]
     page = (HERE / "norms.template.md").read_text()
     waiting = [TITLES[name] for name in COMPARISONS if name not in results]
@@ -278,6 +288,7 @@ def write_page(results: dict[str, Any]) -> None:
         subjects=SUBJECTS - TRAINED_ON,
         trained_on=TRAINED_ON,
         sections="\n\n".join(section(name, result) for name, result in results.items()),
+        earlier="\n\n".join(earlier_section(*item) for item in earlier.items()),
         commands="\n".join(commands()),
         version=first["version"],
     )
@@ -356,7 +367,8 @@ if __name__ == "__main__":
     if len(sys.argv) == 3:
         run(Path(sys.argv[2]), sys.argv[1], commands())
     if len(sys.argv) in (2, 3):
-        results = gather(Path(sys.argv[-1]))
+        before = json.loads((HERE / "norms.json").read_text())
+        results = {"earlier": before["earlier"], **gather(Path(sys.argv[-1]))}
         (HERE / "norms.json").write_text(json.dumps(results, indent=1) + "\n")
     elif len(sys.argv) > 3:
         sys.exit(__doc__)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from tests.conftest import TRAIN
+from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.cli import main
 from uncus.pipeline.comparison.summary import plain_summary
 from uncus.pipeline.runs import Run
@@ -35,3 +36,19 @@ def test_cells_and_their_pretraining_use_the_same_folds(cohort: Path, tmp_path: 
     )
     for name in ("batch-b2", "batch-b2-tuned", "batch-b2-frozen"):
         assert not Run(out / "cells" / name).splits().subjects(0, "test") & trained
+
+
+def test_cells_and_their_pretraining_take_the_splits_of_a_file(
+    cohort: Path, tmp_path: Path
+) -> None:
+    ids = dict.fromkeys(PreparedCohort.open(cohort).table["participant_id"])
+    parts = {name: ("test", "train", "train")[k % 3] for k, name in enumerate(ids)}
+    rows = [f"{name}\t{part}" for name, part in parts.items()]
+    splits = tmp_path / "splits.tsv"
+    splits.write_text("\n".join(["participant_id\tfold-0", *rows]) + "\n")
+    options = ["--norms", "group", "--batch-sizes", "2", "--seeds", "1", "--transfer", "age"]
+    command = ["compare", str(cohort), str(tmp_path / "out"), *OPTIONS, *options]
+    assert main([*command, "--splits", str(splits)]) == 0
+    for name in ("cells/group-b2-tuned", "cells/group-b2", "pretrained/group-b2"):
+        tested = Run(tmp_path / "out" / name).splits().subjects(0, "test")
+        assert tested <= {one for one, part in parts.items() if part == "test"} and tested
