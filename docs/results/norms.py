@@ -159,6 +159,8 @@ def section(name: str, result: dict[str, Any]) -> str:
     if not done:
         return f"## {TITLES[name]}\n\nNone of {planned} networks is trained yet."
     seconds = sum(cell.get("seconds", 0) for cell in result["cells"])
+    references = [c for c in result["cells"] if c["line"] == result["reference"]]
+    known = [c["batch_size"] for c in references if c["status"] == "done"]
     parts = [
         f"## {TITLES[name]}",
         f"{done} of {planned} networks are trained, in {seconds / 3600:.1f} hours of one core; "
@@ -168,7 +170,7 @@ def section(name: str, result: dict[str, Any]) -> str:
         table(result, metric),
         f"Differences from {result['reference']} at the same batch size, and between batch sizes; "
         f"{detectable(result)}.",
-        *(f"- {at_batch(result, size)}" for size in result["batch_sizes"]),
+        *(f"- {at_batch(result, size)}" for size in known),
         *(f"- {change}" for change in from_large_to_small(result)),
     ]
     return "\n\n".join(parts).replace("\n\n- ", "\n- ")
