@@ -9,7 +9,6 @@ of adapt.py: its source and runs are the same. Without it the page is written ag
 import json
 import shlex
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,14 @@ TRAINING = (
     "--target diagnosis --classes CN=CN AD=AD --backbone resnet10 --width 8 --dropout 0 "
     "--batch-size 4 --folds 1 --validation 0 --keep last --epochs 20 --lr 0.002 --recipe none "
     "--accelerator cpu"
+)
+COMMANDS = (
+    f"uncus phantom source {SOURCE}",
+    f"uncus phantom others {TESTED}",
+    "uncus prepare source cohort --spacing 8",
+    f"uncus train cohort RUN {TRAINING}",
+    "uncus prepare others tested --like RUN",
+    f"uncus evaluate RUN --on tested --out OUT --robust --robust-subjects {DISTURBED}",
 )
 HARD = f"--adversarial {EPS:g}"
 RUNS = {
@@ -139,10 +146,9 @@ def compared(here: Array, there: Array) -> dict[str, Any]:
 def measure(work: Path) -> None:
     """Measure every run; the page is written after each."""
     path = HERE / "robustness.json"
-    result: dict[str, Any] = {"runs": {}, "differences": {}, "seconds": 0.0}
+    result: dict[str, Any] = {"runs": {}, "differences": {}}
     drawn: dict[str, dict[str, Array]] = {}
     for name in RUNS:
-        started = time.process_time()
         run, verb = made(work, name)
         assert verb.out
         found = Run(verb.out).robustness()
@@ -152,7 +158,6 @@ def measure(work: Path) -> None:
         kept = ("metric", "name", "lower_is_better", "regression", "plain", "disturbances")
         kept += ("scans", "subjects", "networks", "version")
         result["runs"][name] = {**{k: found[k] for k in kept}, "changes": summary}
-        result["seconds"] += time.process_time() - started
         if other := against(name):
             result["differences"][name] = {
                 what: compared(drawn[name][what], drawn[other][what]) for what in ("auc", *KINDS)
@@ -267,14 +272,10 @@ def write_page(result: dict[str, Any]) -> None:
         left=f" Not measured yet: {listed(left)}." if left else "",
         table=table(result),
         losses=losses(result),
-        source=SOURCE,
-        tested=TESTED,
-        disturbed=DISTURBED,
-        training=TRAINING,
+        commands="\n".join(f"    {line}" for line in COMMANDS),
         runs="\n".join(f"- {name}: `{options}`" for name, options in RUNS.items()),
         draws=DRAWS,
         comparisons=len(result["differences"]) * len(KINDS),
-        minutes=f"{result['seconds'] / 60:.0f}",
         version=first["version"],
     )
     (HERE / "robustness.md").write_text(page)
