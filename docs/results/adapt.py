@@ -23,6 +23,7 @@ from scipy import ndimage
 from uncus.data import files
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import read_table, write_table
+from uncus.models.norms import NORMS as NORMS_KNOWN
 from uncus.pipeline.adaptation.choice import choose
 from uncus.pipeline.adaptation.norms import with_statistics
 from uncus.pipeline.adaptation.plan import Plan, plan
@@ -308,7 +309,8 @@ def section(task: str, rows: list[dict[str, Any]]) -> str:
         cells = []
         for norm in norms:
             found = [r for r in of[norm] if (r["method"], r["labels"]) == (method, labels)]
-            text = "no statistics" if method == "statistics" else ""
+            keeps = NORMS_KNOWN[norm.partition("+")[0]].running_statistics
+            text = "" if keeps or method != "statistics" else "no statistics"
             if found:
                 text = span(found[0]["after"])
                 text += f", {found[0]['chose']}" if "chose" in found[0] else ""
