@@ -52,7 +52,8 @@ def main() -> None:
         ) as address,
         chromium() as browser,
     ):
-        found: dict[str, Any] = {"scan": options.scan.name, "cores": os.cpu_count()}
+        found: dict[str, Any] = {"run": options.runs.name, "scan": options.scan.name}
+        found["cores"] = os.cpu_count()
         found["load"] = round(os.getloadavg()[0], 1)
         found["alone"] = alone(browser, address, options.scan)
         found["users"] = users(browser, address, options.scan, options.users)
@@ -179,10 +180,10 @@ def text(found: dict[str, Any]) -> str:
     wall, used = one["seconds"], one["processor"]
     return f"""# The web app: times, memory, queue
 
-Made by `python docs/results/app.py [RUNS]` on {found["cores"]} cores shared with the browser and
-other work (load {found["load"]} at the start; on a machine without other work it is about 1), with
-`{found["scan"]}` uploaded through Chromium. During the consecutive uploads the viewer's own script
-is not loaded: the server is measured.
+Made by `python docs/results/app.py [RUNS]` with the run {found["run"]} on {found["cores"]} cores
+shared with the browser and other work (load {found["load"]} at the start; on a machine without other
+work it is about 1), with `{found["scan"]}` uploaded through Chromium. During the consecutive uploads
+the viewer's own script is not loaded: the server is measured.
 
 | measure | value |
 |---|---|
