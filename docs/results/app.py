@@ -181,9 +181,9 @@ def text(found: dict[str, Any]) -> str:
     return f"""# The web app: times, memory, queue
 
 Made by `python docs/results/app.py [RUNS]` with the run {found["run"]} on {found["cores"]} cores
-shared with the browser and other work (load {found["load"]} at the start; on a machine without other
-work it is about 1), with `{found["scan"]}` uploaded through Chromium. During the consecutive uploads
-the viewer's own script is not loaded: the server is measured.
+shared with the browser and other work (load {found["load"]} at the start; on a machine without
+other work it is about 1), with `{found["scan"]}` uploaded through Chromium. During the
+consecutive uploads the viewer's own script is not loaded: the server is measured.
 
 | measure | value |
 |---|---|
