@@ -370,7 +370,7 @@ if __name__ == "__main__":
         run(Path(sys.argv[2]), sys.argv[1], commands())
     if len(sys.argv) in (2, 3):
         before = json.loads((HERE / "norms.json").read_text())
-        results = {"earlier": before["earlier"], **gather(Path(sys.argv[-1]))}
+        results = {"earlier": before.get("earlier", {}), **gather(Path(sys.argv[-1]))}
         (HERE / "norms.json").write_text(json.dumps(results, indent=1) + "\n")
     elif len(sys.argv) > 3:
         sys.exit(__doc__)
