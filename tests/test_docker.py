@@ -58,7 +58,8 @@ def test_the_image_needs_a_password(
     """Its default command is refused without one, which compose passes on."""
     app = compose["services"]["app"]
     arguments = json.loads(instructions("CMD")[0]) if command == "image" else app["command"]
-    options = [text.replace("${UNCUS_HOST:-localhost}", "localhost") for text in arguments[2:]]
+    first = arguments.index("--address")
+    options = [text.replace("${UNCUS_HOST:-localhost}", "localhost") for text in arguments[first:]]
     assert main([arguments[0], str(run), *options]) == 2
     assert "UNCUS_APP_PASSWORD" in capsys.readouterr().err
     assert app["environment"] == {"UNCUS_APP_PASSWORD": "${UNCUS_APP_PASSWORD:-}"}

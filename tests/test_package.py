@@ -125,6 +125,7 @@ def test_a_clone_keeps_the_links(tmp_path: Path) -> None:
         assert link.is_symlink() and link.resolve() == clone.resolve() / name
 
 
+@pytest.mark.slow
 def test_the_readme_runs_where_other_packages_have_our_folders_names(
     installed: Path, own_packages: Path, cohort: Path, source: Path
 ) -> None:

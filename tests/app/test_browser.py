@@ -146,6 +146,7 @@ def test_what_is_set_survives_a_change_of_method_and_a_reload(
     page.context.close()
 
 
+@pytest.mark.slow
 def test_the_region_at_the_crosshair_is_named(
     browser: Any, mni_run: Path, mni_source: Path, tmp_path: Path
 ) -> None:
@@ -163,6 +164,7 @@ def test_the_region_at_the_crosshair_is_named(
         page.context.close()
 
 
+@pytest.mark.slow
 def test_a_lost_connection_is_said(browser: Any, run: Path, tmp_path: Path) -> None:
     with served(run, tmp_path) as address:
         page = open_page(browser, address)
@@ -281,6 +283,7 @@ def test_a_real_head_is_red_on_a_run_of_phantoms(
         page.context.close()
 
 
+@pytest.mark.slow
 def test_two_browsers_at_once(browser: Any, address: str, scans: dict[str, Path]) -> None:
     pages = {name: open_page(browser, address) for name in ("patient", "control")}
     for name, page in pages.items():
@@ -306,6 +309,7 @@ def test_two_browsers_at_once(browser: Any, address: str, scans: dict[str, Path]
             page.context.close()
 
 
+@pytest.mark.slow
 def test_log_in_and_out(browser: Any, run: Path, tmp_path: Path) -> None:
     with served(run, tmp_path, UNCUS_APP_PASSWORD="hüsh") as address:
         page = open_page(browser, address)

@@ -93,6 +93,7 @@ def test_a_user_who_leaves_leaves_nothing(step: str, run: Path, jobs: JobQueue, 
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.slow
 def test_its_memory_is_released(run: Path, jobs: JobQueue) -> None:
     used = []
     for _ in range(3):

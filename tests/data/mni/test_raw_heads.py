@@ -20,6 +20,7 @@ HEADS = MRI / "heads"
 
 
 @pytest.mark.skipif(not HEADS.is_dir(), reason="../shared/mri/heads is absent")
+@pytest.mark.slow
 def test_a_head_its_dicom_and_its_brain_get_the_same_answer(mni_run: Path, tmp_path: Path) -> None:
     """The whole head as NIfTI (LIA) and as a DICOM series, and its brain alone."""
     head = nib.load(HEADS / "aomic-0001_T1w.nii.gz")

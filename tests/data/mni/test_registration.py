@@ -80,6 +80,7 @@ def test_a_header_wrong_by_90_degrees_gets_a_warning(scan: Volume) -> None:
     assert [w for w in result.warnings if "degrees from the axes of the header" in w]
 
 
+@pytest.mark.slow
 def test_half_a_brain_is_rejected(scan: Volume) -> None:
     half = volume(scan.array[:, :, : scan.array.shape[2] // 2], scan.affine)
     with pytest.raises(BadInput, match="edge of the field of view cuts the brain off"):

@@ -160,6 +160,7 @@ def test_compiles_exports_and_wraps(registered: None) -> None:
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_with_a_gpu_torch_sees_through_the_operation() -> None:
     """A process that finds a GPU while it registers the operation."""
     code = (

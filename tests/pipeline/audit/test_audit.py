@@ -82,6 +82,7 @@ def test_small_matrices_are_computed_by_one_thread(
     assert set(threads) == {1}
 
 
+@pytest.mark.slow
 def test_one_person_under_two_names_is_found(
     scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

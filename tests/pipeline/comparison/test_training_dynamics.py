@@ -108,6 +108,7 @@ def test_probing_restores_running_statistics() -> None:
     assert all(torch.equal(b, before[n]) for n, b in one.model.named_buffers())
 
 
+@pytest.mark.slow
 def test_the_command_measures_dynamics(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = [

@@ -73,6 +73,7 @@ def test_no_layer_changes_the_memory_layout(backbone: str, cache: Path) -> None:
 
 
 @needs_openvino
+@pytest.mark.slow
 def test_auto_uses_torch_for_networks_that_openvino_does_not_speed_up(
     cache: Path,
     run: Path,

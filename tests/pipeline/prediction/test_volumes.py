@@ -133,6 +133,7 @@ def test_age_and_sex_of_cells(known: dict, expected: tuple) -> None:
     assert age_and_sex(known) == expected
 
 
+@pytest.mark.slow
 def test_a_refused_scan_leaves_its_picture(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,6 +54,7 @@ def test_a_cohort_is_bids_derivatives_and_an_array(source: Path, tmp_path: Path)
     assert (cohort.volumes != 0).mean() > 0.4
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same(source: Path, tmp_path: Path) -> None:
     assert prepare(source, tmp_path / "one") == 0
     assert prepare(source, tmp_path / "two", "--workers", "2") == 0

@@ -33,6 +33,7 @@ def test_a_ct_among_brains_leaves_its_picture(
 
 
 @needs_heads
+@pytest.mark.slow
 def test_a_head_that_is_cut_off_leaves_its_picture_with_outlines(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,6 +104,7 @@ def test_a_hostile_checkpoint_is_one_line_and_runs_no_code(
     assert "cohort (its content)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_run_goes_on(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "uncus", "train", str(cohort), str(out), *TRAIN]

@@ -18,6 +18,7 @@ OPTIONS += ["--keep", "last", "--where", "age < 68"]
 
 
 @pytest.mark.parametrize("change", ["--compile", "channels last"])
+@pytest.mark.slow
 def test_a_compiled_network_and_another_layout_train_the_same(
     change: str, cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
