@@ -158,10 +158,13 @@ class Evaluate:
 
     def written_to(self, run: Run) -> Run:
         """Where the report is written: to the run, or to a folder for the other cohort."""
+        if run.path == run.model_folder or is_built_in(run.path):
+            given = {"--on COHORT": self.on, "--out for the report": self.out}
+            if missing := [option for option, value in given.items() if not value]:
+                add = " and ".join(missing)
+                raise ValueError(f"{run.path} is a model without its run; add {add}")
         if not self.on:
             return run
-        if not self.out and (run.path == run.model_folder or is_built_in(run.path)):
-            raise ValueError(f"{run.path} is a model without its run; add --out for the report")
         out = Run(self.out) if self.out else run.external(self.on.resolve().name)
         check_writable(next(path for path in (out.path, *out.path.parents) if path.exists()))
         return out

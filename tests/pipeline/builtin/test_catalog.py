@@ -57,7 +57,9 @@ def test_a_built_in_model_is_evaluated_on_a_cohort(
     assert main(["prepare", str(source), cohort, "--like", "dementia", "--workers", "1"]) == 0
     capsys.readouterr()
     asked = ["evaluate", "dementia", "--on", cohort, "--draws", "100"]
-    assert error(asked, capsys).endswith("is a model without its run; add --out for the report")
+    alone = "is a model without its run; add "
+    assert error(asked, capsys).endswith(f"{alone}--out for the report")
+    assert error(asked[:2], capsys).endswith(f"{alone}--on COHORT and --out for the report")
     assert main([*asked, "--out", str(out)]) == 0
     assert "auc" in Run(out).report()["metrics"]
     assert not (models / "dementia" / "external").exists()
