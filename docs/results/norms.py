@@ -231,7 +231,7 @@ def outcome(expected: str, entry: dict[str, Any] | None, effect: float) -> str:
     if entry is None:
         return "not measured yet"
     verdict = entry["verdict"]
-    if verdict == "cannot be told":
+    if verdict == "inconclusive":
         return verdict
     if verdict == expected or (expected == "equal" and entry["small"]):
         less = f", by less than {number(effect)}" if entry["small"] and verdict != "equal" else ""

@@ -66,9 +66,9 @@ RUNS = {
     "batch+adversarial": f"--norm batch {HARD}",
     "frn": "--norm frn",
 }
-UNTOLD = "cannot be told"
+INCONCLUSIVE = "inconclusive"
 SAID = {
-    UNTOLD: "cannot be told from that without",
+    INCONCLUSIVE: "does not differ conclusively from that without",
     "less lost": "is significantly smaller",
     "more lost": "is significantly larger",
 }
@@ -172,7 +172,7 @@ def verdicts(result: dict[str, Any]) -> dict[tuple[str, str], str]:
     entries = [result["differences"][name][kind] for name, kind in pairs]
     adjusted = holm([entry["p"] for entry in entries])
     return {
-        pair: UNTOLD if p >= SURE else "less lost" if entry["value"] > 0 else "more lost"
+        pair: INCONCLUSIVE if p >= SURE else "less lost" if entry["value"] > 0 else "more lost"
         for pair, entry, p in zip(pairs, entries, adjusted, strict=True)
     }
 
@@ -199,9 +199,9 @@ def holds(result: dict[str, Any]) -> str:
             for word in ("more", "less")
             if (count := sum(known[n, kind] == f"{word} lost" for n in norms))
         ]
-        rest = sum(known[n, kind] == UNTOLD for n in norms)
+        rest = sum(known[n, kind] == INCONCLUSIVE for n in norms)
         if rest:
-            told.append(f"{rest} norm{'s' * (rest > 1)} cannot be told from it")
+            told.append(f"{rest} norm{'s' * (rest > 1)} inconclusive")
         parts.append(f"{TO[kind]} scans, compared with group norm: {'; '.join(told)}.")
     for name in (n for n in result["differences"] if n not in NORMS):
         one = result["differences"][name]

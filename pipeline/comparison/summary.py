@@ -9,7 +9,7 @@ from uncus.pipeline.rendering.numbers import estimate_text, number
 
 Result = Mapping[str, Any]
 """The contents of compare.json."""
-CANNOT = "cannot be told"
+CANNOT = "inconclusive"
 
 
 def cell_at(result: Result, line: str, batch: int) -> Any:
@@ -24,7 +24,7 @@ def waiting(cell: Any) -> bool:
 
 
 def verdict(result: Result, entry: Mapping[str, Any]) -> str:
-    """better, worse, equal or "cannot be told", of a difference by the result's metric."""
+    """better, worse, equal or "inconclusive", of a difference by the result's metric."""
     return str(entry[result["metric"]]["verdict"])
 
 

@@ -17,7 +17,7 @@ from uncus.pipeline.evaluation.metrics import Array
 from uncus.pipeline.rendering.numbers import number
 
 ALPHA = 1 - LEVEL
-Verdict = Literal["worse", "better", "equal", "cannot be told"]
+Verdict = Literal["worse", "better", "equal", "inconclusive"]
 
 
 def compared(mine: Mapping[int, Array], theirs: Mapping[int, Array], folds: int) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def judged(
     result = []
     for k, (entry, one) in enumerate(zip(family, found, strict=True)):
         differs, small = p[k] < ALPHA, p[len(family) + k] < ALPHA
-        verdict: Verdict = "equal" if small else "cannot be told"
+        verdict: Verdict = "equal" if small else "inconclusive"
         if differs:
             verdict = "better" if (one.value < 0) == lower_is_better else "worse"
         result.append(

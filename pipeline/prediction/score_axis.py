@@ -1,6 +1,6 @@
 """Where an answer lies: one axis with the out-of-fold scores of the run's own scans.
 
-The counts of the bars are all that is shown of the cohort, so that no person can be told.
+The counts of the bars are all that is shown of the cohort, so that nobody can be identified.
 """
 
 from collections.abc import Mapping

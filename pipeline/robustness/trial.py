@@ -17,7 +17,7 @@ from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import clean
 from uncus.pipeline.evaluation.predictions import SCAN, Predicted, Study, model_outputs
 from uncus.pipeline.prediction.prepared_scans import place
-from uncus.pipeline.prediction.trained_networks import read_pipeline
+from uncus.pipeline.prediction.trained_networks import read_grid, read_pipeline
 from uncus.pipeline.robustness.judges import Scan
 from uncus.pipeline.runs import RESTORE, Run
 
@@ -106,12 +106,6 @@ class Trial:
             torch.from_numpy(to_row(cells, wanted))[None].to(device),
             self.study.labels[place],
             int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]),
-            tuple(read_spacing(self.run)),
+            read_grid(self.run).spacing,
         )
         return name, scan
-
-
-def read_spacing(run: Run) -> tuple[float, ...]:
-    """The voxel size of the run's grid (mm)."""
-    affine = np.asarray(run.card["grid"]["affine"], float)
-    return tuple(np.linalg.norm(affine[:3, :3], axis=0).tolist())

@@ -12,7 +12,7 @@ from uncus.pipeline.runs import Run
 
 
 def test_a_built_in_model_shows_the_card_that_came_with_it() -> None:
-    """Its audit and its source are not in the package, so that they cannot be told from there."""
+    """Its audit and its source are not in the package: the page takes them from the card."""
     for run in built_in().values():
         top, card = card_of(run)
         assert top + card == run.model_card_path.read_text(encoding="utf-8")

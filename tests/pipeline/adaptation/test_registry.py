@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from uncus.data.prepared_cohort import PreparedCohort
+from uncus.models.base import Classifier
 from uncus.models.weights import trunk_hash
 from uncus.pipeline.adaptation.norms import own, with_statistics
 from uncus.pipeline.adaptation.plan import Plan, plan
 from uncus.pipeline.adaptation.registry import ADAPTATIONS
-from uncus.pipeline.adaptation.site import logits
+from uncus.pipeline.adaptation.site import Site, logits
 from uncus.pipeline.evaluation.external import ExternalScans
 from uncus.pipeline.runs import Run
 
@@ -20,6 +21,11 @@ HEADS = ("coral", "calibration", "head", "prototypes")
 
 def planned(run: Path, site: Path, labels: int) -> Plan:
     return plan(Run(run), ExternalScans(PreparedCohort.open(site)), labels, 0, "cpu", None, False)
+
+
+def first_of(todo: Plan) -> tuple[Classifier, Site]:
+    """The first network, and the site that it meets."""
+    return todo.network(todo.members[0]), todo.site(todo.members[0])
 
 
 @pytest.mark.parametrize("name", ADAPTATIONS)
@@ -64,9 +70,7 @@ def test_convolutions_keep_every_bit(name: str, batch_run: Path, site: Path) -> 
 
 
 def test_statistics_are_those_of_the_new_site(batch_run: Path, site: Path) -> None:
-    todo = planned(batch_run, site, 0)
-    member = todo.members[0]
-    network, met = todo.network(member), todo.site(member)
+    network, met = first_of(planned(batch_run, site, 0))
     before = [value.clone() for layer in with_statistics(network) for _, value in own(layer)]
     weights = {name: value.clone() for name, value in network.named_parameters()}
     seen: list[torch.Tensor] = []
@@ -83,9 +87,7 @@ def test_statistics_are_those_of_the_new_site(batch_run: Path, site: Path) -> No
 
 
 def test_the_refitted_head_answers_as_labelled(run: Path, site: Path) -> None:
-    todo = planned(run, site, 8)
-    member = todo.members[0]
-    network, met = todo.network(member), todo.site(member)
+    network, met = first_of(planned(run, site, 8))
     before = logits(network, met.scans, met.flip)
     ADAPTATIONS["head"].apply(network, met)
     shown, labels = met.shown, met.labelled().labels
@@ -98,9 +100,7 @@ def test_the_refitted_head_answers_as_labelled(run: Path, site: Path) -> None:
 
 
 def test_coral_gives_features_the_sources_mean(run: Path, site: Path) -> None:
-    todo = planned(run, site, 0)
-    member = todo.members[0]
-    network, met = todo.network(member), todo.site(member)
+    network, met = first_of(planned(run, site, 0))
     assert met.source is not None
     home = logits(network, met.source, met.flip).mean(0)
     ADAPTATIONS["coral"].apply(network, met)
@@ -108,9 +108,7 @@ def test_coral_gives_features_the_sources_mean(run: Path, site: Path) -> None:
 
 
 def test_calibration_finds_the_shares(run: Path, site: Path) -> None:
-    todo = planned(run, site, 0)
-    member = todo.members[0]
-    network, met = todo.network(member), todo.site(member)
+    network, met = first_of(planned(run, site, 0))
     before = logits(network, met.scans, met.flip)
     ADAPTATIONS["calibration"].apply(network, met)
     after = logits(network, met.scans, met.flip)

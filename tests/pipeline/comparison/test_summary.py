@@ -22,14 +22,14 @@ def test_verdicts_are_named() -> None:
         "batch_sizes": [2],
         "cells": [cell("group", 0.2), cell("instance", 0.21), cell("batch", 0.4)],
         "differences": [
-            minus("instance", 0.01, "cannot be told"),
+            minus("instance", 0.01, "inconclusive"),
             minus("layer", 0.0, "equal"),
             minus("batch", 0.2, "worse"),
         ],
     }
     assert at_batch(result, 2) == (
         "At batch size 2, group has error 0.200 (0.150 to 0.250); worse: batch by 0.200 (0.150 to "
-        "0.250); equal within 0.030: layer; cannot be told: instance (0.080 could have been seen)."
+        "0.250); equal within 0.030: layer; inconclusive: instance (0.080 could have been seen)."
     )
     result["cells"][0]["status"] = "waiting"
     assert at_batch(result, 2) == "At batch size 2, the reference, group, is not trained yet."

@@ -18,11 +18,11 @@ def test_a_family_has_each_kind_of_verdict() -> None:
     noisy = {k: v + np.random.default_rng(k).normal(0, 0.2) for k, v in cell(9, 0.2).items()}
     family.append(compared(noisy, reference, 1))
     found = judged(family, 0.03, lower_is_better=True)
-    assert [one["verdict"] for one in found] == ["worse", "better", "equal", "cannot be told"]
+    assert [one["verdict"] for one in found] == ["worse", "better", "equal", "inconclusive"]
     assert spoken(found[2], 0.03) == "equal within 0.030"
     assert found[3]["detectable"] > 0.1 > 0.03 > found[2]["detectable"]
     flipped = judged(family, 0.03, lower_is_better=False)
-    assert [one["verdict"] for one in flipped] == ["better", "worse", "equal", "cannot be told"]
+    assert [one["verdict"] for one in flipped] == ["better", "worse", "equal", "inconclusive"]
     assert judged(family, 0.2, True)[0]["small"]  # a difference, yet below what is worth seeing
     assert spoken(judged(family, 0.2, True)[0], 0.2) == "worse, by less than 0.200"
 
