@@ -13,6 +13,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.model_selection import StratifiedKFold
 
 from uncus.models.base import Classifier
+from uncus.pipeline.adaptation.norms import PRIOR
 from uncus.pipeline.adaptation.site import Array, Site, logits
 from uncus.pipeline.training.head_refit import pooled
 
@@ -25,7 +26,7 @@ FEWEST = 3
 STEPS = 1000
 """Of expectation maximization, at most."""
 LEAST = 1e-6
-"""The least share of a class."""
+"""The least change of a share that another step is made for, and a trace of a penalty."""
 
 
 def refit(network: Classifier, site: Site) -> None:
@@ -122,7 +123,9 @@ def calibration(network: Classifier, site: Site) -> None:
 
     Assumes that each class looks as it did and only their shares differ: the offsets of the head
     change, which shifts probabilities and leaves the order of the scans. The run's own calibration
-    is applied to find the shares, since uncalibrated probabilities mislead (Alexandari 2020).
+    is applied to find the shares, since uncalibrated probabilities mislead (Alexandari 2020). The
+    old shares count as 16 scans (a Dirichlet prior): where a class looks otherwise than it did, the
+    maximum of the likelihood can be a share of none.
     """
     probabilities = softmax(logits(network, site.scans, site.flip), axis=1)
     before = site.shares
@@ -131,8 +134,8 @@ def calibration(network: Classifier, site: Site) -> None:
     shares = before
     for _ in range(STEPS):
         shifted = probabilities * shares / before
-        new = np.maximum((shifted / shifted.sum(1, keepdims=True)).mean(0), LEAST)
-        shares, last = new / new.sum(), shares
+        counts = (shifted / shifted.sum(1, keepdims=True)).sum(0) + PRIOR * before
+        shares, last = counts / counts.sum(), shares
         if abs(shares - last).max() < LEAST:
             break
     with torch.no_grad():

@@ -114,3 +114,13 @@ def test_calibration_finds_the_shares(run: Path, site: Path) -> None:
     after = logits(network, met.scans, met.flip)
     shift = (after - before)[:, 1] - (after - before)[:, 0]
     assert np.allclose(shift, shift[0], atol=1e-5), "the order of the scans stays"
+
+
+def test_calibration_never_finds_a_class_to_be_absent(run: Path, site: Path) -> None:
+    network, met = first_of(planned(run, site, 0))
+    with torch.no_grad():
+        network.head.bias[1] += 50
+    before = logits(network, met.scans, met.flip)
+    ADAPTATIONS["calibration"].apply(network, met)
+    shift = (logits(network, met.scans, met.flip) - before)[:, 0]
+    assert np.isclose(shift[0], np.log(16 / (len(met.scans) + 16)), atol=0.01)
