@@ -2,8 +2,8 @@
 
     python docs/results/robustness.py [WORK]
 
-WORK is a folder for the cohorts and the runs; what is there is kept, scan by scan. It may be that
-of adapt.py: its source and runs are the same. Without it the page is written again.
+WORK is a folder for the cohorts and the runs; what is there is kept, scan by scan. Without it the
+page is written again.
 """
 
 import json

@@ -126,7 +126,7 @@ def plan(
     table, classes = scans.every(target)
     trained, unchecked = training_of(run)
     if unchecked:
-        print(f"warning: that no subject was used in training is not checked: {unchecked} unknown")
+        print(f"warning: {unchecked} are not known here: check that none is in {cohort.path}")
     left_out = overlapping(table, trained, run, scans)
     keep = ~table["participant_id"].isin(left_out).to_numpy()
     table, classes = table[keep], classes[keep]
