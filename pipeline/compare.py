@@ -13,7 +13,7 @@ from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.build import ModelConfig
 from uncus.pipeline import config
 from uncus.pipeline.comparison import page, sample_size, table, training_dynamics
-from uncus.pipeline.comparison.cell_training import common_folds, train_cells
+from uncus.pipeline.comparison.cell_training import CellOptions, common_folds, train_cells
 from uncus.pipeline.comparison.cells import (
     Cell,
     Design,
@@ -62,8 +62,9 @@ class ComparedDevices(Devices):
 class Compare(TrainingOptions):
     """Train every norm at every batch size, and test which differ significantly.
 
-    The same command continues an interrupted comparison. The training options are those of uncus
-    train; learning rate and weight decay apply to the base batch and are scaled for the others.
+    The same command continues an interrupted comparison, and with more --seeds a finished one. The
+    training options are those of uncus train; learning rate and weight decay apply to the base
+    batch and are scaled for the others.
     """
 
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = Path()
@@ -238,7 +239,7 @@ class Compare(TrainingOptions):
         one_device = {"devices": "1", "nodes": 1, "strategy": "auto"}
         shared["devices"] = Devices(**asdict(self.devices) | one_device)
         shared["only"] = self.networks()
-        return TrainingOptions(out=Comparison(self.out).cell(cell.name).path, **shared)
+        return CellOptions(out=Comparison(self.out).cell(cell.name).path, **shared)
 
     def pretraining(self, cell: Cell) -> TrainingOptions:
         """The options of a cell's pre-training: other columns, and all scans."""

@@ -28,8 +28,8 @@ HERE = Path(__file__).parent
 MAIN = ("group", "batch", "group+ws", "batch_group", "group_plus", "layer", "instance")
 FURTHER = ("frn", "batch_channel", "positional")
 SUBJECTS, TRAINED_ON = 1300, 300
-TRAINING = "--validation 0 --keep last --weight-decay 0.05 --base-batch 2 --groups 8 --dropout 0"
-SMALL = "--backbone resnet10 --width 16 --lr 0.002"
+TRAINING = "--validation 0 --keep last --weight-decay 0.05 --base-batch 2 --groups 4 --dropout 0"
+SMALL = "--backbone resnet10 --width 8 --lr 0.002"
 PHANTOM = (
     "--target diagnosis --classes CN=CN AD=AD --splits WORK/phantom-splits.tsv --epochs 20 "
     "--augment.rotate 0 --augment.scale 0 --augment.bias 0 --augment.translate 6 " + TRAINING
@@ -38,10 +38,20 @@ SLAB = (
     f"--folds 5 --epochs 10 {TRAINING} {SMALL} --stem-pool "
     "--augment.rotate 0 5 0 --augment.translate 3 0 3 --augment.scale 0.05 0 0.05"
 )
-GRID = (
-    f"{PHANTOM} {SMALL} --norms {' '.join(MAIN + FURTHER)} --batch-sizes 1 2 4 8 16 32 --seeds 16"
+SIZES = (1, 2, 4, 8, 16, 32)
+GRID = f"{PHANTOM} {SMALL} --norms {' '.join(MAIN + FURTHER)} --batch-sizes 1 2 4 8 16 32"
+
+
+def cells(norms: tuple[str, ...], sizes: tuple[int, ...]) -> str:
+    """Names of the grid's cells."""
+    return " ".join(f"{norm}-b{batch}" for norm in norms for batch in sizes)
+
+
+CLAIMED, OTHERS = (
+    cells(MAIN, (1, 2, 8, 32)),
+    f"{cells(MAIN, (4, 16))} {cells(FURTHER, SIZES)}",
 )
-FIRST = " ".join(f"{norm}-b{batch}" for norm in MAIN for batch in (1, 2, 8, 32))
+SEEDS, SEEDS_OF_OTHERS = 16, 8
 DEEPER = "--norms group batch group+ws batch_group group_plus --batch-sizes 1 2 8 32 --seeds 5"
 DYNAMICS = "--dynamics --dynamics-steps 400 --dynamics-batches 1 2 8"
 STARTS = "--batch-sizes 1 2 8 --seeds 5"
@@ -62,7 +72,7 @@ COMPARISONS = {
     ),
     "phantom-densenet": (
         "phantom-cohort",
-        f"{PHANTOM} --backbone densenet121 --width 16 --lr 0.002 {DEEPER}",
+        f"{PHANTOM} --backbone densenet121 --width 8 --lr 0.002 {DEEPER}",
     ),
     "dementia-starts": (
         "cohort",
@@ -72,11 +82,11 @@ COMPARISONS = {
 }
 """Name -> its cohort and options."""
 STEPS = (
-    ("phantom", f"--only {FIRST}"),
-    ("phantom-starts", ""),
-    ("phantom", f"{DYNAMICS} --only {FIRST}"),
+    ("phantom", f"--seeds {SEEDS} --only {CLAIMED}"),
+    ("phantom", f"{DYNAMICS} --seeds {SEEDS} --only {CLAIMED}"),
     ("age", ""),
-    ("phantom", ""),
+    ("phantom-starts", ""),
+    ("phantom", f"--seeds {SEEDS_OF_OTHERS} --only {OTHERS}"),
     ("phantom-resnet18", ""),
     ("phantom-densenet", ""),
     ("dementia-starts", ""),
@@ -104,9 +114,8 @@ def commands() -> tuple[str, ...]:
         f"uncus phantom WORK/phantom-source --subjects {SUBJECTS} --spacing 6 --registered "
         "--overlap 0.1",
         "uncus prepare WORK/phantom-source WORK/phantom-cohort --spacing 8",
-        *(compare(*step) for step in STEPS[:3]),
         "uncus prepare SOURCE WORK/cohort --spacing 4 1 4",
-        *(compare(*step) for step in STEPS[3:]),
+        *(compare(*step) for step in STEPS),
     )
 
 
@@ -153,9 +162,17 @@ def table(result: dict[str, Any], metric: str) -> str:
     return "\n".join(rows)
 
 
+def networks(name: str, result: dict[str, Any]) -> int:
+    """How many networks are planned."""
+    if name == "phantom":
+        return SEEDS * len(CLAIMED.split()) + SEEDS_OF_OTHERS * len(OTHERS.split())
+    return int(result["networks"][1])
+
+
 def section(name: str, result: dict[str, Any]) -> str:
     """The section of one comparison: plot, table and summary."""
-    metric, (done, planned) = result["metric"], result["networks"]
+    metric, (done, _) = result["metric"], result["networks"]
+    planned = networks(name, result)
     if not done:
         return f"## {TITLES[name]}\n\nNone of {planned} networks is trained yet."
     seconds = sum(cell.get("seconds", 0) for cell in result["cells"])
@@ -255,6 +272,16 @@ def claims(result: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
+def answer(result: dict[str, Any]) -> str:
+    """How many claims hold, in a sentence."""
+    said = [
+        outcome(expected, entry, result["effect"]).partition(",")[0].strip("*")
+        for (_, entry), (*_, expected) in zip(claimed(result), CLAIMS, strict=True)
+    ]
+    counts = [f"{said.count(one)} {one}" for one in dict.fromkeys(said)]
+    return f"Of {len(CLAIMS)} claims: {', '.join(counts)}."
+
+
 def earlier_section(name: str, result: dict[str, Any]) -> str:
     """The table of a smaller comparison, whose intervals are from resamples of 3 seeds or of 1."""
     title = {"age": "Age (MAE in years)", "carried": "Dementia in five folds (error)"}[name]
@@ -274,12 +301,12 @@ def write_page(results: dict[str, Any]) -> None:
     begun = any(cell["status"] == "done" for cell in first["cells"])
     page = page.format(
         done=sum(result["networks"][0] for result in results.values()),
-        planned=sum(result["networks"][1] for result in results.values()),
+        planned=sum(networks(*item) for item in results.items()),
         hours=f", in {seconds / 3600:.1f} hours" if seconds else "",
         waiting=f"Not begun yet: {'; '.join(waiting)}." if waiting else "",
         figure="![error against batch size](norms-phantom.svg)" if begun else "",
         claims="\n\n".join(
-            f"### {TITLES[name]}\n\n{claims(results[name])}"
+            f"### {TITLES[name]}\n\n{answer(results[name])}\n\n{claims(results[name])}"
             for name in ("phantom", "age")
             if name in results
         ),
@@ -360,7 +387,7 @@ def plan_table(result: dict[str, Any]) -> str:
 def gather(work: Path) -> dict[str, Any]:
     """The results of the comparisons that have begun."""
     begun = [name for name in COMPARISONS if (work / name / "cells").exists()]
-    shown = {"phantom": f"--so-far {DYNAMICS}"}
+    shown = {"phantom": f"--seeds {SEEDS} --so-far {DYNAMICS}"}
     run(work, all_commands=tuple(compare(name, shown.get(name, "--so-far")) for name in begun))
     return {name: json.loads((work / name / "compare.json").read_text()) for name in begun}
 

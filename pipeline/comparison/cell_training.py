@@ -1,6 +1,7 @@
 """Training the cells of a comparison, each as a run."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from uncus.pipeline.runs import Member, Run
 from uncus.pipeline.training.options import TrainingOptions
 from uncus.pipeline.training.parallel import Job, train_networks
 from uncus.pipeline.training.run_setup import (
+    SETTING_UP,
     LabelledScans,
     assign_folds,
     begin,
@@ -21,6 +23,13 @@ from uncus.pipeline.training.run_setup import (
     plan,
 )
 from uncus.pipeline.training.task import Task, why_untrainable
+
+
+@dataclass(frozen=True)
+class CellOptions(TrainingOptions):
+    """The training of a cell, of which no choice depends on the number of its seeds."""
+
+    adds_seeds = True
 
 
 def common_folds(
@@ -48,6 +57,16 @@ def common_folds(
     return Splits.load(path)
 
 
+def add_seeds(run: Run, seeds: int) -> None:
+    """Let a cell go on with more seeds; not from a single one, whose networks have other names."""
+    if not run.config_path.exists():
+        return
+    with files.locked(run.path, "run", wait=SETTING_UP):
+        if 1 < run.config["seeds"] < seeds:
+            run.seal_path.unlink(missing_ok=True)
+            files.write_json(run.config_path, {**run.config, "seeds": seeds})
+
+
 def train_cells(
     cells: Mapping[str, TrainingOptions],
     cohort: PreparedCohort,
@@ -58,8 +77,9 @@ def train_cells(
 ) -> tuple[dict[str, str], dict[str, Task]]:
     """Train all cells on ``scans``, and on ``folds`` if given; with ``so_far``, none of them.
 
-    Networks that are trained already are skipped. All cells are trained with one seed before any
-    is with the next, so that what is trained so far can be compared.
+    Networks that are trained already are skipped; a cell goes on with more seeds than it was
+    started with. All cells are trained with one seed before any is with the next, so that what is
+    trained so far can be compared.
 
     Returns
     -------
@@ -84,6 +104,7 @@ def train_cells(
             continue
         if not options.finish:
             check(options, task)
+        add_seeds(run, options.seeds)
         todo, left = begin(options, cohort, task)
         tasks[name], complete[name] = task, todo
         jobs += [Job(name, f"{name} {member.name}", run, member, task) for member in left]

@@ -4,7 +4,7 @@ import contextlib
 import io
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_type_hints
 
 import tyro
 
@@ -157,6 +157,9 @@ class TrainingOptions:
         values = {"recipe": "none", **Run(run).config}  # a run may be older than recipes
         options = config.from_dict(cls, values, Run(run).config_path)
         return replace(options, out=run, transforms=())
+
+    adds_seeds: ClassVar[bool] = False
+    """Whether the run may go on with more seeds than it was started with."""
 
     @property
     def continues(self) -> bool:

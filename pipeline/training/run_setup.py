@@ -208,7 +208,9 @@ def continued(options: TrainingOptions, cohort: PreparedCohort) -> bool:
             raise BadInput(run.path, "contains a run", "add --resume, or choose a new folder")
         # Options that are newer than the run take their defaults.
         before = saved(config.from_dict(TrainingOptions, run.config, path))
-        differing = [name for name in values if before[name] != values[name] and name not in FREE]
+        more_seeds = options.adds_seeds and 1 < before["seeds"] < options.seeds
+        free = FREE | {"seeds"} if more_seeds else FREE
+        differing = [name for name in values if before[name] != values[name] and name not in free]
         if run.environment.get("transforms", []) != recorded(options.transforms):
             differing.append("transforms (the content of their files)")
         if run.environment.get("cohort_fingerprint") != cohort.fingerprint:

@@ -146,7 +146,7 @@ def test_a_model_without_its_run(
     line = error_of(capsys, model, site, tmp_path / "none", "--method", "coral")
     assert "its training scans are not at hand" in line and "--source" in line
     out = adapt(model, site, tmp_path / "out", method="head", labels=3)
-    assert "the names and the voxels of the training subjects are not known" in capsys.readouterr().out
+    assert "of the training subjects are not known here" in capsys.readouterr().out
     assert len(Run(out).card["members"]) == 2
 
 

@@ -24,6 +24,21 @@ def test_a_cell_that_cannot_be_trained_is_not_an_error(cohort: Path, tmp_path: P
     assert "not trainable: batch" in plain_summary(result)
 
 
+def test_a_comparison_goes_on_with_more_seeds(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = [*OPTIONS, "--norms", "group", "--batch-sizes", "2", "--seeds"]
+    assert main(["compare", str(cohort), str(out), *options, "2"]) == 0
+    before = Run(out / "cells" / "group-b2").weights_sums()
+    assert main(["compare", str(cohort), str(out), *options, "3"]) == 0
+    cell = Run(out / "cells" / "group-b2")
+    after = cell.weights_sums()
+    assert {name: after[name] for name in before} == before and len(after) == 3
+    assert cell.verify()
+    result = json.loads((out / "compare.json").read_text())
+    assert len(result["cells"][0]["metrics"]["error"]["seeds"]) == 3
+    assert main(["compare", str(cohort), str(out), *options, "2"]) == 2, "fewer are refused"
+
+
 def test_cells_and_their_pretraining_use_the_same_folds(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ["--norms", "batch", "--batch-sizes", "2", "--seeds", "1", "--transfer", "age"]
