@@ -187,10 +187,27 @@ def section(name: str, result: dict[str, Any]) -> str:
         table(result, metric),
         f"Differences from {result['reference']} at the same batch size, and between batch sizes; "
         f"{detectable(result)}.",
+        failed(result),
         *(f"- {at_batch(result, size)}" for size in known),
         *(f"- {change}" for change in from_large_to_small(result)),
     ]
     return "\n\n".join(parts).replace("\n\n- ", "\n- ")
+
+
+def failed(result: dict[str, Any]) -> str:
+    """The networks that learnt next to nothing, which decide their cells' means."""
+    metric, said = result["metric"], []
+    limit = FAILED * result["chance"][metric]
+    for cell in result["cells"]:
+        values = cell["metrics"][metric]["seeds"] if cell["status"] == "done" else []
+        if count := sum(value > limit for value in values):
+            said.append(
+                f"{count} of {len(values)} of {cell['line']} at batch size {cell['batch_size']}"
+            )
+    return (
+        f"Networks that learnt next to nothing ({metric} above {number(limit)}), which weigh "
+        f"heavily in the mean of their cell: {', '.join(said) or 'none'}."
+    )
 
 
 def detectable(result: dict[str, Any]) -> str:
@@ -202,6 +219,8 @@ def detectable(result: dict[str, Any]) -> str:
     return f"{number(min(known))} to {number(max(known))} could have been found, by the pair"
 
 
+FAILED = 0.8
+"""Of a constant prediction's error: a network above it learnt next to nothing."""
 LEVELS = (("noise", "0"), ("noise", "1.001"), ("dropout", "0.5"))
 CLAIMS = (
     ("BN errs more than GN at batch size 1 (GN paper)", "batch", 1, None, "worse"),
