@@ -54,8 +54,8 @@ class Adapt:
     _: KW_ONLY
     method: str = AUTO
     """Without labels: none, statistics, entropy, pseudo, coral, dann or calibration. With --labels
-    also head, head+norms, network or prototypes. auto chooses: by cross-validation inside the
-    labelled subjects if there are 3 of each class, otherwise without any label."""
+    also head, head+norms, network, joint or prototypes. auto chooses: by cross-validation inside
+    the labelled subjects if there are 3 of each class, otherwise without any label."""
     labels: int = 0
     """Subjects of each class whose labels may be used, drawn at random; they are never tested."""
     seed: int = 0

@@ -62,6 +62,13 @@ ADAPTATIONS: dict[str, Adaptation] = {
         tuning.head_and_norms, "head and norms, tuned", labels=True, candidate=True
     ),
     "network": Adaptation(tuning.whole, "all weights, tuned", labels=True, candidate=True),
+    "joint": Adaptation(
+        tuning.joint,
+        "all weights, tuned with the source's scans too (Saito 2019)",
+        labels=True,
+        source=True,
+        candidate=True,
+    ),
     "prototypes": Adaptation(
         prototypes, "nearest class mean (Snell 2017)", labels=True, candidate=True
     ),

@@ -120,6 +120,28 @@ def whole(network: Classifier, site: Site) -> None:
     tune(network, site, site.labelled(), network.parameters())
 
 
+def joint(network: Classifier, site: Site) -> None:
+    """All weights on the labelled scans and on the source's, half a step each ("S+T", Saito 2019,
+    arXiv 1904.06487): the source's many scans say what the classes are, while the few new ones
+    say how they look here.
+    """
+    assert site.source is not None
+    statistics(network, site)
+    heads.refit(network, site)
+    shown = site.labelled()
+    times = max(1, round(len(site.source) / len(shown)))
+    scans: Any = ConcatDataset([site.source, *[shown] * times])
+    tune(
+        network,
+        site,
+        scans,
+        network.parameters(),
+        lr=2 * LR,
+        steps=2 * STEPS,
+        batch=2 * BATCH,
+    )
+
+
 def entropy(network: Classifier, site: Site) -> None:
     """Norms' weights and offsets by the entropy of the answers (Tent, Wang 2021, arXiv 2006.10726).
 
