@@ -234,7 +234,7 @@ def measure(
     found |= {"half": new - (home + old) / 2}
     means = {name: estimate(values).interval.items() for name, values in found.items()}
     return {"subjects": len(names)} | {
-        name: {key: round(value or 0.0, 4) for key, value in mean} for name, mean in means.items()
+        name: {key: round(float(value), 4) for key, value in mean} for name, mean in means.items()
     }
 
 
