@@ -372,7 +372,8 @@ def dynamics(measured: dict[str, Any] | None) -> str:
         never = [name for name, ratios in known.items() if min(ratios) >= 1]
         groups = (("throughout", always), ("in some periods only", some), ("never", never))
         said = "; ".join(f"{when} {', '.join(names)}" for when, names in groups if names)
-        sentences.append(f"At batch size {batch}, smoother than without norms: {said}.")
+        if said:
+            sentences.append(f"At batch size {batch}, smoother than without norms: {said}.")
     head = [
         "| batch size | norm | first third | middle | last | smoother than without norms in | "
         "test loss | with noise 1.001 | with dropout 0.5 |",
