@@ -35,7 +35,7 @@ from uncus.pipeline.comparison.plots import MARKS, colors
 from uncus.pipeline.evaluation.external import ExternalScans
 from uncus.pipeline.evaluation.metrics import auc
 from uncus.pipeline.rendering.svg import FAINT, figure, styled, svg
-from uncus.pipeline.runs import Member, Run
+from uncus.pipeline.runs import Run
 from uncus.pipeline.training.member import test_predictions
 
 HERE = Path(__file__).parent
@@ -200,7 +200,7 @@ def scores(todo: Plan, method: str, positive: str) -> pd.DataFrame:
 
 def choice(todo: Plan) -> str:
     """The method that ``auto`` chooses."""
-    first: Member = todo.members[0]
+    first = todo.members[0]
     return choose(lambda: todo.network(first), todo.site(first), todo.subjects(first))[0]
 
 

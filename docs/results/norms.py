@@ -47,10 +47,8 @@ def cells(norms: tuple[str, ...], sizes: tuple[int, ...]) -> str:
     return " ".join(f"{norm}-b{batch}" for norm in norms for batch in sizes)
 
 
-CLAIMED, OTHERS = (
-    cells(MAIN, (1, 2, 8, 32)),
-    f"{cells(MAIN, (4, 16))} {cells(FURTHER, SIZES)}",
-)
+CLAIMED = cells(MAIN, (1, 2, 8, 32))
+OTHERS = f"{cells(MAIN, (4, 16))} {cells(FURTHER, SIZES)}"
 SEEDS, SEEDS_OF_OTHERS = 16, 8
 DEEPER = "--norms group batch group+ws batch_group group_plus --batch-sizes 1 2 8 32 --seeds 5"
 DYNAMICS = "--dynamics --dynamics-steps 400 --dynamics-batches 1 2 8"

@@ -193,7 +193,7 @@ def holds(result: dict[str, Any]) -> str:
     norms = [name for name in result["differences"] if against(name) == "group" and name in NORMS]
     parts = []
     for kind in KINDS:
-        told = [
+        findings = [
             f"{listed([n for n in norms if known[n, kind] == f'{word} lost'])} "
             f"lose{'s' * (count == 1)} significantly {word}"
             for word in ("more", "less")
@@ -201,8 +201,8 @@ def holds(result: dict[str, Any]) -> str:
         ]
         rest = sum(known[n, kind] == INCONCLUSIVE for n in norms)
         if rest:
-            told.append(f"{rest} norm{'s' * (rest > 1)} inconclusive")
-        parts.append(f"{TO[kind]} scans, compared with group norm: {'; '.join(told)}.")
+            findings.append(f"{rest} norm{'s' * (rest > 1)} inconclusive")
+        parts.append(f"{TO[kind]} scans, compared with group norm: {'; '.join(findings)}.")
     for name in (n for n in result["differences"] if n not in NORMS):
         one = result["differences"][name]
         said = [f"on {kind} scans {SAID[known[name, kind]]}, {span(one[kind])}" for kind in KINDS]
