@@ -193,18 +193,22 @@ def section(name: str, result: dict[str, Any]) -> str:
 
 
 def failed(result: dict[str, Any]) -> str:
-    """The networks that learnt next to nothing, which decide their cells' means."""
+    """The networks that answer little better than a constant, which decide their cells' means."""
     metric, said = result["metric"], []
     limit = FAILED * result["chance"][metric]
     for cell in result["cells"]:
         values = cell["metrics"][metric]["seeds"] if cell["status"] == "done" else []
-        if count := sum(value > limit for value in values):
+        bad = [seed for seed, value in enumerate(values) if value > limit]
+        ranks = cell["metrics"]["auc"]["seeds"] if bad and RANKS in result["metrics"] else None
+        aucs = f" (AUC {', '.join(number(ranks[seed]) for seed in bad)})" if ranks else ""
+        if bad:
             said.append(
-                f"{count} of {len(values)} of {cell['line']} at batch size {cell['batch_size']}"
+                f"{len(bad)} of {len(values)} of {cell['line']} at batch size "
+                f"{cell['batch_size']}{aucs}"
             )
     return (
-        f"Networks that learnt next to nothing ({metric} above {number(limit)}), which weigh "
-        f"heavily in the mean of their cell: {', '.join(said) or 'none'}."
+        f"Networks whose {metric} exceeds {number(limit)}, which weigh heavily in the mean of "
+        f"their cell: {', '.join(said) or 'none'}."
     )
 
 
@@ -218,7 +222,9 @@ def detectable(result: dict[str, Any]) -> str:
 
 
 FAILED = 0.8
-"""Of a constant prediction's error: a network above it learnt next to nothing."""
+"""Of a constant prediction's error: a network above it answers little better than that."""
+RANKS = "auc"
+"""The metric that does not depend on where a network's scores lie, only on their order."""
 LEVELS = (("noise", "0"), ("noise", "1.001"), ("dropout", "0.5"))
 CLAIMS = (
     ("BN errs more than GN at batch size 1 (GN paper)", "batch", 1, None, "worse"),
@@ -240,7 +246,7 @@ CLAIMS = (
 verdict that confirms it."""
 
 
-def claimed(result: dict[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
+def claimed(result: dict[str, Any], metric: str) -> list[dict[str, Any] | None]:
     """Each claim's difference, judged in the family of the claims; None if not measured yet."""
     found: list[dict[str, Any] | None] = []
     for _, line, size, other, _ in CLAIMS:
@@ -251,13 +257,11 @@ def claimed(result: dict[str, Any]) -> list[tuple[str, dict[str, Any] | None]]:
             if (row["line"], row["batch_size"]) == (line, size)
             and row.get("minus_batch_size") == other
         ]
-        found.append(entries[0][result["metric"]] if entries else None)
+        found.append(entries[0][metric] if entries else None)
     family = [entry for entry in found if entry and entry["seeds"] > 1]
-    verdicts = iter(judged(family, result["effect"], result["lower_is_better"]) if family else [])
-    return [
-        (claim[0], next(verdicts) if entry and entry["seeds"] > 1 else None)
-        for claim, entry in zip(CLAIMS, found, strict=True)
-    ]
+    lower = result["lower_is_better"] if metric == result["metric"] else metric != RANKS
+    verdicts = iter(judged(family, result["effect"], lower) if family else [])
+    return [next(verdicts) if entry and entry["seeds"] > 1 else None for entry in found]
 
 
 def outcome(expected: str, entry: dict[str, Any] | None, effect: float) -> str:
@@ -275,17 +279,20 @@ def outcome(expected: str, entry: dict[str, Any] | None, effect: float) -> str:
 
 def claims(result: dict[str, Any]) -> str:
     """The papers' claims with their verdicts, as a table."""
-    rows = [
-        f"| claim | verdict | difference in {result['metric']} | seeds | could have been seen |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for (claim, entry), (*_, expected) in zip(claimed(result), CLAIMS, strict=True):
-        cells = ["", "", ""]
-        if entry:
-            cells = [estimate_text(entry), str(entry["seeds"]), number(entry["detectable"])]
-        rows.append(
-            f"| {claim} | {outcome(expected, entry, result['effect'])} | {' | '.join(cells)} |"
-        )
+    metrics = [result["metric"], *(m for m in result["metrics"] if m == RANKS)]
+    titles = [m.upper() if m == RANKS else m for m in metrics]
+    names = [name for m in titles for name in (f"verdict by {m}", f"difference in {m}")]
+    names.insert(2, "could have been seen")
+    rows = [f"| claim | {' | '.join(names)} | seeds |", "| --- |" + " --- |" * (len(names) + 1)]
+    judgements = zip(*(claimed(result, m) for m in metrics), strict=True)
+    for (claim, *_, expected), entries in zip(CLAIMS, judgements, strict=True):
+        cells = []
+        for entry in entries:
+            cells += [outcome(expected, entry, result["effect"])]
+            cells += [estimate_text(entry) if entry else ""]
+        first = entries[0]
+        cells.insert(2, number(first["detectable"]) if first else "")
+        rows.append(f"| {claim} | {' | '.join(cells)} | {first['seeds'] if first else ''} |")
     return "\n".join(rows)
 
 
@@ -293,7 +300,7 @@ def answer(result: dict[str, Any]) -> str:
     """How many claims hold, in a sentence."""
     said = [
         outcome(expected, entry, result["effect"]).partition(",")[0].strip("*")
-        for (_, entry), (*_, expected) in zip(claimed(result), CLAIMS, strict=True)
+        for entry, (*_, expected) in zip(claimed(result, result["metric"]), CLAIMS, strict=True)
     ]
     counts = [f"{said.count(one)} {one}" for one in dict.fromkeys(said)]
     return f"Of {len(CLAIMS)} claims: {', '.join(counts)}."
