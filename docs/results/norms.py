@@ -90,6 +90,8 @@ STEPS = (
     ("dementia-starts", ""),
 )
 """The order of training: the rows that most claims are about come first."""
+CLAIMED_OF = ("age", "phantom")
+"""The comparisons that the claims are judged by, as the page shows them."""
 TITLES = {
     "phantom": "The phantom: ResNet-10",
     "phantom-starts": "The phantom: from scratch, and pre-trained on age",
@@ -181,7 +183,7 @@ def section(name: str, result: dict[str, Any]) -> str:
         f"{done} of {planned} networks are trained, in {seconds / 3600:.1f} hours of one core; "
         f"tested on {result['scans']} scans of {result['subjects']} subjects. A constant prediction"
         f" reaches {result['chance'][metric]:.3f}.",
-        f"![{metric} against batch size](norms-{name}.svg)",
+        plot_of(name, result) if name not in CLAIMED_OF else "The plot is above.",
         table(result, metric),
         f"Differences from {result['reference']} at the same batch size, and between batch sizes; "
         f"{detectable(result)}.",
@@ -190,6 +192,11 @@ def section(name: str, result: dict[str, Any]) -> str:
         *(f"- {change}" for change in from_large_to_small(result)),
     ]
     return "\n\n".join(parts).replace("\n\n- ", "\n- ")
+
+
+def plot_of(name: str, result: dict[str, Any]) -> str:
+    """The plot of a comparison."""
+    return f"![{result['metric']} against batch size](norms-{name}.svg)"
 
 
 def failed(result: dict[str, Any]) -> str:
@@ -302,7 +309,8 @@ def answer(result: dict[str, Any]) -> str:
         outcome(expected, entry, result["effect"]).partition(",")[0].strip("*")
         for entry, (*_, expected) in zip(claimed(result, result["metric"]), CLAIMS, strict=True)
     ]
-    counts = [f"{said.count(one)} {one}" for one in dict.fromkeys(said)]
+    plural = {"holds": "hold", "does not hold": "do not hold"}
+    counts = [f"{said.count(one)} {plural.get(one, one)}" for one in dict.fromkeys(said)]
     return f"Of {len(CLAIMS)} claims: {', '.join(counts)}."
 
 
@@ -322,19 +330,19 @@ def write_page(results: dict[str, Any]) -> None:
     page = (HERE / "norms.template.md").read_text()
     waiting = [TITLES[name] for name in COMPARISONS if name not in results]
     seconds = sum(c.get("seconds", 0) for r in results.values() for c in r["cells"])
-    begun = any(cell["status"] == "done" for cell in first["cells"])
     page = page.format(
         done=sum(result["networks"][0] for result in results.values()),
         planned=sum(networks(*item) for item in results.items()),
         hours=f", in {seconds / 3600:.1f} hours" if seconds else "",
         waiting=f"Not begun yet: {'; '.join(waiting)}." if waiting else "",
-        figure="![error against batch size](norms-phantom.svg)" if begun else "",
         claims="\n\n".join(
-            f"### {TITLES[name]}\n\n{answer(results[name])}\n\n{claims(results[name])}"
-            for name in ("phantom", "age")
+            f"### {TITLES[name]}\n\n{plot_of(name, results[name])}\n\n{answer(results[name])}\n\n"
+            f"{claims(results[name])}"
+            for name in CLAIMED_OF
             if name in results
         ),
         effect=number(first["effect"]),
+        years=number(results["age"]["effect"]) if "age" in results else "1",
         plan=plan_table(first),
         dynamics=dynamics(first.get("dynamics")),
         rule=first["rule"],
