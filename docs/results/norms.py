@@ -49,7 +49,9 @@ def cells(norms: tuple[str, ...], sizes: tuple[int, ...]) -> str:
 
 CLAIMED = cells(MAIN, (1, 2, 8, 32))
 OTHERS = f"{cells(MAIN, (4, 16))} {cells(FURTHER, SIZES)}"
-SEEDS, SEEDS_OF_OTHERS = 16, 8
+AGE_CLAIMED = f"{cells(MAIN[:5], (1, 2))} {cells(('group', 'batch', *MAIN[4:]), (32,))}"
+AGE_OTHERS = " ".join(c for c in CLAIMED.split() if c not in AGE_CLAIMED.split())
+SEEDS, SEEDS_OF_OTHERS = {"phantom": 16, "age": 6}, {"phantom": 8, "age": 3}
 DEEPER = "--norms group batch group+ws batch_group group_plus --batch-sizes 1 2 8 32 --seeds 5"
 DYNAMICS = "--dynamics --dynamics-steps 400 --dynamics-batches 1 2 8"
 STARTS = "--batch-sizes 1 2 8 --seeds 5"
@@ -62,7 +64,7 @@ COMPARISONS = {
     "age": (
         "cohort",
         f"--target age --regression --stratify cdr --effect 1 {SLAB} --norms {' '.join(MAIN)} "
-        "--batch-sizes 1 2 8 32 --seeds 3",
+        "--batch-sizes 1 2 8 32",
     ),
     "phantom-resnet18": (
         "phantom-cohort",
@@ -80,11 +82,12 @@ COMPARISONS = {
 }
 """Name -> its cohort and options."""
 STEPS = (
-    ("phantom", f"--seeds {SEEDS} --only {CLAIMED}"),
-    ("phantom", f"{DYNAMICS} --seeds {SEEDS} --only {CLAIMED}"),
-    ("age", ""),
+    ("age", f"--seeds {SEEDS['age']} --only {AGE_CLAIMED}"),
+    ("age", f"--seeds {SEEDS_OF_OTHERS['age']} --only {AGE_OTHERS}"),
+    ("phantom", f"--seeds {SEEDS['phantom']} --only {CLAIMED}"),
+    ("phantom", f"{DYNAMICS} --seeds {SEEDS['phantom']} --only {CLAIMED}"),
     ("phantom-starts", ""),
-    ("phantom", f"--seeds {SEEDS_OF_OTHERS} --only {OTHERS}"),
+    ("phantom", f"--seeds {SEEDS_OF_OTHERS['phantom']} --only {OTHERS}"),
     ("phantom-resnet18", ""),
     ("phantom-densenet", ""),
     ("dementia-starts", ""),
@@ -164,9 +167,11 @@ def table(result: dict[str, Any], metric: str) -> str:
 
 def networks(name: str, result: dict[str, Any]) -> int:
     """How many networks are planned."""
-    if name == "phantom":
-        return SEEDS * len(CLAIMED.split()) + SEEDS_OF_OTHERS * len(OTHERS.split())
-    return int(result["networks"][1])
+    if name not in SEEDS:
+        return int(result["networks"][1])
+    first, others = {"phantom": (CLAIMED, OTHERS), "age": (AGE_CLAIMED, AGE_OTHERS)}[name]
+    seeds = SEEDS[name] * len(first.split()) + SEEDS_OF_OTHERS[name] * len(others.split())
+    return int(seeds * result["folds"])
 
 
 def section(name: str, result: dict[str, Any]) -> str:
@@ -281,13 +286,15 @@ def outcome(expected: str, entry: dict[str, Any] | None, effect: float) -> str:
     if verdict == expected or (expected == "equal" and entry["small"]):
         less = f", by less than {number(effect)}" if entry["small"] and verdict != "equal" else ""
         return f"**holds**{less}"
-    return f"equal within {number(effect)}" if verdict == "equal" else "**does not hold**"
+    if verdict == "equal":
+        return f"equal within {number(effect)}"
+    return "**does not hold**" + f", it is {verdict}" * (expected == "equal")
 
 
 def claims(result: dict[str, Any]) -> str:
     """The papers' claims with their verdicts, as a table."""
     metrics = [result["metric"], *(m for m in result["metrics"] if m == RANKS)]
-    titles = [m.upper() if m == RANKS else m for m in metrics]
+    titles = [m.upper() if m in (RANKS, "mae") else m for m in metrics]
     names = [name for m in titles for name in (f"verdict by {m}", f"difference in {m}")]
     names.insert(2, "could have been seen")
     rows = [f"| claim | {' | '.join(names)} | seeds |", "| --- |" + " --- |" * (len(names) + 1)]
@@ -310,7 +317,8 @@ def answer(result: dict[str, Any]) -> str:
         for entry, (*_, expected) in zip(claimed(result, result["metric"]), CLAIMS, strict=True)
     ]
     plural = {"holds": "hold", "does not hold": "do not hold"}
-    counts = [f"{said.count(one)} {plural.get(one, one)}" for one in dict.fromkeys(said)]
+    number_of = {one: said.count(one) for one in dict.fromkeys(said)}
+    counts = [f"{n} {plural.get(one, one) if n > 1 else one}" for one, n in number_of.items()]
     return f"Of {len(CLAIMS)} claims: {', '.join(counts)}."
 
 
@@ -420,8 +428,10 @@ def plan_table(result: dict[str, Any]) -> str:
 def gather(work: Path) -> dict[str, Any]:
     """The results of the comparisons that have begun."""
     begun = [name for name in COMPARISONS if (work / name / "cells").exists()]
-    shown = {"phantom": f"--seeds {SEEDS} --so-far {DYNAMICS}"}
-    run(work, all_commands=tuple(compare(name, shown.get(name, "--so-far")) for name in begun))
+    shown = dict.fromkeys(COMPARISONS, "--so-far")
+    shown |= {name: f"--seeds {seeds} --so-far" for name, seeds in SEEDS.items()}
+    shown["phantom"] += f" {DYNAMICS}"
+    run(work, all_commands=tuple(compare(name, shown[name]) for name in begun))
     return {name: json.loads((work / name / "compare.json").read_text()) for name in begun}
 
 
