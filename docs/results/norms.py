@@ -21,7 +21,7 @@ from uncus.pipeline.cli import main
 from uncus.pipeline.comparison import plots, sample_size
 from uncus.pipeline.comparison.summary import at_batch, cell_at, from_large_to_small
 from uncus.pipeline.comparison.training_dynamics import WITHOUT
-from uncus.pipeline.comparison.verdicts import judged
+from uncus.pipeline.comparison.verdicts import components_of, judged
 from uncus.pipeline.rendering.numbers import estimate_text, number
 
 HERE = Path(__file__).parent
@@ -233,6 +233,8 @@ def detectable(result: dict[str, Any]) -> str:
     return f"{number(min(known))} to {number(max(known))} could have been found, by the pair"
 
 
+MANY = 1000
+"""Seeds whose number no longer matters."""
 FAILED = 0.8
 """Of a constant prediction's error: a network above it answers little better than that."""
 RANKS = "auc"
@@ -322,6 +324,28 @@ def answer(result: dict[str, Any]) -> str:
     return f"Of {len(CLAIMS)} claims: {', '.join(counts)}."
 
 
+def widths(result: dict[str, Any]) -> str:
+    """How wide the claims' intervals are, and how wide more networks would leave them."""
+    entries = [entry for entry in claimed(result, result["metric"]) if entry]
+    now = [entry["high"] - entry["low"] for entry in entries]
+    best = []
+    for entry in entries:
+        if parts := components_of(entry):
+            some = parts.estimate(entry["value"], entry["subjects"], result["folds"], MANY)
+            interval = {k: v for k, v in some.interval.items() if v is not None}
+            best.append(interval["high"] - interval["low"])
+    if not best:
+        return ""
+    effect = result["effect"]
+    return (
+        f"These intervals are {number(min(now))} to {number(max(now))} wide, "
+        f"{sum(w < effect for w in now)} of {len(now)} of them less than {number(effect)}. Any "
+        f"number of networks more would leave {number(min(best))} to {number(max(best))}, "
+        f"{sum(w < effect for w in best)} of them less than {number(effect)}: the rest is the "
+        f"spread between the {result['subjects']} subjects."
+    )
+
+
 def earlier_section(name: str, result: dict[str, Any]) -> str:
     """The table of a smaller comparison, whose intervals are from resamples of 3 seeds or of 1."""
     title = {"age": "Age (MAE in years)", "carried": "Dementia in five folds (error)"}[name]
@@ -345,7 +369,7 @@ def write_page(results: dict[str, Any]) -> None:
         waiting=f"Not begun yet: {'; '.join(waiting)}." if waiting else "",
         claims="\n\n".join(
             f"### {TITLES[name]}\n\n{plot_of(name, results[name])}\n\n{answer(results[name])}\n\n"
-            f"{claims(results[name])}"
+            f"{claims(results[name])}\n\n{widths(results[name])}"
             for name in CLAIMED_OF
             if name in results
         ),
