@@ -353,7 +353,7 @@ def section(task: str, rows: list[dict[str, Any]]) -> str:
                 text = span(found[0]["after"])
                 text += f" ({', '.join(found[0]['chose'])})" if "chose" in found[0] else ""
             cells.append(text)
-        lines.append((f"{method}, {labels or 'no'} labels" + " a class" * bool(labels), cells))
+        lines.append((f"{method}, {labels_text(labels)}" + " a class" * bool(labels), cells))
     head = [("", norms), ("---", ["---"] * len(norms))]
     table = "\n".join(f"| {title} | {' | '.join(cells)} |" for title, cells in head + lines)
 
@@ -378,19 +378,25 @@ def section(task: str, rows: list[dict[str, Any]]) -> str:
     return "\n\n".join([title, "\n".join(filter(None, said)), figure, table])
 
 
+def labels_text(count: int) -> str:
+    """``10 labels``."""
+    return f"{count or 'no'} label{'s' * (count != 1)}"
+
+
 @styled
 def plot(rows: list[dict[str, Any]]) -> str:
-    """AUC of the best method by the number of labels, one line per norm."""
+    """AUC of the best method measured by the number of labels, one line per norm."""
     drawn, axes = figure(7.4, 4.2)
     norms = list(dict.fromkeys(row["norm"] for row in rows))
     color = colors(norms)
+    counts = sorted({row["labels"] for row in rows})
     for index, norm in enumerate(norms):
         some = [row for row in rows if row["norm"] == norm]
-        counts = sorted({row["labels"] for row in some})
         points = [(0, some[0]["before"])]
         points += [
             (k + 1, best([r for r in some if r["labels"] == n])["after"])
             for k, n in enumerate(counts)
+            if any(r["labels"] == n for r in some)
         ]
         x = np.array([at for at, _ in points]) + 0.06 * (index - (len(norms) - 1) / 2)
         for at, (_, value) in zip(x, points, strict=True):
@@ -410,11 +416,8 @@ def plot(rows: list[dict[str, Any]]) -> str:
             lw=1.8,
             label=norm,
         )
-    counts = sorted({row["labels"] for row in rows})
     axes.axhline(0.5, color=FAINT, lw=1, ls=(0, (4, 3)))
-    axes.set_xticks(
-        range(len(counts) + 1), ["before", *(f"{n} labels" if n else "no labels" for n in counts)]
-    )
+    axes.set_xticks(range(len(counts) + 1), ["before", *map(labels_text, counts)])
     axes.set_ylabel("AUC by the other scanner, best method")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return svg(drawn, "AUC of the best method by labels a class")
