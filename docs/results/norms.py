@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ import pandas as pd
 from uncus.pipeline.cli import main
 from uncus.pipeline.comparison import plots, sample_size
 from uncus.pipeline.comparison.summary import at_batch, cell_at, from_large_to_small
+from uncus.pipeline.comparison.table import LOWER
 from uncus.pipeline.comparison.training_dynamics import WITHOUT
 from uncus.pipeline.comparison.verdicts import components_of, judged
+from uncus.pipeline.evaluation.metrics import title
 from uncus.pipeline.rendering.numbers import estimate_text, number
 
 HERE = Path(__file__).parent
@@ -56,15 +59,15 @@ DEEPER = "--norms group batch group+ws batch_group group_plus --batch-sizes 1 2 
 DYNAMICS = "--dynamics --dynamics-steps 400 --dynamics-batches 1 2 8"
 STARTS = "--batch-sizes 1 2 8 --seeds 5"
 COMPARISONS = {
-    "phantom": ("phantom-cohort", GRID),
-    "phantom-starts": (
-        "phantom-cohort",
-        f"{PHANTOM} {SMALL} --transfer age --norms group batch group+ws {STARTS}",
-    ),
     "age": (
         "cohort",
         f"--target age --regression --stratify cdr --effect 1 {SLAB} --norms {' '.join(MAIN)} "
         "--batch-sizes 1 2 8 32",
+    ),
+    "phantom": ("phantom-cohort", GRID),
+    "phantom-starts": (
+        "phantom-cohort",
+        f"{PHANTOM} {SMALL} --transfer age --norms group batch group+ws {STARTS}",
     ),
     "phantom-resnet18": (
         "phantom-cohort",
@@ -201,7 +204,7 @@ def section(name: str, result: dict[str, Any]) -> str:
 
 def plot_of(name: str, result: dict[str, Any]) -> str:
     """The plot of a comparison."""
-    return f"![{result['metric']} against batch size](norms-{name}.svg)"
+    return f"![{title(result['metric'])} against batch size](norms-{name}.svg)"
 
 
 def failed(result: dict[str, Any]) -> str:
@@ -219,8 +222,8 @@ def failed(result: dict[str, Any]) -> str:
                 f"{cell['batch_size']}{aucs}"
             )
     return (
-        f"Networks whose {metric} exceeds {number(limit)}, which weigh heavily in the mean of "
-        f"their cell: {', '.join(said) or 'none'}."
+        f"Networks whose {title(metric)} exceeds {number(limit)}, which weigh heavily in the mean "
+        f"of their cell: {', '.join(said) or 'none'}."
     )
 
 
@@ -273,8 +276,7 @@ def claimed(result: dict[str, Any], metric: str) -> list[dict[str, Any] | None]:
         ]
         found.append(entries[0][metric] if entries else None)
     family = [entry for entry in found if entry and entry["seeds"] > 1]
-    lower = result["lower_is_better"] if metric == result["metric"] else metric != RANKS
-    verdicts = iter(judged(family, result["effect"], lower) if family else [])
+    verdicts = iter(judged(family, result["effect"], metric in LOWER) if family else [])
     return [next(verdicts) if entry and entry["seeds"] > 1 else None for entry in found]
 
 
@@ -296,8 +298,9 @@ def outcome(expected: str, entry: dict[str, Any] | None, effect: float) -> str:
 def claims(result: dict[str, Any]) -> str:
     """The papers' claims with their verdicts, as a table."""
     metrics = [result["metric"], *(m for m in result["metrics"] if m == RANKS)]
-    titles = [m.upper() if m in (RANKS, "mae") else m for m in metrics]
-    names = [name for m in titles for name in (f"verdict by {m}", f"difference in {m}")]
+    names = [
+        name for m in map(title, metrics) for name in (f"verdict by {m}", f"difference in {m}")
+    ]
     names.insert(2, "could have been seen")
     rows = [f"| claim | {' | '.join(names)} | seeds |", "| --- |" + " --- |" * (len(names) + 1)]
     judgements = zip(*(claimed(result, m) for m in metrics), strict=True)
@@ -327,30 +330,34 @@ def answer(result: dict[str, Any]) -> str:
 def widths(result: dict[str, Any]) -> str:
     """How wide the claims' intervals are, and how wide more networks would leave them."""
     entries = [entry for entry in claimed(result, result["metric"]) if entry]
-    now = [entry["high"] - entry["low"] for entry in entries]
-    best = []
-    for entry in entries:
-        if parts := components_of(entry):
-            some = parts.estimate(entry["value"], entry["subjects"], result["folds"], MANY)
-            interval = {k: v for k, v in some.interval.items() if v is not None}
-            best.append(interval["high"] - interval["low"])
-    if not best:
+    limits = [
+        parts.estimate(entry["value"], entry["subjects"], result["folds"], MANY).interval
+        for entry in entries
+        if (parts := components_of(entry))
+    ]
+    if not limits:
         return ""
+    now, least = ([width(interval) for interval in some] for some in (entries, limits))
     effect = result["effect"]
     return (
         f"These intervals are {number(min(now))} to {number(max(now))} wide, "
         f"{sum(w < effect for w in now)} of {len(now)} of them less than {number(effect)}. Any "
-        f"number of networks more would leave {number(min(best))} to {number(max(best))}, "
-        f"{sum(w < effect for w in best)} of them less than {number(effect)}: the rest is the "
+        f"number of further networks would leave {number(min(least))} to {number(max(least))}, "
+        f"{sum(w < effect for w in least)} of them less than {number(effect)}: the rest is the "
         f"spread between the {result['subjects']} subjects."
     )
 
 
+def width(interval: Mapping[str, Any]) -> float:
+    """Of an interval, its width."""
+    return float(interval["high"] - interval["low"])
+
+
 def earlier_section(name: str, result: dict[str, Any]) -> str:
     """The table of a smaller comparison, whose intervals are from resamples of 3 seeds or of 1."""
-    title = {"age": "Age (MAE in years)", "carried": "Dementia in five folds (error)"}[name]
+    about = {"carried": "Dementia in five folds (error)"}[name]
     return (
-        f"{title}, {result['scans']} scans of {result['subjects']} subjects, seeds: "
+        f"{about}, {result['scans']} scans of {result['subjects']} subjects, seeds: "
         f"{result['seeds']}:\n\n{table(result, result['metric'])}"
     )
 
@@ -371,10 +378,9 @@ def write_page(results: dict[str, Any]) -> None:
             f"### {TITLES[name]}\n\n{plot_of(name, results[name])}\n\n{answer(results[name])}\n\n"
             f"{claims(results[name])}\n\n{widths(results[name])}"
             for name in CLAIMED_OF
-            if name in results
         ),
         effect=number(first["effect"]),
-        years=number(results["age"]["effect"]) if "age" in results else "1",
+        years=f"{results['age']['effect']:g}",
         plan=plan_table(first),
         dynamics=dynamics(first.get("dynamics")),
         rule=first["rule"],
