@@ -289,9 +289,10 @@ def rows(
         yield row | {"seconds": round(time.process_time() - started, 1)}
 
 
-def span(value: dict[str, float]) -> str:
-    """``0.81 (0.76 to 0.85)``; the interval is Student's, and no AUC is above 1."""
-    return f"{value['value']:.2f} ({value['low']:.2f} to {min(1, value['high']):.2f})"
+def span(value: dict[str, float], least: float = 0) -> str:
+    """``0.81 (0.76 to 0.85)``; the interval is Student's, and no AUC is below 0 or above 1."""
+    low, high = max(least, value["low"]), min(1, value["high"])
+    return f"{value['value']:.2f} ({low:.2f} to {high:.2f})"
 
 
 def best(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -335,10 +336,10 @@ def section(task: str, rows: list[dict[str, Any]]) -> str:
     lines = [
         ("AUC by the source's scanner", [span(first[n]["home"]) for n in norms]),
         ("AUC by the other scanner, before", [span(first[n]["before"]) for n in norms]),
-        ("lost", [span(first[n]["lost"]) for n in norms]),
+        ("lost", [span(first[n]["lost"], -1) for n in norms]),
         (f"AUC after `{CHOSEN}` with 10 labels a class", [span(ten[n]["after"]) for n in norms]),
         ("share of the loss recovered", [share(ten[n]) for n in norms]),
-        ("beyond half of the loss", [span(ten[n]["half"]) for n in norms]),
+        ("beyond half of the loss", [span(ten[n]["half"], -1) for n in norms]),
         ("**at least half recovered**", [verdict(ten[n]) for n in norms]),
     ]
     for method, labels in dict.fromkeys(
@@ -368,7 +369,7 @@ def section(task: str, rows: list[dict[str, Any]]) -> str:
     said = [
         f"{first[norms[0]]['subjects']} tested subjects, the same in every cell.\n",
         f"- Which norm travels best as it is: the highest AUC by the other scanner has "
-        f"{leading('before', first)}; {least} loses least ({span(first[least]['lost'])}).",
+        f"{leading('before', first)}; {least} loses least ({span(first[least]['lost'], -1)}).",
         f"- Without labels the best is {leading('after', blind)}." if blind else "",
         f"- With 10 labels a class, `{CHOSEN}`: {leading('after', ten)}. At least half of the loss "
         f"is recovered for {', '.join(half) or 'no norm'}, of {len(certain)} that lose anything for"
