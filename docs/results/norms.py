@@ -41,34 +41,37 @@ SLAB = (
     f"--folds 5 --epochs 10 {TRAINING} {SMALL} --stem-pool "
     "--augment.rotate 0 5 0 --augment.translate 3 0 3 --augment.scale 0.05 0 0.05"
 )
-SIZES = (1, 2, 4, 8, 16, 32)
-GRID = f"{PHANTOM} {SMALL} --norms {' '.join(MAIN + FURTHER)} --batch-sizes 1 2 4 8 16 32"
+SIZES, CLAIMED_SIZES = (1, 2, 4, 8, 16, 32), (1, 2, 8, 32)
 
 
-def cells(norms: tuple[str, ...], sizes: tuple[int, ...]) -> str:
+def cells(norms: tuple[str, ...], sizes: tuple[int, ...]) -> tuple[str, ...]:
     """Names of the grid's cells."""
-    return " ".join(f"{norm}-b{batch}" for norm in norms for batch in sizes)
+    return tuple(f"{norm}-b{batch}" for norm in norms for batch in sizes)
 
 
-CLAIMED = cells(MAIN, (1, 2, 8, 32))
-OTHERS = f"{cells(MAIN, (4, 16))} {cells(FURTHER, SIZES)}"
-AGE_CLAIMED = f"{cells(MAIN[:5], (1, 2))} {cells(('group', 'batch', *MAIN[4:]), (32,))}"
-AGE_OTHERS = " ".join(c for c in CLAIMED.split() if c not in AGE_CLAIMED.split())
-SEEDS, SEEDS_OF_OTHERS = {"phantom": 16, "age": 6}, {"phantom": 8, "age": 3}
-DEEPER = "--norms group batch group+ws batch_group group_plus --batch-sizes 1 2 8 32 --seeds 5"
+ALL = cells(MAIN, CLAIMED_SIZES)
+AGE_CLAIMED = cells(MAIN[:5], (1, 2)) + cells(("group", "batch", *MAIN[4:]), (32,))
+PHANTOM_CLAIMED = (*cells(MAIN[:4], (1, 2)), "group_plus-b2", "group-b32")
+"""The cells that claims are about; in the phantom those at batch sizes 1 and 2."""
+REST = cells(("group", *FURTHER), SIZES) + cells(MAIN[1:], (4, 16))
 DYNAMICS = "--dynamics --dynamics-steps 400 --dynamics-batches 1 2 8"
-STARTS = "--batch-sizes 1 2 8 --seeds 5"
+DEEPER = "--norms group batch --batch-sizes 1 2 32"
+STARTS = "--transfer age --norms group batch --batch-sizes 1 2 8"
 COMPARISONS = {
     "age": (
         "cohort",
         f"--target age --regression --stratify cdr --effect 1 {SLAB} --norms {' '.join(MAIN)} "
         "--batch-sizes 1 2 8 32",
     ),
-    "phantom": ("phantom-cohort", GRID),
-    "phantom-starts": (
+    "phantom": (
         "phantom-cohort",
-        f"{PHANTOM} {SMALL} --transfer age --norms group batch group+ws {STARTS}",
+        f"{PHANTOM} {SMALL} --norms {' '.join(MAIN)} --batch-sizes 1 2 8 32 {DYNAMICS}",
     ),
+    "phantom-further": (
+        "phantom-cohort",
+        f"{PHANTOM} {SMALL} --norms {' '.join(MAIN + FURTHER)} --batch-sizes 1 2 4 8 16 32",
+    ),
+    "phantom-starts": ("phantom-cohort", f"{PHANTOM} {SMALL} {STARTS}"),
     "phantom-resnet18": (
         "phantom-cohort",
         f"{PHANTOM} {SMALL.replace('resnet10', 'resnet18')} {DEEPER}",
@@ -79,27 +82,27 @@ COMPARISONS = {
     ),
     "dementia-starts": (
         "cohort",
-        f'--target cdr --classes CN=0 AD=0.5,1,2 --where "age >= 60" --transfer age {SLAB} '
-        f"--norms group batch group+ws {STARTS}",
+        f'--target cdr --classes CN=0 AD=0.5,1,2 --where "age >= 60" {SLAB} {STARTS}',
     ),
 }
 """Name -> its cohort and options."""
-STEPS = (
-    ("age", f"--seeds {SEEDS['age']} --only {AGE_CLAIMED}"),
-    ("age", f"--seeds {SEEDS_OF_OTHERS['age']} --only {AGE_OTHERS}"),
-    ("phantom", f"--seeds {SEEDS['phantom']} --only {CLAIMED}"),
-    ("phantom", f"{DYNAMICS} --seeds {SEEDS['phantom']} --only {CLAIMED}"),
-    ("phantom-starts", ""),
-    ("phantom", f"--seeds {SEEDS_OF_OTHERS['phantom']} --only {OTHERS}"),
-    ("phantom-resnet18", ""),
-    ("phantom-densenet", ""),
-    ("dementia-starts", ""),
+STEPS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
+    ("age", 6, AGE_CLAIMED),
+    ("age", 3, tuple(cell for cell in ALL if cell not in AGE_CLAIMED)),
+    ("phantom", 16, PHANTOM_CLAIMED),
+    ("phantom", 8, tuple(cell for cell in ALL if cell not in PHANTOM_CLAIMED)),
+    ("phantom-further", 3, REST),
+    ("phantom-starts", 3, ()),
+    ("phantom-resnet18", 3, ()),
+    ("phantom-densenet", 3, ()),
+    ("dementia-starts", 2, ()),
 )
-"""The order of training: the rows that most claims are about come first."""
+"""Comparison, seeds and cells (none: all) in the order of training."""
 CLAIMED_OF = ("age", "phantom")
 """The comparisons that the claims are judged by, as the page shows them."""
 TITLES = {
     "phantom": "The phantom: ResNet-10",
+    "phantom-further": "The phantom: further norms, and further batch sizes",
     "phantom-starts": "The phantom: from scratch, and pre-trained on age",
     "phantom-resnet18": "The phantom: ResNet-18",
     "phantom-densenet": "The phantom: MONAI's DenseNet-121",
@@ -108,10 +111,10 @@ TITLES = {
 }
 
 
-def compare(name: str, further: str = "") -> str:
+def compare(name: str, seeds: int, further: str = "") -> str:
     """The command of a comparison."""
     cohort, options = COMPARISONS[name]
-    return f"uncus compare WORK/{cohort} WORK/{name} {options} {further}".strip()
+    return f"uncus compare WORK/{cohort} WORK/{name} {options} --seeds {seeds} {further}".strip()
 
 
 def commands() -> tuple[str, ...]:
@@ -121,7 +124,10 @@ def commands() -> tuple[str, ...]:
         "--overlap 0.1",
         "uncus prepare WORK/phantom-source WORK/phantom-cohort --spacing 8",
         "uncus prepare SOURCE WORK/cohort --spacing 4 1 4",
-        *(compare(*step) for step in STEPS),
+        *(
+            compare(name, seeds, f"--only {' '.join(some)}" * bool(some))
+            for name, seeds, some in STEPS
+        ),
     )
 
 
@@ -169,12 +175,14 @@ def table(result: dict[str, Any], metric: str) -> str:
 
 
 def networks(name: str, result: dict[str, Any]) -> int:
-    """How many networks are planned."""
-    if name not in SEEDS:
-        return int(result["networks"][1])
-    first, others = {"phantom": (CLAIMED, OTHERS), "age": (AGE_CLAIMED, AGE_OTHERS)}[name]
-    seeds = SEEDS[name] * len(first.split()) + SEEDS_OF_OTHERS[name] * len(others.split())
-    return int(seeds * result["folds"])
+    """How many networks are planned, without those of a pre-training."""
+    cells = (seeds * len(some or result["cells"]) for step, seeds, some in STEPS if step == name)
+    return int(sum(cells) * result["folds"])
+
+
+def trained(done: int, planned: int) -> str:
+    """``12 of 30 networks are trained``; a cell may have more than is planned."""
+    return f"{done} of {planned} networks are" if done < planned else f"{done} networks are"
 
 
 def section(name: str, result: dict[str, Any]) -> str:
@@ -188,7 +196,7 @@ def section(name: str, result: dict[str, Any]) -> str:
     known = [c["batch_size"] for c in references if c["status"] == "done"]
     parts = [
         f"## {TITLES[name]}",
-        f"{done} of {planned} networks are trained, in {seconds / 3600:.1f} hours of one core; "
+        f"{trained(done, planned)} trained, in {seconds / 3600:.1f} hours of one core; "
         f"tested on {result['scans']} scans of {result['subjects']} subjects. A constant prediction"
         f" reaches {result['chance'][metric]:.3f}.",
         plot_of(name, result) if name not in CLAIMED_OF else "The plot is above.",
@@ -370,9 +378,11 @@ def write_page(results: dict[str, Any]) -> None:
     waiting = [TITLES[name] for name in COMPARISONS if name not in results]
     seconds = sum(c.get("seconds", 0) for r in results.values() for c in r["cells"])
     page = page.format(
-        done=sum(result["networks"][0] for result in results.values()),
-        planned=sum(networks(*item) for item in results.items()),
-        hours=f", in {seconds / 3600:.1f} hours" if seconds else "",
+        trained=trained(
+            sum(result["networks"][0] for result in results.values()),
+            sum(networks(*item) for item in results.items()),
+        ),
+        hours=f"{seconds / 3600:.1f}",
         waiting=f"Not begun yet: {'; '.join(waiting)}." if waiting else "",
         claims="\n\n".join(
             f"### {TITLES[name]}\n\n{plot_of(name, results[name])}\n\n{answer(results[name])}\n\n"
@@ -455,14 +465,17 @@ def plan_table(result: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def gather(work: Path) -> dict[str, Any]:
-    """The results of the comparisons that have begun."""
-    begun = [name for name in COMPARISONS if (work / name / "cells").exists()]
-    shown = dict.fromkeys(COMPARISONS, "--so-far")
-    shown |= {name: f"--seeds {seeds} --so-far" for name, seeds in SEEDS.items()}
-    shown["phantom"] += f" {DYNAMICS}"
-    run(work, all_commands=tuple(compare(name, shown[name]) for name in begun))
-    return {name: json.loads((work / name / "compare.json").read_text()) for name in begun}
+def gather(work: Path, known: dict[str, Any]) -> dict[str, Any]:
+    """The results of what has begun in ``work``, or what is ``known`` if it has more networks."""
+    results = dict(known)
+    for name in COMPARISONS:
+        if (work / name / "cells").exists():
+            most = max(seeds for step, seeds, _ in STEPS if step == name)
+            run(work, all_commands=(compare(name, most, "--so-far"),))
+            found = json.loads((work / name / "compare.json").read_text())
+            if name not in known or known[name]["networks"][0] <= found["networks"][0]:
+                results[name] = found
+    return {name: results[name] for name in ("earlier", *COMPARISONS) if name in results}
 
 
 if __name__ == "__main__":
@@ -470,7 +483,7 @@ if __name__ == "__main__":
         run(Path(sys.argv[2]), sys.argv[1], commands())
     if len(sys.argv) in (2, 3):
         before = json.loads((HERE / "norms.json").read_text())
-        results = {"earlier": before.get("earlier", {}), **gather(Path(sys.argv[-1]))}
+        results = gather(Path(sys.argv[-1]), before)
         (HERE / "norms.json").write_text(json.dumps(results, indent=1) + "\n")
     elif len(sys.argv) > 3:
         sys.exit(__doc__)
