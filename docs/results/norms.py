@@ -12,7 +12,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,22 @@ FAILED = 0.8
 RANKS = "auc"
 """The metric that does not depend on where a network's scores lie, only on their order."""
 LEVELS = (("noise", "0"), ("noise", "1.001"), ("dropout", "0.5"))
+THIRDS = ("first", "middle", "last")
+DYNAMICS_CLAIMS: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
+    (
+        "GN makes training smoother in some periods only",
+        lambda gn, bn: min(gn["periods"]) < 1 <= max(gn["periods"]),
+    ),
+    ("BN makes it smoother throughout", lambda gn, bn: max(bn["periods"]) < 1),
+    *(
+        (
+            f"GN loses more to {kind} {level} than BN",
+            lambda gn, bn, k=kind, v=level: rise(gn, k, v) > rise(bn, k, v),
+        )
+        for kind, level in LEVELS[1:]
+    ),
+)
+"""What the GN+ authors say of GN and BN, each with its test of the two at a batch size."""
 CLAIMS = (
     ("BN errs more than GN at batch size 1 (GN paper)", "batch", 1, None, "worse"),
     ("BN errs more than GN at batch size 2 (GN paper)", "batch", 2, None, "worse"),
@@ -415,41 +431,49 @@ def dynamics(measured: dict[str, Any] | None) -> str:
     """The figure of the training dynamics, and what holds of it."""
     if not measured or not measured["sizes"]:
         return "Not measured yet."
-    thirds = ("first", "middle", "last")
-    sentences, rows = [], []
-    for batch, lines in measured["sizes"].items():
+    sizes = measured["sizes"]
+    rows = []
+    for batch, lines in sizes.items():
         for line, entry in lines.items():
             ratios = entry["periods"]
-            if line == WITHOUT or not ratios:
-                continue
-            smoother = [name for name, r in zip(thirds, ratios, strict=True) if r < 1]
-            helped = ", ".join(smoother) if smoother else "none"
-            loss = [entry[kind].get(k) for kind, k in LEVELS]
-            cells = [batch, line, *map(number, ratios), helped, *map(number, loss)]
-            rows.append(f"| {' | '.join(cells)} |")
-        known = {n: e["periods"] for n, e in lines.items() if e["periods"] and n != WITHOUT}
-        always = [name for name, ratios in known.items() if max(ratios) < 1]
-        some = [name for name, ratios in known.items() if min(ratios) < 1 <= max(ratios)]
-        never = [name for name, ratios in known.items() if min(ratios) >= 1]
-        groups = (("throughout", always), ("in some periods only", some), ("never", never))
-        said = "; ".join(f"{when} {', '.join(names)}" for when, names in groups if names)
-        if said:
-            sentences.append(f"At batch size {batch}, smoother than without norms: {said}.")
+            if line != WITHOUT and ratios:
+                helped = [name for name, r in zip(THIRDS, ratios, strict=True) if r < 1]
+                loss = [entry[kind].get(level) for kind, level in LEVELS]
+                cells = [batch, line, *map(number, ratios), ", ".join(helped) or "none"]
+                rows.append(f"| {' | '.join([*cells, *map(number, loss)])} |")
     head = [
-        "| batch size | norm | first third | middle | last | smoother than without norms in | "
-        "test loss | with noise 1.001 | with dropout 0.5 |",
+        f"| batch size | norm | {' | '.join(THIRDS)} third | smoother in | test loss | with noise "
+        "1.001 | with dropout 0.5 |",
         "| --- |" + " --- |" * 8,
+    ]
+    held = [
+        (f"{claim}: {', '.join(at) if (at := where(sizes, *test)) else 'at none'}")
+        for claim, *test in DYNAMICS_CLAIMS
     ]
     return "\n\n".join(
         [
             "![smoothness by norm and batch size](norms-dynamics.svg)",
-            "The GN+ authors say that GN helps in some periods of training only, BN throughout, "
-            "and that GN is the more sensitive to noise and dropout. " + " ".join(sentences),
+            f"What the GN+ authors report, and at which batch sizes of {', '.join(sizes)} it is so "
+            "here:",
+            "\n".join(f"- {one}." for one in held),
             "Effective beta-smoothness relative to the network without norms (below 1: smoother), "
-            "and the test loss after training without and with disturbance:",
+            "and the test loss after training without and with disturbance, means of up to 3 "
+            "seeds:",
             "\n".join(head + rows),
         ]
     )
+
+
+def where(sizes: Mapping[str, Any], test: Callable[[Any, Any], bool]) -> list[str]:
+    """The batch sizes at which a test of GN and BN is passed."""
+    pairs = {batch: (lines["group"], lines["batch"]) for batch, lines in sizes.items()}
+    known = {batch: pair for batch, pair in pairs.items() if all(e["periods"] for e in pair)}
+    return [batch for batch, pair in known.items() if test(*pair)]
+
+
+def rise(entry: Mapping[str, Any], kind: str, level: str) -> float:
+    """How much a disturbance in training adds to the test loss."""
+    return float(entry[kind][level] - entry[kind]["0"])
 
 
 def plan_table(result: dict[str, Any]) -> str:

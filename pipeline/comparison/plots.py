@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from uncus.pipeline.comparison.training_dynamics import WITHOUT
 from uncus.pipeline.evaluation import metrics
-from uncus.pipeline.rendering.svg import FAINT, MODEL, OTHERS, figure, styled, svg
+from uncus.pipeline.rendering.svg import FAINT, INK, MODEL, OTHERS, figure, styled, svg
 
 MARKS = "osD^vPX*<>"
 
@@ -103,6 +104,7 @@ def dynamics(sizes: Mapping[str, Mapping[str, Any]]) -> str:
     drawn, grid = figure(3.4 * len(sizes) + 1.6, 2.4 * len(shown), len(shown), len(sizes))
     grid = np.reshape(grid, (len(shown), len(sizes)))
     color = colors(list(dict.fromkeys(name for lines in sizes.values() for name in lines)))
+    color |= {WITHOUT: INK}
     for k, (column, (batch, lines)) in enumerate(zip(grid.T, sizes.items(), strict=True)):
         column[0].set_title(f"batch size {batch}", fontsize=10)
         column[-1].set_xlabel("share of the training")
@@ -110,7 +112,7 @@ def dynamics(sizes: Mapping[str, Mapping[str, Any]]) -> str:
             for index, (name, entry) in enumerate(lines.items()):
                 if entry["bands"].get("step"):
                     x = np.array(entry["bands"]["step"]) / entry["steps"]
-                    dashes = "-" if index < len(OTHERS) + 1 else "--"
+                    dashes = "-" if index < len(OTHERS) + 1 and name != WITHOUT else "--"
                     y = np.maximum(value(entry["bands"]), 1e-9)
                     axes.plot(x, y, dashes, color=color[name], lw=1.3, label=name)
             axes.set_yscale("log")
