@@ -201,13 +201,14 @@ def section(name: str, result: dict[str, Any]) -> str:
         f" reaches {result['chance'][metric]:.3f}.",
         plot_of(name, result) if name not in CLAIMED_OF else "The plot is above.",
         table(result, metric),
+        f"AUC:\n\n{table(result, RANKS)}" if RANKS in result["metrics"] else "",
         f"Differences from {result['reference']} at the same batch size, and between batch sizes; "
         f"{detectable(result)}.",
         failed(result),
         *(f"- {at_batch(result, size)}" for size in known),
         *(f"- {change}" for change in from_large_to_small(result)),
     ]
-    return "\n\n".join(parts).replace("\n\n- ", "\n- ")
+    return "\n\n".join(filter(None, parts)).replace("\n\n- ", "\n- ")
 
 
 def plot_of(name: str, result: dict[str, Any]) -> str:
@@ -377,18 +378,8 @@ def width(interval: Mapping[str, Any]) -> float:
     return float(interval["high"] - interval["low"])
 
 
-def earlier_section(name: str, result: dict[str, Any]) -> str:
-    """The table of a smaller comparison, whose intervals are from resamples of 3 seeds or of 1."""
-    about = {"carried": "Dementia in five folds (error)"}[name]
-    return (
-        f"{about}, {result['scans']} scans of {result['subjects']} subjects, seeds: "
-        f"{result['seeds']}:\n\n{table(result, result['metric'])}"
-    )
-
-
 def write_page(results: dict[str, Any]) -> None:
     """Write norms.md and its plots."""
-    earlier = results.pop("earlier", {})
     first = results["phantom"]
     page = (HERE / "norms.template.md").read_text()
     waiting = [TITLES[name] for name in COMPARISONS if name not in results]
@@ -413,7 +404,6 @@ def write_page(results: dict[str, Any]) -> None:
         subjects=SUBJECTS - TRAINED_ON,
         trained_on=TRAINED_ON,
         sections="\n\n".join(section(name, result) for name, result in results.items()),
-        earlier="\n\n".join(earlier_section(*item) for item in earlier.items()),
         commands="\n".join(commands()),
         version=first["version"],
     )
@@ -499,7 +489,7 @@ def gather(work: Path, known: dict[str, Any]) -> dict[str, Any]:
             found = json.loads((work / name / "compare.json").read_text())
             if name not in known or known[name]["networks"][0] <= found["networks"][0]:
                 results[name] = found
-    return {name: results[name] for name in ("earlier", *COMPARISONS) if name in results}
+    return {name: results[name] for name in COMPARISONS if name in results}
 
 
 if __name__ == "__main__":

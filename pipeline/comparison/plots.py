@@ -18,6 +18,11 @@ def colors(lines: Sequence[str]) -> dict[str, str]:
     return {name: [MODEL, *OTHERS][k % (len(OTHERS) + 1)] for k, name in enumerate(lines)}
 
 
+def dashes(index: int) -> str:
+    """The style of a line, by its index: dashed where :func:`colors` begins anew."""
+    return "-" if index < len(OTHERS) + 1 else "--"
+
+
 def title(metric: str) -> str:
     """The name of a metric for an axis."""
     return "error (share misclassified)" if metric == "error" else metrics.title(metric)
@@ -35,16 +40,16 @@ def against_batch(result: Mapping[str, Any], metric: str) -> str:
         points = [p for p in points if p[1]["value"] is not None]
         if not points:
             continue
-        # Shifted, so that intervals do not overlap.
-        shift = 2 ** (0.09 * (index - (len(lines) - 1) / 2))
+        # Shifted, so that intervals do not overlap; by less than halfway to the next batch size.
+        shift = 2 ** (min(0.09, 0.6 / len(lines)) * (index - (len(lines) - 1) / 2))
         x = np.array([size * shift for size, _ in points])
         y = np.array([value["value"] for _, value in points])
         for at, (_, value) in zip(x, points, strict=True):
             if value["low"] is not None:
                 ends = [value["low"], value["high"]]
                 axes.plot([at, at], ends, color=color[line], lw=1.6, alpha=0.45)
-        mark = MARKS[index % len(MARKS)]
-        axes.plot(x, y, mark + "-", color=color[line], ms=5.5, lw=1.8, label=line)
+        mark = MARKS[index % len(MARKS)] + dashes(index)
+        axes.plot(x, y, mark, color=color[line], ms=5.5, lw=1.8, label=line)
     chance = result["chance"].get(metric)
     if chance is not None:
         axes.axhline(chance, color=FAINT, lw=1, ls=(0, (4, 3)), label="constant prediction")
@@ -112,9 +117,9 @@ def dynamics(sizes: Mapping[str, Mapping[str, Any]]) -> str:
             for index, (name, entry) in enumerate(lines.items()):
                 if entry["bands"].get("step"):
                     x = np.array(entry["bands"]["step"]) / entry["steps"]
-                    dashes = "-" if index < len(OTHERS) + 1 and name != WITHOUT else "--"
+                    style = "--" if name == WITHOUT else dashes(index)
                     y = np.maximum(value(entry["bands"]), 1e-9)
-                    axes.plot(x, y, dashes, color=color[name], lw=1.3, label=name)
+                    axes.plot(x, y, style, color=color[name], lw=1.3, label=name)
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.yaxis.set_minor_formatter(NullFormatter())
