@@ -201,14 +201,15 @@ def holds(result: dict[str, Any]) -> str:
         ]
         rest = sum(known[n, kind] == INCONCLUSIVE for n in norms)
         if rest:
-            findings.append(f"{rest} norm{'s' * (rest > 1)} inconclusive")
+            findings.append(f"no conclusive difference for {rest} norm{'s' * (rest > 1)}")
         parts.append(f"{TO[kind]} scans, compared with group norm: {'; '.join(findings)}.")
     for name in (n for n in result["differences"] if n not in NORMS):
         one = result["differences"][name]
         said = [f"on {kind} scans {SAID[known[name, kind]]}, {span(one[kind])}" for kind in KINDS]
         parts.append(
-            f"With adversarial training (eps {EPS:g}) of {against(name)} norm the loss "
-            f"{'; '.join(said)}; the AUC of undisturbed scans differs by {span(one['auc'])}."
+            f"With adversarial training (eps {EPS:g}) of {against(name)} norm the loss of AUC "
+            f"{'; '.join(said)} (difference of the changes, above 0 where less is lost); the AUC "
+            f"of undisturbed scans differs by {span(one['auc'])}."
         )
     plain = [one for name, one in runs.items() if name in NORMS]
     order = sorted(
@@ -219,7 +220,7 @@ def holds(result: dict[str, Any]) -> str:
         f"{titles[what]} ({np.mean([one['changes'][what]['value'] for one in plain]):.2f})"
         for what in order[:4]
     )
-    parts.append(f"All norms together lose most by: {worst}.")
+    parts.append(f"Averaged over norms, most AUC is lost by: {worst}.")
     return " ".join(parts)
 
 

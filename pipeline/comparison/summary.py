@@ -74,11 +74,11 @@ def at_batch(result: Result, batch: int) -> str:
             if judged in ("worse", "better"):
                 by = f" by {estimate_text(magnitude(value))}"
             elif judged == CANNOT:
-                by = f" ({number(value['detectable'])} could have been seen)"
+                by = f" ({detectable(result, value)} could have been seen)"
             else:
                 by = ""
             lines[judged].append(entry["line"] + by)
-    lines["nothing learned, at chance"] = [
+    lines["not shown to be above chance"] = [
         c["line"]
         for c in result["cells"]
         if c["batch_size"] == batch and c["status"] == "done" and not learned(result, c)
@@ -90,6 +90,14 @@ def at_batch(result: Result, batch: int) -> str:
     names_of = {"equal": f"equal within {number(result['effect'])}"}
     parts += [f"{names_of.get(kind, kind)}: {', '.join(n)}" for kind, n in lines.items() if n]
     return "; ".join(parts) + "."
+
+
+def detectable(result: Result, value: Mapping[str, Any]) -> str:
+    """The smallest difference that could have been seen; "none" beyond a constant's metric."""
+    smallest, chance = value["detectable"], result.get("chance", {}).get(result["metric"])
+    if smallest is None or (chance and smallest >= chance):
+        return "none"
+    return number(smallest)
 
 
 def magnitude(value: Mapping[str, float | None]) -> dict[str, float | None]:

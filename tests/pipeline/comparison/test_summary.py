@@ -72,7 +72,7 @@ def test_the_headline_says_where_nothing_was_learned() -> None:
     assert "nothing" not in at_batch(balanced(group=0.8, batch=0.7), 2)
     assert at_batch(balanced(group=0.8, batch=0.5), 2) == (
         "At batch size 2, group has error 0.200 (0.150 to 0.250); "
-        "nothing learned, at chance: batch."
+        "not shown to be above chance: batch."
     )
 
 
