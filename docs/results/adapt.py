@@ -498,7 +498,7 @@ def write_page(result: dict[str, Any]) -> None:
         bias=", ".join(f"{slope:g}" for slope in scanner["bias"]),
         noise=f"{scanner['noise']:.0%}",
         blur=f"{scanner['blur']:g}",
-        training=f"{TRAINING} --seeds N",
+        training=f"{TRAINING} --seeds {SEEDS}",
         minutes=f"{seconds / 60:.0f}",
         seeds=SEEDS,
         more=MORE_SEEDS,
