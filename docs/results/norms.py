@@ -176,7 +176,8 @@ def table(result: dict[str, Any], metric: str) -> str:
 
 def networks(name: str, result: dict[str, Any]) -> int:
     """How many networks are planned, without those of a pre-training."""
-    cells = (seeds * len(some or result["cells"]) for step, seeds, some in STEPS if step == name)
+    all_cells = [cell for cell in result["cells"] if cell["status"] != "cannot"]
+    cells = (seeds * len(some or all_cells) for step, seeds, some in STEPS if step == name)
     return int(sum(cells) * result["folds"])
 
 

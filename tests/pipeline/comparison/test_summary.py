@@ -31,6 +31,9 @@ def test_verdicts_are_named() -> None:
         "At batch size 2, group has error 0.200 (0.150 to 0.250); worse: batch by 0.200 (0.150 to "
         "0.250); equal within 0.030: layer; inconclusive: instance (0.080 could have been seen)."
     )
+    # No error differs by more than that of a constant prediction.
+    result["chance"] = {"error": 0.08}
+    assert "inconclusive: instance (none could have been seen)." in at_batch(result, 2)
     result["cells"][0]["status"] = "waiting"
     assert at_batch(result, 2) == "At batch size 2, the reference, group, is not trained yet."
 
