@@ -20,7 +20,7 @@ import pandas as pd
 
 from uncus.pipeline.cli import main
 from uncus.pipeline.comparison import plots, sample_size
-from uncus.pipeline.comparison.summary import at_batch, cell_at, from_large_to_small
+from uncus.pipeline.comparison.summary import at_batch, cell_at, from_large_to_small, verdict
 from uncus.pipeline.comparison.table import LOWER
 from uncus.pipeline.comparison.training_dynamics import WITHOUT
 from uncus.pipeline.comparison.verdicts import components_of, judged
@@ -268,7 +268,8 @@ DYNAMICS_CLAIMS: tuple[tuple[str, Callable[[Any, Any], bool]], ...] = (
         for kind, level in LEVELS[1:]
     ),
 )
-"""What the GN+ authors say of GN and BN, each with its test of the two at a batch size."""
+"""Findings of the GN+ authors, each with its test: from the measurements of GN and of BN at one
+batch size, whether it is found here too."""
 CLAIMS = (
     ("BN errs more than GN at batch size 1 (GN paper)", "batch", 1, None, "worse"),
     ("BN errs more than GN at batch size 2 (GN paper)", "batch", 2, None, "worse"),
@@ -368,9 +369,8 @@ def widths(result: dict[str, Any]) -> str:
     return (
         f"These intervals are {number(min(now))} to {number(max(now))} wide, "
         f"{sum(w < effect for w in now)} of {len(now)} of them less than {number(effect)}. With "
-        f"however many networks, {sum(w >= effect for w in least)} would stay wider than that (the "
-        f"widest {number(max(least))}): the rest is the spread between the {result['subjects']} "
-        "subjects."
+        f"however many networks, {sum(w >= effect for w in least) or 'none'} would stay wider: the "
+        f"spread between the {result['subjects']} subjects remains."
     )
 
 
@@ -391,6 +391,7 @@ def write_page(results: dict[str, Any]) -> None:
             for name in CLAIMED_OF
             for size in (1, 2)
         ),
+        tasks=only_of("age", "phantom", results),
         trained=sum(result["networks"][0] for result in results.values()),
         hours=f"{seconds / 3600:.1f}",
         waiting=f" Not begun yet: {'; '.join(waiting)}." if waiting else "",
@@ -420,6 +421,19 @@ def write_page(results: dict[str, Any]) -> None:
         (HERE / "norms-dynamics.svg").write_text(plot + "\n")
 
 
+def only_of(real: str, synthetic: str, results: dict[str, Any]) -> str:
+    """The norms, by batch size, that err more than the reference in one comparison alone."""
+    said = []
+    for size in (1, 2):
+        verdicts = [
+            {d["line"]: verdict(results[name], d) for d in rows if d["batch_size"] == size}
+            for name, rows in ((name, results[name]["differences"]) for name in (real, synthetic))
+        ]
+        lines = [n for n, v in verdicts[0].items() if v == "worse" and verdicts[1][n] == "equal"]
+        said.append(f"{', '.join(lines) or 'none'} at batch size {size}")
+    return "; ".join(said)
+
+
 def dynamics(measured: dict[str, Any] | None) -> str:
     """The figure of the training dynamics, and what holds of it."""
     if not measured or not measured["sizes"]:
@@ -434,14 +448,15 @@ def dynamics(measured: dict[str, Any] | None) -> str:
                 loss = [entry[kind].get(level) for kind, level in LEVELS]
                 cells = [batch, line, *map(number, ratios), ", ".join(helped) or "none"]
                 rows.append(f"| {' | '.join([*cells, *map(number, loss)])} |")
+    thirds = " | ".join(f"{part} third" for part in THIRDS)
     head = [
-        f"| batch size | norm | {' | '.join(THIRDS)} third | smoother in | test loss | with noise "
-        "1.001 | with dropout 0.5 |",
+        f"| batch size | norm | {thirds} | smoother in | test loss | with noise 1.001 | "
+        "with dropout 0.5 |",
         "| --- |" + " --- |" * 8,
     ]
     held = [
-        (f"{claim}: {', '.join(at) if (at := where(sizes, *test)) else 'at none'}")
-        for claim, *test in DYNAMICS_CLAIMS
+        (f"{claim}: {', '.join(at) if (at := where(sizes, test)) else 'at none'}")
+        for claim, test in DYNAMICS_CLAIMS
     ]
     return "\n\n".join(
         [

@@ -50,8 +50,8 @@ def nothing_learned(result: Result, batch: int) -> str:
     found = ", ".join(f"{c['line']} {estimate_text(c['metrics'][name])}" for c in cells)
     chance = number(result["chance"][name])
     return (
-        f"At batch size {batch}, nothing was learned: {metrics.title(name)} is at chance "
-        f"({chance}): {found}"
+        f"At batch size {batch}, nothing was shown to be learned: {metrics.title(name)} is not "
+        f"above chance ({chance}) for certain: {found}"
     )
 
 

@@ -67,8 +67,8 @@ def balanced(**accuracies: float) -> dict[str, Any]:
 
 def test_the_headline_says_where_nothing_was_learned() -> None:
     sentence = (
-        "At batch size 2, nothing was learned: balanced accuracy is at chance (0.500): "
-        "group 0.520 (0.470 to 0.570), batch 0.500 (0.450 to 0.550)."
+        "At batch size 2, nothing was shown to be learned: balanced accuracy is not above chance "
+        "(0.500) for certain: group 0.520 (0.470 to 0.570), batch 0.500 (0.450 to 0.550)."
     )
     result = balanced(group=0.52, batch=0.5)
     assert at_batch(result, 2) == plain_summary(result) == sentence
@@ -83,4 +83,4 @@ def test_a_regression_is_at_chance_where_it_explains_nothing() -> None:
     result = balanced(group=0.0)
     result["cells"][0]["metrics"] = {"mae": interval(5.0), "r2": interval(0.01)}
     result |= {"metric": "mae", "chance": {"mae": 5.0, "r2": 0.0}}
-    assert "nothing was learned: R² is at chance (0.000): group 0.010" in at_batch(result, 2)
+    assert "R² is not above chance (0.000) for certain: group 0.010" in at_batch(result, 2)
