@@ -70,7 +70,9 @@ class Compare(TrainingOptions):
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = Path()
     """Folder for the runs (one per cell), the table, the plots and the page."""
     seeds: int = 3
-    """Networks per fold, each evaluated separately."""
+    """Networks per fold, each evaluated separately. Fewer than 5 decide little, and one nothing;
+    --plan tells how many it takes. Choose their number before you look: adding some until a
+    difference is found finds one too often."""
     resume: Annotated[bool, tyro.conf.Suppress] = True
     recipe: Annotated[Literal["none"], tyro.conf.Suppress] = "none"
     only: tuple[str, ...] = ()
@@ -154,6 +156,8 @@ class Compare(TrainingOptions):
         one = trainings[cells[0]]
         scans = label_scans(one, cohort)
         plan(one, cohort, scans)  # nothing is written if the scans or the folds are unsuitable
+        if self.metric:
+            table.check_metric(self.metric, scans.target.regression)
         with files.locked(self.out, "comparison", wait=SETTING_UP):
             saved = replace(self, load=None, only=(), finish=False, so_far=False)
             files.write_json(folder.config_path, config.to_dict(saved))

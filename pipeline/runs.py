@@ -230,6 +230,11 @@ class Run:
         paths = sorted(self.path.glob("fold-*/metrics.csv"))
         return {path.parent.name: pd.read_csv(path) for path in paths}
 
+    def training_seconds(self) -> float:
+        """How long the members were trained so far, all together."""
+        paths = sorted(self.path.glob("fold-*/metrics.csv"))
+        return float(sum(numbers_of(read_table(path), "seconds", path).sum() for path in paths))
+
     def is_begun(self) -> bool:
         """Whether an epoch of any member is trained, or being trained by another process."""
         if any(files.is_locked(path.parent) for path in self.path.glob("fold-*/.lock")):
@@ -449,12 +454,17 @@ def with_numbers(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """A table of predictions, of cells as text, with its numbers parsed."""
     numeric = [c for c in table.columns if c.startswith(("p_", "pred_", "true_"))]
     for column in [*numeric, "fold", "seed"]:
-        need_column(table, column, path)
-        values = pd.to_numeric(table[column].replace("", None), errors="coerce")
-        if (values.isna() & (table[column] != "")).any() or values.dtype == object:
-            raise BadInput(path, f"{column} is not of numbers", RESTORE)
-        table[column] = values
+        table[column] = numbers_of(table, column, path)
     return table
+
+
+def numbers_of(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
+    """A column of a table of text, parsed; NaN where it is empty."""
+    need_column(table, column, path)
+    values = pd.to_numeric(table[column].replace("", None), errors="coerce")
+    if (values.isna() & (table[column] != "")).any() or values.dtype == object:
+        raise BadInput(path, f"{column} is not of numbers", RESTORE)
+    return values
 
 
 def find_runs(folder: Path) -> list[Path]:

@@ -159,7 +159,7 @@ def of_run(run: Run, cohort_path: Path | None, earlier: Path | None) -> Evidence
     """
     run.verify_results()
     study = Study.of(run.scans(), run.target, run.splits())
-    outputs = model_outputs(study, run.predictions()).pooled("test")
+    outputs = model_outputs(study, run.predictions(), run.predictions_path).pooled("test")
     images, missing = images_of(run, study.scans, cohort_path)
     return Evidence(
         name=run.path.resolve().name,

@@ -7,8 +7,11 @@ subject ``i`` (jackknife pseudovalues, which for a share or a mean are the subje
 
 the mixed model of multi-reader multi-case studies, with seeds for readers (Dorfman, Berbaum and
 Metz 1992, Invest Radiol 27:723). The standard error of the mean follows from the mean squares, and
-its degrees of freedom from Hillis 2007 (Stat Med 26:596). Resampling seeds instead, of which there
-are few, makes intervals too narrow: its spread is that of 3 values, without Student's t.
+its degrees of freedom from theirs, as Satterthwaite 1946 (Biometrics Bull 2:110) adds them and
+Hillis 2007 (Stat Med 26:596) uses them here. The mean square of few seeds is often far too small by
+chance; its expected value is never below that of what is left, so neither is it taken to be.
+Resampling seeds instead makes intervals too narrow: its spread is that of 3 values, without
+Student's t.
 """
 
 from collections.abc import Callable, Sequence
@@ -95,13 +98,30 @@ def pseudovalues(measure: Callable[[Array], Values], subjects: Array) -> Values:
     }
 
 
-def estimate(values: Array) -> Estimate:
-    """The estimate from ``values`` [seeds, subjects]; of one seed, over subjects alone."""
+def estimate(values: Array, share: bool = False) -> Estimate:
+    """The estimate from ``values`` [seeds, subjects]; of one seed, over subjects alone.
+
+    Of the difference of a ``share`` between few subjects, the spread is often 0 by chance, as where
+    both networks are right about all of them. As if two more subjects differed, by 1 in either
+    direction, it never is (Bonett and Price 2012, J Educ Behav Stat 37:479).
+    """
     seeds, subjects = values.shape
-    if min(values.shape) < 2:
-        error = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else np.nan
-        return Estimate(float(values.mean()), error, values.size - 1)
-    return from_squares(float(values.mean()), *mean_squares(values), subjects, seeds)
+    value = float(values.mean())
+    if subjects < 2:
+        return Estimate(value, np.nan, np.nan)
+    subject, seed, rest = mean_squares(values)
+    if seeds < 2:
+        found = Estimate(value, float(np.sqrt(subject / subjects)), subjects - 1)
+    else:
+        found = from_squares(value, subject, seed, rest, subjects, seeds)
+    return with_discordant(found, subjects) if share else found
+
+
+def with_discordant(found: Estimate, subjects: int) -> Estimate:
+    """An estimate as if two more subjects differed, with the degrees of freedom of those seen."""
+    error = float(np.hypot(found.error, np.sqrt(2 / (subjects * (subjects - 1)))))
+    freedom = subjects - 1 if np.isnan(found.freedom) else found.freedom
+    return Estimate(found.value, error, freedom)
 
 
 def components(values: Array, folds: int) -> Components | None:
@@ -118,29 +138,34 @@ def components(values: Array, folds: int) -> Components | None:
 
 
 def mean_squares(values: Array) -> tuple[float, float, float]:
-    """Mean squares of subjects, of seeds, and of what is left, of ``values`` [seeds, subjects]."""
+    """Mean squares of subjects, of seeds, and of what is left, of ``values`` [seeds, subjects].
+
+    Of one seed the last two are NaN.
+    """
     seeds, subjects = values.shape
     by_seed, by_subject = values.mean(axis=1), values.mean(axis=0)
+    subject = seeds * float(by_subject.var(ddof=1))
+    if seeds < 2:
+        return subject, np.nan, np.nan
     left = values - by_seed[:, None] - by_subject + values.mean()
     rest = float((left**2).sum() / ((seeds - 1) * (subjects - 1)))
-    return seeds * float(by_subject.var(ddof=1)), subjects * float(by_seed.var(ddof=1)), rest
+    return subject, subjects * float(by_seed.var(ddof=1)), rest
 
 
 def from_squares(
     value: float, subject: float, seed: float, rest: float, subjects: float, seeds: int
 ) -> Estimate:
-    """The estimate from mean squares, with the degrees of freedom of Hillis 2007."""
+    """The estimate from mean squares."""
+    seed = max(seed, rest)
     total = seed + max(0.0, subject - rest)
-    freedom = (seeds - 1) * (total / seed) ** 2 if seed > 0 else np.inf
-    freedom = min(freedom, seeds * subjects - 1)
+    parts = seed**2 / (seeds - 1) + subject**2 / (subjects - 1)
+    freedom = total**2 / parts if parts else np.nan
     return Estimate(value, float(np.sqrt(total / (subjects * seeds))), freedom)
 
 
 def ratio(value: float, error: float) -> float:
-    """``value / error``; infinite where there is no error, 0 where there is neither."""
-    if error == 0:
-        return float(np.sign(value)) * np.inf if value else 0.0
-    return value / error
+    """``value / error``; NaN where there is no error: no spread at all is evidence of nothing."""
+    return value / error if error else np.nan
 
 
 def adjusted(p: Sequence[float], true: int) -> list[float]:

@@ -11,6 +11,7 @@ from uncus.pipeline.comparison.summary import (
     at_batch,
     best_cell,
     cell_at,
+    detectable_range,
     from_large_to_small,
     verdict,
     waiting,
@@ -81,7 +82,7 @@ def page(result: Result) -> str:
             card(
                 "",
                 plots.against_batch(result, metric),
-                f"Mean over {result['seeds']} seeds, with 95% intervals over subjects and seeds.",
+                spread(result),
                 "wide",
             ),
             "</div>",
@@ -124,29 +125,31 @@ def methods(result: Result) -> str:
     """How the cells were trained and compared, in sentences."""
     done, planned = result["networks"]
     so_far = f" So far {done} of {planned} networks are trained." if done < planned else ""
-    seen = detectable(result)
+    seen = detectable_range(result)
     smallest = (
-        f" The smallest difference from {result['reference']} that a power of 0.8 would have found "
-        f"is {seen}."
-        if seen
-        else ""
+        f" With a power of 0.8, differences of {seen} or more would have been found, by the pair "
+        "of cells."
+        if seen != "none"
+        else " No difference would have been found with a power of 0.8."
     )
     return (
         f"{result['rule'][:1].upper()}{result['rule'][1:]}. All values are out of fold, on "
         f"{result.get('scans', 0)} scans of {result.get('subjects', 0)} subjects that the networks "
         f"were not trained on.{so_far} Intervals are over subjects and seeds, as crossed random "
-        "effects (Dorfman 1992, Hillis 2007); differences are paired by both. A cell is better or "
-        f"worse, or equal within {number(result['effect'])} (two one-sided tests, Schuirmann "
-        "1987), if p is below 0.05 after correction for all differences of its table (Holm 1979, "
-        f"Shaffer 1986); their intervals are not corrected.{smallest}"
+        "effects (Dorfman 1992, Hillis 2007); differences are paired by both, for the seeds that "
+        f"both cells have. A cell is better or worse, or equal within {number(result['effect'])} "
+        "(two one-sided tests, Schuirmann 1987), if p is below 0.05 after correction for all "
+        "differences between norms, or for all between batch sizes (Holm 1979, Shaffer 1986); "
+        "with one seed neither is ever said. The intervals of differences are not corrected."
+        f"{smallest}"
     )
 
 
-def detectable(result: Result) -> str:
-    """The range over the differences of the smallest difference that could have been found."""
-    each = [entry[result["metric"]]["detectable"] for entry in result["differences"]]
-    known = [value for value in each if value is not None]
-    return f"{number(min(known))} to {number(max(known))}, by the pair of cells" if known else ""
+def spread(result: Result) -> str:
+    """What a plot shows."""
+    if result["seeds"] == 1:
+        return "One seed, with 95% intervals over subjects alone."
+    return f"Mean over {result['seeds']} seeds, with 95% intervals over subjects and seeds."
 
 
 def difference_rows(result: Result) -> list[list[object]]:

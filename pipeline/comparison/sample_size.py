@@ -51,7 +51,9 @@ def subjects_needed(
 
     if not enough(MOST):
         return None
-    low, high = 1, MOST
+    if enough(2):
+        return 2
+    low, high = 2, MOST
     while high - low > 1:
         middle = int(np.sqrt(low * high)) if high > 2 * low else (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
@@ -59,9 +61,12 @@ def subjects_needed(
 
 
 def typical_and_most(entries: list[Mapping[str, Any]]) -> tuple[Components, Components] | None:
-    """The median of each variance over the differences, and the largest of each."""
+    """The median of each variance over the differences, and the largest of each.
+
+    None where they are unknown, or no two cells differ for anybody.
+    """
     parts = [c for c in map(components_of, entries) if c is not None]
-    if not parts:
+    if not any(part.subject or part.rest for part in parts):
         return None
     values = np.array([[c.subject, c.network, c.rest] for c in parts])
     return Components(*np.median(values, axis=0)), Components(*values.max(axis=0))
@@ -100,10 +105,15 @@ def planned(out: Path, effect: float | None = None) -> str:
         cause, remedy = "no comparison to plan from", "run a pilot: uncus compare with 3 seeds"
         raise BadInput(out, cause, remedy)
     result = read_object(path)
-    entries = plan(result, effect) if result.get("effect") else []
+    try:
+        entries = plan(result, effect) if result.get("effect") else []
+    except (AttributeError, KeyError, TypeError, ValueError):
+        remedy = "write it again: uncus compare with --so-far"
+        raise BadInput(path, "is not a result of uncus compare", remedy) from None
     if not entries:
-        cause = "the variance between seeds is unknown"
-        raise BadInput(path, cause, "compare two norms with at least two seeds first")
+        cause = "the variance of differences is unknown"
+        remedy = "compare two norms with at least two seeds, on a task that is not solved by all"
+        raise BadInput(path, cause, remedy)
     difference = number(effect or result["effect"])
     rows = [["folds", "seeds", f"to see {difference}", f"to show equality within {difference}"]]
     for entry in entries:

@@ -100,6 +100,13 @@ def detectable(result: Result, value: Mapping[str, Any]) -> str:
     return number(smallest)
 
 
+def detectable_range(result: Result) -> str:
+    """The smallest differences that could have been seen, over all pairs of cells; "none"."""
+    entries = [row[result["metric"]] for kind in ("differences", "falls") for row in result[kind]]
+    known = sorted(e["detectable"] for e in entries if detectable(result, e) != "none")
+    return f"{number(known[0])} to {number(known[-1])}" if known else "none"
+
+
 def magnitude(value: Mapping[str, float | None]) -> dict[str, float | None]:
     """A difference without its sign, with its interval."""
     if value["value"] is None or value["value"] >= 0:

@@ -1,6 +1,7 @@
 """Metrics of the cells of a comparison, with intervals and paired differences."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pandas as pd
 
 from uncus import NOTICE, __version__
 from uncus.data import files
+from uncus.data.design.splits import Splits
+from uncus.data.errors import BadInput
 from uncus.data.tables import write_table
 from uncus.pipeline.comparison.cells import Cell, Design
 from uncus.pipeline.comparison.crossed import estimate, pseudovalues
@@ -42,13 +45,15 @@ def assess(
     Raises
     ------
     ValueError: the metric of ``design`` is not one of the target's.
+    BadInput: damaged results, or cells of other folds or other test subjects than the first.
     """
     pseudo: dict[str, PerSeed] = {}
     entries = []
     shown: list[str] = []
     chance: dict[str, float | None] = {}
     counts: dict[str, int] = {}
-    folds = 1
+    folds, share = 1, False
+    same = Alike()
     for cell in cells:
         run = runs[cell.name]
         entry: dict[str, Any] = {
@@ -72,9 +77,11 @@ def assess(
             continue
         study = Study.of(run.scans(), task.target, run.splits())
         kind = "regression" if study.target.regression else "classification"
-        each, by_fold = by_seed(study, predictions)
-        plain_values = {seed: one[0] for seed, one in each.items()}
-        pseudo[cell.name] = {seed: one[1] for seed, one in each.items()}
+        each, by_fold = by_seed(study, predictions, run.predictions_path)
+        plain_values = {seed: one.metrics for seed, one in each.items()}
+        pseudo[cell.name] = {seed: one.pseudovalues for seed, one in each.items()}
+        same.check(run, study.splits, each)
+        share = kind == "classification"
         if not shown:
             measured = next(iter(plain_values.values()))
             shown = [m for m in measured if m.split("_")[0] in SHOWN[kind] or m in SHOWN[kind]]
@@ -82,7 +89,7 @@ def assess(
             chance, counts = constant_prediction(study, predictions, shown)
         entry["metrics"] = {
             m: {
-                **value_of(pseudo[cell.name], m),
+                **value_of(pseudo[cell.name], m, share),
                 "seeds": [plain(one[m]) for one in plain_values.values()],
                 "folds": [[plain(value) for value in seed[m]] for seed in by_fold],
                 "sd_over_seeds": spread([one[m] for one in plain_values.values()]),
@@ -90,8 +97,7 @@ def assess(
             }
             for m in shown
         }
-        times = [float(t["seconds"].sum()) for t in run.training_curves().values()]
-        entries.append({**entry, "status": "done", "seconds": round(sum(times), 1)})
+        entries.append({**entry, "status": "done", "seconds": round(run.training_seconds(), 1)})
     metric = design.metric or (shown[0] if shown else "")
     if shown and metric not in shown:
         raise ValueError(f"--metric {metric}: unknown; choose from {', '.join(shown)}")
@@ -101,7 +107,7 @@ def assess(
     def family(pairs: Sequence[tuple[dict[str, Any], str, str]]) -> list[dict[str, Any]]:
         """Compare the pairs (entry, cell, other cell), and judge them by the metric together."""
         each = [
-            {**entry, **{m: paired(pseudo[one], pseudo[other], m, folds) for m in shown}}
+            {**entry, **{m: paired(pseudo[one], pseudo[other], m, folds, share) for m in shown}}
             for entry, one, other in pairs
             if pseudo.get(one, {}).keys() & pseudo.get(other, {}).keys()
         ]
@@ -130,22 +136,29 @@ def assess(
     }
 
 
+def check_metric(metric: str, regression: bool) -> None:
+    """Raise ValueError unless a target of this kind can have the metric."""
+    known = SHOWN["regression" if regression else "classification"]
+    if metric not in known and metric.split("_")[0] not in known:
+        raise ValueError(f"--metric {metric}: unknown; choose from {', '.join(known)}")
+
+
 def default_effect(metric: str, chance: float | None) -> float:
     """The smallest difference worth seeing: 0.03 of a share, 5% of a constant prediction's MAE."""
     return 0.05 * chance if chance and metric.startswith("mae") else 0.03
 
 
-def value_of(pseudo: PerSeed, metric: str) -> dict[str, float | None]:
+def value_of(pseudo: PerSeed, metric: str, share: bool) -> dict[str, float | None]:
     """A cell's metric with its interval, within the metric's bounds."""
-    found = estimate(np.stack([one[metric] for one in pseudo.values()])).interval
+    found = estimate(np.stack([one[metric] for one in pseudo.values()]), share).interval
     low, high = (0.0 if metric != "r2" else -np.inf), (np.inf if metric.startswith("mae") else 1.0)
     return {k: None if v is None else float(np.clip(v, low, high)) for k, v in found.items()}
 
 
-def paired(mine: PerSeed, theirs: PerSeed, metric: str, folds: int) -> dict[str, Any]:
+def paired(mine: PerSeed, theirs: PerSeed, metric: str, folds: int, share: bool) -> dict[str, Any]:
     """The paired difference of a metric between two cells."""
     one, other = ({seed: v[metric] for seed, v in cell.items()} for cell in (mine, theirs))
-    return compared(one, other, folds)
+    return compared(one, other, folds, share)
 
 
 def with_error(values: Values) -> Values:
@@ -155,13 +168,51 @@ def with_error(values: Values) -> Values:
     return values
 
 
+@dataclass(frozen=True)
+class Tested:
+    """The test of a cell's networks of a seed.
+
+    Attributes
+    ----------
+    metrics: of all folds together.
+    pseudovalues: metric -> [subjects].
+    subjects: their names, in that order.
+    """
+
+    metrics: dict[str, float]
+    pseudovalues: Values
+    subjects: tuple[str, ...]
+
+
+@dataclass
+class Alike:
+    """The folds and test subjects of the first cell, which all others must have."""
+
+    name: str = ""
+    splits: Splits | None = None
+    subjects: tuple[str, ...] = ()
+
+    def check(self, run: Run, splits: Splits, each: Mapping[int, Tested]) -> None:
+        """Compare a cell with the first; BadInput if it cannot be paired with it."""
+        if self.splits is None:
+            self.name, self.splits = run.path.name, splits
+            self.subjects = next(iter(each.values())).subjects
+        remedy = "remove this folder, and call the command again"
+        if not splits.frame.equals(self.splits.frame):
+            raise BadInput(run.path, f"has other folds than {self.name}", remedy)
+        for seed, one in each.items():
+            if one.subjects != self.subjects:
+                cause = f"its networks of seed {seed} tested other subjects than {self.name}"
+                raise BadInput(run.path, cause, remedy)
+
+
 def by_seed(
-    study: Study, predictions: pd.DataFrame
-) -> tuple[dict[int, tuple[dict[str, float], Values]], list[dict[str, list[float]]]]:
-    """Of each seed the metrics and their pseudovalues [subjects]; and its metrics in each fold."""
+    study: Study, predictions: pd.DataFrame, path: Path
+) -> tuple[dict[int, Tested], list[dict[str, list[float]]]]:
+    """The test of each seed, of ``predictions`` at ``path``; and its metrics in each fold."""
     each, folds = {}, []
     for one in sorted(predictions["seed"].unique()):
-        outputs = model_outputs(study, predictions[predictions["seed"] == one])
+        outputs = model_outputs(study, predictions[predictions["seed"] == one], path)
         pooled = outputs.pooled("test")
         pooled = pooled.take(pooled.labelled)
 
@@ -169,7 +220,8 @@ def by_seed(
             return with_error(measure(study, rows.labels, rows.values["model"], weights))
 
         values = {m: float(v[0]) for m, v in measured(np.ones((1, len(pooled.rows)))).items()}
-        each[int(one)] = values, pseudovalues(measured, pooled.subjects)
+        names = tuple(map(str, np.unique(pooled.subjects)))
+        each[int(one)] = Tested(values, pseudovalues(measured, pooled.subjects), names)
         by_fold: dict[str, list[float]] = {name: [] for name in values}
         for fold in range(study.splits.folds):
             here = ((outputs.rows["fold"] == fold) & (outputs.rows["part"] == "test")).to_numpy()

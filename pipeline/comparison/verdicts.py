@@ -20,11 +20,13 @@ ALPHA = 1 - LEVEL
 Verdict = Literal["worse", "better", "equal", "inconclusive"]
 
 
-def compared(mine: Mapping[int, Array], theirs: Mapping[int, Array], folds: int) -> dict[str, Any]:
+def compared(
+    mine: Mapping[int, Array], theirs: Mapping[int, Array], folds: int, share: bool = False
+) -> dict[str, Any]:
     """The paired difference of two cells' pseudovalues (seed -> [subjects]), for compare.json."""
     seeds = sorted(mine.keys() & theirs.keys())
     values = np.stack([mine[seed] - theirs[seed] for seed in seeds])
-    found, parts = estimate(values), components(values, folds)
+    found, parts = estimate(values, share), components(values, folds)
     return {
         **found.interval,
         "error": plain(found.error),
@@ -55,7 +57,7 @@ def judged(
     Two hypotheses of each are tested: that there is no difference, and that it is ``effect`` or
     more, in either direction (equivalence; Schuirmann 1987, J Pharmacokinet Biopharm 15:657). One
     of the two at most is true, so as many as there are entries can be in the family, for which p
-    is corrected (``crossed.adjusted``).
+    is corrected (``crossed.adjusted``). One seed decides nothing: how networks vary is unknown.
 
     Returns
     -------
@@ -64,8 +66,9 @@ def judged(
     a power of 0.8 at the family's strictest level.
     """
     found = [estimate_of(entry) for entry in family]
-    p = [1.0 if np.isnan(one.p) else one.p for one in found]
-    p += [1.0 if np.isnan(q) else q for q in (one.p_equal(effect) for one in found)]
+    p = [one.p for one in found] + [one.p_equal(effect) for one in found]
+    known = [entry["seeds"] > 1 for entry in family] * 2
+    p = [q if k and np.isfinite(q) else 1.0 for q, k in zip(p, known, strict=True)]
     p = adjusted(p, len(family))
     result = []
     for k, (entry, one) in enumerate(zip(family, found, strict=True)):

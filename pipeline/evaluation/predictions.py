@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,8 +137,12 @@ class Outputs:
         return Outputs(some.rows.iloc[first].reset_index(drop=True), some.labels[first], values)
 
 
-def model_outputs(study: Study, predictions: pd.DataFrame) -> Outputs:
+def model_outputs(
+    study: Study, predictions: pd.DataFrame, path: str | Path = "predictions.tsv"
+) -> Outputs:
     """The run's predictions, averaged over seeds and checked against splits and labels.
+
+    ``path`` is theirs, for errors.
 
     Raises
     ------
@@ -148,19 +153,20 @@ def model_outputs(study: Study, predictions: pd.DataFrame) -> Outputs:
     columns = [f"pred_{name}" if regression else f"p_{name}" for name in names]
     absent = [name for name in [*KEYS, *columns] if name not in predictions]
     if absent:
-        raise BadInput("predictions.tsv", f"has no column {absent[0]!r}", "train the run again")
+        raise BadInput(path, f"has no column {absent[0]!r}", "train the run again")
     known = {"fold": range(study.splits.folds), "part": ("test", "holdout")}
     for name, allowed in known.items():
         if unknown := set(predictions[name]) - {*allowed}:
             cause = f"{name} {min(map(str, unknown))} is not in splits.tsv"
-            raise BadInput("predictions.tsv", cause, "train the run again")
+            raise BadInput(path, cause, "train the run again")
     values = predictions[columns].to_numpy(dtype=float)
     if not np.isfinite(values).all() or not len(values):
-        raise BadInput("predictions.tsv", "is empty or not finite", "train the run again")
-    if not regression and not np.allclose(values.sum(axis=1), 1, atol=1e-3):
-        raise BadInput("predictions.tsv", "probabilities do not sum to 1", "train the run again")
+        raise BadInput(path, "is empty or not finite", "train the run again")
+    if not regression and ((values < 0).any() or not np.allclose(values.sum(axis=1), 1, atol=1e-3)):
+        cause = "probabilities do not sum to 1, or are below 0"
+        raise BadInput(path, cause, "train the run again")
     if predictions.duplicated([*KEYS, *([] if "seed" not in predictions else ["seed"])]).any():
-        raise BadInput("predictions.tsv", "lists a scan twice", "train the run again")
+        raise BadInput(path, "lists a scan twice", "train the run again")
     mean = predictions.groupby(KEYS, sort=False)[columns].mean()
     rows = mean.index.to_frame(index=False).astype({"fold": int})
     for fold, some in rows.groupby("fold"):
@@ -169,7 +175,7 @@ def model_outputs(study: Study, predictions: pd.DataFrame) -> Outputs:
             stray = sorted(named - study.splits.subjects(int(str(fold)), part))
             if stray:
                 raise BadInput(
-                    "predictions.tsv",
+                    path,
                     f"{stray[0]} is not a {part} subject of fold {fold} in splits.tsv",
                     "train the run again",
                 )

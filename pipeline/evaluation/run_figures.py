@@ -13,7 +13,7 @@ def figures(run: Run) -> dict[str, str]:
     """Title -> SVG: ROC and calibration (or predicted against true), and training curves."""
     run.verify_results()
     study = Study.of(run.scans(), run.target, run.splits())
-    outputs = model_outputs(study, run.predictions()).pooled("test")
+    outputs = model_outputs(study, run.predictions(), run.predictions_path).pooled("test")
     outputs = outputs.take(outputs.labelled)
     names, model = study.target.names, outputs.values["model"]
     drawn = {}

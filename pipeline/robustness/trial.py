@@ -50,7 +50,7 @@ class Trial:
         ------
         BadInput: a row of predictions.tsv is of a network that trained on its subject, or of none.
         """
-        model_outputs(found.study, found.predictions)
+        model_outputs(found.study, found.predictions, run.predictions_path)
         table = found.predictions[found.predictions["part"] == "test"]
         places = {(int(m["fold"]), int(m["seed"])): k for k, m in enumerate(run.card["members"])}
         keys = list(zip(table["fold"], table["seed"], strict=True))

@@ -4,6 +4,7 @@ import html
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,52 @@ def test_a_refused_comparison_leaves_nothing(cohort: Path, tmp_path: Path) -> No
         assert not out.exists()
 
 
+def test_an_unknown_metric_is_refused_before_training(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["compare", str(cohort), str(out), *OPTIONS, "--metric", "aucc"]) == 2
+    assert "--metric aucc: unknown; choose from error, balanced" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_cells_that_cannot_be_paired_are_refused(
+    compared: Path, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = ["--norms", "group", "batch", "--batch-sizes", "2", "4", "--seeds", "2"]
+
+    def refused(name: str, change: Callable[[Path], None]) -> str:
+        """The error of a comparison one of whose cells is changed."""
+        broken = tmp_path / name
+        shutil.copytree(compared, broken)
+        change(broken / "cells" / "batch-b2")
+        command = ["compare", str(cohort), str(broken), *OPTIONS, *grid, "--so-far"]
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1 and "batch-b2" in error
+        return error
+
+    def without_a_subject(cell: Path) -> None:
+        path = cell / "fold-0_seed-1" / "predictions.tsv"
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        table = table[table["participant_id"] != table["participant_id"][0]]
+        table.to_csv(path, sep="\t", index=False)
+
+    def other_folds(cell: Path) -> None:
+        path = cell / "splits.tsv"
+        table = pd.read_csv(path, sep="\t", dtype=str)
+        table.loc[(table["fold-0"] == "train").idxmax(), "fold-0"] = "validation"
+        table.to_csv(path, sep="\t", index=False)
+
+    def without_seconds(cell: Path) -> None:
+        (cell / "fold-0_seed-1" / "metrics.csv").write_text("x,y\n1,2\n")
+
+    error = refused("subjects", without_a_subject)
+    assert "networks of seed 1 tested other subjects than group-b2" in error
+    assert "has other folds than group-b2" in refused("folds", other_folds)
+    assert "metrics.csv: no column 'seconds'" in refused("seconds", without_seconds)
+
+
 def test_a_comparison_is_shown_so_far_and_plans_its_size(
     compared: Path, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,5 +171,9 @@ def test_a_comparison_is_shown_so_far_and_plans_its_size(
     assert main([*plan, "--effect", "0.2"]) == 0
     text = capsys.readouterr().out
     assert "to see 0.200" in text and "with a power of 0.8" in text
+    damaged = {**result, "differences": "none", "effect": 0.1}
+    (broken / "compare.json").write_text(json.dumps(damaged))
+    assert main(plan) == 2
+    assert "is not a result of uncus compare" in capsys.readouterr().err
     assert main(["compare", str(cohort), str(tmp_path / "none"), "--plan"]) == 2
     assert "no comparison to plan from" in capsys.readouterr().err

@@ -51,7 +51,41 @@ def test_equivalence_is_two_one_sided_tests():
         stats.ttest_1samp(values[0], 0.05, alternative="less").pvalue,
     ]
     assert estimate(values).p_equal(0.05) == pytest.approx(max(sides))
-    assert Estimate(0.0, 0.0, 9).p == 1 and Estimate(0.0, 0.0, 9).p_equal(0.01) == 0
+
+
+def test_no_spread_at_all_is_evidence_of_nothing():
+    """Two networks that are both right about 20 subjects may well differ by 0.03."""
+    same = np.zeros((3, 20))
+    assert np.isnan(estimate(same).p) and np.isnan(estimate(same).p_equal(0.03))
+    found = estimate(same, share=True)
+    assert found.p_equal(0.03) > 0.2 and found.interval["high"] > 0.1
+    assert estimate(np.zeros((3, 400)), share=True).p_equal(0.03) < 0.001
+    assert np.isnan(estimate(np.ones((3, 1)), share=True).p)
+
+
+@pytest.mark.parametrize("subjects", [20, 60, 140])
+def test_a_share_that_differs_by_the_margin_is_seldom_called_equal(subjects):
+    rng, equal = np.random.default_rng(7), []
+    for _ in range(2000):
+        # All networks of a cell are wrong about the same subjects.
+        values = np.repeat(rng.random((1, subjects)) < 0.03, 3, axis=0).astype(float)
+        equal.append(estimate(values, share=True).p_equal(0.03) < 0.05)
+    assert np.mean(equal) < 0.1  # 0.55 at 20 subjects without the share's own rule
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("spread", [(0.1, 0.05, 0.4), (0.0, 0.0, 0.3), (0.3, 0.01, 0.2)])
+def test_a_family_of_true_hypotheses_is_seldom_rejected(seeds, spread):
+    """By chance the spread of few seeds is far too small: in ten differences often of one."""
+    rng, zero, large = np.random.default_rng(8), [], []
+    for _ in range(200):
+        # Ten cells less the same reference.
+        cells = [drawn(rng, seeds, 100, *np.array(spread) / 2**0.5) for _ in range(11)]
+        found = [estimate(cell - cells[0]) for cell in cells[1:]]
+        zero.append(min(adjusted([e.p for e in found] + [1.0] * 10, 10)) < 0.05)
+        found = [estimate(cell - cells[0] + 0.03) for cell in cells[1:]]
+        large.append(min(adjusted([e.p_equal(0.03) for e in found] + [1.0] * 10, 10)) < 0.05)
+    assert np.mean(zero) < 0.08 and np.mean(large) < 0.08
 
 
 def test_components_are_found_again_and_predict_the_error():

@@ -22,6 +22,15 @@ def test_many_seeds_without_an_effect_of_their_own_are_a_paired_t_test() -> None
     assert needed == pytest.approx(0.09 * (z / 0.03) ** 2, rel=0.02)
 
 
+def test_the_fewest_subjects_are_two() -> None:
+    certain = Components(subject=1e-9, network=0.0, rest=1e-9)
+    assert subjects_needed(power_to_see, certain, 0.03, 0.05, 1, 5) == 2
+    sizes = [Components(subject=s, network=0.0, rest=s / 9) for s in np.geomspace(1e-6, 1e-2, 40)]
+    for parts in sizes:
+        needed = subjects_needed(power_to_see, parts, 0.03, 0.05, 1, 5)
+        assert power_to_see(parts, 0.03, 0.05, needed, 1, 5) >= 0.8
+
+
 def test_networks_limit_what_any_number_of_subjects_can_show() -> None:
     parts = Components(subject=0.02, network=0.01, rest=0.06)
     assert subjects_needed(power_to_see, parts, 0.03, 0.05, 1, 5) is None

@@ -34,6 +34,13 @@ def test_differences_are_paired_by_the_seeds_that_both_have() -> None:
     assert found["high"] - found["low"] < 1e-9
 
 
+def test_one_seed_decides_nothing() -> None:
+    """How networks vary is unknown then."""
+    one, other = ({0: cell(k, shift)[0]} for k, shift in ((1, 0.9), (2, 0.2)))
+    found = judged([compared(one, other, 1)], 0.03, True)[0]
+    assert found["value"] > 0.6 and found["verdict"] == "inconclusive"
+
+
 def test_p_is_corrected_for_the_number_of_differences() -> None:
     entry = compared(cell(3, 0.21), cell(4, 0.2), 1)
     alone, many = judged([entry], 0.03, True)[0], judged([entry] * 20, 0.03, True)[0]
