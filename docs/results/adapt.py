@@ -50,9 +50,9 @@ def order(row: dict[str, Any]) -> tuple[int, int]:
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """Whether half of the loss is recovered; nothing can be where none is certain."""
+    """Whether half of the loss is recovered; nothing can be where none is shown."""
     if row["lost"]["low"] <= 0:
-        return "no certain loss"
+        return "no loss shown"
     if row["half"]["low"] > 0:
         return "yes"
     if row["half"]["high"] < 0:
@@ -61,7 +61,7 @@ def verdict(row: dict[str, Any]) -> str:
 
 
 def share(row: dict[str, Any]) -> str:
-    """The share of the loss recovered; of no certain loss there is none."""
+    """The share of the loss recovered; of no loss shown there is none."""
     if row["lost"]["low"] <= 0:
         return "-"
     return f"{row['gained']['value'] / row['lost']['value']:.2f}"
@@ -107,27 +107,27 @@ def section(task: str, rows: list[dict[str, Any]]) -> str:
 
     def leading(key: str, some: dict[str, Any]) -> str:
         name = max(some, key=lambda n: some[n][key]["value"])
-        return f"{name} ({span(some[name][key])})"
+        return f"{name} has the highest AUC, {span(some[name][key])}"
 
     half = [n for n in norms if verdict(ten[n]).startswith("yes")]
     sure = [n for n in norms if verdict(ten[n]) == "yes"]
-    recovered = "No norm loses AUC for certain, so there is nothing to recover."
-    if certain := [n for n in norms if verdict(ten[n]) != "no certain loss"]:
-        gaining = [n for n in certain if ten[n]["gained"]["low"] > 0]
+    recovered = "No norm loses AUC by its 95% interval, so no recovery can be judged."
+    if losing := [n for n in norms if verdict(ten[n]) != "no loss shown"]:
+        gaining = [n for n in losing if ten[n]["gained"]["low"] > 0]
         recovered = (
-            f"Of {len(certain)} norms that lose AUC for certain, {len(gaining)} gain some back for "
-            f"certain ({', '.join(gaining) or 'none'}). By the mean at least half of the loss is "
-            f"recovered for {', '.join(half) or 'none'}, by the whole interval for "
+            f"Of {len(losing)} norms that lose AUC by their 95% interval, {len(gaining)} gain "
+            f"some back by theirs ({', '.join(gaining) or 'none'}). By the mean at least half of "
+            f"the loss is recovered for {', '.join(half) or 'none'}, by the whole interval for "
             f"{', '.join(sure) or 'none'}."
         )
     least = min(norms, key=lambda n: first[n]["lost"]["value"])
     said = [
         f"{first[norms[0]]['subjects']} tested subjects, the same in every cell.\n",
-        f"- Which norm travels best as it is: the highest AUC on scans of the other scanner has "
-        f"{leading('before', first)}; {least} loses least ({span(first[least]['lost'], -1)}).",
+        "- Which norm travels best as it is: on scans of the other scanner "
+        f"{leading('before', first)}; {least} loses least, {span(first[least]['lost'], -1)}. Norms "
+        "were not tested against each other.",
         *without_labels(rows, blind, leading),
-        f"- With 10 labels a class, `{CHOSEN}`: the highest AUC has {leading('after', ten)}. "
-        + recovered,
+        f"- With 10 labels a class, `{CHOSEN}`: {leading('after', ten)}. {recovered}",
     ]
     title, figure = f"## {TASKS[task]['title']}", f"![AUC by labels](adapt-{task}.svg)"
     parts = [title, "\n".join(filter(None, said)), figure * has_figure(task), table]
@@ -144,8 +144,8 @@ def without_labels(
         return []
     methods = ", ".join(dict.fromkeys(f"`{row['method']}`" for row in blind.values()))
     said = [
-        f"- Without labels the highest AUC has {leading('after', blind)}, by the best method of "
-        f"each norm in these tests ({methods})."
+        f"- Without labels {leading('after', blind)}, by the best method of each norm in these "
+        f"tests ({methods})."
     ]
     if auto := [row["gained"]["value"] for row in rows if (row["method"], row["labels"]) == AUTO]:
         said.append(

@@ -17,7 +17,13 @@ from typing import Any
 from norms_grid import COMPARISONS, SUBJECTS, TRAINED_ON, commands, gather, networks, run
 
 from uncus.pipeline.comparison import plots, sample_size
-from uncus.pipeline.comparison.summary import at_batch, cell_at, from_large_to_small, verdict
+from uncus.pipeline.comparison.summary import (
+    at_batch,
+    cell_at,
+    detectable_range,
+    from_large_to_small,
+    verdict,
+)
 from uncus.pipeline.comparison.table import LOWER
 from uncus.pipeline.comparison.training_dynamics import WITHOUT
 from uncus.pipeline.comparison.verdicts import components_of, judged
@@ -27,6 +33,8 @@ from uncus.pipeline.rendering.numbers import estimate_text, number
 HERE = Path(__file__).parent
 CLAIMED_OF = ("age", "phantom")
 """The comparisons that the claims are judged by, as the page shows them."""
+SHORT = (*CLAIMED_OF, "phantom-densenet")
+"""The comparisons whose results at batch sizes 1 and 2 are the answer."""
 TITLES = {
     "phantom": "The phantom: ResNet-10",
     "phantom-further": "The phantom: further norms, and further batch sizes",
@@ -79,12 +87,25 @@ def section(name: str, result: dict[str, Any]) -> str:
         table(result, metric),
         f"AUC:\n\n{table(result, RANKS)}" if RANKS in result["metrics"] else "",
         f"Differences from {result['reference']} at the same batch size, and between batch sizes; "
-        f"{detectable(result)}.",
+        f"{detectable_range(result)} could have been found, by the pair of cells. {seeds(result)}",
         failed(result),
         *(f"- {at_batch(result, size)}" for size in known),
         *(f"- {change}" for change in from_large_to_small(result)),
     ]
     return "\n\n".join(filter(None, parts)).replace("\n\n- ", "\n- ")
+
+
+def seeds(result: dict[str, Any]) -> str:
+    """How many seeds the cells have."""
+    counts = [
+        len(cell["metrics"][result["metric"]]["seeds"])
+        for cell in result["cells"]
+        if cell["status"] == "done"
+    ]
+    least, most = min(counts), max(counts)
+    if least == most:
+        return f"Each cell has {most} seeds."
+    return f"Cells have {least} to {most} seeds; a difference is of those that both cells have."
 
 
 def plot_of(name: str, result: dict[str, Any]) -> str:
@@ -110,15 +131,6 @@ def failed(result: dict[str, Any]) -> str:
         f"Networks whose {title(metric)} exceeds {number(limit)}, which weigh heavily in the mean "
         f"of their cell: {', '.join(said) or 'none'}."
     )
-
-
-def detectable(result: dict[str, Any]) -> str:
-    """The smallest differences that could have been found."""
-    each = [d[result["metric"]]["detectable"] for d in result["differences"]]
-    known = [value for value in each if value is not None]
-    if not known:
-        return "none could have been found yet"
-    return f"{number(min(known))} to {number(max(known))} could have been found, by the pair"
 
 
 MANY = 1000
@@ -241,11 +253,12 @@ def widths(result: dict[str, Any]) -> str:
         return ""
     now, least = ([width(interval) for interval in some] for some in (entries, limits))
     effect = result["effect"]
+    wide = sum(w >= effect for w in least)
+    limit = f"{wide} would stay wider: the spread between the {result['subjects']} subjects remains"
     return (
         f"These intervals are {number(min(now))} to {number(max(now))} wide, "
         f"{sum(w < effect for w in now)} of {len(now)} of them less than {number(effect)}. With "
-        f"however many networks, {sum(w >= effect for w in least) or 'none'} would stay wider: the "
-        f"spread between the {result['subjects']} subjects remains."
+        f"however many networks, {limit if wide else 'none would stay wider'}."
     )
 
 
@@ -263,7 +276,7 @@ def write_page(results: dict[str, Any]) -> None:
     page = page.format(
         short="\n".join(
             f"- {TITLES[name]}. {at_batch(results[name], size)}"
-            for name in CLAIMED_OF
+            for name in SHORT
             for size in (1, 2)
         ),
         tasks=only_of("age", "phantom", results),

@@ -77,7 +77,7 @@ STEPS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("age", 3, tuple(cell for cell in ALL if cell not in AGE_CLAIMED)),
     ("phantom", 16, PHANTOM_CLAIMED),
     ("phantom", 8, tuple(cell for cell in ALL if cell not in PHANTOM_CLAIMED)),
-    ("phantom-further", 3, REST),
+    ("phantom-further", 6, REST),
     ("phantom-starts", 3, ()),
     ("phantom-resnet18", 3, ()),
     ("phantom-densenet", 3, ()),
