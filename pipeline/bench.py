@@ -113,11 +113,7 @@ class Bench:
         name = self.device
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            device = torch.device(name)
-            torch.empty(1, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"--device {name}: {str(error).splitlines()[0]}; use auto") from None
+        device = environment.torch_device(name)
         if device.type == "cuda":
             torch.cuda.set_device(device)
         return device

@@ -20,10 +20,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uncus import __version__
-from uncus.data.errors import one_line
+from uncus.data.errors import BadInput, one_line
+
+if TYPE_CHECKING:
+    import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 """Of glibc's mallopt: free bytes at the end that are given back; maps for large blocks; heaps."""
@@ -128,6 +131,21 @@ def why_no_gpu() -> str:
     if torch.version.cuda is None:
         return "this torch is built for CPUs alone; install its CUDA build"
     return "torch finds no GPU; check the driver with nvidia-smi; a container needs --gpus all"
+
+
+def torch_device(name: str) -> "torch.device":
+    """The device of this name, as of ``--device``; raises BadInput where torch cannot use it."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        missing = why_no_gpu() if name.startswith("cuda") else ""
+        cause = missing or f"cannot be used ({str(error).splitlines()[0]})"
+        remedy = f"{'or ' if missing else ''}use --device cpu"
+        raise BadInput(f"--device {name}", cause, remedy) from None
+    return device
 
 
 def this_call() -> dict[str, str]:

@@ -11,6 +11,7 @@ from uncus.data import files
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import find_column, write_table
 from uncus.pipeline.builtin.catalog import is_built_in, named_run
+from uncus.pipeline.environment import torch_device
 from uncus.pipeline.evaluation.assessment import assess
 from uncus.pipeline.evaluation.external import (
     ExternalScans,
@@ -88,6 +89,7 @@ class Evaluate:
 
         if self.run_folder == Path():
             raise ValueError("RUN is missing; uncus evaluate RUN")
+        torch_device(self.device)
         run = Run(named_run(self.run_folder) or self.run_folder)
         out = self.written_to(run)
         curves = {} if self.on else run.training_curves()

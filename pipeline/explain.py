@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import tyro
 
 from uncus import NOTICE
@@ -17,6 +16,7 @@ from uncus.models.build import build_model
 from uncus.models.weights import load_weights
 from uncus.pipeline.builtin.catalog import run_and_scans
 from uncus.pipeline.config import from_dict
+from uncus.pipeline.environment import torch_device
 from uncus.pipeline.prediction.options import ScanOptions
 from uncus.pipeline.prediction.output import (
     check_writable,
@@ -127,12 +127,12 @@ class Explain(ScanOptions):
 
         if self.trained is None or self.scan is not None or self.out is not None:
             raise ValueError("--check tests the methods of a run; give a RUN, no scan and no --out")
-        run, options = Run(self.trained), self.passport
+        run, options, device = Run(self.trained), self.passport, torch_device(self.device)
         if warning := run.verify_results():
             print(f"warning: {warning}")
         check_writable(run.path)
         cohort = run.cohort(options.cohort)
-        config, members = read_networks(run, torch.device(self.device))
+        config, members = read_networks(run, device)
         how = Check(
             self.methods,
             options.subjects or (QUICK_SUBJECTS if options.quick else SUBJECTS),
@@ -145,7 +145,7 @@ class Explain(ScanOptions):
                 path = train_shuffled(run, cohort)
                 network = build_model(config)
                 load_weights(network, path)
-                network = network.eval().to(self.device)
+                network = network.eval().to(device)
                 networks = Networks(config, members, network, files.sha256(path))
             passport = how.run(run, cohort, networks)
         model_card.write(run)

@@ -27,6 +27,7 @@ from uncus.data.transforms.reading import Source
 from uncus.data.transforms.scan_tensor import to_volume
 from uncus.models.inference import answer, torch_trunk, views
 from uncus.pipeline.builtin.catalog import companions as builtin_companions
+from uncus.pipeline.environment import torch_device
 from uncus.pipeline.prediction import companion_answers
 from uncus.pipeline.prediction import openvino_engine as engines
 from uncus.pipeline.prediction.results import Explanation, Map, Prediction, Refused
@@ -77,7 +78,8 @@ class Predictor:
 
     Raises
     ------
-    BadInput: not a finished run, a damaged or unexpected file in it, or a newer schema.
+    BadInput: no such device, not a finished run, a damaged or unexpected file in it, or a newer
+        schema.
     ValueError: the engine is not available.
     """
 
@@ -90,7 +92,7 @@ class Predictor:
         companions: Sequence[Run] | None = None,
     ) -> None:
         self.segment = segment
-        self.run, self.device = Run(Path(run)), torch.device(device)
+        self.run, self.device = Run(Path(run)), torch_device(device)
         sums = self.run.verify()
         self.card = self.run.card
         self.target = self.run.target

@@ -9,6 +9,7 @@ import torch
 from uncus import NOTICE, __version__
 from uncus.data import files
 from uncus.data.errors import BadInput
+from uncus.pipeline.environment import torch_device
 from uncus.pipeline.evaluation import metrics
 from uncus.pipeline.evaluation.bootstrap import LEVEL, bootstrap, interval
 from uncus.pipeline.evaluation.measurement import main_metric, measure
@@ -34,7 +35,7 @@ def robustness(
 
     What was measured before of a scan, with the same networks and levels, is not measured again.
     """
-    return assess(trial, outputs(trial, out, torch.device(device)), draws, seed)
+    return assess(trial, outputs(trial, out, torch_device(device)), draws, seed)
 
 
 def outputs(trial: Trial, out: Run, device: torch.device) -> dict[str, Array]:

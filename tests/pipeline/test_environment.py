@@ -14,6 +14,7 @@ import torch
 
 from uncus import __version__
 from uncus.pipeline import environment
+from uncus.pipeline.cli import main
 
 
 def test_versions_are_those_of_the_installed_packages() -> None:
@@ -41,6 +42,22 @@ def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CUDA build" in environment.why_no_gpu()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert environment.why_no_gpu() == ""
+
+
+def test_a_device_that_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert environment.torch_device("cpu").type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name, cause in (
+        ("cuda:99", environment.why_no_gpu()),
+        ("nonsense", "cannot be used (Expected one of cpu, cuda"),
+        ("meta", "cannot be used"),
+    ):
+        for verb in (["evaluate", "run", "--robust"], ["explain", "run", "--check"]):
+            assert main([*verb, "--device", name]) == 2
+            error = capsys.readouterr().err
+            assert f"--device {name}: {cause}" in error and error.count("\n") == 1
 
 
 def test_a_terminal_prints_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
