@@ -14,7 +14,7 @@ from uncus import NOTICE
 from uncus.data import files
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
-from uncus.data.tables import read_table, write_table
+from uncus.data.tables import clean, read_table, write_table
 from uncus.models.weights import save_weights
 from uncus.pipeline import config, environment
 from uncus.pipeline.adaptation.choice import choose, cross_validated
@@ -127,7 +127,9 @@ class Adapt:
             reliability = self.reliability(todo, method)
             trained_card.write(out, task, todo.members, reliability)
             model_card.write(out)
-        print(f"{out.path}: {facts['summary']}; next: uncus evaluate {out.path}. {NOTICE}")
+        labelled = any(map(clean, pd.concat(tables)["true"]))
+        following = f"; next: uncus evaluate {out.path}" if labelled else ""
+        print(f"{out.path}: {facts['summary']}{following}. {NOTICE}")
         return 0
 
     def begin(self, out: Run, todo: Plan) -> None:

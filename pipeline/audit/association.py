@@ -40,6 +40,9 @@ def check(evidence: Evidence, columns: Sequence[str] = ()) -> tuple[list[Finding
     if evidence.target is None:
         text = "No target was named, so that nothing can be said of classes; add --target COLUMN."
         return [Finding("confounders", "Confounders", "not checked", text)], []
+    if not len(evidence.firsts):
+        text = f"No subject has a {', '.join(evidence.target.columns)}."
+        return [Finding("confounders", "Confounders", "not checked", text)], []
     findings: list[Finding] = []
     tests: list[Test] = []
     wanted: dict[str, str] = {}

@@ -110,6 +110,25 @@ class Evidence:
         rows = np.flatnonzero(labelled)
         return rows[np.sort(np.unique(self.subjects[rows], return_index=True)[1])]
 
+    @cached_property
+    def tested(self) -> NDArray[np.bool_]:
+        """Which of ``firsts`` are tested by a fold that has two classes in training."""
+        assert self.splits is not None
+        labels, names = np.asarray(self.labels)[self.firsts], self.subjects[self.firsts]
+        tested = np.zeros(len(names), bool)
+        for fold in range(self.splits.folds):
+            train, test = self.splits.subjects(fold, "train"), self.splits.subjects(fold, "test")
+            train |= self.splits.subjects(fold, "validation")
+            if len(np.unique(labels[np.isin(names, list(train))])) > 1:
+                tested |= np.isin(names, list(test))
+        return tested
+
+    @property
+    def fewest(self) -> int:
+        """How many subjects of the rarest class are tested."""
+        labels = np.asarray(self.labels)[self.firsts][self.tested].astype(int)
+        return int(np.bincount(labels, minlength=len(self.classes)).min())
+
 
 def of_cohort(
     cohort: PreparedCohort, columns: Sequence[str], classes: Sequence[str], regression: bool

@@ -33,7 +33,7 @@ def check(evidence: Evidence) -> tuple[list[Finding], list[Test]]:
         text = "There are no classes, or no folds."
         return [Finding("label-errors", "Label errors", "not checked", text)], []
     y = np.asarray(evidence.labels)[evidence.firsts].astype(int)
-    enough = np.bincount(y, minlength=len(evidence.classes)).min() >= LEAST
+    enough = evidence.fewest >= LEAST
     x = anatomy(evidence) if evidence.images and enough else None
     if x is not None and not x.shape[1]:
         x = None
@@ -42,8 +42,8 @@ def check(evidence: Evidence) -> tuple[list[Finding], list[Test]]:
     if scored is None and x is not None:
         scored, by = out_of_fold(evidence, x), "a regression on the images"
     findings = []
-    if scored is None:
-        text = "There is no prediction to compare labels with."
+    if scored is None or not scored.separable():
+        text = "There are too few predictions to compare labels with."
         findings.append(Finding("label-errors", "Label errors", "not checked", text))
     elif scored.auc()["low"] < STRONG:
         text = f"{by[:1].upper()}{by[1:]} tells the classes too badly to doubt a label."
@@ -51,7 +51,7 @@ def check(evidence: Evidence) -> tuple[list[Finding], list[Test]]:
     else:
         findings.append(doubtful(evidence, scored, by))
     if x is None:
-        text = "It needs images that differ, and ten subjects of each class."
+        text = f"It needs images that differ, and {LEAST} tested subjects of each class."
         findings.append(Finding("shuffled", "Shuffled labels", "not checked", text))
         return findings, []
     return findings, [shuffled(evidence, x, y)]
@@ -94,9 +94,11 @@ def doubtful(evidence: Evidence, scored: Scored, by: str) -> Finding:
 def shuffled(evidence: Evidence, x: NDArray[np.float64], y: NDArray[np.intp]) -> Test:
     """A regression on the images with shuffled labels, on the same folds: chance, or a leak."""
     rng = np.random.default_rng(0)
-    reached = np.array(
-        [crossed(evidence, x, rng.permutation(y)).auc()["value"] for _ in range(SHUFFLES)]
-    )
+    reached, mixed = np.empty(SHUFFLES), y.copy()
+    for k in range(SHUFFLES):
+        for some in (evidence.tested, ~evidence.tested):  # as many of each class stay tested
+            mixed[some] = rng.permutation(y[some])
+        reached[k] = crossed(evidence, x, mixed).auc()["value"]
     p = float(stats.ttest_1samp(reached, 0.5, alternative="greater").pvalue)
     if len(evidence.classes) > 2:
         p = 1.0  # the best of several classes is above chance by choice

@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 COMPONENTS = 10
 """Principal components of a probe with more features than this."""
 LEAST = 10
-"""Subjects of each class below which no probe is made."""
+"""Tested subjects of each class below which no probe is made."""
 BEHIND = 0.05
 """Significance at which the network is ahead of a probe."""
 FIELDS: Mapping[str, tuple[str, ...]] = {"age+sex": ("age", "sex"), "site": (*SITES, *MACHINES)}
@@ -57,10 +57,18 @@ class Scored:
     scores: Floats
     rows: NDArray[np.intp]
 
+    def separable(self) -> list[int]:
+        """The classes with two subjects or more, and as many others; of two classes the second."""
+        counts = np.bincount(self.labels, minlength=self.scores.shape[1])
+        some = [k for k, n in enumerate(counts) if min(n, len(self.labels) - n) > 1]
+        return some if len(counts) > 2 else some[1:]
+
     def clearest(self) -> int:
         """The class that is separated best from the rest; of two classes the second."""
-        classes = range(self.scores.shape[1]) if self.scores.shape[1] > 2 else (1,)
-        return max(classes, key=lambda k: delong.auc(self.labels == k, self.scores[:, k])["value"])
+        return max(
+            self.separable(),
+            key=lambda k: delong.auc(self.labels == k, self.scores[:, k])["value"],
+        )
 
     def auc(self) -> dict[str, float]:
         """Of that class, with its interval."""
@@ -81,10 +89,8 @@ def check(evidence: Evidence) -> tuple[list[Finding], list[Test]]:
     if not evidence.classes or evidence.splits is None:
         text = "Probes need classes" + (" and folds." if evidence.classes else ".")
         return [Finding("probes", title, "not checked", text)], []
-    labels = np.asarray(evidence.labels)[evidence.firsts]
-    counts = np.bincount(labels.astype(int), minlength=len(evidence.classes))
-    if counts.min() < LEAST:
-        text = f"A class has {counts.min()} subjects; a probe needs {LEAST} of each."
+    if (fewest := evidence.fewest) < LEAST:
+        text = f"A class has {fewest} tested subjects; a probe needs {LEAST} of each."
         return [Finding("probes", title, "not checked", text)], []
     findings, tests = [], []
     model = model_scores(evidence)
@@ -251,7 +257,7 @@ def varying(x: Floats) -> Floats:
 
 def model_scores(evidence: Evidence) -> Scored | None:
     """The network's out-of-fold probabilities, the mean over a subject's scans."""
-    if evidence.outputs is None:
+    if evidence.outputs is None or not len(evidence.outputs.rows):
         return None
     names = evidence.outputs.subjects
     values = evidence.outputs.values["model"]

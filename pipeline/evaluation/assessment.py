@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from uncus import NOTICE, __version__
+from uncus.data.errors import BadInput
 from uncus.data.tables import find_column, limit_warnings, text_warnings
 from uncus.data.text import listed
 from uncus.pipeline.evaluation import metrics, reliability
@@ -63,9 +64,13 @@ def assess(
 
     Raises
     ------
-    BadInput: predictions that do not fit the study, or an unknown baseline column.
+    BadInput: predictions that do not fit the study, no labelled test scan, or an unknown baseline
+        column.
     """
     outputs = model_outputs(study, predictions)
+    if not outputs.pooled("test").labelled.any():
+        cause = f"no test scan has a {', '.join(study.target.columns)}: there is nothing to measure"
+        raise BadInput("scans.tsv", cause, "use a cohort whose labels are known: --on COHORT")
     columns, warnings = choose(study, baseline)
     fitted = {name: predict_baseline(study, outputs.rows, some) for name, some in columns.items()}
     outputs = replace(outputs, values={**outputs.values, **fitted})

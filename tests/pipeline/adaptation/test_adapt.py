@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from tests.pipeline.adaptation.conftest import ABROAD, HOME
+from uncus.data.errors import BadInput
 from uncus.data.files import read_json, sha256
 from uncus.pipeline.adaptation.adapt import Adapt, adapt
+from uncus.pipeline.audit.audit import audit
 from uncus.pipeline.cli import main
 from uncus.pipeline.evaluate import evaluate
 from uncus.pipeline.evaluation.metrics import auc
@@ -129,7 +131,9 @@ def test_unsuitable_options_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_site_without_labels(run: Path, site: Path, tmp_path: Path) -> None:
+def test_a_site_without_labels(
+    run: Path, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = Path(shutil.copytree(site.parent / "source", tmp_path / "source"))
     (source / "participants.tsv").unlink()
     options = ["--spacing", "4", "--workers", "1"]
@@ -137,6 +141,20 @@ def test_a_site_without_labels(run: Path, site: Path, tmp_path: Path) -> None:
     out = adapt(run, tmp_path / "site", tmp_path / "out", method="coral")
     assert Run(out).card["not_calibrated"]
     assert set(Run(out).predictions()["true"]) == {""}
+    assert "uncus evaluate" not in capsys.readouterr().out
+    for robust in (False, True):
+        with pytest.raises(BadInput, match="no test scan has a diagnosis: there is nothing to"):
+            evaluate(out, robust=robust)
+    found = {one["check"]: one["status"] for one in audit(out)["findings"]}
+    assert found["duplicates"] == "passed"
+    assert {found[name] for name in ("confounders", "probes", "label-errors")} == {"not checked"}
+
+
+def test_too_few_tested_subjects_for_a_probe(adapted: Path, tmp_path: Path) -> None:
+    found = audit(adapted, out=tmp_path)["findings"]
+    verdicts = {one["check"]: one["verdict"] for one in found if one["status"] == "not checked"}
+    assert verdicts["probes"] == "A class has 4 tested subjects; a probe needs 10 of each."
+    assert "10 tested subjects of each class" in verdicts["shuffled"]
 
 
 def test_a_model_without_its_run(
