@@ -142,8 +142,9 @@ class Evaluate:
 
         with files.locked(out.path, "robustness"):
             result = robustness(trial, out, self.draws, self.seed, self.device)
+            shown = page.page(result)
             files.write_json(out.robustness_path, result)
-            files.write_text(out.robustness_page, page.page(result))
+            files.write_text(out.robustness_page, shown)
         print(f"{summary.headline(result)} {out.robustness_page}")
 
     def predictions(self, run: Run) -> Predicted:

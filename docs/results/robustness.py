@@ -26,7 +26,7 @@ from uncus.pipeline.evaluation.metrics import Array
 from uncus.pipeline.robustness.judges import ATTACKS, UNDISTURBED, key, levels
 from uncus.pipeline.robustness.measurement import measured, outputs, pooled
 from uncus.pipeline.robustness.page import curves
-from uncus.pipeline.robustness.summary import first_loss
+from uncus.pipeline.robustness.summary import verdict
 from uncus.pipeline.robustness.trial import Trial
 from uncus.pipeline.runs import Run
 
@@ -254,8 +254,9 @@ def losses(result: dict[str, Any]) -> str:
     for name, one in first["disturbances"].items():
         cells = []
         for run in runs.values():
-            row = first_loss(run, name)
-            cells.append(f"{row['level']:g} {one['unit']}" if row else "–")
+            how, row = verdict(run, name)
+            lost = f"{row['level']:g} {one['unit']}"
+            cells.append({"lost": lost, "kept": "–"}.get(how, "?"))
         tried = f"{one['levels'][-1]['level']:g} {one['unit']}"
         rows.append(f"| {one['title']}, up to {tried} | " + " | ".join(cells) + " |")
     return "\n".join(rows)

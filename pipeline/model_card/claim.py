@@ -155,9 +155,10 @@ def of_results(evidence: Evidence) -> dict[int, str]:
     """Items 28 to 33, and 37 to 39."""
     report, found = evidence.report, evidence.audit.get("findings", [])
     losses = [finding for finding in found if finding["check"] == "label-errors"]
+    disturbed = evidence.robustness.get("plain", {})
     retest = "agreement of test and retest: report.html" if report.get("test_retest") else ""
     known = {
-        30: "Robustness" if evidence.robustness else retest,
+        30: "Robustness" if disturbed.get("value") is not None else retest,
         31: "Saliency passport" if evidence.verdicts.methods else "",
         33: f"Results: {', '.join(evidence.external)}" if evidence.external else "",
         39: "label errors by out-of-fold loss: see Audit" if losses else "",

@@ -173,7 +173,9 @@ def robustness(evidence: Evidence) -> Section:
     measured = f"On {found['scans']} scans of {found['subjects']} subjects, disturbed."
     head = ["first loss", f"change of the {found['name']} there", robust.head(found)[-1]]
     blocks: list[Block] = [f"{robust.headline(found)} {measured}"]
-    return Section(title, [*blocks, Table(head, robust.first_losses(found))])
+    if found["plain"]["value"] is not None:
+        blocks.append(Table(head, robust.first_losses(found)))
+    return Section(title, blocks)
 
 
 def audit(evidence: Evidence) -> Section:

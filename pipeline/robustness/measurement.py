@@ -8,6 +8,7 @@ import torch
 
 from uncus import NOTICE, __version__
 from uncus.data import files
+from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
 from uncus.pipeline.environment import torch_device
 from uncus.pipeline.evaluation import metrics
@@ -97,6 +98,7 @@ def assess(trial: Trial, found: dict[str, Array], draws: int, seed: int) -> dict
         "regression": study.target.regression,
         "scans": len(plain.rows),
         "subjects": len(np.unique(plain.subjects)),
+        "fewest": fewest(study.target, plain),
         "networks": len(run.card["members"]),
         "interval": {"level": LEVEL, "method": "bootstrap over subjects", "draws": draws},
         "plain": interval(before["value"]),
@@ -122,6 +124,14 @@ def assess(trial: Trial, found: dict[str, Array], draws: int, seed: int) -> dict
         title, unit = known[name]
         result["disturbances"][name] = {"title": title, "unit": unit, "levels": rows}
     return result
+
+
+def fewest(target: Target, outputs: Outputs) -> int:
+    """How many subjects there are of the rarest class; of a regression, of all."""
+    if target.regression:
+        return len(np.unique(outputs.subjects))
+    classes = range(len(target.names))
+    return min(len(np.unique(outputs.subjects[outputs.labels == k])) for k in classes)
 
 
 def pooled(trial: Trial, values: Array) -> Outputs:

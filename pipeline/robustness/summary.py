@@ -1,31 +1,54 @@
 """What a robustness measurement says, in a line and as a table, for page, card and terminal."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from uncus.pipeline.rendering.numbers import estimate_text, number
 
 Content = Mapping[str, Any]
 FALL, SHARE = 0.05, 0.1
 """What counts as a loss: of an AUC, and of an error as a share of itself."""
+FEWEST = 10
+"""Subjects of each class below which nothing is said."""
+Verdict = Literal["lost", "kept", "unknown"]
+UNKNOWN: Verdict = "unknown"
+AHEAD: Mapping[Verdict, str] = {
+    "lost": "",
+    "kept": "none up to ",
+    UNKNOWN: "cannot be told up to ",
+}
 
 
 def tolerance(result: Content) -> float | None:
     """The largest change of the metric that is no loss; None where it is unknown."""
     value = result["plain"]["value"]
-    if not result["lower_is_better"]:
-        return FALL
-    return None if value is None else SHARE * float(value)
+    if value is None:
+        return None
+    return SHARE * float(value) if result["lower_is_better"] else FALL
 
 
-def first_loss(result: Content, name: str) -> Mapping[str, Any] | None:
-    """The mildest level of a disturbance at which the metric is worse by more than that."""
+def verdict(result: Content, name: str) -> tuple[Verdict, Mapping[str, Any]]:
+    """Whether a disturbance worsens the metric by more than that; and the mildest level of a loss,
+    or the strongest level.
+
+    It does from a level on if it does there and at all levels beyond, with intervals that exclude
+    no change. It does not if the intervals of all levels exclude such a loss. Neither is said of
+    under 10 subjects of a class, whose resamples are too much alike.
+    """
     most, sign = tolerance(result), 1 if result["lower_is_better"] else -1
-    for row in result["disturbances"][name]["levels"]:
-        change = row["change"]["value"]
-        if most is not None and change is not None and sign * change > most:
-            return dict(row)
-    return None
+    enough = result.get("fewest", FEWEST) >= FEWEST
+    levels = result["disturbances"][name]["levels"]
+    first, kept = len(levels), True
+    for k, change in reversed(list(enumerate(row["change"] for row in levels))):
+        if not enough or most is None or change["low"] is None:
+            return UNKNOWN, levels[-1]
+        low, high = sorted(sign * change[end] for end in ("low", "high"))
+        kept &= high <= most
+        if k == first - 1 and low > 0 and sign * change["value"] > most:
+            first = k
+    if first < len(levels):
+        return "lost", levels[first]
+    return "kept" if kept else UNKNOWN, levels[-1]
 
 
 def at(one: Content, level: float) -> str:
@@ -44,17 +67,20 @@ def headline(result: Content) -> str:
     """From which level of each disturbance the metric is worse, in a sentence or two."""
     if result["plain"]["value"] is None:
         return f"The {result['name']} of these scans cannot be measured."
-    lost, kept = [], []
+    found: dict[Verdict, list[str]] = {"lost": [], "kept": [], UNKNOWN: []}
     for name, one in result["disturbances"].items():
-        if row := first_loss(result, name):
-            lost.append(at(one, row["level"]))
-        else:
-            kept.append(at(one, one["levels"][-1]["level"]))
-    what = f"The {result['name']} {loss_text(result)}"
-    if not lost:
-        return f"{what} at none of the levels up to: {'; '.join(kept)}."
-    rest = f" It does not up to: {'; '.join(kept)}." if kept else ""
-    return f"{what} from: {'; '.join(lost)}.{rest}"
+        how, row = verdict(result, name)
+        found[how].append(one["title"] if how == UNKNOWN else at(one, row["level"]))
+    lost, kept, unknown = map("; ".join, found.values())
+    change = f"the {result['name']} {loss_text(result)}"
+    if not lost and not kept:
+        return f"Whether {change} cannot be told with so few subjects."
+    said = [f"T{change[1:]} {f'from: {lost}' if lost else f'at none of the levels up to: {kept}'}."]
+    if lost and kept:
+        said.append(f"It does not up to: {kept}.")
+    if unknown:
+        said.append(f"It cannot be told with so few subjects for: {unknown}.")
+    return " ".join(said)
 
 
 def head(result: Content) -> list[str]:
@@ -76,15 +102,13 @@ def rows(result: Content) -> list[list[str]]:
 
 
 def first_losses(result: Content) -> list[list[str]]:
-    """One row a disturbance: the level of the first loss, the change there, calls that change."""
+    """One row a disturbance: the level of its verdict, the change there, calls that change."""
     found = []
     for name, one in result["disturbances"].items():
-        row = first_loss(result, name)
-        shown = row or one["levels"][-1]
-        level = at(one, shown["level"])
-        level = level if row else f"none up to {level}"
-        calls = number(shown["calls"]["value"]) if result["regression"] else percent(shown["calls"])
-        found.append([level, estimate_text(shown["change"]), calls])
+        how, row = verdict(result, name)
+        level = AHEAD[how] + at(one, row["level"])
+        calls = number(row["calls"]["value"]) if result["regression"] else percent(row["calls"])
+        found.append([level, estimate_text(row["change"]), calls])
     return found
 
 

@@ -15,7 +15,7 @@ from uncus.data.design.covariates import to_row
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import clean
-from uncus.pipeline.evaluation.predictions import SCAN, Predicted, Study, model_outputs
+from uncus.pipeline.evaluation.predictions import SCAN, Outputs, Predicted, Study, model_outputs
 from uncus.pipeline.prediction.prepared_scans import place
 from uncus.pipeline.prediction.trained_networks import read_grid, read_pipeline
 from uncus.pipeline.robustness.judges import Scan
@@ -44,7 +44,7 @@ class Trial:
 
     @classmethod
     def own(cls, run: Run, cohort: PreparedCohort, found: Predicted) -> "Trial":
-        """The run's test scans, each judged by the networks that its folds tested it with.
+        """The run's labelled test scans, each judged by the networks that its folds tested it with.
 
         Raises
         ------
@@ -52,6 +52,8 @@ class Trial:
         """
         model_outputs(found.study, found.predictions, run.predictions_path)
         table = found.predictions[found.predictions["part"] == "test"]
+        labels = found.study.labels[found.study.positions(table)]
+        table = table[Outputs(table, labels, {}).labelled]
         places = {(int(m["fold"]), int(m["seed"])): k for k, m in enumerate(run.card["members"])}
         keys = list(zip(table["fold"], table["seed"], strict=True))
         if stray := sorted({*keys} - {*places}):
@@ -79,12 +81,17 @@ class Trial:
         return cls(run, cohort, found.study, judged, volume)
 
     def some(self, subjects: int, seed: int) -> "Trial":
-        """At most as many subjects, drawn at random; 0 for all."""
+        """At most as many subjects, drawn at random, of each class one if possible; 0 for all."""
         names = np.unique(self.judged["participant_id"].astype(str))
         if not 0 < subjects < len(names):
             return self
-        drawn = np.random.default_rng(seed).permutation(names)[:subjects]
-        kept = self.judged["participant_id"].isin(drawn)
+        drawn = np.random.default_rng(seed).permutation(names)
+        if self.study.target.is_classification:
+            labels = self.study.labels[self.study.positions(self.judged)]
+            known = dict(zip(self.judged["participant_id"].astype(str), labels, strict=True))
+            firsts = np.unique([known[name] for name in drawn], return_index=True)[1]
+            drawn = np.concatenate([drawn[firsts], np.delete(drawn, firsts)])
+        kept = self.judged["participant_id"].isin(drawn[:subjects])
         return replace(self, judged=self.judged[kept].reset_index(drop=True))
 
     def scan(self, names: tuple[str, ...], device: torch.device) -> tuple[str, Scan]:

@@ -134,6 +134,18 @@ def test_some_subjects_are_drawn(disturbed: Run) -> None:
     assert some.judged["participant_id"].nunique() == 5
     assert whole.some(0, seed=0) is whole and whole.some(99, seed=0) is whole
     assert set(some.judged["participant_id"]) != set(whole.some(5, seed=1).judged["participant_id"])
+    for seed in range(20):
+        two = whole.some(2, seed)
+        assert len(set(two.study.labels[two.study.positions(two.judged)])) == 2, "one of each class"
+
+
+def test_one_subject_cannot_be_measured(disturbed: Run, tmp_path: Path) -> None:
+    run = Run(Path(shutil.copytree(disturbed.path, tmp_path / "run")))
+    assert main(["evaluate", str(run.path), *ROBUST, "--robust-subjects", "1"]) == 0
+    result, card = run.robustness(), run.model_card_path.read_text()
+    assert result and result["plain"]["value"] is None and result["fewest"] == 0
+    assert "cannot be measured" in run.robustness_page.read_text()
+    assert "cannot be measured" in card and "first loss" not in card
 
 
 def test_the_card_keeps_the_headline_until_the_weights_change(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from uncus.pipeline.robustness.summary import first_loss, first_losses, headline, rows
+from uncus.pipeline.robustness.summary import FEWEST, first_losses, headline, rows, verdict
 
 
 def estimate(value: float | None) -> dict[str, Any]:
@@ -38,8 +38,8 @@ def result(name: str, plain: float | None, **changes: list[float]) -> dict[str, 
 
 def test_an_auc_is_lost_where_it_falls_by_more_than_the_limit() -> None:
     found = result("AUC", 0.9, blur=[-0.01, -0.05, -0.051], shift=[0.2, 0.0, -0.04])
-    row = first_loss(found, "blur")
-    assert row and row["level"] == 3 and first_loss(found, "shift") is None
+    assert [verdict(found, name)[0] for name in ("blur", "shift")] == ["lost", "kept"]
+    assert verdict(found, "blur")[1]["level"] == 3
     assert headline(found) == (
         "The AUC falls by more than 0.05 from: blur 3 mm. It does not up to: shift 3 mm."
     )
@@ -62,3 +62,22 @@ def test_an_error_is_lost_where_it_rises_by_more_than_a_tenth() -> None:
 def test_a_metric_that_cannot_be_measured_says_so() -> None:
     assert "cannot be measured" in headline(result("AUC", None, blur=[0, 0, 0]))
     assert "at none of the levels up to: blur 3 mm." in headline(result("AUC", 0.9, blur=[0, 0, 0]))
+
+
+def test_a_loss_is_one_at_all_further_levels_and_beyond_its_interval() -> None:
+    found = result("AUC", 0.9, noise=[-0.2, 0.0, 0.0], blur=[0.0, -0.2, -0.3], shift=[0, 0, 0])
+    assert headline(found) == (
+        "The AUC falls by more than 0.05 from: blur 2 mm. It does not up to: shift 3 mm. It cannot "
+        "be told with so few subjects for: noise."
+    )
+    assert [row[0] for row in first_losses(found)] == [
+        "cannot be told up to noise 3 mm",
+        "blur 2 mm",
+        "none up to shift 3 mm",
+    ]
+    unsure = "Whether the AUC falls by more than 0.05 cannot be told with so few subjects."
+    assert headline(found | {"fewest": FEWEST - 1}) == unsure
+    for one in found["disturbances"].values():
+        for row in one["levels"]:
+            row["change"] |= {"low": -0.5, "high": 0.0}
+    assert headline(found) == unsure
