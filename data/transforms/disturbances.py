@@ -3,8 +3,9 @@
 Each function takes a volume [1, 1, X, Y, Z] of a prepared cohort (z-scores inside the brain, 0
 outside), a level above 0, a generator and the voxel size (mm), and returns a volume of the same
 kind. The generator decides the direction (of a shift, which slices, where a bias field is bright):
-generators of the same seed give one direction, and the level how far. Intensities are normalized
-again as in preparation, so that only what preparation cannot undo is left.
+generators of the same seed give one direction, and the level how far. After noise, bias field,
+contrast and blur, intensities are normalized again as in preparation, so that only what preparation
+cannot undo is left; after a shift, a rotation and missing slices they are not.
 """
 
 from collections.abc import Callable, Mapping, Sequence

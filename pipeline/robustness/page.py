@@ -14,11 +14,12 @@ from uncus.pipeline.trust.domain import SYNTHETIC
 COLUMNS = 3
 HOW = (
     "Each scan is judged only by networks that were not trained on its subject. Disturbances are "
-    "applied to the prepared scan, in one direction a scan; intensities are normalized again as in "
-    "preparation. An adversarial change moves each voxel of the brain by up to the level so that "
-    "the network's loss on the true label rises (Goodfellow 2015; Madry 2018, never weaker than "
-    "one step): whoever makes it knows the weights and the label. SD is the standard deviation of "
-    "the brain's intensities."
+    "applied to the prepared scan, in one direction a scan; after noise, bias field, contrast and "
+    "blur, intensities are normalized again as in preparation, after a shift, a rotation and "
+    "missing slices not. An adversarial change moves each voxel of the brain by up to the level so "
+    "that the network's loss on the true label rises (Goodfellow 2015; Madry 2018, never weaker "
+    "than one step): whoever makes it knows the weights and the label. SD is the standard "
+    "deviation of the brain's intensities."
 )
 
 
