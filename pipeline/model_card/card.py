@@ -4,6 +4,7 @@ Every number in it is from a file of the run.
 """
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from uncus import NOTICE
@@ -31,13 +32,43 @@ SECTIONS = (
     claim.claim,
     data.hashes,
 )
+JUDGED = {
+    "report": "the report",
+    "external": "a report on another cohort",
+    "audit": "the audit",
+    "robustness": "the robustness",
+}
+"""What is written after the training, and is in no seal -> its name for people."""
+UNEXPECTED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""Raised by JSON of another form."""
 
 
 def write(run: Run) -> None:
     """Write the card of a finished run; not of a model folder alone, which has no place for it."""
     if run.path != run.model_folder:
-        evidence = Evidence.of(run)
-        files.write_text(run.model_card_path, header(evidence) + text(evidence))
+        files.write_text(run.model_card_path, whole(Evidence.of(run)))
+
+
+def whole(evidence: Evidence) -> str:
+    """Header and text, without what is damaged, which is named."""
+    try:
+        return header(evidence) + text(evidence)
+    except UNEXPECTED:
+        damaged = [name for name in JUDGED if not renders(evidence, name)]
+        less: dict[str, Any] = {name: {} for name in damaged}
+        problems = tuple(f"{JUDGED[name]} is damaged; make it again" for name in damaged)
+        evidence = replace(evidence, **less, problems=evidence.problems + problems)
+        return header(evidence) + text(evidence)
+
+
+def renders(evidence: Evidence, name: str) -> bool:
+    """Whether the card can be made of this file alone, of those in ``JUDGED``."""
+    others: dict[str, Any] = {other: {} for other in JUDGED if other != name}
+    alone = replace(evidence, **others)
+    try:
+        return bool(header(alone) + text(alone))
+    except UNEXPECTED:
+        return False
 
 
 def text(evidence: Evidence) -> str:

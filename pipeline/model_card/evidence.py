@@ -113,8 +113,8 @@ def sites(run: Run) -> dict[str, int]:
 
 def other_training(report: Content, of: Run, run: Run) -> str:
     """That a report is of another training than the run's; "" where it is of this one."""
-    made = report.get("run", {}).get("made", run.card["made"])
-    if made == run.card["made"]:
+    facts, made = report.get("run", {}), run.card["made"]
+    if isinstance(facts, dict) and facts.get("made", made) == made:
         return ""
     return f"{of.report_path}: is about another training; evaluate the run again"
 
@@ -122,5 +122,6 @@ def other_training(report: Content, of: Run, run: Run) -> str:
 def other_weights(found: Content, run: Run, path: Path, verb: str) -> str:
     """That what ``verb`` found is of other weights than the run's; "" where it is of these."""
     hashes = found.get("hashes", {})
-    same = all(hashes.get(name) == value for name, value in run.weights_sums().items())
+    sums = run.weights_sums().items()
+    same = isinstance(hashes, dict) and all(hashes.get(name) == value for name, value in sums)
     return "" if same else f"{path}: is about other weights; {verb} the run again"

@@ -3,7 +3,6 @@
 from typing import Any
 
 from uncus import NOTICE
-from uncus.data.errors import BadInput
 from uncus.pipeline.evaluation.report_text import best_baseline, headline, main_of
 from uncus.pipeline.prediction.answer_text import full
 from uncus.pipeline.rendering.numbers import estimate_text
@@ -51,5 +50,5 @@ def measured(run: Run) -> str:
         reached = estimate_text(report["baselines"][best][metric])
         simple = " and ".join(full(name) for name in best.split("+"))
         return f"{line}. Best simple baseline, {simple}: {reached}."
-    except (BadInput, OSError, KeyError, ValueError):
+    except (AttributeError, OSError, KeyError, TypeError, ValueError):
         return NOT_MEASURED

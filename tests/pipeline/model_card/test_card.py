@@ -169,6 +169,22 @@ def test_a_damaged_file_is_named_and_the_rest_is_told(whole: Run, tmp_path: Path
     assert "Not audited" in card and "were not checked" in card and "| AUC | " in card
 
 
+def test_files_of_another_form_are_named_and_the_rest_is_told(whole: Run, tmp_path: Path) -> None:
+    run = Run(Path(shutil.copytree(whole.path, tmp_path / "run")))
+    report, audit = files.read_json(run.report_path), files.read_json(run.audit_path)
+    for report_part, audit_part, named in (
+        ({"counts": {}}, {"findings": None}, ["the report is damaged", "the audit is damaged"]),
+        ({"headline": []}, {}, ["the report is damaged"]),
+        ({"run": 1}, {"hashes": [1]}, ["about another training", "about other weights"]),
+    ):
+        files.write_json(run.report_path, report | report_part)
+        files.write_json(run.audit_path, audit | audit_part)
+        write(run)
+        card = run.model_card_path.read_text()
+        assert "## Training data" in card and card.count("Not used for this card") == len(named)
+        assert all(name in card for name in named)
+
+
 def test_an_audit_of_other_weights_is_not_this_runs(whole: Run, tmp_path: Path) -> None:
     run = Run(Path(shutil.copytree(whole.path, tmp_path / "run")))
     audit = files.read_json(run.audit_path)
