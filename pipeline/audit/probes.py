@@ -139,12 +139,12 @@ def anatomical(evidence: Evidence, name: str, x: Floats | None, model: Scored | 
     found = scored.auc()
     ahead, details = compared(scored, model)
     tells = found["low"] > 0.5
-    if model is None:
+    if not details:
         behind = tells
     else:
         behind = not (details["model_minus_probe"]["value"] > 0 and ahead_of(details))
     text = f"{name.capitalize()} alone: AUC {estimate_text(found)}{ahead}."
-    if behind and model is not None:
+    if behind and details:
         text += " The network is not shown to see more than this."
     elif tells and name in ANATOMICAL:
         text += " Atrophy changes it too, so that this is no fault by itself."
@@ -159,13 +159,15 @@ def ahead_of(details: Mapping[str, Any]) -> bool:
 
 
 def compared(scored: Scored, model: Scored | None) -> tuple[str, dict[str, dict[str, float]]]:
-    """The network minus the probe on the same subjects, by DeLong's test."""
+    """The network minus the probe on the same subjects, by DeLong's test, if these are enough."""
     if model is None:
         return "", {}
     common = np.intersect1d(scored.rows, model.rows)
     one, two = (np.searchsorted(part.rows, common) for part in (model, scored))
     k = scored.clearest()
     positive = scored.labels[two] == k
+    if min(positive.sum(), (~positive).sum()) < 2:
+        return "", {}
     found = delong.difference(positive, model.scores[one, k], scored.scores[two, k])
     text = f"; network minus this {estimate_text(found)}"
     return text, {"model_minus_probe": found}
