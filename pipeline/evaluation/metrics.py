@@ -190,7 +190,7 @@ def numeric(true: Array, predicted: Array, weights: Array) -> Values:
     true, predicted = true.astype(np.float64), predicted.astype(np.float64)
     total = weights.sum(axis=1)
     # Centred first: the variance of 70 +- 0.01 would be lost to rounding otherwise.
-    a, b = true - true.mean() if len(true) else true, predicted - predicted.mean()
+    a, b = (x - x.mean() if len(x) else x for x in (true, predicted))
     mean_a, mean_b = ratio(weights @ a, total), ratio(weights @ b, total)
     variance_a = ratio(weights @ a**2, total) - mean_a**2
     variance_b = ratio(weights @ b**2, total) - mean_b**2

@@ -80,6 +80,12 @@ def test_calibration_error_by_hand() -> None:
     )
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_column_of_no_known_value_has_no_metrics() -> None:
+    found = metrics.regression(np.full((3, 1), np.nan), np.ones((3, 1)), draws(3), ["age"])
+    assert all(np.isnan(values).all() for values in found.values())
+
+
 def test_regression_agrees_with_scikit_learn_and_leaves_missing_out() -> None:
     true = RNG.normal(70, 10, (N, 2))
     said = true + RNG.normal(0, 6, (N, 2))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,17 @@ def test_some_subjects_are_drawn(disturbed: Run) -> None:
     for seed in range(20):
         two = whole.some(2, seed)
         assert len(set(two.study.labels[two.study.positions(two.judged)])) == 2, "one of each class"
+
+
+def test_scans_without_a_label_are_not_disturbed(disturbed: Run) -> None:
+    study, table = trial(disturbed).study, disturbed.predictions()
+    unknown = table["participant_id"] == "sub-03"
+    labels = np.where(study.scans["participant_id"] == "sub-03", -1, study.labels)
+    found = Predicted(
+        replace(study, labels=labels), table.assign(true=table["true"].mask(unknown, ""))
+    )
+    judged = Trial.own(disturbed, disturbed.cohort(), found).judged
+    assert len(judged) == 11 and "sub-03" not in set(judged["participant_id"])
 
 
 def test_one_subject_cannot_be_measured(disturbed: Run, tmp_path: Path) -> None:
