@@ -21,7 +21,7 @@ from uncus.pipeline.evaluation.external import (
 from uncus.pipeline.evaluation.paired import compare
 from uncus.pipeline.evaluation.predictions import Predicted, Study
 from uncus.pipeline.evaluation.run_facts import run_facts
-from uncus.pipeline.prediction.output import check_writable
+from uncus.pipeline.prediction.output import check_free, check_writable
 from uncus.pipeline.runs import Run
 from uncus.pipeline.trust.domain import synthetic_warning
 
@@ -74,6 +74,8 @@ class Evaluate:
     def __post_init__(self) -> None:
         if self.draws < 100:
             raise ValueError(f"draws={self.draws}: must be at least 100")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed}: must not be negative")
         for name in ("out", "target", "classes", "where"):
             if getattr(self, name) and not self.on:
                 raise ValueError(f"--{name} is for another cohort; add --on COHORT")
@@ -169,6 +171,8 @@ class Evaluate:
         if not self.on:
             return run
         out = Run(self.out) if self.out else run.external(self.on.resolve().name)
+        if self.out:
+            check_free(self.out)
         check_writable(next(path for path in (out.path, *out.path.parents) if path.exists()))
         return out
 

@@ -19,6 +19,7 @@ from uncus.pipeline.config import from_dict
 from uncus.pipeline.environment import torch_device
 from uncus.pipeline.prediction.options import ScanOptions
 from uncus.pipeline.prediction.output import (
+    check_free,
     check_writable,
     refusal_pictured,
     scan_name,
@@ -96,6 +97,7 @@ class Explain(ScanOptions):
             raise BadInput(scans[0], "is not a run", "give one scan: uncus explain [RUN] SCAN")
         if self.out is None:
             raise ValueError("give a folder for the maps: --out DIR")
+        check_free(self.out)
         check_writable(self.out)
         predictor = Predictor(run, self.device)
         folder = self.out / scan_name(scans[0])

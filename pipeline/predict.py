@@ -20,6 +20,7 @@ from uncus.pipeline.builtin.catalog import run_and_scans
 from uncus.pipeline.prediction.openvino_engine import Engine
 from uncus.pipeline.prediction.options import SCANS, ScanOptions
 from uncus.pipeline.prediction.output import (
+    check_free,
     check_writable,
     refusal_pictured,
     scan_name,
@@ -80,6 +81,7 @@ class Predict(ScanOptions):
         if self.out and (twice := sorted(name for name, count in counts.items() if count > 1)):
             raise ValueError(f"several scans are named {twice[0]}; predict each into its own --out")
         if self.out:
+            check_free(self.out)
             check_writable(self.out)
         # Loading OpenVINO takes longer than it saves on one or two scans.
         several = len(items) > 2 or self.engine != "auto"

@@ -19,7 +19,7 @@ from uncus.pipeline.audit import association, fitted, identity, label_errors, pa
 from uncus.pipeline.audit.evidence import Evidence, of_cohort, of_run
 from uncus.pipeline.audit.finding import decide
 from uncus.pipeline.model_card import card as model_card
-from uncus.pipeline.prediction.output import check_writable
+from uncus.pipeline.prediction.output import check_free, check_writable
 from uncus.pipeline.prepare import Prepare
 from uncus.pipeline.run_files.audit_summary import summary
 from uncus.pipeline.run_files.certificate import Certificate
@@ -92,6 +92,7 @@ class Audit:
 
     def rebuild_folds(self, certificate: Certificate) -> int:
         """Write the folds of a certificate for this cohort's subjects."""
+        check_free(self.folder)
         there = Run(self.folder).splits_path
         cohort = PreparedCohort.open(self.path)
         splits = certificate.rebuild(set(cohort.table["participant_id"]), self.path)

@@ -294,8 +294,9 @@ def test_the_verb_refuses_what_is_no_run(tmp_path: Path) -> None:
         Evaluate().run()
     with pytest.raises(BadInput, match=r"is not a run|is missing"):
         Evaluate(tmp_path).run()
-    with pytest.raises(ValueError, match="draws=3"):
-        Evaluate(tmp_path, draws=3)
+    for name, value in (("draws", 3), ("seed", -1)):
+        with pytest.raises(ValueError, match=f"{name}={value}"):
+            Evaluate(tmp_path, **{name: value})
 
 
 def with_ages(study: Study, change: dict[int, str]) -> Study:
@@ -439,3 +440,21 @@ def test_a_run_of_an_earlier_version_is_evaluated_with_a_warning(
     assert main(["evaluate", str(copied.path), "--draws", "100"]) == 0
     out = capsys.readouterr().out
     assert "warning: " in out and "its results have no SHA-256" in out
+
+
+def test_results_never_replace_the_files_of_a_run(
+    copied: Run, cohort: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, certificate = str(copied.path), str(copied.certificate_path)
+    before = {path: files.sha256(path) for path in copied.path.glob("*.*")}
+    for words in (
+        ["evaluate", run, "--on", str(cohort), "--overlap", "other-people"],
+        ["predict", run, str(cohort)],
+        ["explain", run, str(cohort)],
+        ["audit", str(cohort), "--rebuild", certificate],
+    ):
+        for out in (run, str(copied.model_folder)):
+            assert main([*words, "--out", out]) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert line == f"uncus: {out}: contains a run; choose another folder for --out"
+    assert before == {path: files.sha256(path) for path in copied.path.glob("*.*")}
