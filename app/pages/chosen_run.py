@@ -13,7 +13,7 @@ from uncus.pipeline.builtin.catalog import is_built_in
 from uncus.pipeline.model_card.summary import predicts
 from uncus.pipeline.rendering.html import ribbon
 from uncus.pipeline.runs import Run
-from uncus.pipeline.trust.domain import synthetic_warning
+from uncus.pipeline.trust.domain import SYNTHETIC, synthetic_warning
 
 
 def chosen_run(runs: dict[str, Path] | None = None) -> Run:
@@ -33,7 +33,7 @@ def chosen_run(runs: dict[str, Path] | None = None) -> Run:
             st.session_state["chosen run"] = label
         path = runs[label]
         run = verified(path, Run(path).changed())
-        if synthetic_warning(run.card):
+        if SYNTHETIC in synthetic_warning(run.card):
             st.html(ribbon())
         return run
     except (BadInput, ValueError, OSError) as error:

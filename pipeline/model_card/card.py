@@ -16,6 +16,7 @@ from uncus.pipeline.model_card.evidence import Evidence
 from uncus.pipeline.model_card.warnings import warnings
 from uncus.pipeline.rendering.markdown import Section, block_text, escape, render
 from uncus.pipeline.runs import Run
+from uncus.pipeline.trust.domain import synthetic_warning
 
 SECTIONS = (
     data.use,
@@ -95,7 +96,7 @@ def header(evidence: Evidence) -> str:
     }
     if not evidence.regression:  # the Hub has no tag for a number from an image
         known["pipeline_tag"] = task
-    if evidence.synthetic:
+    if synthetic_warning(evidence.card):
         known["tags"].append("synthetic-data")
     if report := evidence.report:
         measured = [

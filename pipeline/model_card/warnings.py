@@ -4,6 +4,7 @@ from uncus.pipeline.evaluation.report_text import best_baseline, main_of, verdic
 from uncus.pipeline.model_card.evidence import Content, Evidence
 from uncus.pipeline.rendering.numbers import estimate_text
 from uncus.pipeline.run_files.audit_summary import summary
+from uncus.pipeline.trust.domain import STARTED, synthetic_warning
 
 SYNTHETIC = (
     "Trained on synthetic brains: phantoms with known atrophy, no scan of a person. Its results "
@@ -16,6 +17,8 @@ UNKNOWN = "Not evaluated: uncus evaluate RUN."
 def warnings(evidence: Evidence) -> list[str]:
     """One sentence or two for each."""
     found = [SYNTHETIC] if evidence.synthetic else []
+    if STARTED in synthetic_warning(evidence.card):
+        found.append(f"{STARTED[:1].upper()}{STARTED[1:]}.")
     found += [behind(evidence.report)] if evidence.report else [UNKNOWN]
     found += probes(evidence.audit)
     if not evidence.audit:

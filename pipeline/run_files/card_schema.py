@@ -52,6 +52,7 @@ TRAINING = record(
         "sex": mapping(COUNT),
         "classes": mapping(COUNT),
         "adversarial": number(0, 1),
+        "started_on_phantoms": BOOLEAN,
     },
     subjects=COUNT,
     scans=COUNT,

@@ -21,6 +21,7 @@ from uncus.pipeline.trust.domain import (
     is_slab,
     limits,
     same_scanner,
+    synthetic_warning,
 )
 from uncus.pipeline.trust.statistics import Vector, feature_statistics, image_statistics, spread
 
@@ -72,13 +73,28 @@ def facts(task: Task) -> dict[str, Any]:
     # In space mni a thin grid is the same part of any placed head, whatever its field of view.
     if not (thin and task.cohort.space == "mni"):
         known["slab"] = thin
-    if (synthetic := task.cohort.synthetic) is not None:
+    if (synthetic := is_synthetic(task)) is not None:
         known["synthetic"] = synthetic
     for name, columns in SCANNER.items():
         if column := find_column(table, columns):
             values = sorted(set(map(same_scanner, table[column])) - {""})
             known["scanner"] |= {name: values} if values else {}
     return known
+
+
+def is_synthetic(task: Task) -> bool | None:
+    """Whether the scans are phantoms, at either site of an adaptation; None where not known."""
+    own = task.cohort.synthetic
+    if not task.adapted:
+        return own
+    before = task.init_from.card.get("domain", {}) if isinstance(task.init_from, Run) else {}
+    flags = {own, before.get("synthetic")}
+    return True if True in flags else None if None in flags else False
+
+
+def started_on_phantoms(task: Task) -> bool:
+    """Whether the weights that a training starts from are of one on phantoms."""
+    return isinstance(task.init_from, Run) and bool(synthetic_warning(task.init_from.card))
 
 
 def statistics(

@@ -22,7 +22,7 @@ from uncus.pipeline import config, environment
 from uncus.pipeline.run_files.certificate import Certificate
 from uncus.pipeline.run_files.training_scans import TrainingScans
 from uncus.pipeline.runs import SCHEMA, Member, Run
-from uncus.pipeline.training.domain import fit_domain
+from uncus.pipeline.training.domain import fit_domain, started_on_phantoms
 from uncus.pipeline.training.task import Task
 from uncus.pipeline.trust.brain_age import BrainAge
 from uncus.pipeline.trust.out_of_fold import OutOfFold
@@ -143,6 +143,8 @@ def training(task: Task) -> dict[str, Any]:
         "scans": len(table),
         "folds": task.splits.folds,
     }
+    if started_on_phantoms(task):
+        facts["started_on_phantoms"] = True
     if task.optimization.adversarial:
         facts["adversarial"] = task.optimization.adversarial
     if task.transforms:

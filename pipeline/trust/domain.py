@@ -34,6 +34,8 @@ FARTHEST = 4.0
 UNKNOWN = "an earlier version made the run"
 SYNTHETIC = "the run was trained on synthetic phantoms: its results say nothing of people"
 """A warning with every result of such a run."""
+STARTED = "the run's weights started from a run that was trained on synthetic phantoms"
+"""A warning with every result of a run on people, with such a pre-training."""
 SLAB_MM = 80.0
 """A scan that is thinner is a slab: no whole brain fits into it."""
 AGE_MARGIN = 5.0
@@ -290,8 +292,12 @@ def domain_limits(card: Mapping[str, Any]) -> str:
 
 
 def synthetic_warning(card: Mapping[str, Any]) -> list[str]:
-    """`SYNTHETIC` where a model card says that the training scans are phantoms, else nothing."""
-    return [SYNTHETIC] if card.get("domain", {}).get("synthetic") else []
+    """`SYNTHETIC` where a model card says that training scans are phantoms, `STARTED` where those
+    of the pre-training alone are, else nothing.
+    """
+    if card.get("domain", {}).get("synthetic"):
+        return [SYNTHETIC]
+    return [STARTED] if card.get("training", {}).get("started_on_phantoms") else []
 
 
 def is_slab(size: Sequence[float]) -> bool:
