@@ -26,7 +26,7 @@ from uncus.pipeline.comparison.cells import (
     rule_text,
 )
 from uncus.pipeline.comparison.summary import plain_summary
-from uncus.pipeline.runs import Comparison, Run
+from uncus.pipeline.runs import Comparison, Run, check_free
 from uncus.pipeline.training.optimization import Optimization
 from uncus.pipeline.training.options import TrainingOptions
 from uncus.pipeline.training.run_setup import SETTING_UP, label_scans, plan
@@ -150,6 +150,7 @@ class Compare(TrainingOptions):
             print(sample_size.planned(pilot, self.effect))
             return 0
         self.check_given("compare", "OUT")
+        check_free(self.out, but="a comparison")
         cohort, folder = PreparedCohort.open(self.cohort), Comparison(self.out)
         cells = self.chosen_cells()
         trainings = {cell: self.training(cell) for cell in cells}

@@ -21,8 +21,8 @@ from uncus.pipeline.evaluation.external import (
 from uncus.pipeline.evaluation.paired import compare
 from uncus.pipeline.evaluation.predictions import Predicted, Study
 from uncus.pipeline.evaluation.run_facts import run_facts
-from uncus.pipeline.prediction.output import check_free, check_writable
-from uncus.pipeline.runs import Run
+from uncus.pipeline.prediction.output import check_writable
+from uncus.pipeline.runs import Run, check_free
 from uncus.pipeline.trust.domain import synthetic_warning
 
 if TYPE_CHECKING:
@@ -171,8 +171,7 @@ class Evaluate:
         if not self.on:
             return run
         out = Run(self.out) if self.out else run.external(self.on.resolve().name)
-        if self.out:
-            check_free(self.out)
+        check_free(out.path)
         check_writable(next(path for path in (out.path, *out.path.parents) if path.exists()))
         return out
 

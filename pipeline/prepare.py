@@ -19,7 +19,7 @@ from uncus.pipeline.builtin.catalog import named_run
 from uncus.pipeline.preparation.cohort_grid import MEASURES
 from uncus.pipeline.preparation.dask_cluster import connected
 from uncus.pipeline.preparation.preparation import FAILED, Preparation, log
-from uncus.pipeline.runs import Run
+from uncus.pipeline.runs import Run, check_free
 
 RECORDED = ("reader", "space", "spacing", "series", "where")
 """The options that the result depends on."""
@@ -96,6 +96,7 @@ class Prepare:
         table = select(table, self.where)
         scans = [cohort.scans[row] for row in table.index]
         check_target(self.cohort, cohort.root)
+        check_free(self.cohort, but="a prepared cohort")
         options = {name: getattr(self, name) for name in RECORDED}
         grid = None
         if self.like:

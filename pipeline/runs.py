@@ -412,6 +412,7 @@ class Comparison:
         self.config_path = self.path / "config.json"
         self.results_path = self.path / COMPARISON
         self.table_path = self.path / "table.tsv"
+        self.cells_path = self.path / "cells"
         self.page = self.path / "index.html"
         self.folds = Run(self.path / "folds")
         """The folds that pre-training and training share."""
@@ -419,7 +420,7 @@ class Comparison:
 
     def cell(self, name: str) -> Run:
         """The run of a cell."""
-        return Run(self.path / "cells" / name)
+        return Run(self.cells_path / name)
 
     def pretrained(self, name: str) -> Run:
         """The run that a cell starts from."""
@@ -432,6 +433,22 @@ class Comparison:
     def dynamics(self, name: str) -> Path:
         """One measurement of the training dynamics."""
         return self.path / "dynamics" / f"{name}.json"
+
+
+def held(folder: Path) -> str:
+    """What a folder has already: "a prepared cohort", "a comparison" or "a run"; "" otherwise."""
+    run, comparison = Run(folder), Comparison(folder)
+    if (folder / MANIFEST).is_file():
+        return "a prepared cohort"
+    if comparison.results_path.exists() or comparison.cells_path.is_dir():
+        return "a comparison"
+    return "a run" if run.environment_path.exists() or run.card_path.exists() else ""
+
+
+def check_free(folder: Path, but: str = "") -> None:
+    """Raise BadInput for a folder that has results of another kind than ``but``."""
+    if (kind := held(folder)) not in ("", but):
+        raise BadInput(folder, f"is {kind}", "choose another folder")
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from uncus.data import files
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.pipeline.recipes import choice as recipes
 from uncus.pipeline.run_files import log
-from uncus.pipeline.runs import Member, Run
+from uncus.pipeline.runs import Member, Run, check_free
 from uncus.pipeline.training import processes
 from uncus.pipeline.training.options import TrainingOptions
 from uncus.pipeline.training.parallel import Job, train_networks
@@ -57,6 +57,7 @@ class Train(TrainingOptions):
         if self.continues and self.cohort == self.out != Path():  # uncus train RUN --resume
             return replace(self, cohort=self.stored(self.out).cohort).run()
         self.check_given("train", "RUN")
+        check_free(self.out, but="a run")
         trainings = recipes.steps(self)
         if trainings != [self]:
             return self.follow(trainings)

@@ -25,7 +25,7 @@ from uncus.pipeline.builtin.catalog import named_run
 from uncus.pipeline.evaluation.external import ExternalScans, Overlap
 from uncus.pipeline.progress_bars import track
 from uncus.pipeline.run_files import log
-from uncus.pipeline.runs import Run
+from uncus.pipeline.runs import Run, check_free
 from uncus.pipeline.training import model_card as trained_card
 from uncus.pipeline.training.checkpoints import writing
 from uncus.pipeline.training.member import test_predictions
@@ -95,6 +95,7 @@ class Adapt:
         scans = ExternalScans(
             PreparedCohort.open(self.cohort), self.target, self.classes, self.where, self.overlap
         )
+        check_free(self.out, but="a run")
         needed = self.method != AUTO and ADAPTATIONS[self.method].source
         todo = plan(
             Run(named_run(self.run_folder) or self.run_folder),

@@ -1,6 +1,7 @@
 """The run folder: members' names, the seal, and runs that are not finished or not runs."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from tests.pipeline.run_files.cards import CARD
 from uncus.data import files
 from uncus.data.errors import BadInput
+from uncus.pipeline.cli import main
 from uncus.pipeline.runs import SCHEMA, Member, Run, choose, members
 
 
@@ -120,3 +122,39 @@ def test_folds_and_seeds_are_chosen() -> None:
     for unknown in ("fold-3", "seed-0", "fold2"):
         with pytest.raises(ValueError, match=f"--only {unknown}: must be of fold-0, fold-1"):
             choose(members(3, seed=4, seeds=2), ["fold-1", unknown])
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train COHORT COHORT --target diagnosis", "is a prepared cohort"),
+        ("compare COHORT COHORT --target diagnosis", "is a prepared cohort"),
+        ("adapt RUN COHORT COHORT", "is a prepared cohort"),
+        ("evaluate RUN --on COHORT --out COHORT", "is a prepared cohort"),
+        ("evaluate RUN --on COHORT --out RUN", "is a run"),
+        ("prepare SOURCE RUN", "is a run"),
+        ("compare COHORT RUN --target diagnosis", "is a run"),
+        ("train COHORT COMPARISON --target diagnosis", "is a comparison"),
+    ],
+)
+def test_results_of_another_kind_are_not_replaced(
+    command: str,
+    message: str,
+    cohort: Path,
+    run: Path,
+    source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Path(shutil.copytree(run, tmp_path / "run"))
+    (run / ".lock").touch()  # as locks are left by some versions of filelock
+    (tmp_path / "comparison" / "cells").mkdir(parents=True)
+    folders = {"COHORT": cohort, "RUN": run, "SOURCE": source}
+    folders |= {"COMPARISON": tmp_path / "comparison"}
+    paths = [path for folder in folders.values() for path in folder.rglob("*") if path.is_file()]
+    before = {path: files.sha256(path) for path in paths}
+    capsys.readouterr()
+    assert main([str(folders.get(word, word)) for word in command.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{message}; choose another folder" in line
+    assert {path: files.sha256(path) for path in paths} == before
