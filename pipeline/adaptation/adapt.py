@@ -21,6 +21,7 @@ from uncus.pipeline.adaptation.choice import choose, cross_validated
 from uncus.pipeline.adaptation.norms import why_none
 from uncus.pipeline.adaptation.plan import Plan, plan
 from uncus.pipeline.adaptation.registry import ADAPTATIONS
+from uncus.pipeline.adaptation.source import source_facts
 from uncus.pipeline.builtin.catalog import named_run
 from uncus.pipeline.evaluation.external import ExternalScans, Overlap
 from uncus.pipeline.progress_bars import track
@@ -205,6 +206,7 @@ class Adapt:
             "labels": self.labels,
             "subjects": int(subjects),
             "summary": summary,
+            "source": source_facts(todo.run),
             **chosen,
         }
 

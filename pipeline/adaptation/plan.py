@@ -10,7 +10,7 @@ import pandas as pd
 from uncus.data.augment import Augment
 from uncus.data.design.covariates import columns
 from uncus.data.design.splits import Splits, check_leakage
-from uncus.data.design.targets import Target, class_indices
+from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
 from uncus.data.scan_dataset import ScanDataset
 from uncus.models.base import Classifier
@@ -18,7 +18,7 @@ from uncus.models.build import ModelConfig, build_model
 from uncus.models.weights import load_weights
 from uncus.pipeline import config
 from uncus.pipeline.adaptation.site import HIDDEN, Array, Site, take
-from uncus.pipeline.audit.evidence import images_of
+from uncus.pipeline.adaptation.source import shares, source_scans
 from uncus.pipeline.evaluation.external import ExternalScans, overlapping, training_of
 from uncus.pipeline.prediction.trained_networks import read_grid, read_reliability
 from uncus.pipeline.runs import Member, Run, members
@@ -60,16 +60,14 @@ class Plan:
 
     def site(self, member: Member) -> Site:
         """The site as a member meets it; labels that may not be seen are hidden."""
-        task, card = self.task, self.run.card
+        task = self.task
         rows = task.rows(member.fold, "train")
         shown = task.table["participant_id"].iloc[rows].isin(self.shown).to_numpy()
-        counts = card["training"].get("classes", {})
-        shares = np.array([counts.get(name, 1) for name in task.target.names], dtype=float)
         scans = task.dataset(member.fold, "train")
         return Site(
             scans=take(scans, np.arange(len(rows)), np.where(shown, task.labels[rows], HIDDEN)),
             source=self.source.get(member.fold),
-            shares=shares / shares.sum(),
+            shares=shares(self.run),
             calibration=read_reliability(self.run).calibration,
             batch_size=task.optimization.batch_size,
             flip=task.flip_average,
@@ -216,27 +214,3 @@ def trained_as(run: Run) -> tuple[Optimization, Augment]:
         return Optimization(), Augment()
     options = TrainingOptions.stored(run.path)
     return options.optimization, options.augment
-
-
-def source_scans(run: Run, path: Path | None, needed: bool) -> dict[int, ScanDataset]:
-    """Fold -> the labelled scans that its networks were trained on, empty where not at hand."""
-    if not run.scans_path.exists():
-        why, images = "it is a model without its run", None
-    else:
-        scans = run.scans()
-        images, why = images_of(run, scans, path)
-    if images is None:
-        if needed:
-            remedy = "name its cohort with --source, or choose another method"
-            raise BadInput(run.path, f"its training scans are not at hand: {why}", remedy)
-        return {}
-    labels = class_indices(scans, run.target)
-    known = columns(scans, tuple(run.card.get("covariates", {})))
-    splits, found = run.splits(), {}
-    for fold in range(splits.folds):
-        used = scans["participant_id"].isin(splits.subjects(fold, "train")).to_numpy()
-        rows = np.flatnonzero(used & (labels >= 0))
-        found[fold] = ScanDataset(
-            images.cohort.volumes, np.asarray(images.rows)[rows].tolist(), labels[rows], known[rows]
-        )
-    return found

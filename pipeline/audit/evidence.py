@@ -187,7 +187,7 @@ def of_run(run: Run, cohort_path: Path | None, earlier: Path | None) -> Evidence
         labels=study.labels,
         splits=study.splits,
         images=images,
-        missing=missing,
+        missing=missing and f"{missing}: name its cohort with --cohort",
         run=run,
         outputs=outputs.take(outputs.labelled),
         earlier=pretraining_images(run, earlier),
@@ -203,12 +203,12 @@ def images_of(run: Run, scans: pd.DataFrame, path: Path | None = None) -> tuple[
     """
     here = path or Path(str(run.config.get("cohort", "")))
     if not (here / MANIFEST).is_file() and path is None:
-        return None, f"the cohort of the run is not at {here}: name it with --cohort"
+        return None, f"the cohort of the run is not at {here}"
     cohort = PreparedCohort.open(here)
     if cohort.fingerprint != run.environment.get("cohort_fingerprint"):
         if path:
             raise BadInput(path, "is not the cohort of the run", "name the one it was trained on")
-        return None, f"{here} was changed since the run: name its cohort with --cohort"
+        return None, f"{here} was changed since the run"
     places = pd.MultiIndex.from_frame(cohort.table[SCAN]).get_indexer(
         pd.MultiIndex.from_frame(scans[SCAN])
     )

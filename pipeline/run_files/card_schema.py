@@ -45,10 +45,11 @@ TARGET = record(
 STANDARDIZATION = record(
     mean=array(VALUE, 1000), std=array({**number(0, 1e30), "exclusiveMinimum": 0}, 1000)
 )
+AGES = record(min=VALUE, max=VALUE)
 TRAINING = record(
     {
         "voxel_hashes": {"type": "array", "maxItems": MAX_SCANS},
-        "age_years": record(min=VALUE, max=VALUE),
+        "age_years": AGES,
         "sex": mapping(COUNT),
         "classes": mapping(COUNT),
         "adversarial": number(0, 1),
@@ -81,7 +82,21 @@ BRAIN_AGE = record(
     scans=COUNT,
 )
 ADAPTED = record(
-    {"chosen_by": TEXT, "scores": mapping(VALUE)},
+    {
+        "chosen_by": TEXT,
+        "scores": mapping(VALUE),
+        "source": record(
+            {
+                "run": NAME,
+                "fingerprint": TEXT,
+                "subjects": COUNT,
+                "scans": COUNT,
+                "classes": mapping(COUNT),
+                "age_years": AGES,
+                "synthetic": BOOLEAN,
+            }
+        ),
+    },
     run=NAME,
     card_sha256=HASH,
     cohort=NAME,
@@ -90,7 +105,7 @@ ADAPTED = record(
     subjects=COUNT,
     summary=TEXT,
 )
-"""Of a run that was adapted to a new site."""
+"""Of a run that was adapted to a new site; the source is what was trained on before."""
 DOMAIN = {
     **record(
         {

@@ -162,7 +162,8 @@ def test_a_model_without_its_run(
 ) -> None:
     model = Path(shutil.copytree(run / "model", tmp_path / "model"))
     line = error_of(capsys, model, site, tmp_path / "none", "--method", "coral")
-    assert "its training scans are not at hand" in line and "--source" in line
+    assert "its training scans are not at hand" in line and "name the whole run" in line
+    assert "scans.tsv says which they are" in line and "--source" not in line
     out = adapt(model, site, tmp_path / "out", method="head", labels=3)
     assert "of the training subjects are not known here" in capsys.readouterr().out
     assert len(Run(out).card["members"]) == 2
