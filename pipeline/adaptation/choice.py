@@ -24,7 +24,7 @@ def choose(network: Network, site: Site, subjects: Array) -> tuple[str, dict[str
     """The best method, the score of each (higher is better), and what the score is.
 
     With at least 3 labelled subjects of each class: minus the mean log loss of labelled scans by
-    networks that were adapted without their subjects' labels (cross-validation). Otherwise, among
+    networks that were adapted without their subjects' scans (cross-validation). Otherwise, among
     the methods without labels, the mutual information of scan and answer, entropy of the mean
     answer minus mean entropy of the answers (Shi & Sha 2012, "Information-theoretical learning of
     discriminative clusters"), which needs no label.
@@ -56,11 +56,11 @@ def choose(network: Network, site: Site, subjects: Array) -> tuple[str, dict[str
 
 
 def cross_validated(name: str, network: Network, site: Site, subjects: Array) -> Array:
-    """Outputs [n, K] for the labelled scans, each by a network that did not see its label."""
+    """Outputs [n, K] for the labelled scans, each by a network that met no scan of its subject."""
     outputs = np.zeros((len(site.shown), site.classes))
     for tested in parts(site, subjects):
-        adapted = network()
-        ADAPTATIONS[name].apply(adapted, site.hiding(site.shown[tested]))
+        adapted, held_out = network(), np.isin(subjects, subjects[site.shown[tested]])
+        ADAPTATIONS[name].apply(adapted, site.without(held_out))
         outputs[tested] = logits(adapted, site.labelled(), site.flip)[tested]
     return outputs
 

@@ -62,12 +62,9 @@ class Site:
         """The scans whose labels may be seen."""
         return take(self.scans, self.shown)
 
-    def hiding(self, positions: Array) -> "Site":
-        """The same site with the labels at ``positions`` hidden."""
-        labels = self.scans.labels.copy()
-        labels[positions] = HIDDEN
-        scans = take(self.scans, np.arange(len(labels)), labels)
-        return replace(self, scans=scans)
+    def without(self, scans: Array) -> "Site":
+        """The same site without the ``scans`` that a bool [N] marks."""
+        return replace(self, scans=take(self.scans, np.flatnonzero(~scans)))
 
     def augmentation(self) -> list[Any]:
         """Random changes to training volumes."""

@@ -9,9 +9,10 @@ import torch
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.models.base import Classifier
 from uncus.models.weights import trunk_hash
+from uncus.pipeline.adaptation.choice import cross_validated
 from uncus.pipeline.adaptation.norms import own, with_statistics
 from uncus.pipeline.adaptation.plan import Plan, plan
-from uncus.pipeline.adaptation.registry import ADAPTATIONS
+from uncus.pipeline.adaptation.registry import ADAPTATIONS, Adaptation
 from uncus.pipeline.adaptation.site import Site, logits
 from uncus.pipeline.evaluation.external import ExternalScans
 from uncus.pipeline.runs import Run
@@ -84,6 +85,23 @@ def test_statistics_are_those_of_the_new_site(batch_run: Path, site: Path) -> No
     n = len(met.scans)
     assert torch.allclose(after[0], (n * mean + 16 * before[0]) / (n + 16), atol=1e-5)
     assert all(torch.equal(value, weights[name]) for name, value in network.named_parameters())
+
+
+def test_cross_validation_leaves_out_the_scans_that_it_judges_by(
+    run: Path, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todo = planned(run, site, 4)
+    network, met = first_of(todo)
+    seen: list[set[int]] = []
+
+    def note(_: Classifier, one: Site) -> None:
+        seen.append(set(one.scans.rows))
+
+    monkeypatch.setitem(ADAPTATIONS, "none", Adaptation(note, "", candidate=True))
+    cross_validated("none", lambda: network, met, todo.subjects(todo.members[0]))
+    every, shown = set(met.scans.rows), set(met.labelled().rows)
+    left_out = [every - some for some in seen]
+    assert sorted(row for some in left_out for row in some) == sorted(shown), "each once"
 
 
 def test_the_refitted_head_answers_as_labelled(run: Path, site: Path) -> None:
