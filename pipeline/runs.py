@@ -141,6 +141,11 @@ class Run:
         return read_object(self.environment_path)
 
     @property
+    def is_adapted(self) -> bool:
+        """Whether ``uncus adapt`` made the run, or is making it."""
+        return self.environment_path.exists() and "adapted" in self.environment
+
+    @property
     def target(self) -> Target:
         """What the run predicts."""
         try:
@@ -308,7 +313,9 @@ class Run:
         path = self.card_path
         if not path.exists():
             unfinished = self.config_path.exists()
-            if unfinished:
+            if self.is_adapted:
+                cause, remedy = "its adaptation is not finished", "continue it with uncus adapt"
+            elif unfinished:
                 cause, remedy = "training is not finished", "continue it with uncus train --resume"
             else:
                 cause, remedy = "is not a run", "name a folder that uncus train wrote"
@@ -349,7 +356,8 @@ class Run:
         if not self.card_path.exists():
             _ = self.card  # raises with the reason
         if not self.seal_path.exists():
-            raise BadInput(self.seal_path, "is missing", "finish the run with uncus train --resume")
+            verb = "uncus adapt" if self.is_adapted else "uncus train --resume"
+            raise BadInput(self.seal_path, "is missing", f"finish the run with {verb}")
         sums = seal.verify(self.seal_path, COPY)
         weights = [member["file"] for member in self.card["members"]]
         domain = [self.domain_path.name] if "limits" in self.card.get("domain", {}) else []

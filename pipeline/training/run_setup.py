@@ -202,7 +202,7 @@ def continued(options: TrainingOptions, cohort: PreparedCohort) -> bool:
     run = Run(options.out)
     values, path = saved(options), run.config_path
     if path.exists() and run.is_begun():
-        if "adapted" in run.environment:
+        if run.is_adapted:
             raise BadInput(run.path, "is an adapted run", "continue it with uncus adapt")
         if not options.continues:
             raise BadInput(run.path, "contains a run", "add --resume, or choose a new folder")

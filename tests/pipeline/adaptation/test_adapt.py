@@ -80,7 +80,12 @@ def test_an_interrupted_adaptation_goes_on(
     copy = Path(shutil.copytree(adapted, tmp_path / "copy"))
     made = Run(copy)
     made.seal_path.unlink()
+    assert main(["evaluate", str(copy)]) == 2
+    assert "finish the run with uncus adapt" in capsys.readouterr().err
     (copy / "model" / "fold-1.safetensors").unlink()
+    made.card_path.unlink()
+    assert main(["evaluate", str(copy)]) == 2
+    assert "is not finished; continue it with uncus adapt" in capsys.readouterr().err
     adapt(run, site, copy, method="head", labels=10)
     assert weights(copy) == weights(adapted)
     options = ["--method", "head", "--labels", "10"]
