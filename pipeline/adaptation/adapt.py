@@ -125,7 +125,7 @@ class Adapt:
                     save_weights(network, out.weights(member))
             tables = [read_table(out.member_predictions(member)) for member in todo.members]
             write_table(out.predictions_path, pd.concat(tables, ignore_index=True))
-            task = replace(todo.task, adapted=facts)
+            task = replace(todo.task, labels=todo.seen, adapted=facts)
             reliability = self.reliability(todo, method)
             trained_card.write(out, task, todo.members, reliability)
             model_card.write(out)
@@ -198,12 +198,16 @@ class Adapt:
         )
         if chosen:
             summary += f", chosen by {chosen['chosen_by']}"
+        synthetic = todo.task.cohort.synthetic
+        if synthetic is not None:
+            chosen["synthetic"] = synthetic
         return method, {
             "run": name,
             "card_sha256": files.sha256(todo.run.card_path),
             "cohort": cohort,
             "method": method,
             "labels": self.labels,
+            "seed": self.seed,
             "subjects": int(subjects),
             "summary": summary,
             "source": source_facts(todo.run),

@@ -58,14 +58,19 @@ class Plan:
         load_weights(network, self.weights[member.name])
         return network.eval()
 
+    @property
+    def seen(self) -> Array:
+        """The label of each of the task's scans, HIDDEN where it may not be seen."""
+        shown = self.task.table["participant_id"].isin(self.shown).to_numpy()
+        return np.where(shown, self.task.labels, HIDDEN)
+
     def site(self, member: Member) -> Site:
         """The site as a member meets it; labels that may not be seen are hidden."""
         task = self.task
         rows = task.rows(member.fold, "train")
-        shown = task.table["participant_id"].iloc[rows].isin(self.shown).to_numpy()
         scans = task.dataset(member.fold, "train")
         return Site(
-            scans=take(scans, np.arange(len(rows)), np.where(shown, task.labels[rows], HIDDEN)),
+            scans=take(scans, np.arange(len(rows)), self.seen[rows]),
             source=self.source.get(member.fold),
             shares=shares(self.run),
             calibration=read_reliability(self.run).calibration,

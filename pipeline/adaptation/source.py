@@ -26,6 +26,8 @@ def source_facts(run: Run) -> dict[str, Any]:
     facts = {name: card["training"][name] for name in kept if name in card["training"]}
     if "synthetic" in card.get("domain", {}):
         facts["synthetic"] = card["domain"]["synthetic"]
+    if run.config_path.exists():
+        facts["cohort"] = Path(str(run.config.get("cohort", ""))).name or "not recorded"
     return {"run": run.path.resolve().name, "fingerprint": card["cohort_fingerprint"], **facts}
 
 

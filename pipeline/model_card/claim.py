@@ -89,7 +89,29 @@ def claim(evidence: Evidence) -> Section:
 
 def answers(evidence: Evidence) -> dict[int, str]:
     """Item -> what the run knows; "" where nothing."""
-    return {**of_data(evidence), **of_model(evidence), **of_results(evidence)}
+    known = {**of_data(evidence), **of_model(evidence), **of_results(evidence)}
+    return known | of_adaptation(evidence)
+
+
+def of_adaptation(evidence: Evidence) -> dict[int, str]:
+    """Items 8, 12, 19, 25, 26 and 35 of a run that was adapted to a site; none for others."""
+    card, where = evidence.card, evidence.config.get("where")
+    some = f", where {where}" if where else ""
+    if "adapted" not in card:
+        return {}
+    adapted, training, first = card["adapted"], card["training"], evidence.source
+    seed = f", seed {adapted['seed']}" if "seed" in adapted else ""
+    before = f"; trained before on {first['scans']} of {first['subjects']} others" if first else ""
+    chosen = f"chosen by {adapted['chosen_by']}" if "chosen_by" in adapted else "given"
+    return {
+        8: f"scans that passed quality control, labelled or not{some}",
+        12: "scans without a label are adapted to, and in no result",
+        19: f"at random by subject: {training['folds']} folds{seed}; subjects whose label was seen "
+        "are in no test",
+        25: f"{adapted['summary']}; the training before is in the card of {adapted['run']}",
+        26: f"the method {adapted['method']}, {chosen}",
+        35: f"{training['scans']} scans of {training['subjects']} subjects{before}",
+    }
 
 
 def of_data(evidence: Evidence) -> dict[int, str]:

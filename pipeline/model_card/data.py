@@ -52,16 +52,19 @@ def cohort(evidence: Evidence) -> dict[str, object]:
     """Title -> value: source, counts, ages, sexes, sites, scanners."""
     card = evidence.card
     training, domain = card["training"], card.get("domain", {})
+    adapted, first = evidence.card.get("adapted"), evidence.source
+    synthetic = adapted.get("synthetic") if adapted else evidence.synthetic
     rows: dict[str, object] = {
         "cohort": evidence.facts.get("cohort", "not recorded"),
-        "kind": KINDS[evidence.synthetic],
-        "subjects": training["subjects"],
-        "scans": training["scans"],
+        "kind": KINDS[synthetic],
+        **counted(training, "labels seen of" if adapted else "scans labelled"),
     }
-    for label, count in training.get("classes", {}).items():
-        rows[f"scans labelled {label}"] = count
-    age = training.get("age_years")
-    rows["age in years"] = f"{age['min']:g} to {age['max']:g}" if age else "not recorded"
+    if adapted:
+        before = {"run": first.get("run", adapted["run"])}
+        before |= {"cohort": first.get("cohort", "not recorded")}
+        before |= {"kind": KINDS[first.get("synthetic")], **counted(first, "scans labelled")}
+        rows = {f"adapted to: {name}": value for name, value in rows.items()}
+        rows = {f"trained on: {name}": value for name, value in before.items()} | rows
     rows["sex"] = listing(training.get("sex", {}))
     rows["sites"] = listing(evidence.sites)
     for name, values in domain.get("scanner", {}).items():
@@ -71,6 +74,16 @@ def cohort(evidence: Evidence) -> dict[str, object]:
     if where := evidence.config.get("where"):
         rows["only scans where"] = where
     return rows
+
+
+def counted(facts: Mapping[str, Any], labelled: str) -> dict[str, object]:
+    """Subjects, scans, labels and ages of a training."""
+    rows: dict[str, object] = {
+        name: facts.get(name, "not recorded") for name in ("subjects", "scans")
+    }
+    rows |= {f"{labelled} {name}": count for name, count in facts.get("classes", {}).items()}
+    age = facts.get("age_years")
+    return rows | {"age in years": f"{age['min']:g} to {age['max']:g}" if age else "not recorded"}
 
 
 def listing(counts: Mapping[str, Any]) -> str:

@@ -97,6 +97,11 @@ class Evidence:
         return bool(self.card["target"]["regression"])
 
     @property
+    def source(self) -> Content:
+        """What a run that was adapted to a site was trained on first; empty for others."""
+        return dict(self.card.get("adapted", {}).get("source", {}))
+
+    @property
     def synthetic(self) -> bool | None:
         """Whether the scans are phantoms; None where it is not known."""
         value = self.card.get("domain", {}).get("synthetic")

@@ -227,13 +227,21 @@ def saliency(evidence: Evidence) -> Section:
 def limits(evidence: Evidence) -> Section:
     """Limitations."""
     training, kind = evidence.card["training"], "synthetic subjects" * bool(evidence.synthetic)
+    trained = f"Trained on {training['subjects']} {kind or 'subjects'} of one cohort"
+    if "adapted" in evidence.card:
+        trained = (
+            f"Trained on {evidence.source.get('subjects', 'the')} subjects of another cohort and "
+            f"adapted to {training['subjects']} of this one"
+        )
     lines = [
-        f"Trained on {training['subjects']} {kind or 'subjects'} of one cohort; the intervals do "
-        "not account for other scanners, sites, ages or diagnostic criteria.",
+        f"{trained}; the intervals do not account for other scanners, sites, ages or diagnostic "
+        "criteria.",
     ]
     if not evidence.synthetic:
         lines.append("The labels of the study are themselves uncertain.")
     if age := training.get("age_years"):
+        if first := evidence.source.get("age_years"):
+            age = {"min": min(age["min"], first["min"]), "max": max(age["max"], first["max"])}
         lines.append(
             f"No training subject was younger than {age['min']:g} or older than {age['max']:g}."
         )

@@ -27,9 +27,14 @@ def predicts(run: Run) -> str:
 def trained_on(card: dict[str, Any]) -> str:
     """``138 scans of 138 people of 60 to 94 years: 68 cognitively normal, 70 ...``."""
     training = card["training"]
-    synthetic = card.get("domain", {}).get("synthetic")
+    adapted = card.get("adapted")
+    synthetic = (adapted or card.get("domain", {})).get("synthetic")
     people = {True: "synthetic brains", False: "people", None: "subjects"}[synthetic]
     text = f"{training['subjects']} {people}"
+    if adapted:
+        first = adapted.get("source")
+        before = trained_on({"training": first, "domain": first}) if first else adapted["run"]
+        return f"{before}; adapted to {text}"
     if training["scans"] != training["subjects"]:
         text = f"{training['scans']} scans of {text}"
     if ages := training.get("age_years"):

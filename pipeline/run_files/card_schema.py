@@ -85,9 +85,12 @@ ADAPTED = record(
     {
         "chosen_by": TEXT,
         "scores": mapping(VALUE),
+        "seed": COUNT,
+        "synthetic": BOOLEAN,
         "source": record(
             {
                 "run": NAME,
+                "cohort": NAME,
                 "fingerprint": TEXT,
                 "subjects": COUNT,
                 "scans": COUNT,

@@ -104,11 +104,11 @@ def covariate_facts(task: Task) -> dict[str, dict[str, Any]]:
     """The covariates that a prediction requires: range over the subjects, tie with the class."""
     rows = task.rows(0, "train", "validation", "test")
     facts = covariates.ranges(task.covariates[rows], task.covariate_names)
-    found = covariate_ties(task)
-    return {
-        name: {**known, **({"tie": found[name].as_dict()} if name in found else {})}
-        for name, known in facts.items()
-    }
+    found = {name: {"tie": tie.as_dict()} for name, tie in covariate_ties(task).items()}
+    if task.adapted and isinstance(task.init_from, Run):  # what the networks learned first
+        for name, known in task.init_from.card.get("covariates", {}).items():
+            found |= {name: {"tie": known["tie"]}} if "tie" in known else {}
+    return {name: {**known, **found.get(name, {})} for name, known in facts.items()}
 
 
 def covariate_ties(task: Task) -> dict[str, Tie]:

@@ -15,6 +15,7 @@ from uncus.pipeline.adaptation.plan import Plan, plan
 from uncus.pipeline.adaptation.source import shares
 from uncus.pipeline.cli import main
 from uncus.pipeline.evaluation.external import ExternalScans
+from uncus.pipeline.model_card.summary import trained_on
 from uncus.pipeline.runs import Run
 
 
@@ -74,3 +75,17 @@ def test_no_class_has_a_share_of_none(run: Path, monkeypatch: pytest.MonkeyPatch
     made = Run(run)
     monkeypatch.setitem(made.card["training"], "classes", {"CN": 0, "AD": 0})
     assert np.array_equal(shares(made), [0.5, 0.5])
+
+
+def test_the_card_names_both_trainings(run: Path, site: Path, tmp_path: Path) -> None:
+    made = Run(adapt(run, site, tmp_path / "out", method="head", labels=2, seed=3))
+    card = " ".join(made.model_card_path.read_text().replace("\\", "").split())
+    assert "| trained on: run | run |" in card and "| trained on: cohort | small |" in card
+    assert "| trained on: scans labelled CN | 6 |" in card
+    assert "| adapted to: cohort | site |" in card
+    assert "| adapted to: scans | 28 | | adapted to: labels seen of CN | 2 |" in card
+    assert "Trained on 12 subjects of another cohort and adapted to 28 of this one" in card
+    assert "scans without a label are adapted to, and in no result" in card
+    assert "2 folds, seed 3; subjects whose label was seen are in no test" in card
+    assert "epochs" not in card and "validation" not in card
+    assert trained_on(made.card).endswith("6 Alzheimer's-type dementia; adapted to 28 people")
