@@ -29,10 +29,12 @@ from uncus.pipeline.run_files import log
 from uncus.pipeline.runs import Run, check_free
 from uncus.pipeline.training import model_card as trained_card
 from uncus.pipeline.training.checkpoints import writing
+from uncus.pipeline.training.domain import too_few_tests
 from uncus.pipeline.training.member import test_predictions
 from uncus.pipeline.training.options import TrainingOptions
 from uncus.pipeline.training.run_setup import saved
 from uncus.pipeline.trust.calibration import MIN_SUBJECTS
+from uncus.pipeline.trust.domain import FEWEST
 from uncus.pipeline.trust.out_of_fold import OutOfFold
 from uncus.pipeline.trust.reliability import Reliability
 
@@ -109,6 +111,11 @@ class Adapt:
         )
         if self.method == "statistics" and (reason := why_none(todo.network(todo.members[0]))):
             raise BadInput(self.run_folder, reason, "choose another --method")
+        if too_few_tests(todo.task):
+            print(
+                f"warning: fewer than {FEWEST} scans are tested: {self.out} will not check whether "
+                "a new scan is like those that it was trained on"
+            )
         out = Run(self.out)
         with files.locked(out.path, "run"):
             self.begin(out, todo)

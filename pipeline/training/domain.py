@@ -39,7 +39,7 @@ def fit_domain(run: Run, task: Task, members: Sequence[Member]) -> Domain:
     known = facts(task)
     first = [member for member in members if member.seed == members[0].seed]
     tested = [task.rows(member.fold, "test") for member in first]
-    if len(np.unique(np.concatenate(tested))) < FEWEST:
+    if too_few_tests(task):
         return Domain(known)
     images: dict[int, Statistics] = {}
     features: dict[tuple[str, int], Vector] = {}
@@ -63,6 +63,12 @@ def fit_domain(run: Run, task: Task, members: Sequence[Member]) -> Domain:
     if len(distances) > 1:  # of one fold no other scans are left to measure it on
         known["false_alarms"] = alarms
     return Domain(known, gaussians)
+
+
+def too_few_tests(task: Task) -> bool:
+    """Whether so few scans are tested that no limits can be found."""
+    tested = [task.rows(fold, "test") for fold in range(task.splits.folds)]
+    return len(np.unique(np.concatenate(tested))) < FEWEST
 
 
 def facts(task: Task) -> dict[str, Any]:

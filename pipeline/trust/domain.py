@@ -147,7 +147,7 @@ class Domain:
     Parameters
     ----------
     known: what is known of the training scans, the key "domain" of the model card: "scans", their
-        number, "scanner" and, where known, "synthetic" and "slab". If they are `FEWEST` or more,
+        number, "scanner" and, where known, "synthetic" and "slab". If `FEWEST` or more are tested,
         "limits": part -> the distance, "tested": the scans that these are from, "false_alarms": of
         those, by limits from the other folds, unless there is one fold only.
     networks: of each fold's network, part -> the distribution of its training scans.
@@ -220,7 +220,7 @@ class Domain:
             scans = f"scans of {self.people}" if self.people else "scans"
             reasons.append(f"it is unlike the run's {scans}: {', '.join(far)}")
         if not reasons and not ratios:
-            return Verdict(None, (f"the run was trained on fewer than {FEWEST} scans",))
+            return Verdict(None, (f"fewer than {FEWEST} scans tested the run",))
         return Verdict(not reasons, tuple(reasons), ratios)
 
     def differences(self, scan: Scan) -> list[str]:

@@ -183,6 +183,15 @@ def test_labels_are_drawn_nested(run: Path, site: Path, tmp_path: Path) -> None:
     assert len(drawn[0]) == 2 and drawn[0] < drawn[1] and len(drawn[1]) == 10
 
 
+def test_a_domain_that_few_tests_cannot_show_is_warned_of(
+    run: Path, site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for labels, warned in ((1, False), (5, True)):
+        out = adapt(run, site, tmp_path / str(labels), method="prototypes", labels=labels)
+        said = "fewer than 19 scans are tested" in capsys.readouterr().out
+        assert said == warned == ("limits" not in Run(out).card["domain"])
+
+
 def test_auto_says_what_it_chose_and_how(run: Path, site: Path, tmp_path: Path) -> None:
     blind = read_json(adapt(run, site, tmp_path / "blind") / "model" / "card.json")["adapted"]
     assert blind["chosen_by"] == "mutual information, without labels"
