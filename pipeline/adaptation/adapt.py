@@ -19,7 +19,7 @@ from uncus.models.weights import save_weights
 from uncus.pipeline import config, environment
 from uncus.pipeline.adaptation.choice import choose, cross_validated
 from uncus.pipeline.adaptation.norms import why_none
-from uncus.pipeline.adaptation.plan import Plan, plan
+from uncus.pipeline.adaptation.plan import Plan, number, plan
 from uncus.pipeline.adaptation.registry import ADAPTATIONS
 from uncus.pipeline.adaptation.source import source_facts
 from uncus.pipeline.builtin.catalog import named_run
@@ -50,9 +50,9 @@ class Adapt:
 
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = Path()
     """Folder written by uncus train, of classes, or a built-in model."""
-    cohort: Annotated[Path, tyro.conf.Positional] = Path()
+    cohort: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="COHORT")] = Path()
     """The new site, prepared with --like RUN."""
-    out: Annotated[Path, tyro.conf.Positional] = Path()
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = Path()
     """Folder of the adapted run."""
     _: KW_ONLY
     method: str = AUTO
@@ -73,7 +73,7 @@ class Adapt:
     """Subjects named like subjects of the training: refuse; leave-out; or other-people, if equal
     names are different people, as in cohorts that count sub-01, sub-02 ..."""
     source: Annotated[Path | None, tyro.conf.arg(metavar="COHORT")] = None
-    """The cohort that RUN was trained on, where it was moved; coral and dann need it."""
+    """The cohort that RUN was trained on, where it was moved; coral, dann and joint need it."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Device to train on."""
 
@@ -199,7 +199,7 @@ class Adapt:
             chosen = {"chosen_by": by, "scores": scores}
         name, cohort = todo.run.path.resolve().name, self.cohort.resolve().name
         subjects = todo.task.table["participant_id"].nunique()
-        counted = f"{self.labels} labels a class" if self.labels else "no labels"
+        counted = f"{number(self.labels, 'label')} a class" if self.labels else "no labels"
         summary = (
             f"{name} adapted to {cohort} by {method} ({ADAPTATIONS[method].summary}) with {counted}"
         )

@@ -137,7 +137,7 @@ def plan(
     table = table.assign(**{target.columns[0]: [cells[k + 1] for k in classes]})
     shown = draw(table, classes, labels, seed, target)
     known = sorted({int(member["fold"]) for member in card["members"]})
-    splits = divide(table, shown, max(2, len(known)), seed)
+    splits = divide(cohort.path, table, shown, max(2, len(known)), seed)
     check_leakage(splits, table)
     of_fold = {
         fold: [one for one in card["members"] if one["fold"] == known[fold % len(known)]]
@@ -184,24 +184,38 @@ def draw(
     for k, name in enumerate(target.names):
         order = rng.permutation(first.index[first == k].to_numpy(str))
         if len(order) <= count > 0:
+            most, found = len(order) - 1, number(len(order), "labelled subject")
             raise BadInput(
                 f"--labels {count}",
-                f"{len(order)} subjects of {name} are labelled, and at least one must be tested",
-                "give fewer",
+                f"{found} of {name}, and at least one must be tested",
+                f"give {most} at most" if most > 0 else "leave it out, or check --classes",
             )
         chosen |= set(order[:count].tolist())
     return frozenset(chosen)
 
 
-def divide(table: pd.DataFrame, shown: frozenset[str], folds: int, seed: int) -> Splits:
-    """Folds over the subjects that are not ``shown``, at random: labels play no part in it."""
+def number(count: int, what: str) -> str:
+    """``1 subject``, ``2 subjects``."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def divide(
+    cohort: Path, table: pd.DataFrame, shown: frozenset[str], folds: int, seed: int
+) -> Splits:
+    """Folds over the subjects that are not ``shown``, at random: labels play no part in it.
+
+    Raises
+    ------
+    BadInput: the ``cohort`` has too few subjects.
+    """
     subjects = sorted(set(table["participant_id"]))
     hidden = [name for name in subjects if name not in shown]
     if len(hidden) < folds or len(subjects) < 2 * folds:
+        found = f"{number(len(hidden), 'subject')} to test of {len(subjects)}"
         raise BadInput(
-            "COHORT",
-            f"{len(hidden)} subjects to test for {folds} folds",
-            "add scans, or fewer --labels",
+            cohort,
+            f"{found}, and {folds} folds need {folds} of {2 * folds}",
+            f"add scans{', or give fewer --labels' if shown else ''}",
         )
     order = np.random.default_rng(seed).permutation(hidden)
     fold_of = {name: k % folds for k, name in enumerate(order.tolist())}

@@ -10,6 +10,7 @@ from tests.pipeline.adaptation.conftest import ABROAD, HOME
 from uncus.data.errors import BadInput
 from uncus.data.files import read_json, sha256
 from uncus.pipeline.adaptation.adapt import Adapt, adapt
+from uncus.pipeline.adaptation.plan import number
 from uncus.pipeline.audit.audit import audit
 from uncus.pipeline.cli import main
 from uncus.pipeline.evaluate import evaluate
@@ -45,6 +46,7 @@ def test_an_adapted_run_is_a_run_like_any_other(
     known = made.card["adapted"]
     assert (known["run"], known["cohort"], known["method"]) == ("run", "site", "head")
     assert known["labels"] == 10 and "10 labels a class" in known["summary"]
+    assert number(1, "label") == "1 label"
     assert "adapted to site by head" in made.model_card_path.read_text()
     copy = Path(shutil.copytree(adapted, tmp_path / "copy"))
     report = evaluate(copy, draws=100)
@@ -117,7 +119,12 @@ def test_the_adapted_run_knows_whom_it_was_trained_on(
     [
         (["--method", "hed"], "did you mean 'head'"),
         (["--method", "head"], "needs labels of the new site; add --labels 10"),
-        (["--method", "head", "--labels", "14"], "at least one must be tested"),
+        (["--method", "head", "--labels", "14"], "must be tested; give 13 at most"),
+        (["--where", "age < 74", "--labels", "1"], "1 labelled subject of CN, and at least"),
+        (
+            ["--where", "age < 73"],
+            "site: 1 subject to test of 1, and 2 folds need 2 of 4; add",
+        ),
         (["--method", "statistics"], "keep no running statistics: there is nothing to estimate"),
         (["--target", "site"], "site"),
         (["--classes", "CN=CN"], "--classes"),
