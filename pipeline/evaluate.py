@@ -171,7 +171,7 @@ class Evaluate:
         if not self.on:
             return run
         out = Run(self.out) if self.out else run.external(self.on.resolve().name)
-        check_free(out.path)
+        check_free(self.out or out.path)
         check_writable(next(path for path in (out.path, *out.path.parents) if path.exists()))
         return out
 

@@ -19,7 +19,6 @@ from uncus.pipeline.config import from_dict
 from uncus.pipeline.environment import torch_device
 from uncus.pipeline.prediction.options import ScanOptions
 from uncus.pipeline.prediction.output import (
-    check_free,
     check_writable,
     refusal_pictured,
     scan_name,
@@ -28,7 +27,7 @@ from uncus.pipeline.prediction.output import (
 )
 from uncus.pipeline.prediction.predictor import Predictor
 from uncus.pipeline.prediction.trained_networks import read_networks
-from uncus.pipeline.runs import Member, Run
+from uncus.pipeline.runs import Member, Run, check_free
 from uncus.pipeline.saliency import SALIENCY
 
 

@@ -20,7 +20,6 @@ from uncus.pipeline.builtin.catalog import run_and_scans
 from uncus.pipeline.prediction.openvino_engine import Engine
 from uncus.pipeline.prediction.options import SCANS, ScanOptions
 from uncus.pipeline.prediction.output import (
-    check_free,
     check_writable,
     refusal_pictured,
     scan_name,
@@ -33,6 +32,7 @@ from uncus.pipeline.prediction.predictor import AUTO, Predictor, common_path
 from uncus.pipeline.prediction.prepared_scans import check_space, predict_prepared
 from uncus.pipeline.prediction.results import Prediction
 from uncus.pipeline.progress_bars import track
+from uncus.pipeline.runs import check_free
 from uncus.pipeline.trust.conformal import ERROR_LEVEL
 from uncus.pipeline.trust.reliability import Setting
 

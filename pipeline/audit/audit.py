@@ -19,11 +19,11 @@ from uncus.pipeline.audit import association, fitted, identity, label_errors, pa
 from uncus.pipeline.audit.evidence import Evidence, of_cohort, of_run
 from uncus.pipeline.audit.finding import decide
 from uncus.pipeline.model_card import card as model_card
-from uncus.pipeline.prediction.output import check_free, check_writable
+from uncus.pipeline.prediction.output import check_writable
 from uncus.pipeline.prepare import Prepare
 from uncus.pipeline.run_files.audit_summary import summary
 from uncus.pipeline.run_files.certificate import Certificate
-from uncus.pipeline.runs import Run
+from uncus.pipeline.runs import Run, check_free
 
 SPACING = 4.0
 """Voxel size (mm) at which scans that are not prepared are looked at."""

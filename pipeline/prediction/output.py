@@ -32,7 +32,6 @@ from uncus.pipeline.prediction.answer_text import (
     trust_lines,
 )
 from uncus.pipeline.prediction.results import Explanation, Prediction, Refused
-from uncus.pipeline.runs import Run
 from uncus.pipeline.saliency.structure import NO_STRUCTURE
 
 if TYPE_CHECKING:  # matplotlib is imported where something is drawn
@@ -55,13 +54,6 @@ def check_writable(folder: Path) -> None:
     probe = folder / ".uncus"
     files.write_text(probe, "")
     probe.unlink()
-
-
-def check_free(folder: Path) -> None:
-    """Raise BadInput for the folder of a run, whose files results would replace."""
-    run = Run(folder)
-    if run.config_path.exists() or run.card_path.exists():
-        raise BadInput(folder, "contains a run", "choose another folder for --out")
 
 
 def write(folder: Path, explanation: Explanation) -> dict[str, Any]:

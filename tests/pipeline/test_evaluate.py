@@ -456,5 +456,5 @@ def test_results_never_replace_the_files_of_a_run(
         for out in (run, str(copied.model_folder)):
             assert main([*words, "--out", out]) == 2
             (line,) = capsys.readouterr().err.splitlines()
-            assert line == f"uncus: {out}: contains a run; choose another folder for --out"
+            assert line == f"uncus: {out}: is a run; choose another folder"
     assert before == {path: files.sha256(path) for path in copied.path.glob("*.*")}
