@@ -53,7 +53,6 @@ ROWS = (
 """Method and labels a class, the most telling first; each part for all norms before the next."""
 CHOSEN = "joint"
 """The method with 10 labels a class that did best on other phantoms; its row is the headline."""
-AUTO = ("auto", 0)
 SEEDS, MORE_SEEDS = 3, 8
 """Networks of a norm, each adapted with its own halves of the site and its own labels; and those
 that the headline is judged by."""
