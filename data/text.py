@@ -34,6 +34,11 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def counted(count: int, what: str) -> str:
+    """``1 subject``, ``2 subjects``."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def natural_text(text: str) -> list[tuple[int, int | str]]:
     """A sort key that puts scan-2 before scan-10."""
     parts = re.findall(r"\d+|\D+", text)

@@ -70,9 +70,9 @@ class Compare(TrainingOptions):
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = Path()
     """Folder for the runs (one per cell), the table, the plots and the page."""
     seeds: int = 3
-    """Networks per fold, each evaluated separately. Fewer than 5 decide little, and one nothing;
-    --plan tells how many it takes. Choose their number before you look: adding some until a
-    difference is found finds one too often."""
+    """Networks per fold, each evaluated separately. With fewer than 5 most differences are
+    inconclusive, with one all; --plan says how many are needed. Fix the number in advance: adding
+    seeds until a difference is significant finds differences that are not there."""
     resume: Annotated[bool, tyro.conf.Suppress] = True
     recipe: Annotated[Literal["none"], tyro.conf.Suppress] = "none"
     only: tuple[str, ...] = ()

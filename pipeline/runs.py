@@ -34,8 +34,15 @@ from uncus.data.design.splits import Splits
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import MANIFEST, PreparedCohort
-from uncus.data.tables import need_column, read_table
+from uncus.data.tables import read_table
 from uncus.pipeline.run_files import card_schema, seal
+from uncus.pipeline.run_files.contents import (
+    RESTORE,
+    finished_table,
+    numbers_of,
+    read_object,
+    with_numbers,
+)
 from uncus.pipeline.run_files.passport import Verdicts
 from uncus.pipeline.run_files.training_scans import TrainingScans
 
@@ -44,7 +51,6 @@ SCHEMA = 1
 CARD, COMPARISON = "model/card.json", "compare.json"
 """Files that a finished run and a finished comparison are known by."""
 COPY = "copy the whole model folder again"
-RESTORE = "restore it, or train the run again"
 
 
 @dataclass(frozen=True)
@@ -457,39 +463,6 @@ def check_free(folder: Path, but: str = "") -> None:
     """Raise BadInput for a folder that has results of another kind than ``but``."""
     if (kind := held(folder)) not in ("", but):
         raise BadInput(folder, f"is {kind}", "choose another folder")
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; raises BadInput for any other content."""
-    value = files.read_json(path)
-    if not isinstance(value, dict):
-        cause = f"contains a {type(value).__name__}, not an object"
-        raise BadInput(path, cause, "restore the run")
-    return value
-
-
-def finished_table(path: Path) -> pd.DataFrame:
-    """A table of a finished run, every cell a string; raises BadInput where it is missing."""
-    if not path.exists():
-        raise BadInput(path, "is missing", "finish the run with uncus train --resume")
-    return read_table(path)
-
-
-def with_numbers(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """A table of predictions, of cells as text, with its numbers parsed."""
-    numeric = [c for c in table.columns if c.startswith(("p_", "pred_", "true_"))]
-    for column in [*numeric, "fold", "seed"]:
-        table[column] = numbers_of(table, column, path)
-    return table
-
-
-def numbers_of(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
-    """A column of a table of text, parsed; NaN where it is empty."""
-    need_column(table, column, path)
-    values = pd.to_numeric(table[column].replace("", None), errors="coerce")
-    if (values.isna() & (table[column] != "")).any() or values.dtype == object:
-        raise BadInput(path, f"{column} is not of numbers", RESTORE)
-    return values
 
 
 def find_runs(folder: Path) -> list[Path]:

@@ -87,7 +87,8 @@ def section(name: str, result: dict[str, Any]) -> str:
         table(result, metric),
         f"AUC:\n\n{table(result, RANKS)}" if RANKS in result["metrics"] else "",
         f"Differences from {result['reference']} at the same batch size, and between batch sizes; "
-        f"{detectable_range(result)} could have been found, by the pair of cells. {seeds(result)}",
+        f"{detectable_range(result)} could have been found, depending on the pair of "
+        f"cells. {seeds(result)}",
         failed(result),
         *(f"- {at_batch(result, size)}" for size in known),
         *(f"- {change}" for change in from_large_to_small(result)),

@@ -15,11 +15,12 @@ from uncus.data import files
 from uncus.data.errors import BadInput
 from uncus.data.prepared_cohort import PreparedCohort
 from uncus.data.tables import clean, read_table, write_table
+from uncus.data.text import counted
 from uncus.models.weights import save_weights
 from uncus.pipeline import config, environment
 from uncus.pipeline.adaptation.choice import choose, cross_validated
 from uncus.pipeline.adaptation.norms import why_none
-from uncus.pipeline.adaptation.plan import Plan, number, plan
+from uncus.pipeline.adaptation.plan import Plan, plan
 from uncus.pipeline.adaptation.registry import ADAPTATIONS
 from uncus.pipeline.adaptation.source import source_facts
 from uncus.pipeline.builtin.catalog import named_run
@@ -199,9 +200,9 @@ class Adapt:
             chosen = {"chosen_by": by, "scores": scores}
         name, cohort = todo.run.path.resolve().name, self.cohort.resolve().name
         subjects = todo.task.table["participant_id"].nunique()
-        counted = f"{number(self.labels, 'label')} a class" if self.labels else "no labels"
+        seen = f"{counted(self.labels, 'label')} a class" if self.labels else "no labels"
         summary = (
-            f"{name} adapted to {cohort} by {method} ({ADAPTATIONS[method].summary}) with {counted}"
+            f"{name} adapted to {cohort} by {method} ({ADAPTATIONS[method].summary}) with {seen}"
         )
         if chosen:
             summary += f", chosen by {chosen['chosen_by']}"

@@ -13,6 +13,7 @@ from uncus.data.design.splits import Splits, check_leakage
 from uncus.data.design.targets import Target
 from uncus.data.errors import BadInput
 from uncus.data.scan_dataset import ScanDataset
+from uncus.data.text import counted
 from uncus.models.base import Classifier
 from uncus.models.build import ModelConfig, build_model
 from uncus.models.weights import load_weights
@@ -184,7 +185,7 @@ def draw(
     for k, name in enumerate(target.names):
         order = rng.permutation(first.index[first == k].to_numpy(str))
         if len(order) <= count > 0:
-            most, found = len(order) - 1, number(len(order), "labelled subject")
+            most, found = len(order) - 1, counted(len(order), "labelled subject")
             raise BadInput(
                 f"--labels {count}",
                 f"{found} of {name}, and at least one must be tested",
@@ -192,11 +193,6 @@ def draw(
             )
         chosen |= set(order[:count].tolist())
     return frozenset(chosen)
-
-
-def number(count: int, what: str) -> str:
-    """``1 subject``, ``2 subjects``."""
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def divide(
@@ -211,7 +207,7 @@ def divide(
     subjects = sorted(set(table["participant_id"]))
     hidden = [name for name in subjects if name not in shown]
     if len(hidden) < folds or len(subjects) < 2 * folds:
-        found = f"{number(len(hidden), 'subject')} to test of {len(subjects)}"
+        found = f"{counted(len(hidden), 'subject')} to test of {len(subjects)}"
         raise BadInput(
             cohort,
             f"{found}, and {folds} folds need {folds} of {2 * folds}",

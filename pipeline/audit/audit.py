@@ -79,6 +79,8 @@ class Audit:
 
     def audit(self) -> dict[str, Any]:
         """Audit and write; returns the content of audit.json."""
+        if self.out and self.out.resolve() != self.path.resolve():
+            check_free(self.out)
         check_writable(next(p for p in (self.folder, *self.folder.parents) if p.exists()))
         # The matrices are small: more threads would only wait for each other.
         with self.evidence() as evidence, threadpool_limits(limits=1):

@@ -101,9 +101,9 @@ def pseudovalues(measure: Callable[[Array], Values], subjects: Array) -> Values:
 def estimate(values: Array, share: bool = False) -> Estimate:
     """The estimate from ``values`` [seeds, subjects]; of one seed, over subjects alone.
 
-    Of the difference of a ``share`` between few subjects, the spread is often 0 by chance, as where
-    both networks are right about all of them. As if two more subjects differed, by 1 in either
-    direction, it never is (Bonett and Price 2012, J Educ Behav Stat 37:479).
+    The difference of a ``share`` over few subjects often has no spread by chance, as where both
+    networks are right about all of them. Therefore its error is that with two more subjects, which
+    differ by +1 and -1 (after Bonett and Price 2012, J Educ Behav Stat 37:479).
     """
     seeds, subjects = values.shape
     value = float(values.mean())
@@ -118,7 +118,7 @@ def estimate(values: Array, share: bool = False) -> Estimate:
 
 
 def with_discordant(found: Estimate, subjects: int) -> Estimate:
-    """An estimate as if two more subjects differed, with the degrees of freedom of those seen."""
+    """An estimate with two more subjects, which differ by +1 and -1, in its error alone."""
     error = float(np.hypot(found.error, np.sqrt(2 / (subjects * (subjects - 1)))))
     freedom = subjects - 1 if np.isnan(found.freedom) else found.freedom
     return Estimate(found.value, error, freedom)

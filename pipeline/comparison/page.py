@@ -127,8 +127,8 @@ def methods(result: Result) -> str:
     so_far = f" So far {done} of {planned} networks are trained." if done < planned else ""
     seen = detectable_range(result)
     smallest = (
-        f" With a power of 0.8, differences of {seen} or more would have been found, by the pair "
-        "of cells."
+        f" With a power of 0.8, differences of {seen} or more would have been found, depending "
+        "on the pair of cells."
         if seen != "none"
         else " No difference would have been found with a power of 0.8."
     )
@@ -140,7 +140,8 @@ def methods(result: Result) -> str:
         f"both cells have. A cell is better or worse, or equal within {number(result['effect'])} "
         "(two one-sided tests, Schuirmann 1987), if p is below 0.05 after correction for all "
         "differences between norms, or for all between batch sizes (Holm 1979, Shaffer 1986); "
-        "with one seed neither is ever said. The intervals of differences are not corrected."
+        "with a single seed every difference is inconclusive. The intervals of "
+        "differences are not corrected."
         f"{smallest}"
     )
 

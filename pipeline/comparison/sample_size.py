@@ -11,7 +11,8 @@ from uncus.data.errors import BadInput
 from uncus.pipeline.comparison.crossed import POWER, Components
 from uncus.pipeline.comparison.verdicts import ALPHA, components_of
 from uncus.pipeline.rendering.numbers import number
-from uncus.pipeline.runs import Comparison, read_object
+from uncus.pipeline.run_files.contents import read_object
+from uncus.pipeline.runs import Comparison
 
 SIZES = ((1, 3), (1, 5), (1, 10), (1, 20), (5, 3), (5, 5), (5, 10))
 """Folds and seeds that are proposed."""
@@ -63,7 +64,7 @@ def subjects_needed(
 def typical_and_most(entries: list[Mapping[str, Any]]) -> tuple[Components, Components] | None:
     """The median of each variance over the differences, and the largest of each.
 
-    None where they are unknown, or no two cells differ for anybody.
+    None where they are unknown, or no two cells differ for any subject.
     """
     parts = [c for c in map(components_of, entries) if c is not None]
     if not any(part.subject or part.rest for part in parts):
@@ -112,7 +113,7 @@ def planned(out: Path, effect: float | None = None) -> str:
         raise BadInput(path, "is not a result of uncus compare", remedy) from None
     if not entries:
         cause = "the variance of differences is unknown"
-        remedy = "compare two norms with at least two seeds, on a task that is not solved by all"
+        remedy = "compare two norms with at least two seeds, on a task that they do not solve"
         raise BadInput(path, cause, remedy)
     difference = number(effect or result["effect"])
     rows = [["folds", "seeds", f"to see {difference}", f"to show equality within {difference}"]]

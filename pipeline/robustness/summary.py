@@ -15,7 +15,7 @@ UNKNOWN: Verdict = "unknown"
 AHEAD: Mapping[Verdict, str] = {
     "lost": "",
     "kept": "none up to ",
-    UNKNOWN: "cannot be told up to ",
+    UNKNOWN: "inconclusive up to ",
 }
 
 
@@ -31,9 +31,9 @@ def verdict(result: Content, name: str) -> tuple[Verdict, Mapping[str, Any]]:
     """Whether a disturbance worsens the metric by more than that; and the mildest level of a loss,
     or the strongest level.
 
-    It does from a level on if it does there and at all levels beyond, with intervals that exclude
-    no change. It does not if the intervals of all levels exclude such a loss. Neither is said of
-    under 10 subjects of a class, whose resamples are too much alike.
+    It does from a level on if it does there and at all levels beyond, with intervals of the change
+    that exclude 0. It does not if the intervals of all levels exclude such a loss. Neither is said
+    of under 10 subjects of a class, whose resamples are too much alike.
     """
     most, sign = tolerance(result), 1 if result["lower_is_better"] else -1
     enough = result.get("fewest", FEWEST) >= FEWEST
@@ -74,12 +74,12 @@ def headline(result: Content) -> str:
     lost, kept, unknown = map("; ".join, found.values())
     change = f"the {result['name']} {loss_text(result)}"
     if not lost and not kept:
-        return f"Whether {change} cannot be told with so few subjects."
+        return f"It is inconclusive whether {change}."
     said = [f"T{change[1:]} {f'from: {lost}' if lost else f'at none of the levels up to: {kept}'}."]
     if lost and kept:
         said.append(f"It does not up to: {kept}.")
     if unknown:
-        said.append(f"It cannot be told with so few subjects for: {unknown}.")
+        said.append(f"Inconclusive: {unknown}.")
     return " ".join(said)
 
 

@@ -19,7 +19,8 @@ from uncus.pipeline.evaluation.predictions import SCAN, Outputs, Predicted, Stud
 from uncus.pipeline.prediction.prepared_scans import place
 from uncus.pipeline.prediction.trained_networks import read_grid, read_pipeline
 from uncus.pipeline.robustness.judges import Scan
-from uncus.pipeline.runs import RESTORE, Run
+from uncus.pipeline.run_files.contents import RESTORE
+from uncus.pipeline.runs import Run
 
 Volume = Callable[[int], NDArray[Any]]
 """Position in the cohort -> [X, Y, Z] on the run's grid."""

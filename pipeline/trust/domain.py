@@ -220,7 +220,7 @@ class Domain:
             scans = f"scans of {self.people}" if self.people else "scans"
             reasons.append(f"it is unlike the run's {scans}: {', '.join(far)}")
         if not reasons and not ratios:
-            return Verdict(None, (f"fewer than {FEWEST} scans tested the run",))
+            return Verdict(None, (f"the run was tested on fewer than {FEWEST} scans",))
         return Verdict(not reasons, tuple(reasons), ratios)
 
     def differences(self, scan: Scan) -> list[str]:

@@ -452,6 +452,7 @@ def test_results_never_replace_the_files_of_a_run(
         ["predict", run, str(cohort)],
         ["explain", run, str(cohort)],
         ["audit", str(cohort), "--rebuild", certificate],
+        ["audit", str(cohort)],
     ):
         for out in (run, str(copied.model_folder)):
             assert main([*words, "--out", out]) == 2

@@ -9,8 +9,8 @@ import pytest
 from tests.pipeline.adaptation.conftest import ABROAD, HOME
 from uncus.data.errors import BadInput
 from uncus.data.files import read_json, sha256
+from uncus.data.text import counted
 from uncus.pipeline.adaptation.adapt import Adapt, adapt
-from uncus.pipeline.adaptation.plan import number
 from uncus.pipeline.audit.audit import audit
 from uncus.pipeline.cli import main
 from uncus.pipeline.evaluate import evaluate
@@ -46,7 +46,7 @@ def test_an_adapted_run_is_a_run_like_any_other(
     known = made.card["adapted"]
     assert (known["run"], known["cohort"], known["method"]) == ("run", "site", "head")
     assert known["labels"] == 10 and "10 labels a class" in known["summary"]
-    assert number(1, "label") == "1 label"
+    assert counted(1, "label") == "1 label"
     assert "adapted to site by head" in made.model_card_path.read_text()
     copy = Path(shutil.copytree(adapted, tmp_path / "copy"))
     report = evaluate(copy, draws=100)

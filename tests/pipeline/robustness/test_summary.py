@@ -67,15 +67,15 @@ def test_a_metric_that_cannot_be_measured_says_so() -> None:
 def test_a_loss_is_one_at_all_further_levels_and_beyond_its_interval() -> None:
     found = result("AUC", 0.9, noise=[-0.2, 0.0, 0.0], blur=[0.0, -0.2, -0.3], shift=[0, 0, 0])
     assert headline(found) == (
-        "The AUC falls by more than 0.05 from: blur 2 mm. It does not up to: shift 3 mm. It cannot "
-        "be told with so few subjects for: noise."
+        "The AUC falls by more than 0.05 from: blur 2 mm. It does not up to: shift 3 mm. "
+        "Inconclusive: noise."
     )
     assert [row[0] for row in first_losses(found)] == [
-        "cannot be told up to noise 3 mm",
+        "inconclusive up to noise 3 mm",
         "blur 2 mm",
         "none up to shift 3 mm",
     ]
-    unsure = "Whether the AUC falls by more than 0.05 cannot be told with so few subjects."
+    unsure = "It is inconclusive whether the AUC falls by more than 0.05."
     assert headline(found | {"fewest": FEWEST - 1}) == unsure
     for one in found["disturbances"].values():
         for row in one["levels"]:

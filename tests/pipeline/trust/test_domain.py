@@ -60,7 +60,7 @@ def test_what_is_known_of_a_scan_is_compared(scan: Scan, reason: str) -> None:
         assert reason in verdict.abstains
     else:
         assert verdict.inside is None and not verdict.abstains
-        assert verdict.reasons == (f"fewer than {FEWEST} scans tested the run",)
+        assert verdict.reasons == (f"the run was tested on fewer than {FEWEST} scans",)
 
 
 @pytest.mark.parametrize(
